@@ -1,0 +1,1 @@
+"""Edit NeRFs, 3D Gaussian splats, SVGs and pictures by text with Posterior Distillation Sampling."""

@@ -1,0 +1,9 @@
+"""The one exception that is meant for the person at the keyboard."""
+
+
+class UserError(Exception):
+    """A mistake that the user can mend: a wrong path, a missing prompt, an option out of range.
+
+    Its text is one line that names the thing and the way out. Entry points catch it and print that line
+    without a traceback; anything else that escapes is a bug and keeps its traceback.
+    """

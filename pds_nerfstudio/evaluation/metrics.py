@@ -1,0 +1,85 @@
+"""Pure functions from pictures to numbers. Pictures are (batch, 3, height, width) in 0..1; numbers are per picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+Features = Callable[[Float[Tensor, "batch 3 height width"]], Sequence[Float[Tensor, "batch _ _ _"]]]
+
+
+def psnr(
+    image: Float[Tensor, "batch 3 height width"],
+    reference: Float[Tensor, "batch 3 height width"],
+    where: Bool[Tensor, "batch height width"] | None = None,
+) -> Float[Tensor, " batch"]:
+    """Peak signal-to-noise ratio in dB: −10·log₁₀ of the mean square error.
+
+    Args:
+        image: To judge.
+        reference: The truth.
+        where: Pixels to count; None counts all. A picture with no pixel to count gets NaN.
+    """
+    error = (image - reference).square().mean(1)
+    if where is None:
+        return -10 * error.mean((1, 2)).log10()
+    return -10 * ((error * where).sum((1, 2)) / where.sum((1, 2))).log10()
+
+
+def ssim(
+    image: Float[Tensor, "batch 3 height width"], reference: Float[Tensor, "batch 3 height width"]
+) -> Float[Tensor, " batch"]:
+    """Structural similarity (Wang et al. 2004), 1 for equal pictures."""
+    value = structural_similarity_index_measure(image, reference, data_range=1.0, reduction="none")
+    assert isinstance(value, Tensor)
+    return value
+
+
+def perceptual_distance(
+    features: Features,
+    image: Float[Tensor, "batch 3 height width"],
+    reference: Float[Tensor, "batch 3 height width"],
+) -> Float[Tensor, " batch"]:
+    """LPIPS' formula (Zhang et al. 2018, equation 1) with all channel weights 1: 0 for equal pictures, at most 4.
+
+    Features are normalised over channels at each place, and their squared difference is averaged over places and
+    layers.
+
+    Args:
+        features: A network's layers, each (batch, channels, height, width).
+        image: To judge.
+        reference: The truth.
+    """
+    distances = [
+        (F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(1).mean((1, 2))
+        for a, b in zip(features(image), features(reference), strict=True)
+    ]
+    return torch.stack(distances).mean(0)
+
+
+def changed_region(
+    before: Float[Tensor, "batch 3 height width"],
+    after: Float[Tensor, "batch 3 height width"],
+    threshold: float = 4 / 255,
+    margin: int = 2,
+) -> Bool[Tensor, "batch height width"]:
+    """Where two pictures of one camera differ, and `margin` pixels around it.
+
+    Args:
+        before: A picture.
+        after: The same view after a change.
+        threshold: Differences up to this, in any channel, don't count.
+        margin: Pixels by which the region grows on all sides.
+    """
+    differs = ((before - after).abs().amax(1, keepdim=True) > threshold).float()
+    return F.max_pool2d(differs, 2 * margin + 1, stride=1, padding=margin)[:, 0] > 0
+
+
+def mean(values: Float[Tensor, " batch"]) -> float:
+    """The mean of the values that are numbers."""
+    return values[values.isfinite()].mean().item()

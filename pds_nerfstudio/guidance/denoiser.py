@@ -1,0 +1,174 @@
+"""A diffusers pipeline behind one noise prediction, whatever it was trained to predict."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance.loading import find_model, load_pipeline, read_known_words
+from pds_nerfstudio.guidance.objectives import Schedule
+from pds_nerfstudio.guidance.prompts import PromptEncoder
+
+
+class Denoiser:
+    """A frozen latent diffusion model of the Stable Diffusion 1.x / 2.x type.
+
+    Deliberately no ``nn.Module``: held by a model, its gigabytes would end up in every checkpoint.
+
+    Tensors go in on any device and in any float dtype. Results are on ``device``, in at least float32,
+    whatever precision the networks run in. An autocast region of the caller has no effect inside: it would
+    override the dtype that was chosen for the networks.
+
+    Args:
+        unet: diffusers UNet, conditioned on time and text.
+        vae: diffusers KL autoencoder.
+        text_encoder: transformers text encoder.
+        tokenizer: its tokenizer.
+        scheduler: any diffusers scheduler that holds the training noise schedule and the prediction type.
+        device: where the networks run.
+        dtype: what the networks run in.
+        known_words: the only words the model was trained with, or None.
+
+    Raises:
+        UserError: if the model predicts neither the noise nor the velocity, or has no discrete noise
+        schedule.
+    """
+
+    def __init__(
+        self,
+        unet: Any,
+        vae: Any,
+        text_encoder: Any,
+        tokenizer: Any,
+        scheduler: Any,
+        device: torch.device,
+        dtype: torch.dtype,
+        known_words: frozenset[str] | None = None,
+    ) -> None:
+        self.prediction_type: str = scheduler.config.get("prediction_type", "epsilon")
+        if self.prediction_type not in ("epsilon", "v_prediction"):
+            raise UserError(
+                f"The model predicts '{self.prediction_type}': choose one whose scheduler says 'epsilon' or "
+                "'v_prediction'."
+            )
+        self.schedule = Schedule.from_scheduler(scheduler)
+        self.device = device
+        self.dtype = dtype
+        self.result_dtype = torch.promote_types(dtype, torch.float32)
+        self.alphas_cumprod = self.schedule.alphas_cumprod.to(self.result_dtype).to(device)
+        # Convolutions on tensor cores want channels last; on the CPU it changes nothing for the better.
+        layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+        for module in (unet, vae, text_encoder):
+            # The plain method: diffusers' own warns of parts to keep in float32 when there are none.
+            nn.Module.to(module, device=device, dtype=dtype)
+            nn.Module.to(module, memory_format=layout)
+            module.eval().requires_grad_(False)
+        self._unet = unet
+        self._vae = vae
+        self._encode_prompts = PromptEncoder(tokenizer, text_encoder, known_words)
+        self._latent_scale: float = vae.config.scaling_factor
+        self._latent_shift: float = vae.config.get("shift_factor") or 0.0
+
+        self.latent_channels: int = vae.config.latent_channels
+        """Channels of a latent."""
+        self.vae_scale_factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
+        """Pixels along one side of a latent pixel."""
+        self.size_multiple: int = self.vae_scale_factor * 2 ** (len(unet.config.block_out_channels) - 1)
+        """Image sides must be multiples of this for the latent to halve evenly down to the UNet's bottom."""
+        size = unet.config.sample_size
+        self.resolution: int = (size if isinstance(size, int) else min(size)) * self.vae_scale_factor
+        """Side in pixels of the square images that the model was trained with."""
+
+    @classmethod
+    def from_pretrained(cls, model: str, device: torch.device | str, dtype: torch.dtype) -> "Denoiser":
+        """Load a model.
+
+        Args:
+            model: 'toyworld' (the embedded one), a local diffusers folder, or a hub id.
+            device: where to run it.
+            dtype: what to run it in.
+
+        Raises:
+            UserError: if the model is not found, cannot be loaded, or is of another kind.
+        """
+        folder = find_model(model)
+        pipeline = load_pipeline(folder)
+        return cls(
+            unet=pipeline.unet,
+            vae=pipeline.vae,
+            text_encoder=pipeline.text_encoder,
+            tokenizer=pipeline.tokenizer,
+            scheduler=pipeline.scheduler,
+            device=torch.device(device),
+            dtype=dtype,
+            known_words=read_known_words(folder),
+        )
+
+    def encode_image(
+        self, image: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch channels latent_height latent_width"]:
+        """Latents of images with values in [0, 1], differentiable with respect to the image.
+
+        The mode of the VAE's posterior, never a sample: equal images have equal latents. Sides should be
+        multiples of ``size_multiple``.
+        """
+        with self._no_autocast():
+            posterior = self._vae.encode(image.to(self.device, self.dtype) * 2 - 1).latent_dist
+            return (posterior.mode().to(self.result_dtype) - self._latent_shift) * self._latent_scale
+
+    @torch.no_grad()
+    def decode_latents(
+        self, latents: Float[Tensor, "batch channels latent_height latent_width"]
+    ) -> Float[Tensor, "batch 3 height width"]:
+        """Images in [0, 1] of latents. Not differentiable."""
+        latents = latents.to(self.device, self.result_dtype) / self._latent_scale + self._latent_shift
+        with self._no_autocast():
+            image = self._vae.decode(latents.to(self.dtype)).sample
+        return (image.to(self.result_dtype) / 2 + 0.5).clamp(0, 1)
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Float[Tensor, "prompts tokens channels"]:
+        """Text embeddings, in the model's dtype; each prompt is encoded once and remembered.
+
+        Warns of a prompt that is longer than the model reads, and of words it does not know.
+        """
+        with self._no_autocast():
+            return self._encode_prompts(prompts)
+
+    def add_noise(
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        noise: Float[Tensor, "batch channels height width"],
+        t: Int[Tensor, " batch"],
+    ) -> Float[Tensor, "batch channels height width"]:
+        """x_t = √ᾱ_t·x + √(1−ᾱ_t)·ε, each element with its own t; all on the denoiser's device."""
+        alpha_bar = self.alphas_cumprod[t][:, None, None, None]
+        return alpha_bar.sqrt() * x + (1 - alpha_bar).sqrt() * noise
+
+    @torch.no_grad()
+    def predict_noise(
+        self,
+        x_t: Float[Tensor, "batch channels height width"],
+        t: Int[Tensor, " batch"],
+        embeddings: Float[Tensor, "batch tokens channels"],
+    ) -> Float[Tensor, "batch channels height width"]:
+        """ε̂, the noise that the model sees in x_t. Not differentiable.
+
+        A velocity v = √ᾱ_t·ε − √(1−ᾱ_t)·x (Salimans and Ho 2022, appendix D) is turned into noise by
+        ε = √ᾱ_t·v + √(1−ᾱ_t)·x_t.
+        """
+        x_t, t = x_t.to(self.device), t.to(self.device)
+        with self._no_autocast():
+            prediction = self._unet(
+                x_t.to(self.dtype), t, encoder_hidden_states=embeddings.to(self.device, self.dtype)
+            ).sample.to(self.result_dtype)
+        if self.prediction_type == "epsilon":
+            return prediction
+        alpha_bar = self.alphas_cumprod[t][:, None, None, None]
+        return alpha_bar.sqrt() * prediction + (1 - alpha_bar).sqrt() * x_t.to(self.result_dtype)
+
+    def _no_autocast(self) -> AbstractContextManager[None]:
+        return torch.autocast(self.device.type, enabled=False)

@@ -1,0 +1,63 @@
+"""A mask that keeps the edit where the two prompts differ.
+
+Where the model predicts the same noise for both prompts, neither asks for a change; where the predictions
+differ most is what the edit is about (DiffEdit, Couairon et al. 2023). A single pair of predictions is noisy,
+so the masks of one view are averaged over the steps.
+"""
+
+from collections.abc import Hashable, Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from pds_nerfstudio.guidance.cache import BoundedCache
+
+
+def difference_mask(
+    difference: Float[Tensor, "batch channels height width"], quantile: float = 0.95
+) -> Float[Tensor, "batch 1 height width"]:
+    """How much each latent pixel takes part in the edit, in [0, 1].
+
+    The magnitude of the difference, averaged over channels and 3×3 pixels, relative to the element's own high
+    quantile: the most different pixels get 1, and a single outlier does not set the scale.
+
+    Args:
+        difference: ε̂_tgt − ε̂_src.
+        quantile: the share of pixels that lie below 1.
+    """
+    magnitude = difference.abs().mean(dim=1, keepdim=True)
+    blurred = F.avg_pool2d(F.pad(magnitude, (1, 1, 1, 1), mode="replicate"), kernel_size=3, stride=1)
+    scale = torch.quantile(blurred.flatten(1), quantile, dim=1)[:, None, None, None]
+    # Equal predictions ask for no edit anywhere; the text term is zero then, whatever the mask.
+    return (blurred / scale.clamp_min(torch.finfo(scale.dtype).tiny)).clamp(max=1)
+
+
+class MaskAverage:
+    """The exponential moving average of each view's mask.
+
+    Args:
+        capacity: how many views to remember; the least recently seen one makes room.
+        decay: share of the old average that one step keeps.
+    """
+
+    def __init__(self, capacity: int, decay: float = 0.9) -> None:
+        self.decay = decay
+        self._averages: BoundedCache[Tensor] = BoundedCache(capacity)
+
+    def update(
+        self, keys: Sequence[Hashable], masks: Float[Tensor, "batch 1 height width"]
+    ) -> Float[Tensor, "batch 1 height width"]:
+        """Take new masks in and return the averages. A view seen for the first time starts at its mask."""
+        averages = []
+        for key, mask in zip(keys, masks.unbind(), strict=True):
+            before = self._averages.get(key)
+            average = mask if before is None else torch.lerp(mask, before, self.decay)
+            self._averages.put(key, average)
+            averages.append(average)
+        return torch.stack(averages)
+
+    def clear(self) -> None:
+        """Forget everything, for when the prompts change."""
+        self._averages.clear()

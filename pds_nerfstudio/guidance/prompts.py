@@ -1,0 +1,78 @@
+"""Prompts to text embeddings, each prompt encoded once."""
+
+import re
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pds_nerfstudio.guidance.cache import BoundedCache
+
+_CACHED_PROMPTS = 64
+
+
+class PromptEncoder:
+    """A tokenizer and a CLIP-type text encoder behind one cached call.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        text_encoder: a transformers text encoder whose first output is one vector a token.
+        known_words: the lower-case words the model was trained with, or None if it knows words at large.
+    """
+
+    def __init__(self, tokenizer: Any, text_encoder: Any, known_words: frozenset[str] | None = None) -> None:
+        self._tokenizer = tokenizer
+        self._text_encoder = text_encoder
+        self._known_words = known_words
+        # A tokenizer without a limit of its own reports a number around 1e30.
+        self._max_tokens = min(tokenizer.model_max_length, text_encoder.config.max_position_embeddings)
+        self._cache: BoundedCache[Tensor] = BoundedCache(_CACHED_PROMPTS)
+
+    def __call__(self, prompts: Sequence[str]) -> Float[Tensor, "prompts tokens channels"]:
+        """Embeddings on the text encoder's device, in its dtype.
+
+        Warns, once for each prompt it has not met yet, of text beyond the model's length, which is cut off,
+        and of words that the model does not know.
+        """
+        return torch.stack([self._embedding(prompt) for prompt in prompts])
+
+    def _embedding(self, prompt: str) -> Float[Tensor, "tokens channels"]:
+        embedding = self._cache.get(prompt)
+        if embedding is None:
+            self._warn_of_unknown_words(prompt)
+            self._warn_of_lost_text(prompt)
+            embedding = self._encode(prompt)
+            self._cache.put(prompt, embedding)
+        return embedding
+
+    @torch.no_grad()
+    def _encode(self, prompt: str) -> Float[Tensor, "tokens channels"]:
+        tokens = self._tokenizer(
+            [prompt], padding="max_length", max_length=self._max_tokens, truncation=True, return_tensors="pt"
+        )
+        device = next(self._text_encoder.parameters()).device
+        # Stable Diffusion attends to the padding too, unless the encoder's configuration says otherwise.
+        uses_mask = getattr(self._text_encoder.config, "use_attention_mask", False)
+        mask = tokens.attention_mask.to(device) if uses_mask else None
+        return self._text_encoder(tokens.input_ids.to(device), attention_mask=mask)[0][0]
+
+    def _warn_of_lost_text(self, prompt: str) -> None:
+        tokens = self._tokenizer.tokenize(prompt)
+        room = self._max_tokens - self._tokenizer.num_special_tokens_to_add()
+        if len(tokens) > room:
+            lost = self._tokenizer.decode(self._tokenizer.convert_tokens_to_ids(tokens[room:])).strip()
+            warnings.warn(f"The prompt is longer than the model reads; cut off: '{lost}'.", stacklevel=4)
+
+    def _warn_of_unknown_words(self, prompt: str) -> None:
+        if self._known_words is None:
+            return
+        words = dict.fromkeys(re.findall(r"[^\W_]+(?:['-][^\W_]+)*", prompt.lower()))
+        unknown = [word for word in words if word not in self._known_words]
+        if unknown:
+            warnings.warn(
+                f"The model was never shown these words and cannot follow them: {', '.join(unknown)}.",
+                stacklevel=4,
+            )

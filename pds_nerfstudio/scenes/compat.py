@@ -1,0 +1,182 @@
+"""Mends for what nerfstudio 1.1.5 trips over: a newer torch, no network, no GPU.
+
+Each is small and named for what it mends, leaves nerfstudio's files alone, and can go when nerfstudio no
+longer needs it:
+
+- :func:`allow_checkpoint_types`, once, at import: torch 2.6 and later refuse nerfstudio's checkpoints.
+- :func:`offline_lpips`, around ``populate_modules``: building a model downloads a network for one of its
+  metrics.
+- :func:`cpu_splatfacto`, around ``populate_modules`` and ``get_outputs``: splatfacto takes a GPU for granted.
+"""
+
+import functools
+import inspect
+import threading
+import urllib.request
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchmetrics.image import lpip
+from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+from pds_nerfstudio.scenes.rasterizer import rasterization
+
+_DOWNLOAD_PROBE_SECONDS = 3.0
+"""How long a server may take to say that it has the LPIPS weights before LPIPS is done without."""
+
+_MISSING: Any = object()
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Have `owner.name` be `value` for a while; what `owner` only inherits is inherited again afterwards."""
+    before = vars(owner).get(name, _MISSING)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if before is _MISSING:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, before)
+
+
+def allow_checkpoint_types() -> None:
+    """Let ``torch.load`` read nerfstudio's checkpoints without giving up its check of what they contain.
+
+    Since torch 2.6 ``torch.load`` unpickles nothing but tensors and plain containers unless told to
+    (``weights_only=True``). nerfstudio's learning-rate schedules multiply with numpy, so its checkpoints hold
+    the current rate as a numpy float64: a scalar, its dtype, and that dtype's class. These three are put on
+    torch's list of safe types, the scalar's constructor under both the names that numpy 1 and numpy 2 write.
+    Everything else is refused as before. Calling this again changes nothing.
+    """
+    scalar: Any = np.float64(0).__reduce__()[0]  # not importable under one name from numpy 1 and 2
+    torch.serialization.add_safe_globals(
+        [
+            (scalar, "numpy.core.multiarray.scalar"),
+            (scalar, "numpy._core.multiarray.scalar"),
+            np.dtype,
+            type(np.dtype(np.float64)),
+        ]
+    )
+
+
+@functools.cache
+def _lpips_backbone_available() -> bool:
+    """Whether the AlexNet weights that LPIPS needs are on this machine, or a server answers that has them.
+
+    Asked in a thread of its own, since a name look-up without a network has no time limit.
+    """
+    from torch.hub import get_dir
+    from torchvision.models import AlexNet_Weights
+
+    url = AlexNet_Weights.DEFAULT.url
+    if (Path(get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]).exists():
+        return True
+    answers: list[bool] = []
+
+    def ask() -> None:
+        try:
+            request = urllib.request.Request(url, method="HEAD")
+            with urllib.request.urlopen(request, timeout=_DOWNLOAD_PROBE_SECONDS):
+                answers.append(True)
+        except (OSError, HTTPException, ValueError):
+            return
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(_DOWNLOAD_PROBE_SECONDS)
+    return bool(answers)
+
+
+class OptionalLpips(nn.Module):
+    """LPIPS where its weights can be had, else NaN; takes the place of torchmetrics' class of the metric.
+
+    The metric is built when it is first asked for, so building a model neither waits for a network nor draws
+    random numbers for layers that are about to be overwritten. It is no submodule: its fixed weights stay out
+    of checkpoints, and checkpoints with and without them load, strictly.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        """Remember the settings of torchmetrics' ``LearnedPerceptualImagePatchSimilarity``."""
+        super().__init__()
+        self._settings = settings
+        self._built: list[nn.Module | None] = []  # a list, which nn.Module does not look into for submodules
+
+    def forward(self, first: Float[Tensor, "B 3 H W"], second: Float[Tensor, "B 3 H W"]) -> Float[Tensor, ""]:
+        """LPIPS of two batches of images, NaN if it cannot be computed here."""
+        if not self._built:
+            self._built.append(_build_lpips(self._settings))
+        metric = self._built[0]
+        if metric is None:
+            return torch.full((), torch.nan, device=first.device)
+        return metric.to(first.device)(first, second)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        """Take the weights of a real LPIPS in a checkpoint as read."""
+
+
+def _build_lpips(settings: dict[str, Any]) -> nn.Module | None:
+    """torchmetrics' LPIPS, or None and a warning, once in a process."""
+    if _lpips_backbone_available():
+        try:
+            with torch.random.fork_rng(devices=[]):
+                return LearnedPerceptualImagePatchSimilarity(**settings)
+        except (OSError, RuntimeError):  # the download broke off, or brought something else
+            pass
+    _warn_of_missing_lpips()
+    return None
+
+
+@functools.cache
+def _warn_of_missing_lpips() -> None:
+    warnings.warn("LPIPS reads NaN: the weights of its AlexNet are not here and cannot be downloaded.", stacklevel=2)
+
+
+@contextmanager
+def offline_lpips() -> Iterator[None]:
+    """Keep models built inside from downloading AlexNet for their LPIPS metric.
+
+    nerfstudio's models import the metric's class from torchmetrics inside ``populate_modules``; within this
+    context they find :class:`OptionalLpips` there.
+    """
+    with _replaced(lpip, "LearnedPerceptualImagePatchSimilarity", OptionalLpips):
+        yield
+
+
+_cpu_splatfacto_lock = threading.RLock()
+"""The viewer renders in its own thread: of two that overlap, the second would restore what the first put in."""
+
+
+@contextmanager
+def cpu_splatfacto(active: bool) -> Iterator[None]:
+    """Let splatfacto's ``populate_modules`` and ``get_outputs`` run on a CPU.
+
+    Inside, ``Tensor.cuda()`` returns the tensor itself, splatfacto rasterises with :func:`rasterization` of
+    this package, and it computes its view matrix without compiling that first, which takes 20 s for 4 µs of
+    arithmetic. Other threads that enter wait their turn.
+
+    Args:
+        active: whether to do any of this; False where the model is on a GPU.
+    """
+    if not active:
+        yield
+        return
+    from nerfstudio.models import splatfacto
+
+    def stay(tensor: Tensor, *_: Any, **__: Any) -> Tensor:
+        return tensor
+
+    with _cpu_splatfacto_lock, ExitStack() as stack:
+        stack.enter_context(_replaced(torch.Tensor, "cuda", stay))
+        stack.enter_context(_replaced(splatfacto, "rasterization", rasterization))
+        stack.enter_context(_replaced(splatfacto, "get_viewmat", inspect.unwrap(splatfacto.get_viewmat)))
+        yield

@@ -1,0 +1,56 @@
+"""A finished run, loaded for looking at: nerfstudio's own loading, without a diffusion model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.utils.eval_utils import eval_setup
+from torch import Tensor
+
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.scenes.pipeline import EditPipeline
+
+
+class FinishedEdit:
+    """An edited scene that can be rendered from cameras in the coordinates of its data set.
+
+    Args:
+        config_path: The config.yml of a run.
+
+    Raises:
+        UserError: If there is none.
+    """
+
+    def __init__(self, config_path: Path) -> None:
+        if not config_path.is_file():
+            raise UserError(f"{config_path}: there is no such file; give the config.yml of a finished run.")
+        self.config, pipeline, self.checkpoint, _ = eval_setup(config_path)
+        assert isinstance(pipeline, EditPipeline)
+        self.pipeline = pipeline
+
+    @property
+    def data(self) -> Path:
+        """The data set that was edited."""
+        return Path(self.pipeline.datamanager.get_datapath())
+
+    def to_scene(self, camera_to_world: Float[Tensor, "batch 3 4"]) -> Float[Tensor, "batch 3 4"]:
+        """Poses of the data set's own coordinates in those that nerfstudio trains in."""
+        outputs = self.pipeline.datamanager.train_dataparser_outputs
+        transform = outputs.dataparser_transform.to(camera_to_world)
+        rotation = transform[:, :3] @ camera_to_world[:, :, :3]
+        position = (transform[:, :3] @ camera_to_world[:, :, 3:] + transform[:, 3:]) * outputs.dataparser_scale
+        return torch.cat([rotation, position], -1)
+
+    @torch.no_grad()
+    def render(
+        self, camera_to_world: Float[Tensor, "batch 3 4"], focal: Float[Tensor, " batch"], width: int, height: int
+    ) -> Float[Tensor, "batch 3 height width"]:
+        """Pictures in 0..1 from pinhole cameras in the data set's coordinates (OpenGL's convention)."""
+        cameras = Cameras(self.to_scene(camera_to_world), focal, focal, width / 2, height / 2, width, height).to(
+            self.pipeline.device
+        )
+        images = [self.pipeline.model.get_outputs_for_camera(cameras[i : i + 1])["rgb"] for i in range(len(focal))]
+        return torch.stack(images).clamp(0, 1).permute(0, 3, 1, 2)

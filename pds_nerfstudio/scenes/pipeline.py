@@ -1,0 +1,155 @@
+"""Where a render becomes a loss: nerfstudio's pipeline, with the guidance's gradient in its loss dict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
+from nerfstudio.engine.optimizers import Optimizers
+from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
+from torch.amp.grad_scaler import GradScaler
+
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig
+from pds_nerfstudio.scenes.plan import EditPlan
+from pds_nerfstudio.scenes.views import SourceViews, view_at
+
+
+@dataclass
+class EditPipelineConfig(VanillaPipelineConfig):
+    """A text edit of a scene."""
+
+    _target: type = field(default_factory=lambda: EditPipeline)
+    src_prompt: str = ""
+    """What the scene shows, for example "a photo of a man in a blue shirt on the grass"."""
+    tgt_prompt: str = ""
+    """What it should show, best the source prompt with only the edit changed."""
+    reconstruct_steps: int = 5000
+    """If the run starts from no checkpoint: steps that reconstruct the scene before the edit begins."""
+    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
+    """The diffusion model and how it edits."""
+    guidance_loss_mult: float = 1.0
+    """Multiplies the guidance's loss (a mean over the numbers of a latent)."""
+    photometric_loss_mult: float = 0.0
+    """Holds what the edit is not about to the source images, by an L1 loss outside the guidance's mask (with
+    --pipeline.guidance.localize 0 there is no mask and it acts everywhere)."""
+    lr_mult: float = 1.0
+    """Multiplies the learning rates of all parameter groups when the edit begins."""
+    lr_final_mult: float = 0.1
+    """Share of the learning rates that is left at the edit's last step; they fall exponentially. Small values let the
+    noise of single steps average out."""
+    turntable_frames: int = 90
+    """Frames of the video that shows the finished edit from all around; 0 makes none."""
+
+
+class EditPipeline(VanillaPipeline):
+    """Reconstructs with nerfstudio's own loss, then edits with the guidance's.
+
+    The guidance and the diffusion model in it exist only while training: viewing, rendering, evaluating and exporting
+    a result load none of it, and no checkpoint holds any of it.
+    """
+
+    config: EditPipelineConfig
+
+    def __init__(
+        self,
+        config: EditPipelineConfig,
+        device: str,
+        test_mode: Literal["test", "val", "inference"] = "val",
+        world_size: int = 1,
+        local_rank: int = 0,
+        grad_scaler: GradScaler | None = None,
+    ) -> None:
+        self.training_run = test_mode == "val"
+        if self.training_run:  # what can be wrong is said before a scene and a model are loaded
+            for name, prompt in (("src-prompt", config.src_prompt), ("tgt-prompt", config.tgt_prompt)):
+                if not prompt.strip():
+                    raise UserError(f"--pipeline.{name} is missing: say in a few words what the scene shows.")
+            config.guidance.check()
+        super().__init__(config, device, test_mode, world_size, local_rank, grad_scaler)
+        self.plan = EditPlan(start=config.reconstruct_steps, steps=0)
+        """Set by the trainer before the first step."""
+        self.guidance: Guidance | None = None
+        if self.training_run:
+            self.guidance = Guidance.from_config(config.guidance, torch.device(device))
+            self.guidance.set_prompts(config.src_prompt, config.tgt_prompt)
+            side = config.guidance.resolution or self.guidance.denoiser.resolution
+            self.views = SourceViews(self.datamanager, side, self.model.edit_background, device)
+        self._editing = False
+
+    def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        """The losses of a reconstruction step or of an edit step."""
+        if not self.plan.edits(step):
+            return super().get_train_loss_dict(step)
+        return self._edit_loss_dict(step)
+
+    def _edit_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        assert self.guidance is not None
+        k = step - self.plan.start
+        view = self.views[view_at(k, len(self.views), self.config.guidance.seed)]
+        rgb, losses = self.model.render_edit_view(view.camera, view.index)
+
+        # The guidance's gradient stops at the image: the render's own graph is walked once, with everything else.
+        image = rgb.detach().float().permute(2, 0, 1)[None].requires_grad_()
+        output = self.guidance(image, view.image, self.plan.progress(step), keys=[view.index])
+        (gradient,) = torch.autograd.grad(output.loss, image)
+        gradient = gradient[0].permute(1, 2, 0) * (self.config.guidance_loss_mult / output.grad.numel())
+        surrogate = (rgb * gradient).sum()
+        value = output.loss.detach() * (self.config.guidance_loss_mult / output.grad.numel())
+        losses["guidance_loss"] = surrogate - surrogate.detach() + value
+
+        if self.config.photometric_loss_mult:
+            difference = (rgb - view.image[0].permute(1, 2, 0)).abs()
+            if output.mask is not None:
+                mask = torch.nn.functional.interpolate(
+                    output.mask.to(difference), difference.shape[:2], mode="bilinear"
+                )
+                difference = difference * (1 - mask[0, 0, :, :, None])
+            losses["photometric_loss"] = self.config.photometric_loss_mult * difference.mean()
+        return {"rgb": rgb}, losses, dict(output.metrics)
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """nerfstudio's callbacks, then the ones that begin the edit and steer its learning rates."""
+        callbacks = super().get_training_callbacks(training_callback_attributes)
+        optimizers = training_callback_attributes.optimizers
+        assert optimizers is not None
+        before = TrainingCallback(
+            [TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self._before_step, args=[optimizers]
+        )
+        return [*callbacks, before]
+
+    def _before_step(self, optimizers: Optimizers, step: int) -> None:
+        if not self.plan.edits(step):
+            return
+        if not self._editing:
+            self._editing = True
+            self.model.begin_edit(first=step == self.plan.start, cameras=self.datamanager.train_dataset.cameras)
+        fall = self.config.lr_final_mult ** self.plan.progress(step)
+        for name, optimizer in optimizers.optimizers.items():
+            rate = optimizers.config[name]["optimizer"].lr * self.config.lr_mult * fall
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What a resumed run needs beside weights and optimisers; nothing of the diffusion model."""
+        state: dict[str, Any] = {"edit_start": self.plan.start}
+        if self.guidance is not None and self._editing:
+            state["guidance"] = self.guidance.state_dict()
+        return state
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take up a run of this method where it was."""
+        self.plan = EditPlan(start=state["edit_start"], steps=self.plan.steps)
+        if self.guidance is not None and "guidance" in state:
+            self.guidance.load_state_dict(state["guidance"])
+
+    def write_results(self, folder: Path) -> list[Path]:
+        """Leave the edited views, a before/after sheet and a turntable in `folder`; returns what was written."""
+        from pds_nerfstudio.scenes.results import write_results
+
+        return write_results(self, folder, self.config.turntable_frames)

@@ -1,0 +1,183 @@
+"""What a finished edit leaves for a person to look at and for other programs to use."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.utils.rich_utils import CONSOLE
+from PIL import Image, ImageDraw
+from rich.progress import track
+from torch import Tensor
+
+from pds_nerfstudio.scenes.splat import looked_at_ball
+
+if TYPE_CHECKING:
+    from pds_nerfstudio.scenes.pipeline import EditPipeline
+
+Picture = UInt8[np.ndarray, "height width 3"]
+
+_CAMERA_MODELS = {
+    CameraType.PERSPECTIVE.value: "OPENCV",
+    CameraType.FISHEYE.value: "OPENCV_FISHEYE",
+    CameraType.EQUIRECTANGULAR.value: "EQUIRECTANGULAR",
+}
+_DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
+_SHEET_VIEWS = 6
+_SHEET_SIDE = 256
+_FRAMES_PER_SECOND = 30
+
+
+@torch.no_grad()
+def render(pipeline: EditPipeline, camera: Cameras) -> Picture:
+    """What the model shows a camera, in bytes."""
+    rgb = pipeline.model.get_outputs_for_camera(camera.to(pipeline.device))["rgb"]
+    return (rgb.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+
+
+def write_results(pipeline: EditPipeline, folder: Path, turntable_frames: int) -> list[Path]:
+    """Render every training view and a turntable.
+
+    Args:
+        pipeline: In training mode, with its source views; set to eval.
+        folder: Of the run.
+        turntable_frames: 0 for no turntable.
+
+    Returns:
+        The data set's transforms.json, the before/after sheet and the video.
+    """
+    views = pipeline.views
+    n = len(views)
+    edited = [
+        render(pipeline, views.full_size_camera(i))
+        for i in track(range(n), description="Rendering the edited views", console=CONSOLE, transient=True)
+    ]
+    written = [write_dataset(folder / "edited_views", pipeline, edited)]
+    shown = sorted({round(i * (n - 1) / max(1, _SHEET_VIEWS - 1)) for i in range(_SHEET_VIEWS)})
+    before = [(views.full_size_image(i) * 255).round().to(torch.uint8).cpu().numpy() for i in shown]
+    sheet = contact_sheet({pipeline.config.src_prompt: before, pipeline.config.tgt_prompt: [edited[i] for i in shown]})
+    sheet.save(folder / "before_after.png")
+    written.append(folder / "before_after.png")
+    if turntable_frames:
+        cameras = turntable(pipeline.datamanager.train_dataset.cameras, turntable_frames, scene_points(pipeline))
+        frames = [
+            render(pipeline, cameras[i : i + 1])
+            for i in track(range(len(cameras)), description="Rendering the turntable", console=CONSOLE, transient=True)
+        ]
+        written.append(write_video(folder / "turntable.mp4", frames))
+    return written
+
+
+def scene_points(pipeline: EditPipeline) -> Float[Tensor, "points 3"]:
+    """Some points of the scene: the Gaussians of a splat, the middle of the scene box of a NeRF."""
+    means = getattr(pipeline.model, "means", None)
+    return pipeline.model.scene_box.get_center()[None] if means is None else means.detach().cpu()
+
+
+def write_dataset(folder: Path, pipeline: EditPipeline, images: Sequence[Picture]) -> Path:
+    """Write rendered views as a nerfstudio data set in the source data's own coordinates.
+
+    The intrinsics are those of the cameras that rendered, so they match whatever downscaling or undistortion the
+    source images went through.
+    """
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    outputs = pipeline.datamanager.train_dataparser_outputs
+    frames = []
+    for i, image in enumerate(images):
+        camera = pipeline.views.full_size_camera(i).to("cpu")
+        pose = outputs.transform_poses_to_original_space(camera.camera_to_worlds, camera_convention="opengl")[0]
+        name = f"images/{Path(outputs.image_filenames[i]).stem}.png"
+        Image.fromarray(image).save(folder / name)
+        frame = {
+            "file_path": name,
+            "fl_x": camera.fx.item(),
+            "fl_y": camera.fy.item(),
+            "cx": camera.cx.item(),
+            "cy": camera.cy.item(),
+            "w": image.shape[1],
+            "h": image.shape[0],
+            "transform_matrix": [*pose.tolist(), [0.0, 0.0, 0.0, 1.0]],
+        }
+        if camera.distortion_params is not None:
+            frame |= dict(zip(_DISTORTION, camera.distortion_params[0].tolist(), strict=True))
+        frames.append(frame)
+    model = _CAMERA_MODELS.get(int(pipeline.views.full_size_camera(0).camera_type.item()), "OPENCV")
+    path = folder / "transforms.json"
+    path.write_text(json.dumps({"camera_model": model, "frames": frames}, indent=2) + "\n")
+    return path
+
+
+def contact_sheet(rows: dict[str, Sequence[Picture]], side: int = _SHEET_SIDE) -> Image.Image:
+    """Rows of pictures under their titles; pictures keep their aspect ratio in cells of one size."""
+    titles, pictures = list(rows), list(rows.values())
+    columns, strip = max(len(row) for row in pictures), 22
+    sheet = Image.new("RGB", (columns * side, len(titles) * (side + strip)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for r, (title, row) in enumerate(zip(titles, pictures, strict=True)):
+        top = r * (side + strip)
+        draw.text((6, top + 5), title, fill="black")
+        for c, picture in enumerate(row):
+            image = Image.fromarray(picture)
+            scale = side / max(image.size)
+            image = image.resize(
+                (max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.LANCZOS
+            )
+            offset = c * side + (side - image.width) // 2, top + strip + (side - image.height) // 2
+            sheet.paste(image, offset)
+    return sheet
+
+
+def turntable(cameras: Cameras, n_frames: int, points: Float[Tensor, "points 3"]) -> Cameras:
+    """A camera that goes once around what the training cameras look at, at their mean height and distance.
+
+    Args:
+        cameras: The training cameras.
+        n_frames: Of the video.
+        points: Of the scene, see `looked_at_ball`.
+    """
+    poses = cameras.camera_to_worlds.cpu()
+    center, _ = looked_at_ball(cameras.to("cpu"), points)
+    offsets = poses[:, :, 3] - center
+    height = offsets[:, 2].mean()
+    radius = offsets[:, :2].norm(dim=-1).mean()
+    first = torch.atan2(offsets[0, 1], offsets[0, 0])
+    angle = first + torch.arange(n_frames) * (2 * torch.pi / n_frames)
+    backward = torch.stack([radius * angle.cos(), radius * angle.sin(), height.expand(n_frames)], -1)
+    positions = center + backward
+    backward = torch.nn.functional.normalize(backward, dim=-1)
+    right = torch.nn.functional.normalize(
+        torch.linalg.cross(torch.tensor([0.0, 0.0, 1.0]).expand_as(backward), backward), dim=-1
+    )
+    up = torch.linalg.cross(backward, right)
+    first_camera = cameras[:1].to("cpu")
+    width, height_px = int(first_camera.width.item()), int(first_camera.height.item())
+    return Cameras(
+        camera_to_worlds=torch.stack([right, up, backward, positions], -1),
+        fx=first_camera.fx[0],
+        fy=first_camera.fy[0],
+        cx=width / 2,
+        cy=height_px / 2,
+        width=width,
+        height=height_px,
+    )
+
+
+def write_video(path: Path, frames: Sequence[Picture]) -> Path:
+    """Write an mp4, or a gif of the same name where there is no ffmpeg; returns the file that was written."""
+    if shutil.which("ffmpeg"):
+        import mediapy
+
+        even = [frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2] for frame in frames]
+        mediapy.write_video(path, even, fps=_FRAMES_PER_SECOND, crf=18)
+        return path
+    path = path.with_suffix(".gif")
+    images = [Image.fromarray(frame) for frame in frames]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=1000 // _FRAMES_PER_SECOND, loop=0)
+    return path

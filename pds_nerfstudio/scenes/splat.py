@@ -1,0 +1,157 @@
+"""pds-splat's model: splatfacto that goes on growing and culling Gaussians while it is edited, also without a GPU."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import torch
+from gsplat.strategy import DefaultStrategy
+from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.models.splatfacto import SplatfactoModel, SplatfactoModelConfig, random_quat_tensor
+from torch import Tensor, nn
+
+from pds_nerfstudio.scenes.compat import cpu_splatfacto, offline_lpips
+
+_NEVER = 10**12
+
+
+@dataclass
+class EditSplatModelConfig(SplatfactoModelConfig):
+    """splatfacto, editable."""
+
+    _target: type = field(default_factory=lambda: EditSplatModel)
+    edit_refine_every: int = 100
+    """During the edit, Gaussians are split, duplicated and culled every so many steps; 0 keeps their number."""
+    edit_densify_grad_thresh: float = 0.0008
+    """During the edit, Gaussians whose positional gradient exceeds this are split or duplicated."""
+    edit_cull_alpha_thresh: float = 0.005
+    """During the edit, Gaussians fainter than this are removed."""
+    strewn_gaussians: int = 4000
+    """Faint Gaussians strewn in the space that the cameras look at when the edit begins, so that new things can grow
+    where there was nothing. What the edit does not need of them fades and is removed."""
+    strewn_opacity: float = 0.012
+    """Opacity of the strewn Gaussians, above edit_cull_alpha_thresh."""
+
+
+class EditSplatModel(SplatfactoModel):
+    """splatfacto with an edit phase."""
+
+    config: EditSplatModelConfig
+
+    def populate_modules(self) -> None:
+        """splatfacto's modules, also without a GPU and where LPIPS' weights can't be downloaded."""
+        with offline_lpips(), cpu_splatfacto(not torch.cuda.is_available()):
+            super().populate_modules()
+        self.editing = False
+
+    @property
+    def edit_background(self) -> Float[Tensor, "3"]:
+        """What transparent source images lie on, and what shows where no Gaussian is."""
+        return self.background_color
+
+    def _get_background_color(self) -> Float[Tensor, "3"]:
+        # A background that changes at each step, which keeps a reconstruction opaque, would be edited too.
+        return self.background_color.to(self.device) if self.editing else super()._get_background_color()
+
+    def get_outputs(self, camera: Cameras) -> dict[str, Tensor | list]:
+        """splatfacto's outputs, with the rasteriser that runs on this device."""
+        with self._on_this_device():
+            return super().get_outputs(camera)
+
+    def _on_this_device(self) -> AbstractContextManager[None]:
+        return cpu_splatfacto(self.device.type != "cuda")
+
+    def step_post_backward(self, step: int) -> None:
+        """Densify and cull; a step whose gradient is not finite says nothing about where to."""
+        gradient = self.info["means2d"].grad
+        if gradient is not None and gradient.isfinite().all():
+            super().step_post_backward(step)
+
+    def begin_edit(self, first: bool, cameras: Cameras) -> None:
+        """Switch to the edit's densification, and strew Gaussians if the edit begins here.
+
+        Args:
+            first: Whether this is the edit's very first step (not a resumed run).
+            cameras: The training cameras.
+        """
+        self.editing = True
+        self.camera_optimizer.requires_grad_(False)
+        self.strategy = DefaultStrategy(
+            prune_opa=self.config.edit_cull_alpha_thresh,
+            grow_grad2d=self.config.edit_densify_grad_thresh,
+            grow_scale3d=self.config.densify_size_thresh,
+            refine_start_iter=0,
+            refine_stop_iter=_NEVER if self.config.edit_refine_every else 0,
+            refine_every=max(1, self.config.edit_refine_every),
+            reset_every=_NEVER,  # an opacity reset would undo the scene
+            absgrad=self.config.use_absgrad,
+        )
+        self.strategy_state = self.strategy.initialize_state(scene_scale=1.0)
+        if first and self.config.strewn_gaussians:
+            self._strew(cameras)
+
+    @torch.no_grad()
+    def _strew(self, cameras: Cameras) -> None:
+        """Add faint Gaussians, evenly over the ball that the cameras look at, coloured like what is nearest."""
+        n = self.config.strewn_gaussians
+        center, radius = looked_at_ball(cameras, self.means)
+        direction = torch.nn.functional.normalize(torch.randn(n, 3, device=self.device), dim=-1)
+        means = center + radius * torch.rand(n, 1, device=self.device) ** (1 / 3) * direction
+        spacing = radius * (4 * torch.pi / 3 / n) ** (1 / 3)
+        nearest = torch.cat([torch.cdist(part, self.means).argmin(1) for part in means.split(256)])
+        new = {
+            "means": means,
+            "scales": torch.full((n, 3), float(torch.log(spacing / 2)), device=self.device),
+            "quats": random_quat_tensor(n).to(self.device),
+            "features_dc": self.features_dc[nearest],
+            "features_rest": torch.zeros_like(self.features_rest[nearest]),
+            "opacities": torch.full((n, 1), self.config.strewn_opacity, device=self.device).logit(),
+        }
+        for name, values in new.items():
+            old = self.gauss_params[name]
+            parameter = nn.Parameter(torch.cat([old, values]))
+            self.gauss_params[name] = parameter
+            optimizer = self.optimizers[name]
+            state = optimizer.state.pop(old, {})
+            optimizer.state[parameter] = {
+                key: torch.cat([value, torch.zeros_like(values)]) if value.shape == old.shape else value
+                for key, value in state.items()
+            }
+            optimizer.param_groups[0]["params"] = [parameter]
+
+    def render_edit_view(
+        self, camera: Cameras, index: int
+    ) -> tuple[Float[Tensor, "height width 3"], dict[str, Float[Tensor, ""]]]:
+        """A whole view with gradients; a splat needs no further losses.
+
+        Args:
+            camera: One camera.
+            index: Of the training view.
+        """
+        return self.get_outputs(camera)["rgb"], {}
+
+
+def looked_at_ball(
+    cameras: Cameras, means: Float[Tensor, "n_gaussians 3"]
+) -> tuple[Float[Tensor, "3"], Float[Tensor, ""]]:
+    """Centre and radius of the ball that all cameras look at.
+
+    The centre is the point nearest to all optical axes, in the sense of least squares; where the axes are parallel and
+    don't say how far away it is, the scene's median does. The radius is what the average camera has in view there.
+
+    Args:
+        cameras: The training cameras.
+        means: Of the Gaussians, in the same space.
+    """
+    poses = cameras.camera_to_worlds.to(means)
+    origins, forward = poses[:, :, 3], torch.nn.functional.normalize(-poses[:, :, 2], dim=-1)
+    across = torch.eye(3, device=means.device) - forward[:, :, None] * forward[:, None, :]
+    weight = 1e-3 * len(poses)
+    center = torch.linalg.solve(
+        across.sum(0) + weight * torch.eye(3, device=means.device),
+        (across @ origins[:, :, None]).sum(0)[:, 0] + weight * means.median(0).values,
+    )
+    shorter_side = torch.minimum(cameras.width / cameras.fx, cameras.height / cameras.fy).mean().to(means)
+    return center, (origins - center).norm(dim=-1).mean() * shorter_side / 2

@@ -1,0 +1,107 @@
+"""The source views of a scene: what the model saw, at the size the guidance works with."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.datamanagers.base_datamanager import DataManager
+from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager
+from torch import Tensor
+
+_CACHED_VIEWS = 512
+
+
+@dataclass
+class SourceView:
+    """A training view.
+
+    Attributes:
+        index: Of the view among the training views.
+        camera: One camera that matches `image`.
+        image: The picture before the edit, in 0..1.
+    """
+
+    index: int
+    camera: Cameras
+    image: Float[Tensor, "1 3 height width"]
+
+
+class SourceViews:
+    """The training views of a data manager, no larger than the guidance can use.
+
+    A data manager of whole images undistorts them and changes their cameras with them; one of rays keeps both as they
+    were. Either way camera and image match.
+
+    Args:
+        datamanager: Of the run; it has training images.
+        side: A view of more pixels than a square of this side is rendered and compared at that many pixels.
+        background: What a transparent image lies on, in 0..1.
+        device: Where cameras and images go.
+    """
+
+    def __init__(
+        self, datamanager: DataManager, side: int, background: Float[Tensor, "3"], device: torch.device | str
+    ) -> None:
+        self._datamanager = datamanager
+        self._side = side
+        self._background = background.to(device)
+        self._device = device
+        self._recent: OrderedDict[int, UInt8[Tensor, "3 height width"]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._datamanager.train_dataset)
+
+    def full_size_image(self, index: int) -> Float[Tensor, "height width 3"]:
+        """The picture as the model was trained on it, in 0..1, on the background if it is transparent."""
+        if isinstance(self._datamanager, FullImageDatamanager):
+            image = self._datamanager.cached_train[index]["image"]
+        else:
+            image = self._datamanager.train_dataset.get_data(index, image_type="uint8")["image"]
+        image = image.to(self._device)
+        image = image.float() / 255 if image.dtype == torch.uint8 else image
+        if image.shape[-1] == 4:
+            opacity = image[..., 3:]
+            image = image[..., :3] * opacity + self._background * (1 - opacity)
+        return image
+
+    def full_size_camera(self, index: int) -> Cameras:
+        """The camera of `full_size_image`, batched as one."""
+        if isinstance(self._datamanager, FullImageDatamanager):
+            _ = self._datamanager.cached_train  # undistorts the images, and the cameras with them
+        camera = self._datamanager.train_dataset.cameras[index : index + 1].to(self._device)
+        camera.metadata = {**(camera.metadata or {}), "cam_idx": index}
+        return camera
+
+    def __getitem__(self, index: int) -> SourceView:
+        camera = self.full_size_camera(index)
+        scale = self._side / math.sqrt(int(camera.height.item()) * int(camera.width.item()))
+        if scale < 1:
+            camera.rescale_output_resolution(scale)
+        size = int(camera.height.item()), int(camera.width.item())
+        image = self._recent.get(index)
+        if image is None:
+            full = self.full_size_image(index).permute(2, 0, 1)[None]
+            if full.shape[-2:] != size:
+                full = F.interpolate(full, size, mode="bilinear", antialias=True)
+            image = (full[0] * 255).round().to(torch.uint8)
+            self._recent[index] = image
+            if len(self._recent) > _CACHED_VIEWS:
+                self._recent.popitem(last=False)
+        return SourceView(index, camera, image[None].float() / 255)
+
+
+def view_at(k: int, n_views: int, seed: int) -> int:
+    """The view that edit step `k` takes: every view once in each round, in an order that `seed` and the round decide.
+
+    It depends on nothing else, so a resumed run goes on where it was.
+    """
+    order = list(range(n_views))
+    random.Random(f"{seed}/{k // n_views}").shuffle(order)
+    return order[k % n_views]

@@ -1,0 +1,1 @@
+"""The embedded world: procedural scenes with captions, their exact pictures, and the model trained on them."""

@@ -1,0 +1,1 @@
+"""SVG as an editable thing: a document written back in place, and an exact differentiable rasteriser."""

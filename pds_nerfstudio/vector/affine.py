@@ -1,0 +1,54 @@
+"""Affine maps as SVG writes them: (a, b, c, d, e, f) sends (x, y) to (ax + cy + e, bx + dy + f)."""
+
+import math
+
+Affine = tuple[float, float, float, float, float, float]
+
+IDENTITY: Affine = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
+
+
+def compose(outer: Affine, inner: Affine) -> Affine:
+    """The map that applies `inner` first and then `outer`."""
+    a, b, c, d, e, f = outer
+    p, q, r, s, t, u = inner
+    return (
+        a * p + c * q,
+        b * p + d * q,
+        a * r + c * s,
+        b * r + d * s,
+        a * t + c * u + e,
+        b * t + d * u + f,
+    )
+
+
+def translation(x: float, y: float) -> Affine:
+    """Moves by (x, y)."""
+    return (1.0, 0.0, 0.0, 1.0, x, y)
+
+
+def scaling(x: float, y: float) -> Affine:
+    """Stretches by x and y about the origin."""
+    return (x, 0.0, 0.0, y, 0.0, 0.0)
+
+
+def determinant(matrix: Affine) -> float:
+    """Signed factor by which areas grow."""
+    a, b, c, d, _, _ = matrix
+    return a * d - b * c
+
+
+def mean_scale(matrix: Affine) -> float:
+    """Factor by which lengths grow on average: the square root of the factor for areas."""
+    return math.sqrt(abs(determinant(matrix)))
+
+
+def largest_scale(matrix: Affine) -> float:
+    """Factor by which lengths grow at most: the larger singular value."""
+    a, b, c, d, _, _ = matrix
+    return 0.5 * (math.hypot(a + d, b - c) + math.hypot(a - d, b + c))
+
+
+def apply(matrix: Affine, x: float, y: float) -> tuple[float, float]:
+    """The image of one point."""
+    a, b, c, d, e, f = matrix
+    return a * x + c * y + e, b * x + d * y + f

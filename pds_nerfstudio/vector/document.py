@@ -1,0 +1,107 @@
+"""An SVG file: what it draws, and the same file with other numbers in it."""
+
+import warnings
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.vector.affine import Affine
+from pds_nerfstudio.vector.importer import import_svg
+from pds_nerfstudio.vector.scene import Scene, SceneParameters
+from pds_nerfstudio.vector.viewbox import fit_view_box
+from pds_nerfstudio.vector.writer import write_svg
+from pds_nerfstudio.vector.xml_source import parse_xml
+
+
+class Document:
+    """A parsed SVG file."""
+
+    def __init__(self, data: bytes, name: str = "SVG") -> None:
+        """Parses a file. Nothing is fetched, and what it can take in time and memory is bounded.
+
+        What is drawn by elements or properties that the scene has no place for stays in the file; one warning names
+        all of them.
+
+        Args:
+            data: the bytes of the file.
+            name: what to call it in messages.
+
+        Raises:
+            UserError: the file is no SVG, or it is built to do harm.
+        """
+        self.name = name
+        self._source = parse_xml(data, name)
+        self._drawing = import_svg(self._source, name)
+        if self._drawing.unsupported:
+            features = ", ".join(self._drawing.unsupported)
+            warnings.warn(f"{name}: kept in the file, but neither drawn nor edited: {features}", stacklevel=2)
+
+    @classmethod
+    def read(cls, path: Path) -> "Document":
+        """Parses the file at a path.
+
+        Raises:
+            UserError: it cannot be read, is no SVG, or is built to do harm.
+        """
+        try:
+            return cls(path.read_bytes(), path.name)
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror or error}.") from error
+
+    @property
+    def scene(self) -> Scene:
+        """The tree that is drawn, in CSS pixels."""
+        return self._drawing.scene
+
+    @property
+    def parameters(self) -> SceneParameters:
+        """The numbers as the file has them, float32 on the CPU."""
+        return self._drawing.parameters
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height that the file asks for, in CSS pixels."""
+        return self._drawing.size
+
+    @property
+    def unsupported(self) -> tuple[str, ...]:
+        """Features of the file that the scene lacks."""
+        return self._drawing.unsupported
+
+    def view(self, width: int, height: int) -> Affine:
+        """The map that centres the drawing on a canvas, as large as it fits.
+
+        Args:
+            width: canvas width in pixels.
+            height: canvas height in pixels.
+        """
+        return fit_view_box((0.0, 0.0, *self.size), width, height)
+
+    @cached_property
+    def editable(self) -> dict[str, Bool[Tensor, " n"]]:
+        """For each tensor of the parameters the rows that `write` can put into the file."""
+        parameters = self.parameters
+        masks = {
+            name: torch.zeros(values.shape[0], dtype=torch.bool) for name, values in vars(parameters).items()
+        }
+        for slot in self._drawing.slots:
+            masks[slot.kind][slot.row] = slot.editable
+        for path in self._drawing.paths:
+            masks["points"][path.first : path.first + len(path.source.outline.points)] = True
+        return masks
+
+    @cached_property
+    def point_scale(self) -> Tensor:
+        """CSS pixels per unit of each point where it is drawn first, [n]; 1 for points of no element."""
+        scale = torch.ones(self.parameters.points.shape[0])
+        for path in self._drawing.paths:
+            scale[path.first : path.first + len(path.source.outline.points)] = path.scale
+        return scale
+
+    def write(self, parameters: SceneParameters) -> bytes:
+        """The file with other numbers in place of its own, and otherwise unchanged to the byte."""
+        return write_svg(self._source, self._drawing, parameters)

@@ -1,0 +1,225 @@
+"""An XML file as a tree of elements that know where in the file their start tags and attributes stand.
+
+Parsing is done by expat, which never fetches anything. What makes XML dangerous is refused on top: external entities,
+entities that contain others or markup, very large files, very deep ones.
+"""
+
+import codecs
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from xml.parsers import expat
+
+from pds_nerfstudio.errors import UserError
+
+MAX_BYTES = 32 * 2**20
+MAX_ELEMENTS = 200_000
+MAX_DEPTH = 150
+MAX_ENTITIES = 256
+MAX_ENTITY_LENGTH = 256
+
+SVG = "http://www.w3.org/2000/svg"
+XLINK = "http://www.w3.org/1999/xlink"
+
+_ATTRIBUTE = re.compile(rb"\s([^\s=/>]+)\s*=\s*(\"[^\"]*\"|'[^']*')")
+_DECLARED = re.compile(rb"<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"']")
+
+
+@dataclass(eq=False)
+class Element:
+    """One element."""
+
+    tag: str
+    """Local name of an SVG element, "{namespace}name" of any other."""
+    attributes: dict[str, str]
+    """Values by local name, without those of foreign namespaces; a plain href wins over one of xlink."""
+    parent: "Element | None"
+    start: int
+    """Byte where the start tag begins."""
+    raw_attributes: dict[str, str]
+    """Names as they stand in the file, for each key of `attributes`."""
+    children: list["Element"] = field(default_factory=list)
+    text: str = ""
+    """Character data directly inside a style element."""
+    end: int = 0
+    """Byte where the end tag begins; that of the start tag for an element without one."""
+
+    def walk(self) -> Iterator["Element"]:
+        """The element and all below it, in document order."""
+        stack = [self]
+        while stack:
+            element = stack.pop()
+            yield element
+            stack.extend(reversed(element.children))
+
+
+@dataclass(frozen=True)
+class XmlSource:
+    """A parsed file."""
+
+    data: bytes
+    """The file in UTF-8; all positions count in it."""
+    encoding: str
+    """What the file itself is written in."""
+    mark: bytes
+    """The byte order mark before it."""
+    root: Element
+
+    def tag_span(self, element: Element) -> tuple[int, int]:
+        """First and last-but-one byte of a start tag."""
+        at = element.start
+        while True:
+            close = self.data.index(b">", at)
+            quoted = _open_quote(self.data[element.start : close])
+            if quoted is None:
+                return element.start, close + 1
+            at = self.data.index(quoted, close) + 1
+
+    def attribute_spans(self, element: Element) -> dict[str, tuple[int, int]]:
+        """For each attribute, by its name in the file, where its value stands, without the quotes."""
+        start, end = self.tag_span(element)
+        tag = self.data[start:end]
+        return {
+            match[1].decode(): (start + match.start(2) + 1, start + match.end(2) - 1)
+            for match in _ATTRIBUTE.finditer(tag)
+        }
+
+    def encode(self, data: bytes) -> bytes:
+        """UTF-8 text in the file's own encoding.
+
+        Raises:
+            UserError: the text has a character which that encoding lacks.
+        """
+        try:
+            return self.mark + data.decode().encode(self.encoding)
+        except UnicodeEncodeError as error:
+            raise UserError(f"The file's encoding {self.encoding} cannot hold the edit; save it as UTF-8.") from error
+
+
+def _open_quote(tag: bytes) -> bytes | None:
+    """The quote that the end of a tag's beginning is inside of."""
+    rest = tag
+    while True:
+        found = re.search(rb"[\"']", rest)
+        if found is None:
+            return None
+        close = rest.find(found[0], found.end())
+        if close < 0:
+            return found[0]
+        rest = rest[close + 1 :]
+
+
+def _decode(data: bytes, name: str) -> tuple[str, str, bytes]:
+    """Text, encoding and byte order mark of a file."""
+    for mark, encoding in (
+        (codecs.BOM_UTF8, "utf-8"),
+        (codecs.BOM_UTF16_LE, "utf-16-le"),
+        (codecs.BOM_UTF16_BE, "utf-16-be"),
+    ):
+        if data.startswith(mark):
+            break
+    else:
+        declared = _DECLARED.match(data)
+        mark, encoding = b"", declared[1].decode() if declared else "utf-8"
+    try:
+        text = data[len(mark) :].decode(encoding)
+        if text.encode(encoding) != data[len(mark) :]:
+            raise UserError(f"{name}: the encoding {encoding} does not survive a round trip; save it as UTF-8.")
+        return text, encoding, mark
+    except (UnicodeError, LookupError) as error:
+        raise UserError(f"{name}: not text in the encoding {encoding}; save it as UTF-8.") from error
+
+
+class _Builder:
+    """expat's handlers."""
+
+    def __init__(self, parser: expat.XMLParserType, name: str) -> None:
+        self.parser, self.name = parser, name
+        self.root: Element | None = None
+        self.current: Element | None = None
+        self.scopes: list[dict[str, str]] = [{"": "", "xml": "http://www.w3.org/XML/1998/namespace"}]
+        self.elements = self.entities = 0
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        self.elements += 1
+        if self.elements > MAX_ELEMENTS:
+            raise UserError(f"{self.name}: more than {MAX_ELEMENTS} elements; simplify the drawing.")
+        if len(self.scopes) > MAX_DEPTH:
+            raise UserError(f"{self.name}: elements are nested more than {MAX_DEPTH} deep; ungroup some.")
+        scope = self.scopes[-1]
+        declared = {k[6:]: v for k, v in attributes.items() if k == "xmlns" or k.startswith("xmlns:")}
+        if declared:
+            scope = {**scope, **declared}
+        self.scopes.append(scope)
+        local, raw = {}, {}
+        for key, value in attributes.items():
+            prefix, _, rest = key.rpartition(":")
+            namespace = scope.get(prefix, "") if prefix else ""
+            short = rest if not prefix else "href" if (namespace, rest) == (XLINK, "href") else None
+            if short is None or (short in local and prefix):
+                continue
+            local[short], raw[short] = value, key
+        prefix, _, rest = tag.rpartition(":")
+        namespace = scope.get(prefix, "")
+        # a file that names no namespace at all can only mean SVG
+        name = rest if namespace in (SVG, "") else f"{{{namespace}}}{rest}"
+        element = Element(name, local, self.current, self.parser.CurrentByteIndex, raw)
+        if self.current is None:
+            self.root = element
+        else:
+            self.current.children.append(element)
+        self.current = element
+
+    def end(self, tag: str) -> None:
+        assert self.current is not None
+        self.scopes.pop()
+        self.current.end = self.parser.CurrentByteIndex
+        self.current = self.current.parent
+
+    def text(self, data: str) -> None:
+        if self.current is not None and self.current.tag == "style":
+            self.current.text += data
+
+    def entity(
+        self,
+        name: str,
+        is_parameter: int,
+        value: str | None,
+        base: str | None,
+        system_id: str | None,
+        public_id: str | None,
+        notation: str | None,
+    ) -> None:
+        self.entities += 1
+        harmless = value is not None and len(value) <= MAX_ENTITY_LENGTH and not set(value) & set("&<%")
+        if is_parameter or not harmless or self.entities > MAX_ENTITIES:
+            raise UserError(f"{self.name}: the entity {name[:40]!r} is external, nested or too large; remove it.")
+
+
+def parse_xml(data: bytes, name: str) -> XmlSource:
+    """Parses a file.
+
+    Args:
+        data: its bytes.
+        name: what to call it in messages.
+
+    Raises:
+        UserError: it is no well-formed XML, or something about it is dangerous.
+    """
+    if len(data) > MAX_BYTES:
+        raise UserError(f"{name}: larger than {MAX_BYTES // 2**20} MiB; simplify the drawing.")
+    text, encoding, mark = _decode(data, name)
+    utf8 = text.encode()
+    parser = expat.ParserCreate("utf-8")
+    builder = _Builder(parser, name)
+    parser.buffer_text = True
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.text
+    parser.EntityDeclHandler = builder.entity
+    try:
+        parser.Parse(utf8, True)
+    except expat.ExpatError as error:
+        raise UserError(f"{name}: not well-formed XML ({error}); open and save it in a drawing program.") from error
+    assert builder.root is not None
+    return XmlSource(utf8, encoding, mark, builder.root)

@@ -1,0 +1,1 @@
+"""Tests of pds_nerfstudio.guidance, one file a module."""

@@ -1,0 +1,553 @@
+"""The class that all editors use."""
+
+import ast
+import dataclasses
+import inspect
+import itertools
+import warnings
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from torch import Tensor
+
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance.denoiser import Denoiser
+from pds_nerfstudio.guidance.guidance import (
+    Guidance,
+    GuidanceConfig,
+    GuidanceOutput,
+    resolve_device,
+    resolve_dtype,
+)
+from pds_nerfstudio.guidance.objectives import DreamCatalystParameters, ObjectiveName, chi, psi
+
+from .analytic import MixtureDenoiser
+
+Changes = dict[str, Any]
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def guidance_of(denoiser: Denoiser, **config: Any) -> Guidance:
+    guidance = Guidance(GuidanceConfig(**config), denoiser)
+    guidance.set_prompts("a cat", "a dog")
+    return guidance
+
+
+@pytest.fixture
+def count_unet_calls(denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The batch size of each call of the denoiser, as they happen."""
+    batches: list[int] = []
+    predict = denoiser.predict_noise
+
+    def counted(x_t: Tensor, t: Tensor, embeddings: Tensor) -> Tensor:
+        assert len(x_t) == len(t) == len(embeddings)
+        batches.append(len(x_t))
+        return predict(x_t, t, embeddings)
+
+    monkeypatch.setattr(denoiser, "predict_noise", counted)
+    return batches
+
+
+@pytest.fixture
+def encoded_batches(denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The shape of each batch of images that is encoded, as they happen."""
+    shapes: list[tuple[int, ...]] = []
+    encode = denoiser.encode_image
+
+    def recorded(image: Tensor) -> Tensor:
+        shapes.append(tuple(image.shape))
+        return encode(image)
+
+    monkeypatch.setattr(denoiser, "encode_image", recorded)
+    return shapes
+
+
+def analytic_guidance(**config: Any) -> tuple[Guidance, MixtureDenoiser]:
+    denoiser = MixtureDenoiser({"": [[0.3, 0.1]], "one": [[-1.0, 0.0]], "two": [[1.0, 2.0]]}, std=0.5)
+    guidance = Guidance(GuidanceConfig(**config), denoiser)
+    guidance.set_prompts("one", "two")
+    return guidance, denoiser
+
+
+# --- the gradient -----------------------------------------------------------------------------------------
+
+
+def test_gradient_is_the_formula_term_by_term() -> None:
+    guidance, denoiser = analytic_guidance(
+        guidance_scale=5.0, text_weight=2.0, identity_weight=3.0, num_inference_steps=250
+    )
+    target, source, noise = torch.randn(3, 3, 2, 1, 1, generator=torch.Generator().manual_seed(0)).double()
+    t = torch.tensor([30, 500, 970])
+    terms = guidance.gradient_terms(target, source, t, noise)
+
+    def prediction(x: Tensor, prompt: str) -> Tensor:
+        x_t = denoiser.add_noise(x, noise, t)
+        c, u = (denoiser.predict_noise(x_t, t, denoiser.encode_prompts([p] * 3)) for p in (prompt, ""))
+        return u + 5.0 * (c - u)
+
+    chi_t, psi_t = (w(denoiser.schedule, t, 4)[:, None, None, None] for w in (chi, psi))
+    difference = prediction(target, "two") - prediction(source, "one")
+    torch.testing.assert_close(terms.text, 2.0 * chi_t * difference)
+    torch.testing.assert_close(terms.identity, 3.0 * psi_t * (target - source))
+    assert terms.mask is None
+
+
+def test_sds_compares_with_the_noise() -> None:
+    guidance, denoiser = analytic_guidance(objective="sds", guidance_scale=1.0)
+    target, source, noise = torch.randn(3, 1, 2, 1, 1, generator=torch.Generator().manual_seed(0)).double()
+    t = torch.tensor([400])
+    terms = guidance.gradient_terms(target, source, t, noise)
+    x_t = denoiser.add_noise(target, noise, t)
+    predicted = denoiser.predict_noise(x_t, t, denoiser.encode_prompts(["two"]))
+    torch.testing.assert_close(terms.text, (1 - denoiser.alphas_cumprod[400]) * (predicted - noise))
+    assert not terms.identity.any()
+
+
+@pytest.mark.parametrize("objective", get_args(ObjectiveName))
+def test_gradient_of_the_loss_on_the_latent_is_exactly_g(
+    denoiser: Denoiser, objective: ObjectiveName
+) -> None:
+    guidance = guidance_of(denoiser, objective=objective)
+    z = (100 * random(2, 4, 16, 16)).requires_grad_()
+    output = guidance.latent_loss(z, random(2, 4, 16, 16, seed=1), progress=0.3)
+    output.loss.backward()
+    assert z.grad is not None and torch.equal(z.grad, output.grad)
+    assert not output.grad.requires_grad and output.grad.abs().max() > 0
+
+
+def test_value_of_the_loss_is_half_the_squared_norm_of_g(denoiser: Denoiser) -> None:
+    output = guidance_of(denoiser).latent_loss(random(2, 4, 16, 16), random(2, 4, 16, 16, seed=1), 0.0)
+    torch.testing.assert_close(output.loss, output.grad.square().sum() / 2)
+
+
+def test_gradient_on_the_image_is_g_through_the_encoder(denoiser: Denoiser) -> None:
+    image = random(2, 3, 32, 32).requires_grad_()
+    output = guidance_of(denoiser)(image, random(2, 3, 32, 32, seed=1), progress=0.0)
+    (gradient,) = torch.autograd.grad(output.loss, image)
+    (expected,) = torch.autograd.grad(denoiser.encode_image(image), image, output.grad)
+    torch.testing.assert_close(gradient, expected)
+    assert gradient.abs().max() > 0
+
+
+def test_equal_images_have_no_identity_gradient(denoiser: Denoiser) -> None:
+    image = random(1, 3, 32, 32)
+    metrics = guidance_of(denoiser)(image, image, 0.0).metrics
+    assert metrics["identity_gradient_rms"] == 0 and metrics["latent_change_rms"] == 0
+    assert metrics["text_gradient_rms"] > 0
+
+
+@pytest.mark.parametrize("objective", ["pds", "sds"])
+def test_a_batch_is_its_elements_side_by_side(denoiser: Denoiser, objective: ObjectiveName) -> None:
+    guidance = guidance_of(denoiser, objective=objective, localize=0.5 if objective == "pds" else 0.0)
+    target, source, noise = (random(3, 4, 16, 16, seed=seed) for seed in range(3))
+    t = torch.tensor([25, 400, 900])
+    together = guidance.gradient_terms(target, source, t, noise)
+    for i in range(3):
+        one = slice(i, i + 1)
+        alone = guidance.gradient_terms(target[one], source[one], t[one], noise[one])
+        torch.testing.assert_close(together.text[one], alone.text, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(together.identity[one], alone.identity)
+
+
+def test_each_element_gets_a_time_of_its_own(denoiser: Denoiser) -> None:
+    output = guidance_of(denoiser).latent_loss(random(8, 4, 16, 16), random(8, 4, 16, 16), 0.0)
+    assert output.t.unique().numel() > 4
+    assert output.t.min() >= 20 and output.t.max() <= 980
+
+
+@pytest.mark.parametrize(
+    ("objective", "branches"), [("pds", 4), ("dds", 4), ("dreamcatalyst", 4), ("sds", 2)]
+)
+def test_one_call_of_the_unet(
+    denoiser: Denoiser, count_unet_calls: list[int], objective: ObjectiveName, branches: int
+) -> None:
+    guidance_of(denoiser, objective=objective)(random(3, 3, 32, 32), random(3, 3, 32, 32), 0.0)
+    assert count_unet_calls == [3 * branches]
+
+
+def test_source_and_target_share_noise_and_time() -> None:
+    guidance, denoiser = analytic_guidance()
+    x = torch.zeros(5, 2, 1, 1)
+    guidance.latent_loss(x, x, 0.0)
+    (x_t, t, embeddings) = denoiser.calls[0]
+    for quarter in range(4):
+        part = slice(5 * quarter, 5 * quarter + 5)
+        assert torch.equal(x_t[part], x_t[:5]) and torch.equal(t[part], t[:5])
+    assert embeddings.flatten().tolist() == [2.0] * 5 + [0.0] * 5 + [1.0] * 5 + [0.0] * 5
+    assert x_t[:5].std() > 0.3
+
+
+def test_a_double_precision_model_works_in_double_precision(model_folder: Path) -> None:
+    guidance = guidance_of(Denoiser.from_pretrained(str(model_folder), "cpu", torch.float64))
+    image = random(1, 3, 32, 32).requires_grad_()
+    output = guidance(image, random(1, 3, 32, 32, seed=1), 0.0)
+    output.loss.backward()
+    assert output.grad.dtype == torch.float64
+    assert image.grad is not None and image.grad.dtype == torch.float32
+
+
+def test_a_bfloat16_model_gives_float32_gradients_near_those_of_float32(
+    model_folder: Path, denoiser: Denoiser
+) -> None:
+    results = []
+    for model in (denoiser, Denoiser.from_pretrained(str(model_folder), "cpu", torch.bfloat16)):
+        results.append(guidance_of(model)(random(1, 3, 32, 32), random(1, 3, 32, 32, seed=1), 0.0).grad)
+    assert results[1].dtype == torch.float32
+    assert (results[1] - results[0]).norm() < 0.25 * results[0].norm()
+
+
+def test_velocity_model_guides_too(velocity_model_folder: Path) -> None:
+    guidance = guidance_of(Denoiser.from_pretrained(str(velocity_model_folder), "cpu", torch.float32))
+    output = guidance(random(1, 3, 32, 32), random(1, 3, 32, 32, seed=1), 0.0)
+    assert output.finite and output.grad.abs().max() > 0
+
+
+def test_numbers_that_are_not_finite_are_reported(denoiser: Denoiser) -> None:
+    guidance = guidance_of(denoiser)
+    z = random(1, 4, 16, 16)
+    assert bool(guidance.latent_loss(z, z, 0.0).finite)
+    broken = z.clone()
+    broken[0, 0, 0, 0] = torch.nan
+    assert not bool(guidance.latent_loss(broken, z, 0.0).finite)
+
+
+def test_metrics_are_scalars_without_graph(denoiser: Denoiser) -> None:
+    z = random(1, 4, 16, 16).requires_grad_()
+    output = guidance_of(denoiser).latent_loss(z, random(1, 4, 16, 16, seed=1), 0.0)
+    assert all(value.ndim == 0 and not value.requires_grad for value in output.metrics.values())
+    torch.testing.assert_close(output.metrics["gradient_rms"], output.grad.square().mean().sqrt())
+
+
+# --- times and seeds --------------------------------------------------------------------------------------
+
+
+def test_annealed_times_follow_progress(denoiser: Denoiser) -> None:
+    guidance = guidance_of(denoiser, t_schedule="annealed", t_min=0.2, t_max=0.9)
+    assert [guidance.draw_timesteps(2, p).tolist() for p in (0.0, 0.5, 1.0)] == [
+        [900] * 2,
+        [550] * 2,
+        [200] * 2,
+    ]
+    guidance.config.t_jitter = 0.1
+    assert guidance.draw_timesteps(50, 0.5).unique().numel() > 10
+
+
+def run_of(guidance: Guidance, steps: int) -> list[GuidanceOutput]:
+    z = random(2, 4, 16, 16)
+    return [guidance.latent_loss(z, random(2, 4, 16, 16, seed=1), 0.0) for _ in range(steps)]
+
+
+def test_seeds_repeat(denoiser: Denoiser) -> None:
+    first, again, other = (run_of(guidance_of(denoiser, seed=seed), 2) for seed in (3, 3, 4))
+    for a, b in zip(first, again, strict=True):
+        assert torch.equal(a.grad, b.grad) and torch.equal(a.t, b.t)
+    assert not torch.equal(first[0].grad, first[1].grad)
+    assert not torch.equal(first[0].grad, other[0].grad)
+
+
+def test_the_global_random_state_is_neither_used_nor_moved(denoiser: Denoiser) -> None:
+    torch.manual_seed(0)
+    first = run_of(guidance_of(denoiser), 1)[0]
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    assert torch.equal(run_of(guidance_of(denoiser), 1)[0].grad, first.grad)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(denoiser: Denoiser, tmp_path: Path) -> None:
+    whole = run_of(guidance_of(denoiser), 4)
+    first_half = guidance_of(denoiser)
+    run_of(first_half, 2)
+    torch.save(first_half.state_dict(), tmp_path / "state.pt")
+    second_half = guidance_of(denoiser, seed=99)
+    second_half.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    for resumed, expected in zip(run_of(second_half, 2), whole[2:], strict=True):
+        assert torch.equal(resumed.grad, expected.grad)
+
+
+def test_random_state_of_another_device_warns_and_changes_nothing(denoiser: Denoiser) -> None:
+    guidance = guidance_of(denoiser)
+    before = guidance.state_dict()["generator"].clone()
+    with pytest.warns(UserWarning, match="another kind of device"):
+        guidance.load_state_dict({"generator": torch.zeros(16, dtype=torch.uint8)})
+    assert torch.equal(guidance.state_dict()["generator"], before)
+
+
+# --- prompts ----------------------------------------------------------------------------------------------
+
+
+def test_prompts_can_change_while_it_runs(denoiser: Denoiser) -> None:
+    z, noise, t = random(1, 4, 16, 16), random(1, 4, 16, 16, seed=1), torch.tensor([500])
+    guidance = guidance_of(denoiser)
+    before = guidance.gradient_terms(z, z, t, noise).text
+    guidance.set_prompts("a cat", "a bird")
+    assert guidance.prompts == ("a cat", "a bird")
+    assert not torch.equal(guidance.gradient_terms(z, z, t, noise).text, before)
+    guidance.set_prompts("a cat", " a dog ")
+    assert torch.equal(guidance.gradient_terms(z, z, t, noise).text, before)
+
+
+@pytest.mark.parametrize(("source", "target", "missing"), [("", "a", "source"), ("a", " ", "target")])
+def test_empty_prompts_are_refused(denoiser: Denoiser, source: str, target: str, missing: str) -> None:
+    with pytest.raises(UserError, match=f"The {missing} prompt is empty"):
+        Guidance(GuidanceConfig(), denoiser).set_prompts(source, target)
+
+
+def test_equal_prompts_warn_and_ask_for_nothing(denoiser: Denoiser) -> None:
+    guidance = Guidance(GuidanceConfig(), denoiser)
+    with pytest.warns(UserWarning, match="nothing to edit"):
+        guidance.set_prompts("a cat", "a cat")
+    z = random(1, 4, 16, 16)
+    assert guidance.latent_loss(z, z, 0.0).grad.abs().max() < 1e-5
+
+
+def test_a_step_without_prompts_is_refused(denoiser: Denoiser) -> None:
+    z = random(1, 4, 16, 16)
+    with pytest.raises(UserError, match="No prompts are set"):
+        Guidance(GuidanceConfig(), denoiser).latent_loss(z, z, 0.0)
+
+
+# --- images, keys and masks -------------------------------------------------------------------------------
+
+
+def test_images_of_any_shape_are_shown_at_the_models_size(
+    denoiser: Denoiser, encoded_batches: list[tuple[int, ...]]
+) -> None:
+    image = random(1, 3, 40, 90).requires_grad_()
+    guidance_of(denoiser)(image, random(1, 3, 40, 90), 0.0).loss.backward()
+    assert encoded_batches == [(1, 3, 20, 48)] * 2
+    assert image.grad is not None and image.grad.shape == image.shape
+
+
+def test_resolution_overrules_the_models_own(
+    denoiser: Denoiser, encoded_batches: list[tuple[int, ...]]
+) -> None:
+    guidance_of(denoiser, resolution=24)(random(1, 3, 60, 60), random(1, 3, 60, 60), 0.0)
+    assert encoded_batches == [(1, 3, 24, 24)] * 2
+
+
+def test_sources_with_keys_are_encoded_once(
+    denoiser: Denoiser, encoded_batches: list[tuple[int, ...]]
+) -> None:
+    guidance = guidance_of(denoiser)
+    image, source = random(2, 3, 32, 32), random(2, 3, 32, 32, seed=1)
+    outputs = [guidance(image, source, 0.0, keys=["a", "b"]) for _ in range(2)]
+    assert len(encoded_batches) == 3
+    torch.testing.assert_close(
+        outputs[0].metrics["latent_change_rms"], outputs[1].metrics["latent_change_rms"]
+    )
+    guidance.forget_sources()
+    guidance(image, source, 0.0, keys=["a", "b"])
+    assert len(encoded_batches) == 5
+
+
+def test_a_cached_source_gives_the_gradient_of_a_fresh_one(denoiser: Denoiser) -> None:
+    image, source = random(2, 3, 32, 32), random(2, 3, 32, 32, seed=1)
+    keyed, fresh = guidance_of(denoiser), guidance_of(denoiser)
+    for _ in range(2):
+        expected = fresh(image, source, 0.0).grad
+        torch.testing.assert_close(keyed(image, source, 0.0, keys=[("view", 1), ("view", 2)]).grad, expected)
+
+
+def test_no_gradient_reaches_the_source(denoiser: Denoiser) -> None:
+    image = random(1, 3, 32, 32).requires_grad_()
+    source = random(1, 3, 32, 32).requires_grad_()
+    guidance_of(denoiser)(image, source, 0.0).loss.backward()
+    assert source.grad is None and image.grad is not None
+
+
+def test_localize_masks_the_text_term_alone(denoiser: Denoiser) -> None:
+    target, source, noise = (random(1, 4, 16, 16, seed=seed) for seed in range(3))
+    t = torch.tensor([500])
+    everywhere = guidance_of(denoiser).gradient_terms(target, source, t, noise)
+    confined = guidance_of(denoiser, localize=1.0).gradient_terms(target, source, t, noise)
+    half = guidance_of(denoiser, localize=0.5).gradient_terms(target, source, t, noise)
+    assert confined.mask is not None and half.mask is not None
+    assert confined.mask.shape == (1, 1, 16, 16) and confined.mask.min() < 0.9 and confined.mask.max() == 1
+    torch.testing.assert_close(confined.text, everywhere.text * confined.mask)
+    torch.testing.assert_close(half.mask, 0.5 + 0.5 * confined.mask)
+    assert torch.equal(confined.identity, everywhere.identity)
+
+
+def test_masks_of_a_view_are_averaged_over_the_steps_until_the_prompts_change(denoiser: Denoiser) -> None:
+    guidance = guidance_of(denoiser, localize=1.0)
+    z, source, t = random(1, 4, 16, 16), random(1, 4, 16, 16, seed=1), torch.tensor([500])
+
+    def mask(seed: int, keys: list[str] | None) -> Tensor:
+        result = guidance.gradient_terms(z, source, t, random(1, 4, 16, 16, seed=seed), keys).mask
+        assert result is not None
+        return result
+
+    fresh = [mask(seed, None) for seed in (5, 6)]
+    mask(5, ["view"])
+    torch.testing.assert_close(mask(6, ["view"]), torch.lerp(fresh[1], fresh[0], 0.9))
+    torch.testing.assert_close(mask(6, ["other view"]), fresh[1])
+    guidance.set_prompts("a dog", "a cat")
+    guidance.set_prompts("a cat", "a dog")
+    torch.testing.assert_close(mask(6, ["view"]), fresh[1])
+
+
+@pytest.mark.parametrize(
+    ("image", "source", "keys", "message"),
+    [
+        ((1, 3, 32, 32), (1, 3, 32, 16), None, "must both be"),
+        ((1, 4, 32, 32), (1, 4, 32, 32), None, "must both be"),
+        ((3, 32, 32), (3, 32, 32), None, "must both be"),
+        ((2, 3, 32, 32), (2, 3, 32, 32), ["a"], "1 keys for a batch of 2"),
+    ],
+)
+def test_shapes_that_do_not_fit(
+    denoiser: Denoiser,
+    image: tuple[int, ...],
+    source: tuple[int, ...],
+    keys: list[str] | None,
+    message: str,
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        guidance_of(denoiser)(random(*image), random(*source), 0.0, keys)
+
+
+def test_latents_that_do_not_fit(denoiser: Denoiser) -> None:
+    with pytest.raises(ValueError, match="latents differ in shape"):
+        guidance_of(denoiser).latent_loss(random(1, 4, 16, 16), random(1, 4, 16, 8), 0.0)
+
+
+def test_tiny_images_are_refused(denoiser: Denoiser) -> None:
+    with pytest.raises(UserError, match="at least 16 pixels"):
+        guidance_of(denoiser)(random(1, 3, 8, 32), random(1, 3, 8, 32), 0.0)
+
+
+# --- configuration ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objective": "magic"}, "no objective 'magic': choose pds, sds, dds, dreamcatalyst"),
+        ({"t_schedule": "sideways"}, "no t_schedule 'sideways'"),
+        ({"guidance_scale": float("nan")}, "guidance_scale is nan"),
+        ({"text_weight": -1.0}, "text_weight is -1.0"),
+        ({"identity_weight": float("inf")}, "identity_weight is inf"),
+        ({"t_jitter": 2.0}, "t_jitter is 2.0"),
+        ({"localize": 1.5}, "localize is 1.5"),
+        ({"localize": 0.5, "objective": "sds"}, "set localize to 0"),
+        ({"resolution": -1}, "resolution is -1"),
+        ({"cache_size": 0}, "cache_size is 0"),
+        ({"t_min": 0.9, "t_max": 0.1}, "swap them"),
+        ({"num_inference_steps": 5000}, "num_inference_steps is 5000"),
+    ],
+)
+def test_bad_options_are_refused_in_one_line(denoiser: Denoiser, changes: Changes, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        Guidance(GuidanceConfig(**changes), denoiser)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"objective": "dreamcatalyst"},
+        {"guidance_scale": 1.0},
+        {"text_weight": 0.0},
+        {"identity_weight": 0.0},
+        {"num_inference_steps": 100},
+        {"localize": 1.0},
+        {"t_max": 0.1},
+    ],
+)
+def test_options_take_effect_while_it_runs(denoiser: Denoiser, changes: Changes) -> None:
+    changed, plain = guidance_of(denoiser), guidance_of(denoiser)
+    for name, value in changes.items():
+        setattr(changed.config, name, value)
+    assert not torch.equal(run_of(changed, 1)[0].grad, run_of(plain, 1)[0].grad)
+
+
+def test_dreamcatalyst_parameters_take_effect_while_it_runs(denoiser: Denoiser) -> None:
+    changed, plain = (guidance_of(denoiser, objective="dreamcatalyst") for _ in range(2))
+    run_of(changed, 1), run_of(plain, 1)
+    changed.config.dreamcatalyst.delta = 0.05
+    assert not torch.equal(run_of(changed, 1)[0].grad, run_of(plain, 1)[0].grad)
+
+
+@pytest.mark.parametrize("config", [GuidanceConfig, DreamCatalystParameters])
+def test_every_option_is_annotated_and_explained(config: type) -> None:
+    (definition,) = ast.parse(inspect.getsource(config)).body
+    assert isinstance(definition, ast.ClassDef)
+    body = definition.body[1:]  # the class's own docstring comes first
+    explained = [
+        field.target.id
+        for field, text in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+    ]
+    assert explained == [field.name for field in dataclasses.fields(config)]
+    assert not any(isinstance(statement, ast.Assign) for statement in body)
+
+
+def test_from_config_loads_the_model_without_a_sound(
+    model_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = GuidanceConfig(model=str(model_folder))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        guidance = Guidance.from_config(config, "cpu")
+        half_config = dataclasses.replace(config, dtype="bfloat16", device="cpu")
+        half = Guidance.from_config(half_config, "meta")
+    assert capfd.readouterr() == ("", "")
+    assert guidance.denoiser.device == torch.device("cpu") and guidance.denoiser.dtype == torch.float32
+    assert half.denoiser.device == torch.device("cpu") and half.denoiser.dtype == torch.bfloat16
+
+
+def test_devices() -> None:
+    assert resolve_device("auto", torch.device("meta")) == torch.device("meta")
+    assert resolve_device("cpu", torch.device("meta")) == torch.device("cpu")
+    for name in ("warp:9", "cuda:99"):
+        with pytest.raises(UserError, match=f"no device '{name}'"):
+            resolve_device(name, torch.device("cpu"))
+
+
+def test_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda:0")
+    assert resolve_dtype("auto", cpu) == torch.float32
+    assert resolve_dtype("float16", cpu) == torch.float16
+    for version, expected in (((7, 5), torch.float32), ((8, 0), torch.bfloat16)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, version=version: version)
+        assert resolve_dtype("auto", cuda) == expected
+    with pytest.raises(UserError, match="no dtype 'float8'"):
+        resolve_dtype("float8", cpu)
+
+
+# --- CUDA -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_step_on_a_gpu_never_waits_for_it(model_folder: Path) -> None:
+    guidance = Guidance.from_config(GuidanceConfig(model=str(model_folder), localize=0.5), "cuda")
+    guidance.set_prompts("a cat", "a dog")
+    image = random(2, 3, 48, 48).cuda().requires_grad_()
+    source = random(2, 3, 48, 48, seed=1).cuda()
+    guidance(image, source, 0.0, keys=["a", "b"]).loss.backward()  # warm up: tables, caches, kernels
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        guidance(image, source, 0.5, keys=["a", "b"]).loss.backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert image.grad is not None and bool(image.grad.isfinite().all())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_image_may_be_on_another_device_than_the_model(model_folder: Path) -> None:
+    guidance = Guidance.from_config(GuidanceConfig(model=str(model_folder), device="cuda"), "cpu")
+    guidance.set_prompts("a cat", "a dog")
+    image = random(1, 3, 32, 32).requires_grad_()
+    output = guidance(image, random(1, 3, 32, 32, seed=1), 0.0)
+    output.loss.backward()
+    assert output.loss.device.type == "cpu" and output.grad.device.type == "cuda"
+    assert image.grad is not None and image.grad.abs().max() > 0

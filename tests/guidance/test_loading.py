@@ -1,0 +1,184 @@
+"""Finding and loading models: what works, and what each failure says."""
+
+import json
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance import loading
+from pds_nerfstudio.guidance.loading import find_model, load_pipeline, read_known_words
+
+from .miniature import save_pipeline
+
+
+def refusal(action: Callable[..., Any], *arguments: Any) -> str:
+    """The message of the UserError that ``action`` ends in, which is one line."""
+    with pytest.raises(UserError) as error:
+        action(*arguments)
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def test_a_local_folder_is_found_and_loaded_without_a_sound(
+    model_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pipeline = load_pipeline(find_model(str(model_folder)))
+    assert pipeline.safety_checker is None
+    captured = capfd.readouterr()
+    assert captured.out == "" and captured.err == ""
+
+
+def test_logging_settings_of_the_libraries_are_left_as_they_were(model_folder: Path) -> None:
+    import diffusers.utils.logging as diffusers_logging
+    import transformers.utils.logging as transformers_logging
+
+    def settings() -> list[tuple[int, bool]]:
+        return [
+            (library.get_verbosity(), library.is_progress_bar_enabled())
+            for library in (diffusers_logging, transformers_logging)
+        ]
+
+    before = settings()
+    load_pipeline(model_folder)
+    assert settings() == before
+
+
+def test_embedded_model_is_a_folder_in_the_package(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pds_nerfstudio
+
+    package = Path(next(iter(pds_nerfstudio.__path__))).resolve()
+    assert package / "toyworld" / "model" == loading._EMBEDDED_FOLDER
+    monkeypatch.setattr(loading, "_EMBEDDED_FOLDER", model_folder)
+    assert find_model("toyworld") == model_folder
+
+
+def test_missing_embedded_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "_EMBEDDED_FOLDER", tmp_path / "none")
+    assert "reinstall" in refusal(find_model, "toyworld")
+
+
+@pytest.mark.parametrize("model", ["/no/such/folder", "./models/sd", "stable-diffusion", "a/b/c", ""])
+def test_what_is_neither_folder_nor_hub_id(model: str) -> None:
+    message = refusal(find_model, model or "/")
+    assert "no model folder" in message or "model_index.json" in message
+
+
+def test_folder_that_is_no_pipeline(tmp_path: Path) -> None:
+    message = refusal(find_model, str(tmp_path))
+    assert str(tmp_path) in message and "model_index.json" in message
+
+
+def test_damaged_index(own_model_folder: Path) -> None:
+    (own_model_folder / "model_index.json").write_text("{")
+    assert "damaged" in refusal(find_model, str(own_model_folder))
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])
+def test_missing_parts_are_named(own_model_folder: Path, edit_json: Callable[..., None], part: str) -> None:
+    shutil.rmtree(own_model_folder / part)
+    assert f"lacks its {part}:" in refusal(find_model, str(own_model_folder))
+    edit_json(own_model_folder / "model_index.json", **{part: [None, None]})
+    assert f"lacks its {part}:" in refusal(find_model, str(own_model_folder))
+
+
+def test_two_text_encoders(own_model_folder: Path, edit_json: Callable[..., None]) -> None:
+    index = own_model_folder / "model_index.json"
+    edit_json(index, text_encoder_2=["transformers", "CLIPTextModelWithProjection"])
+    assert "two text encoders" in refusal(find_model, str(own_model_folder))
+
+
+def test_damaged_weights(own_model_folder: Path) -> None:
+    (own_model_folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"not weights")
+    assert "cannot be loaded" in refusal(load_pipeline, own_model_folder)
+
+
+def test_unet_with_extra_input_channels(tmp_path: Path) -> None:
+    folder = save_pipeline(tmp_path / "inpainting", {}, {"in_channels": 9})
+    assert "takes 9 channels where its latents have 4" in refusal(load_pipeline, folder)
+
+
+def test_unet_with_other_conditions(tmp_path: Path) -> None:
+    folder = save_pipeline(tmp_path / "wide", {}, {"cross_attention_dim": 24})
+    assert "other conditions" in refusal(load_pipeline, folder)
+
+
+def test_other_kind_of_autoencoder(own_model_folder: Path, edit_json: Callable[..., None]) -> None:
+    from diffusers import AutoencoderTiny
+
+    shutil.rmtree(own_model_folder / "vae")
+    tiny: Any = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+    )
+    tiny.save_pretrained(own_model_folder / "vae")
+    edit_json(own_model_folder / "model_index.json", vae=["diffusers", "AutoencoderTiny"])
+    assert "AutoencoderTiny for a AutoencoderKL" in refusal(load_pipeline, own_model_folder)
+
+
+class Hub:
+    """Stands in for the hub: serves the index of a folder, then the folder."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self.downloads = 0
+
+    def index(self, model: str, name: str) -> str:
+        if self.folder is None:
+            raise OSError("Name or service not known.\nA second line")
+        return str(self.folder / name)
+
+    def download(self, model: str, **options: Any) -> str:
+        self.downloads += 1
+        return str(self.folder)
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import diffusers
+        import huggingface_hub
+
+        monkeypatch.setattr(huggingface_hub, "hf_hub_download", self.index)
+        monkeypatch.setattr(diffusers.StableDiffusionPipeline, "download", self.download)
+
+
+def test_hub_model_is_downloaded(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Hub(model_folder).install(monkeypatch)
+    assert find_model("someone/some-model") == model_folder
+
+
+def test_hub_without_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    Hub(None).install(monkeypatch)
+    message = refusal(find_model, "someone/some-model")
+    assert "'someone/some-model'" in message and "Name or service not known" in message
+    assert "local folder" in message and "'toyworld'" in message
+
+
+def test_wrong_kind_of_hub_model_is_refused_before_its_download(
+    own_model_folder: Path, edit_json: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit_json(own_model_folder / "model_index.json", text_encoder_2=["transformers", "CLIPTextModel"])
+    hub = Hub(own_model_folder)
+    hub.install(monkeypatch)
+    assert "two text encoders" in refusal(find_model, "someone/xl")
+    assert hub.downloads == 0
+
+
+def test_known_words(tmp_path: Path) -> None:
+    assert read_known_words(tmp_path) is None
+    (tmp_path / "words.txt").write_text("man\nhat\n\nBlue\n", encoding="utf-8")
+    assert read_known_words(tmp_path) == {"man", "hat", "blue"}
+
+
+def test_index_of_the_fixture_is_that_of_stable_diffusion(model_folder: Path) -> None:
+    index = json.loads((model_folder / "model_index.json").read_text())
+    assert index["_class_name"] == "StableDiffusionPipeline"

@@ -1,0 +1,56 @@
+"""The mask from the difference of two predictions."""
+
+import torch
+
+from pds_nerfstudio.guidance.localization import MaskAverage, difference_mask
+
+
+def test_mask_is_one_where_predictions_differ_and_zero_where_they_agree() -> None:
+    difference = torch.zeros(1, 4, 16, 16)
+    difference[..., 4:10, 4:10] = -3.0
+    mask = difference_mask(difference)
+    assert mask.shape == (1, 1, 16, 16)
+    assert (mask[..., 5:9, 5:9] == 1).all()
+    assert not mask[..., 12:, :].any() and not mask[..., :3, :].any()
+
+
+def test_mask_is_the_blurred_channel_mean_over_its_quantile() -> None:
+    difference = torch.randn(1, 4, 12, 12, generator=torch.Generator().manual_seed(0)).double()
+    magnitude = difference.abs().mean(1)[0]
+    blurred = magnitude[3:6, 7:10].mean()
+    full = torch.nn.functional.avg_pool2d(
+        torch.nn.functional.pad(magnitude[None, None], (1, 1, 1, 1), mode="replicate"), 3, stride=1
+    )
+    expected = blurred / torch.quantile(full, 0.5)
+    assert torch.isclose(difference_mask(difference, quantile=0.5)[0, 0, 4, 8], expected.clamp(max=1))
+    assert (difference_mask(difference, quantile=0.5) == 1).double().mean() >= 0.49
+
+
+def test_mask_ignores_scale_and_other_elements() -> None:
+    difference = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    difference[1] *= 1e-3
+    mask = difference_mask(difference)
+    torch.testing.assert_close(mask[1:], difference_mask(difference[1:] * 1e4))
+
+
+def test_equal_predictions_give_a_finite_mask() -> None:
+    assert difference_mask(torch.zeros(1, 4, 8, 8)).isfinite().all()
+
+
+def test_average_moves_towards_new_masks_for_each_view_apart() -> None:
+    average = MaskAverage(10, decay=0.75)
+    zeros, ones = torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2)
+    assert torch.equal(average.update(["a"], zeros), zeros)
+    both = average.update(["a", "b"], torch.cat([ones, ones]))
+    assert (both[0] == 0.25).all() and (both[1] == 1).all()
+    assert (average.update(["a"], ones) == 0.4375).all()
+
+
+def test_average_forgets_views_beyond_its_bound_and_on_demand() -> None:
+    average = MaskAverage(1, decay=0.5)
+    zeros, ones = torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2)
+    average.update(["a"], zeros)
+    average.update(["b"], zeros)
+    assert (average.update(["a"], ones) == 1).all()
+    average.clear()
+    assert (average.update(["a"], zeros) == 0).all()

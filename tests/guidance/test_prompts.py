@@ -1,0 +1,63 @@
+"""Prompts to embeddings."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pds_nerfstudio.guidance.loading import load_pipeline
+from pds_nerfstudio.guidance.prompts import PromptEncoder
+
+from .miniature import MAX_TOKENS
+
+
+@pytest.fixture(scope="module")
+def pipeline(model_folder: Path) -> Any:
+    return load_pipeline(model_folder)
+
+
+def encoder(pipeline: Any, known_words: frozenset[str] | None = None) -> PromptEncoder:
+    return PromptEncoder(pipeline.tokenizer, pipeline.text_encoder, known_words)
+
+
+def test_embeddings_are_those_of_the_diffusers_pipeline(pipeline: Any) -> None:
+    prompts = ["a cat", "", "dog cat"]
+    expected = pipeline.encode_prompt(prompts, "cpu", 1, False)[0]
+    embeddings = encoder(pipeline)(prompts)
+    assert embeddings.shape == (3, MAX_TOKENS, 16) and not embeddings.requires_grad
+    torch.testing.assert_close(embeddings, expected)
+
+
+def test_a_prompt_is_encoded_once(pipeline: Any) -> None:
+    calls = []
+    handle = pipeline.text_encoder.register_forward_hook(lambda *_: calls.append(1))
+    encode = encoder(pipeline)
+    first = encode(["a cat", "a cat", "a dog"])
+    again = encode(["a dog", "a cat"])
+    handle.remove()
+    assert len(calls) == 2
+    assert torch.equal(first[0], first[1]) and torch.equal(again[0], first[2])
+
+
+def test_long_prompts_are_cut_with_a_warning_that_quotes_the_loss(pipeline: Any) -> None:
+    encode = encoder(pipeline)
+    room = MAX_TOKENS - 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitting = encode(["cat " * room])
+    with pytest.warns(UserWarning, match="longer than the model reads; cut off: 'dog dog'"):
+        cut = encode(["cat " * room + "dog dog"])
+    torch.testing.assert_close(cut, fitting)
+
+
+def test_unknown_words_are_named_in_one_warning(pipeline: Any) -> None:
+    encode = encoder(pipeline, frozenset({"a", "cat"}))
+    with pytest.warns(UserWarning) as caught:
+        encode(["Cat, gnu don't gnu"])
+    assert len(caught) == 1
+    assert "cannot follow them: gnu, don't." in str(caught[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encode(["A CAT (cat).", ""])
