@@ -11,10 +11,12 @@ machine that is lent for ten minutes at a time will do:
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import math
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +26,6 @@ import torch.nn.functional as F
 import tyro
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from torchvision.utils import save_image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -55,6 +56,11 @@ class Recipe:
     """Steps of the attribute classifier, with 256 pictures each."""
     unet_steps: int = 16_000
     """Steps of the UNet and the text encoder together, with 1024 latents each."""
+    vae_seconds: float = math.inf
+    """Time for the VAE: if it comes before the steps are done, training ends with it, and the learning rate has fallen
+    accordingly."""
+    unet_seconds: float = math.inf
+    """The same for the UNet and the text encoder."""
     resolution: int = 128
     """Side of the pictures, in pixels."""
     seed: int = 0
@@ -107,32 +113,45 @@ class Run:
         return torch.compile(function, dynamic=False) if self.device.type == "cuda" else function
 
     def train(
-        self, stage: str, module: nn.Module, loss: Callable[[], Tensor], steps: int, lr: float, ema: float
+        self,
+        stage: str,
+        module: nn.Module,
+        loss: Callable[[], Tensor],
+        steps: int,
+        lr: float,
+        ema: float,
+        seconds: float = math.inf,
     ) -> None:
         """Minimise `loss` with AdamW (warm-up, then a cosine to zero), and leave the averaged weights in `module`."""
         path = self.recipe.state / f"{stage}.pt"
         parameters = list(module.parameters())
         optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01, fused=self.device.type == "cuda")
-        averaged, first = copy.deepcopy(module).requires_grad_(False), 0
+        averaged, first, spent, done = copy.deepcopy(module).requires_grad_(False), 0, 0.0, False
         if path.exists():
             state = torch.load(path, map_location=self.device, weights_only=True)
-            first = state["step"]
+            first, spent, done = state["step"], state["spent"], state["done"]
             averaged.load_state_dict(state["averaged"])
-            if first < steps:
+            if not done:
                 module.load_state_dict(state["module"])
                 optimizer.load_state_dict(state["optimizer"])
         torch.manual_seed(self.recipe.seed + 7919 * first)
         begun = last_log = last_save = time.monotonic()
 
-        def save(step: int) -> None:
-            state = {"step": step, "averaged": averaged.state_dict()}
-            if step < steps:
+        def save(step: int, done: bool = False) -> None:
+            now = spent + time.monotonic() - begun
+            state = {"step": step, "spent": now, "done": done, "averaged": averaged.state_dict()}
+            if not done:
                 state |= {"module": module.state_dict(), "optimizer": optimizer.state_dict()}
             torch.save(state, path.with_suffix(".new"))
             path.with_suffix(".new").rename(path)
 
-        for step in range(first, steps):
-            rate = lr * min(1.0, (step + 1) / 300) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+        step = first
+        while not done:
+            progress = max(step / steps, (spent + time.monotonic() - begun) / seconds)
+            if progress >= 1:
+                save(step, done=True)
+                break
+            rate = lr * min(1.0, (step + 1) / 300) * (0.5 + 0.5 * math.cos(math.pi * progress))
             for group in optimizer.param_groups:
                 group["lr"] = rate
             value = loss()
@@ -143,17 +162,19 @@ class Run:
             with torch.no_grad():
                 decay = min(ema, (1 + step) / (10 + step))
                 torch._foreach_lerp_(list(averaged.parameters()), parameters, 1 - decay)
-            if step % 100 == 99 and (time.monotonic() - last_log > 15 or step + 1 == steps):
+            step += 1
+            if step % 100 == 0 and time.monotonic() - last_log > 15:
                 last_log = time.monotonic()
-                per_step = (last_log - begun) / (step + 1 - first)
-                self.log(stage, step=step + 1, of=steps, loss=value.item(), ms=1e3 * per_step, left=per_step * (steps - step))
-            if step % 10 == 9 and self.seconds() > self.recipe.time_limit:
-                save(step + 1)
+                per_step = (last_log - begun) / (step - first)
+                left = min(per_step * (steps - step), seconds - spent - (last_log - begun))
+                self.log(stage, step=step, of=steps, loss=value.item(), ms=1e3 * per_step, left=left)
+            if step % 10 == 0 and self.seconds() > self.recipe.time_limit:
+                save(step)
                 raise OutOfTime
-            if step % 10 == 9 and time.monotonic() - last_save > 120:
-                save(step + 1)
+            if step % 10 == 0 and time.monotonic() - last_save > 120:
+                save(step)
                 last_save = time.monotonic()
-        save(steps)
+        self.log(stage, done_at_step=step)
         module.load_state_dict(averaged.state_dict())
         module.eval().requires_grad_(False)
 
@@ -238,7 +259,7 @@ def train_vae(run: Run, pictures: Tensor) -> AutoencoderKL:
         reconstruction = (y - x).abs().mean() + 2 * (y - x).square().mean()
         return reconstruction + 0.5 * edges(y, x) + 1e-4 * divergence
 
-    run.train("vae", vae, loss, run.recipe.vae_steps, lr=1e-3, ema=0.999)
+    run.train("vae", vae, loss, run.recipe.vae_steps, lr=1e-3, ema=0.999, seconds=run.recipe.vae_seconds)
     vae.register_to_config(scaling_factor=1 / encode(run, vae, pictures[:4096]).std().item())
     x = pictures[-N_VALIDATION:].float() / 255
     with torch.no_grad():
@@ -283,7 +304,9 @@ def train_classifier(run: Run, pictures: Tensor, things: list[Attributes]) -> At
     run.train("classifier", classifier, loss, run.recipe.classifier_steps, lr=1e-3, ema=0.998)
     accuracy = read_accuracy(classifier, pictures[-N_VALIDATION:].float() / 255, things[-N_VALIDATION:])
     run.log("classifier", **accuracy)
-    save_file({k: v.half().cpu() for k, v in classifier.state_dict().items()}, run.recipe.out / "classifier.safetensors")
+    save_file(
+        {k: v.half().cpu() for k, v in classifier.state_dict().items()}, run.recipe.out / "classifier.safetensors"
+    )
     return classifier
 
 
@@ -300,19 +323,34 @@ def read_accuracy(classifier: AttributeClassifier, images: Tensor, things: list[
     return accuracy
 
 
+def bytes_to_unicode() -> dict[int, str]:
+    """A visible character for each byte, as byte-level BPE writes them (Radford et al. 2019)."""
+    visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    hidden = (byte for byte in range(256) if byte not in visible)
+    return {byte: chr(byte) for byte in visible} | {byte: chr(256 + i) for i, byte in enumerate(hidden)}
+
+
+def byte_pair_merges(words: list[str]) -> list[tuple[str, str]]:
+    """Byte-pair merges (Sennrich et al. 2016) until each word is one token; ties go to the later pair, always."""
+    split = [[*word[:-1], word[-1] + "</w>"] for word in words]
+    merges: list[tuple[str, str]] = []
+    while pairs := Counter(pair for tokens in split for pair in itertools.pairwise(tokens)):
+        best = max(pairs, key=lambda pair: (pairs[pair], pair))
+        merges.append(best)
+        for tokens in split:
+            for i in range(len(tokens) - 2, -1, -1):
+                if tuple(tokens[i : i + 2]) == best:
+                    tokens[i : i + 2] = ["".join(best)]
+    return merges
+
+
 def write_tokenizer(folder: Path) -> CLIPTokenizer:
     """A CLIP tokenizer (byte-level BPE) in which each of the world's words is one token and any text has some."""
     folder.mkdir(parents=True, exist_ok=True)
-    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(vocab_size=4096, end_of_word_suffix="</w>", show_progress=False, min_frequency=1)
-    bpe.train_from_iterator(vocabulary(), trainer)
-    merges = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
-    tokens = alphabet + [letter + "</w>" for letter in alphabet] + ["".join(pair) for pair in merges]
-    tokens = list(dict.fromkeys(tokens)) + ["<|startoftext|>", "<|endoftext|>"]
+    letters = sorted(bytes_to_unicode().values())
+    merges = byte_pair_merges(vocabulary())
+    tokens = [*letters, *(letter + "</w>" for letter in letters), *("".join(pair) for pair in merges)]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}, ensure_ascii=False))
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges)]) + "\n")
     config = {
@@ -380,7 +418,9 @@ class TextToLatent(nn.Module):
         return self.unet(noisy, t, encoder_hidden_states=states, return_dict=False)[0]
 
 
-def train_diffusion(run: Run, vae: AutoencoderKL, pictures: Tensor, things: list[Attributes]) -> StableDiffusionPipeline:
+def train_diffusion(
+    run: Run, vae: AutoencoderKL, pictures: Tensor, things: list[Attributes]
+) -> StableDiffusionPipeline:
     """The text encoder and the UNet, assembled with the VAE into a pipeline."""
     recipe = run.recipe
     tokenizer = write_tokenizer(recipe.out / "model" / "tokenizer")
@@ -412,7 +452,7 @@ def train_diffusion(run: Run, vae: AutoencoderKL, pictures: Tensor, things: list
             prediction = forward(noisy.contiguous(memory_format=torch.channels_last), t, words)
         return F.mse_loss(prediction.float(), noise)
 
-    run.train("unet", model, loss, recipe.unet_steps, lr=8e-4, ema=0.9995)
+    run.train("unet", model, loss, recipe.unet_steps, lr=8e-4, ema=0.9995, seconds=recipe.unet_seconds)
     return StableDiffusionPipeline(
         vae=vae,
         text_encoder=model.text,

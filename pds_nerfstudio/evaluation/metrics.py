@@ -81,5 +81,5 @@ def changed_region(
 
 
 def mean(values: Float[Tensor, " batch"]) -> float:
-    """The mean of the values that are numbers."""
-    return values[values.isfinite()].mean().item()
+    """The mean of the values that aren't NaN (of views without a pixel to count); infinite if one is."""
+    return values.nanmean().item()

@@ -15,7 +15,7 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.cache import BoundedCache
 from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.latents import LatentCache, model_image_size, resize
-from pds_nerfstudio.guidance.localization import MaskAverage, difference_mask
+from pds_nerfstudio.guidance.localization import MaskAverage, difference_mask, sharpen
 from pds_nerfstudio.guidance.objectives import (
     OBJECTIVES,
     DreamCatalystParameters,
@@ -401,7 +401,7 @@ class Guidance:
         mask = difference_mask(difference)
         if keys is not None:
             mask = self._masks.update([(key, mask.shape) for key in keys], mask)
-        return 1 - self.config.localize * (1 - mask)
+        return 1 - self.config.localize * (1 - sharpen(mask))
 
     def _weights(self) -> tuple[Float[Tensor, " steps"], Float[Tensor, " steps"]]:
         """χ and ψ at every time, on the denoiser's device; renewed only when the configuration changes."""

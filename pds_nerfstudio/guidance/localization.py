@@ -34,6 +34,19 @@ def difference_mask(
     return (blurred / scale.clamp_min(torch.finfo(scale.dtype).tiny)).clamp(max=1)
 
 
+def sharpen(mask: Float[Tensor, "batch 1 height width"], low: float = 0.2, high: float = 0.5) -> Float[Tensor, "batch 1 height width"]:
+    """Take the noise floor off a mask: 0 up to ``low``, 1 from ``high``, straight between.
+
+    Where the prompts agree, two noisy predictions still differ by a tenth to a fifth of their greatest difference.
+
+    Args:
+        mask: values in [0, 1].
+        low: what counts as agreement.
+        high: what counts as full difference.
+    """
+    return ((mask - low) / (high - low)).clamp(0, 1)
+
+
 class MaskAverage:
     """The exponential moving average of each view's mask.
 

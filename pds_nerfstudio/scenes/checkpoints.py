@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import yaml
-from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.models.base_model import ModelConfig
+from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
 
 _EXTRA_STATE = "_extra_state"
+_GAUSSIAN = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,17 @@ class Checkpoint:
     @property
     def kind(self) -> str:
         """What sort of scene it holds: "splat", "nerf" or "other"."""
-        names = self.state["pipeline"]
-        if any(name.endswith(("gauss_params.means", "_model.means")) for name in names):
+        if "gauss_params.means" in self.model_weights:
             return "splat"
-        if any("_model.field." in name or "_model.module.field." in name for name in names):
-            return "nerf"
-        return "other"
+        return "nerf" if any(name.startswith("field.") for name in self.model_weights) else "other"
+
+    @property
+    def model_weights(self) -> dict[str, Tensor]:
+        """The model's weights by their names in the model, whichever version wrote them on however many GPUs."""
+        pattern = re.compile(r"(?:module\.)?_model\.(?:module\.)?(.+)")
+        weights = {match[1]: w for name, w in self.state["pipeline"].items() if (match := pattern.fullmatch(name))}
+        # Early versions of splatfacto kept its parameters under shorter names, which it still loads.
+        return {f"gauss_params.{name}" if name in _GAUSSIAN else name: w for name, w in weights.items()}
 
 
 def find_checkpoint(load_dir: Path | None, load_step: int | None, load_checkpoint: Path | None) -> Path | None:
@@ -93,26 +100,57 @@ def adopt_architecture(model: ModelConfig, checkpoint: Checkpoint) -> None:
     """Give `model` the shape that a checkpoint's weights have, in place.
 
     A run writes its config.yml beside the folder of its checkpoints; its model's settings are taken over, so that hash
-    grids, appearance embeddings and pose corrections fit. Without that file, the weights say whether there is an
-    appearance embedding.
+    grids, appearance embeddings and pose corrections fit. Without that file, the weights say what they can.
     """
-    written = checkpoint.path.parent.parent / "config.yml"
-    if written.is_file():
-        config = yaml.load(written.read_text(), Loader=yaml.Loader)  # as nerfstudio reads its own configs
-        if isinstance(config, TrainerConfig):
-            theirs = config.pipeline.model
-            for field in fields(theirs):
-                ours_only = field.name == "_target" or field.name.startswith("edit_")
-                if not ours_only and hasattr(model, field.name) and field.name in _ARCHITECTURE:
-                    setattr(model, field.name, getattr(theirs, field.name))
-            return
-    if hasattr(model, "use_appearance_embedding"):
-        embedding = [
-            v for k, v in checkpoint.state["pipeline"].items() if k.endswith("embedding_appearance.embedding.weight")
-        ]
-        model.use_appearance_embedding = bool(embedding)
-        if embedding:
-            model.appearance_embed_dim = embedding[0].shape[1]
+    theirs = _read_model_settings(checkpoint.path.parent.parent / "config.yml")
+    if theirs is None:
+        theirs = _settings_in_weights(checkpoint.model_weights)
+    for name in _ARCHITECTURE & theirs.keys() & {field.name for field in fields(model)}:
+        ours, value = getattr(model, name), theirs[name]
+        if isinstance(value, dict) and is_dataclass(ours):
+            known = {field.name for field in fields(ours)} - {"_target"}
+            value = replace(ours, **{key: value[key] for key in known & value.keys()})  # type: ignore[type-var]
+        setattr(model, name, tuple(value) if isinstance(ours, tuple) else value)
+
+
+def _read_model_settings(path: Path) -> dict[str, Any] | None:
+    """The model's settings in a config.yml, read as plain data; None if there are none to be read."""
+    try:
+        config = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
+        settings = config["pipeline"]["model"]
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return None
+    return settings if isinstance(settings, dict) else None
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Reads nerfstudio's configs without importing or running what they name: an object becomes its attributes."""
+
+    def plain(self, _: str, node: yaml.Node) -> Any:
+        """A Python object as what it is written with: a dictionary, a list or a string."""
+        if isinstance(node, yaml.MappingNode):
+            return self.construct_mapping(node, deep=True)
+        if isinstance(node, yaml.SequenceNode):
+            return self.construct_sequence(node, deep=True)
+        return self.construct_scalar(cast(yaml.ScalarNode, node))
+
+
+_PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", _PlainLoader.plain)
+
+
+def _settings_in_weights(weights: dict[str, Tensor]) -> dict[str, Any]:
+    """What the weights of a model tell about its settings."""
+    settings: dict[str, Any] = {}
+    embedding = weights.get("field.embedding_appearance.embedding.weight")
+    settings["use_appearance_embedding"] = embedding is not None
+    if embedding is not None:
+        settings["appearance_embed_dim"] = embedding.shape[1]
+    harmonics = weights.get("gauss_params.features_rest")
+    if harmonics is not None:
+        settings["sh_degree"] = math.isqrt(harmonics.shape[1] + 1) - 1
+    if not any(name.startswith("camera_optimizer.") for name in weights):
+        settings["camera_optimizer"] = {"mode": "off"}
+    return settings
 
 
 _ARCHITECTURE = frozenset(

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.pipeline import EditPipeline
+from pds_nerfstudio.scenes.results import picture
+from pds_nerfstudio.scenes.views import SourceViews
 
 
 class FinishedEdit:
@@ -28,7 +30,8 @@ class FinishedEdit:
         if not config_path.is_file():
             raise UserError(f"{config_path}: there is no such file; give the config.yml of a finished run.")
         self.config, pipeline, self.checkpoint, _ = eval_setup(config_path)
-        assert isinstance(pipeline, EditPipeline)
+        if not isinstance(pipeline, EditPipeline):
+            raise UserError(f"{config_path} is of {self.config.method_name}: give one of pds-splat or pds-nerf.")
         self.pipeline = pipeline
 
     @property
@@ -38,13 +41,23 @@ class FinishedEdit:
 
     def to_scene(self, camera_to_world: Float[Tensor, "batch 3 4"]) -> Float[Tensor, "batch 3 4"]:
         """Poses of the data set's own coordinates in those that nerfstudio trains in."""
-        outputs = self.pipeline.datamanager.train_dataparser_outputs
+        assert self.pipeline.datamanager.train_dataset is not None
+        outputs = self.pipeline.datamanager.train_dataset._dataparser_outputs
         transform = outputs.dataparser_transform.to(camera_to_world)
         rotation = transform[:, :3] @ camera_to_world[:, :, :3]
         position = (transform[:, :3] @ camera_to_world[:, :, 3:] + transform[:, 3:]) * outputs.dataparser_scale
         return torch.cat([rotation, position], -1)
 
-    @torch.no_grad()
+    def before_and_after(
+        self, n: int
+    ) -> tuple[list[Float[Tensor, "3 height width"]], list[Float[Tensor, "3 height width"]]]:
+        """Pictures in 0..1 of `n` training views, spread over all of them: the source images, and the edited scene."""
+        views = SourceViews(self.pipeline.datamanager, 1, self.pipeline.model.edit_background, self.pipeline.device)
+        chosen = sorted({round(i * (len(views) - 1) / max(1, n - 1)) for i in range(n)})
+        before = [views.full_size_image(i).permute(2, 0, 1) for i in chosen]
+        after = [picture(self.pipeline.model, views.full_size_camera(i)).permute(2, 0, 1) for i in chosen]
+        return before, after
+
     def render(
         self, camera_to_world: Float[Tensor, "batch 3 4"], focal: Float[Tensor, " batch"], width: int, height: int
     ) -> Float[Tensor, "batch 3 height width"]:
@@ -52,5 +65,5 @@ class FinishedEdit:
         cameras = Cameras(self.to_scene(camera_to_world), focal, focal, width / 2, height / 2, width, height).to(
             self.pipeline.device
         )
-        images = [self.pipeline.model.get_outputs_for_camera(cameras[i : i + 1])["rgb"] for i in range(len(focal))]
-        return torch.stack(images).clamp(0, 1).permute(0, 3, 1, 2)
+        images = [picture(self.pipeline.model, cameras[i : i + 1]) for i in range(len(focal))]
+        return torch.stack(images).permute(0, 3, 1, 2)

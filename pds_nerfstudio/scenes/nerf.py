@@ -71,7 +71,7 @@ class EditNerfModel(NerfactoModel):
         rays = camera.generate_rays(camera_indices=0, keep_shape=True).to(self.device)
         height, width = rays.shape
         rays = rays.flatten()
-        rays.camera_indices = torch.full_like(rays.camera_indices, index)
+        rays.camera_indices = torch.full((len(rays), 1), index, device=self.device)
         colors, interlevel, distortion = [], [], []
         for start in range(0, len(rays), self.config.edit_rays_per_chunk):
             chunk = rays[start : start + self.config.edit_rays_per_chunk]

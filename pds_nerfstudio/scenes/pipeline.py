@@ -10,7 +10,7 @@ import torch
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
-from torch.amp.grad_scaler import GradScaler
+from torch.cuda.amp.grad_scaler import GradScaler
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig
@@ -128,7 +128,7 @@ class EditPipeline(VanillaPipeline):
             return
         if not self._editing:
             self._editing = True
-            self.model.begin_edit(first=step == self.plan.start, cameras=self.datamanager.train_dataset.cameras)
+            self.model.begin_edit(first=step == self.plan.start, cameras=self.views.cameras)
         fall = self.config.lr_final_mult ** self.plan.progress(step)
         for name, optimizer in optimizers.optimizers.items():
             rate = optimizers.config[name]["optimizer"].lr * self.config.lr_mult * fall

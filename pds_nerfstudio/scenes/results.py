@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.models.base_model import Model
 from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image, ImageDraw
 from rich.progress import track
@@ -36,10 +37,14 @@ _FRAMES_PER_SECOND = 30
 
 
 @torch.no_grad()
-def render(pipeline: EditPipeline, camera: Cameras) -> Picture:
-    """What the model shows a camera, in bytes."""
-    rgb = pipeline.model.get_outputs_for_camera(camera.to(pipeline.device))["rgb"]
-    return (rgb.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+def picture(model: Model, camera: Cameras) -> Float[Tensor, "height width 3"]:
+    """What the model shows one camera, in 0..1."""
+    return model.get_outputs_for_camera(camera.to(model.device))["rgb"].clamp(0, 1)
+
+
+def to_bytes(image: Float[Tensor, "height width 3"]) -> Picture:
+    """A picture in 0..1 as bytes."""
+    return (image * 255).round().to(torch.uint8).cpu().numpy()
 
 
 def write_results(pipeline: EditPipeline, folder: Path, turntable_frames: int) -> list[Path]:
@@ -56,19 +61,20 @@ def write_results(pipeline: EditPipeline, folder: Path, turntable_frames: int) -
     views = pipeline.views
     n = len(views)
     edited = [
-        render(pipeline, views.full_size_camera(i))
+        to_bytes(picture(pipeline.model, views.full_size_camera(i)))
         for i in track(range(n), description="Rendering the edited views", console=CONSOLE, transient=True)
     ]
     written = [write_dataset(folder / "edited_views", pipeline, edited)]
     shown = sorted({round(i * (n - 1) / max(1, _SHEET_VIEWS - 1)) for i in range(_SHEET_VIEWS)})
-    before = [(views.full_size_image(i) * 255).round().to(torch.uint8).cpu().numpy() for i in shown]
-    sheet = contact_sheet({pipeline.config.src_prompt: before, pipeline.config.tgt_prompt: [edited[i] for i in shown]})
+    before = [to_bytes(views.full_size_image(i)) for i in shown]
+    titles = f"Before: {pipeline.config.src_prompt}", f"After: {pipeline.config.tgt_prompt}"
+    sheet = contact_sheet(dict(zip(titles, (before, [edited[i] for i in shown]), strict=True)))
     sheet.save(folder / "before_after.png")
     written.append(folder / "before_after.png")
     if turntable_frames:
-        cameras = turntable(pipeline.datamanager.train_dataset.cameras, turntable_frames, scene_points(pipeline))
+        cameras = turntable(views.cameras, turntable_frames, scene_points(pipeline))
         frames = [
-            render(pipeline, cameras[i : i + 1])
+            to_bytes(picture(pipeline.model, cameras[i : i + 1]))
             for i in track(range(len(cameras)), description="Rendering the turntable", console=CONSOLE, transient=True)
         ]
         written.append(write_video(folder / "turntable.mp4", frames))
@@ -88,12 +94,15 @@ def write_dataset(folder: Path, pipeline: EditPipeline, images: Sequence[Picture
     source images went through.
     """
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    outputs = pipeline.datamanager.train_dataparser_outputs
+    outputs = pipeline.views.outputs
+    stems = [Path(path).stem for path in outputs.image_filenames]
+    if len(set(stems)) < len(stems):  # images of one name in several folders
+        stems = [f"{i:05d}_{stem}" for i, stem in enumerate(stems)]
     frames = []
     for i, image in enumerate(images):
         camera = pipeline.views.full_size_camera(i).to("cpu")
         pose = outputs.transform_poses_to_original_space(camera.camera_to_worlds, camera_convention="opengl")[0]
-        name = f"images/{Path(outputs.image_filenames[i]).stem}.png"
+        name = f"images/{stems[i]}.png"
         Image.fromarray(image).save(folder / name)
         frame = {
             "file_path": name,
@@ -114,7 +123,7 @@ def write_dataset(folder: Path, pipeline: EditPipeline, images: Sequence[Picture
     return path
 
 
-def contact_sheet(rows: dict[str, Sequence[Picture]], side: int = _SHEET_SIDE) -> Image.Image:
+def contact_sheet(rows: Mapping[str, Sequence[Picture]], side: int = _SHEET_SIDE) -> Image.Image:
     """Rows of pictures under their titles; pictures keep their aspect ratio in cells of one size."""
     titles, pictures = list(rows), list(rows.values())
     columns, strip = max(len(row) for row in pictures), 22

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from gsplat.strategy import DefaultStrategy
@@ -55,7 +56,7 @@ class EditSplatModel(SplatfactoModel):
         # A background that changes at each step, which keeps a reconstruction opaque, would be edited too.
         return self.background_color.to(self.device) if self.editing else super()._get_background_color()
 
-    def get_outputs(self, camera: Cameras) -> dict[str, Tensor | list]:
+    def get_outputs(self, camera: Cameras) -> dict[str, Tensor | list]:  # type: ignore[override]
         """splatfacto's outputs, with the rasteriser that runs on this device."""
         with self._on_this_device():
             return super().get_outputs(camera)
@@ -103,7 +104,7 @@ class EditSplatModel(SplatfactoModel):
         nearest = torch.cat([torch.cdist(part, self.means).argmin(1) for part in means.split(256)])
         new = {
             "means": means,
-            "scales": torch.full((n, 3), float(torch.log(spacing / 2)), device=self.device),
+            "scales": torch.full((n, 3), float(torch.log(0.6 * spacing)), device=self.device),
             "quats": random_quat_tensor(n).to(self.device),
             "features_dc": self.features_dc[nearest],
             "features_rest": torch.zeros_like(self.features_rest[nearest]),
@@ -130,7 +131,7 @@ class EditSplatModel(SplatfactoModel):
             camera: One camera.
             index: Of the training view.
         """
-        return self.get_outputs(camera)["rgb"], {}
+        return cast(Tensor, self.get_outputs(camera)["rgb"]), {}
 
 
 def looked_at_ball(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,14 +14,16 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
+from nerfstudio.models.splatfacto import SplatfactoModel
 from nerfstudio.utils.rich_utils import CONSOLE
-from torch.amp.grad_scaler import GradScaler
+from torch.cuda.amp.grad_scaler import GradScaler
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.checkpoints import Checkpoint, adopt_architecture, find_checkpoint, read_checkpoint
-from pds_nerfstudio.scenes.pipeline import EditPipeline
+from pds_nerfstudio.scenes.pipeline import EditPipeline, EditPipelineConfig
 from pds_nerfstudio.scenes.plan import EditPlan
 
 _BAD_STEPS_IN_A_ROW = 20
@@ -31,6 +34,8 @@ class EditTrainerConfig(TrainerConfig):
     """A run that edits a scene by text."""
 
     _target: type = field(default_factory=lambda: EditTrainer)
+    pipeline: EditPipelineConfig = field(default_factory=EditPipelineConfig)
+    """The scene, its model, the prompts and the guidance."""
     max_num_iterations: int = 3000
     """Edit steps to run. A run that starts from no checkpoint reconstructs the scene first, for
     --pipeline.reconstruct-steps more; a resumed run does what is left of its edit steps."""
@@ -57,10 +62,12 @@ class EditOptimizers(Optimizers):
             UserError: After many such steps in a row, which no single step has harmed.
         """
         gradients = [p.grad for name in param_groups for p in self.parameters_now(name) if p.grad is not None]
-        # With mixed precision the scaler itself looks for infinities, and needs to see them to lower its scale.
-        if grad_scaler.is_enabled() or _all_finite(gradients):
-            self._in_a_row = 0
+        finite = _all_finite(gradients)
+        # With mixed precision the scaler leaves the step out itself, and needs to see infinities to lower its scale.
+        if finite or grad_scaler.is_enabled():
             super().optimizer_scaler_step_some(grad_scaler, param_groups)
+        if finite:
+            self._in_a_row = 0
             return
         self.skipped += 1
         self._in_a_row += 1
@@ -88,6 +95,7 @@ class EditTrainer(Trainer):
     config: EditTrainerConfig
     pipeline: EditPipeline
     _interrupted = False
+    _last_step: int | None = None
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """nerfstudio's setup, with a checkpoint's architecture taken over first."""
@@ -96,15 +104,11 @@ class EditTrainer(Trainer):
                 raise UserError(
                     f"--max-num-iterations is {self.config.max_num_iterations}: give at least one edit step."
                 )
-            data = self.config.pipeline.datamanager.data or self.config.data
-            if data is not None and not _is_scene(Path(data)):
-                raise UserError(
-                    f"--data {data} holds no transforms.json: make one with ns-process-data, or mend the path."
-                )
+            self._check_data()
             path = find_checkpoint(self.config.load_dir, self.config.load_step, self.config.load_checkpoint)
             self._checkpoint = None if path is None else read_checkpoint(path)
             if self._checkpoint is not None:
-                wanted = "splat" if self.config.method_name.startswith("pds-splat") else "nerf"
+                wanted = "splat" if issubclass(self.config.pipeline.model._target, SplatfactoModel) else "nerf"
                 if self._checkpoint.kind != wanted:
                     other = {"splat": "a splat scene: use pds-splat", "nerf": "a NeRF: use pds-nerf"}
                     found = other.get(self._checkpoint.kind, "neither nerfacto's nor splatfacto's")
@@ -112,6 +116,18 @@ class EditTrainer(Trainer):
                 adopt_architecture(self.config.pipeline.model, self._checkpoint)
                 self.config.save_config()  # ns-viewer and the others build the model from it
             super().setup(test_mode)
+
+    def _check_data(self) -> None:
+        """Refuse a path that holds no scene; data of other kinds than nerfstudio's own are left to their parsers."""
+        datamanager = self.config.pipeline.datamanager
+        dataparser = getattr(datamanager, "dataparser", None)
+        if not isinstance(dataparser, NerfstudioDataParserConfig):
+            return
+        data = Path(datamanager.data or self.config.data or dataparser.data)
+        if not data.is_file() and not (data / "transforms.json").is_file():
+            raise UserError(
+                f"--data {data} holds no transforms.json: make one with ns-process-data, or mend the path."
+            )
 
     def setup_optimizers(self) -> Optimizers:
         """The optimisers, which skip steps that are not finite."""
@@ -153,7 +169,7 @@ class EditTrainer(Trainer):
         lacking = [
             name
             for name in self.pipeline.model.state_dict()
-            if f"_model.{name}" not in state["pipeline"] and "lpips" not in name
+            if name not in checkpoint.model_weights and "lpips" not in name
         ]
         if lacking:
             raise UserError(
@@ -169,6 +185,7 @@ class EditTrainer(Trainer):
             self.optimizers.load_optimizers(state["optimizers"])
             self.grad_scaler.load_state_dict(state["scalers"])
         except (ValueError, KeyError, RuntimeError):
+            self.optimizers = self.setup_optimizers()  # some of them may have been loaded
             CONSOLE.print(f"[yellow]The optimisers in {checkpoint.path} don't fit this run: starting with fresh ones.")
         CONSOLE.print(f"Resuming the edit in {checkpoint.path} at step {self._start_step}.")
         return self.pipeline.plan.start
@@ -185,11 +202,15 @@ class EditTrainer(Trainer):
         if step + 1 == self.pipeline.plan.start:
             # The scene as it was before any edit, for the next edit to start from.
             self._save_to(self.base_dir / "reconstruction", step)
-        if step + 1 >= self.pipeline.plan.end:
+        # An interruption before the loop has begun is forgotten by nerfstudio, not by this.
+        if self._interrupted or step + 1 >= self.pipeline.plan.end:
             self.stop_training = True
         return result
 
     def _after_train(self) -> None:
+        if self._last_step is None:
+            CONSOLE.print("Stopped before the first step: there is nothing to save.")
+            return
         self.step = self._last_step  # the loop has counted one further to notice that it should end
         if self._interrupted:
             self.save_checkpoint(self.step)
@@ -229,7 +250,7 @@ class EditTrainer(Trainer):
             signal.signal(signal.SIGINT, before)
 
     def save_checkpoint(self, step: int) -> None:
-        """Write a checkpoint beside the last one, and only then take its place.
+        """Write a checkpoint, and only then let it take the last one's place.
 
         Raises:
             UserError: If it can't be written, say because the disk is full; the last checkpoint is kept.
@@ -237,32 +258,31 @@ class EditTrainer(Trainer):
         self._save_to(self.checkpoint_dir, step)
 
     def _save_to(self, folder: Path, step: int) -> None:
-        usual, self.checkpoint_dir = self.checkpoint_dir, folder / "unfinished"
+        # Not inside `folder`, in which nerfstudio's viewer and the others look for nothing but checkpoints.
+        unfinished, name = self.base_dir / "unfinished", f"step-{step:09d}.ckpt"
+        usual, self.checkpoint_dir = self.checkpoint_dir, unfinished
         try:
             super().save_checkpoint(step)
+            if self.local_rank != 0:
+                return
+            folder.mkdir(parents=True, exist_ok=True)
+            os.replace(unfinished / name, folder / name)
         except (OSError, RuntimeError) as error:
-            for path in self.checkpoint_dir.glob("*"):
-                path.unlink()
             reason = str(error).strip().split("\n")[0]
+            has_earlier = any(usual.glob("step-*.ckpt"))
+            way_out = f"resume with --load-dir {usual} from the last good one" if has_earlier else "start again"
             raise UserError(
                 f"The checkpoint of step {step} can't be written to {folder} ({reason}): make room on the disk, then "
-                f"resume with --load-dir {usual} from the last good one."
+                f"{way_out}."
             ) from None
         finally:
             self.checkpoint_dir = usual
-        if self.local_rank != 0:
-            return
-        for path in (folder / "unfinished").glob("*.ckpt"):
-            os.replace(path, folder / path.name)
-        (folder / "unfinished").rmdir()
+            if self.local_rank == 0:
+                shutil.rmtree(unfinished, ignore_errors=True)
         if self.config.save_only_latest_checkpoint:
             for path in folder.glob("step-*.ckpt"):
-                if path.name != f"step-{step:09d}.ckpt":
+                if path.name != name:
                     path.unlink()
-
-
-def _is_scene(data: Path) -> bool:
-    return data.is_file() or (data / "transforms.json").is_file()
 
 
 @contextmanager

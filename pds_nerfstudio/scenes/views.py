@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
-from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.datamanagers.base_datamanager import DataManager
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from torch import Tensor
 
 _CACHED_VIEWS = 512
@@ -53,17 +54,31 @@ class SourceViews:
         self._side = side
         self._background = background.to(device)
         self._device = device
+        assert datamanager.train_dataset is not None
+        self._dataset = datamanager.train_dataset
         self._recent: OrderedDict[int, UInt8[Tensor, "3 height width"]] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._datamanager.train_dataset)
+        return len(self._dataset)
+
+    @property
+    def cameras(self) -> Cameras:
+        """All training cameras, as they match the full-size images."""
+        if isinstance(self._datamanager, FullImageDatamanager):
+            _ = self._datamanager.cached_train  # undistorts the images, and the cameras with them
+        return self._dataset.cameras
+
+    @property
+    def outputs(self) -> DataparserOutputs:
+        """Where the views come from: files, and how their coordinates became the scene's."""
+        return self._dataset._dataparser_outputs
 
     def full_size_image(self, index: int) -> Float[Tensor, "height width 3"]:
         """The picture as the model was trained on it, in 0..1, on the background if it is transparent."""
         if isinstance(self._datamanager, FullImageDatamanager):
             image = self._datamanager.cached_train[index]["image"]
         else:
-            image = self._datamanager.train_dataset.get_data(index, image_type="uint8")["image"]
+            image = self._dataset.get_data(index, image_type="uint8")["image"]
         image = image.to(self._device)
         image = image.float() / 255 if image.dtype == torch.uint8 else image
         if image.shape[-1] == 4:
@@ -73,9 +88,12 @@ class SourceViews:
 
     def full_size_camera(self, index: int) -> Cameras:
         """The camera of `full_size_image`, batched as one."""
+        camera = self.cameras[index : index + 1].to(self._device)
         if isinstance(self._datamanager, FullImageDatamanager):
-            _ = self._datamanager.cached_train  # undistorts the images, and the cameras with them
-        camera = self._datamanager.train_dataset.cameras[index : index + 1].to(self._device)
+            # Undistorting has changed the intrinsics only; what was rendered has neither distortion nor a wide lens.
+            if camera.distortion_params is not None:
+                camera.distortion_params = torch.zeros_like(camera.distortion_params)
+            camera.camera_type = torch.full_like(camera.camera_type, CameraType.PERSPECTIVE.value)
         camera.metadata = {**(camera.metadata or {}), "cam_idx": index}
         return camera
 
@@ -83,7 +101,7 @@ class SourceViews:
         camera = self.full_size_camera(index)
         scale = self._side / math.sqrt(int(camera.height.item()) * int(camera.width.item()))
         if scale < 1:
-            camera.rescale_output_resolution(scale)
+            _resize(camera, scale)
         size = int(camera.height.item()), int(camera.width.item())
         image = self._recent.get(index)
         if image is None:
@@ -95,6 +113,15 @@ class SourceViews:
             if len(self._recent) > _CACHED_VIEWS:
                 self._recent.popitem(last=False)
         return SourceView(index, camera, image[None].float() / 255)
+
+
+def _resize(camera: Cameras, scale: float) -> None:
+    """Make a camera's image smaller, in place, to whole pixels; the intrinsics follow each side as it was rounded."""
+    width, height = camera.width, camera.height
+    camera.rescale_output_resolution(scale, "round")
+    across, down = camera.width / width / scale, camera.height / height / scale
+    camera.fx, camera.cx = camera.fx * across, camera.cx * across
+    camera.fy, camera.cy = camera.fy * down, camera.cy * down
 
 
 def view_at(k: int, n_views: int, seed: int) -> int:

@@ -224,6 +224,8 @@ def edit(thing: Attributes, name: str, value: str) -> Attributes:
     Raises:
         ValueError: If the change is none, can't be seen, or leaves this world.
     """
+    if name not in VALUES:
+        raise ValueError(f"things of this world have no attribute {name!r}, they have {', '.join(VALUES)}")
     changed = replace(thing, **{name: value})  # type: ignore[arg-type]
     if changed == thing:
         raise ValueError(f"{name} is {value!r} already")
@@ -234,8 +236,9 @@ def edit(thing: Attributes, name: str, value: str) -> Attributes:
 
 def vocabulary() -> list[str]:
     """Every word that a caption can hold, sorted."""
-    said = "a an photo drawing of in shirt with scarf wearing party top hat raising his its arms down and holding balloon on"
-    words = {*said.split(), "the", "at", "by"}
+    nouns = "photo drawing shirt scarf party top hat arms balloon"
+    others = "a an the of in on at by with and his its down wearing raising holding"
+    words = {*nouns.split(), *others.split()}
     return sorted(words | set(COLORS) | set(SUBJECTS) | set(GROUNDS) | set(SKIES))
 
 

@@ -255,13 +255,13 @@ def _march(
             t = torch.where(d < _ARRIVED, t, torch.minimum(t + d, end))
         return t, grazing
     t = t.clone()
-    live = (t < end)[0].nonzero()[:, 0]
+    live = torch.arange(t.shape[1], device=t.device)
     for _ in range(_MARCH_STEPS):
         at = t[:, live]
         d = field(origins[:, live] + at[..., None] * directions[:, live], cones, boxes)
         grazing[:, live] = torch.minimum(grazing[:, live], d / at.clamp(min=0.1))
         t[:, live] = torch.where(d < _ARRIVED, at, torch.minimum(at + d, end[:, live]))
-        live = live[((d >= _ARRIVED) & (t[:, live] < end[:, live]))[0]]
+        live = live[((d >= _ARRIVED) & (at < end[:, live]))[0]]  # a ray at its end has yet to see what it grazes there
     return t, grazing
 
 

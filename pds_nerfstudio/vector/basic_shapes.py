@@ -1,4 +1,4 @@
-"""The basic shapes of SVG as outlines, and outlines back as basic shapes while they still are ones (SVG 2, chapter 10)."""
+"""The basic shapes of SVG (SVG 2, chapter 10) as outlines, and outlines back as basic shapes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -61,26 +61,24 @@ def _build(tag: str, n: Numbers) -> Outline:
     return builder.finish()
 
 
+def _fit_rectangle(points: Sequence[Point], rounded: bool) -> Numbers:
+    if rounded:
+        top, right, bottom, left = points[0], points[4], points[8], points[12]
+        x, y = left[0], top[1]
+        rx, ry = top[0] - x, right[1] - y
+        return {"x": x, "y": y, "width": right[0] - x, "height": bottom[1] - y, "rx": rx, "ry": ry}
+    x, far_x = (points[0][0] + points[3][0]) / 2, (points[1][0] + points[2][0]) / 2
+    y, far_y = (points[0][1] + points[1][1]) / 2, (points[2][1] + points[3][1]) / 2
+    return {"x": x, "y": y, "width": far_x - x, "height": far_y - y, "rx": 0.0, "ry": 0.0}
+
+
 def _fit(tag: str, points: Sequence[Point], rounded: bool) -> Numbers:
     """The numbers of the shape that an outline of this tag would have, if it still is one."""
     if tag == "line":
         (x1, y1), (x2, y2) = points
         return {"x1": x1, "y1": y1, "x2": x2, "y2": y2}
-    if tag == "rect" and not rounded:
-        x, right = (points[0][0] + points[3][0]) / 2, (points[1][0] + points[2][0]) / 2
-        y, bottom = (points[0][1] + points[1][1]) / 2, (points[2][1] + points[3][1]) / 2
-        return {"x": x, "y": y, "width": right - x, "height": bottom - y, "rx": 0, "ry": 0}
     if tag == "rect":
-        top, right, bottom, left = points[0], points[4], points[8], points[12]
-        x, y = left[0], top[1]
-        return {
-            "x": x,
-            "y": y,
-            "width": right[0] - x,
-            "height": bottom[1] - y,
-            "rx": top[0] - x,
-            "ry": right[1] - y,
-        }
+        return _fit_rectangle(points, rounded)
     cx, cy = (points[0][0] + points[6][0]) / 2, (points[3][1] + points[9][1]) / 2
     rx, ry = (points[0][0] - points[6][0]) / 2, (points[3][1] - points[9][1]) / 2
     if tag == "circle":

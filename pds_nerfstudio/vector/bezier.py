@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from pds_nerfstudio.vector.ragged import expand_counts
 
@@ -49,6 +50,7 @@ class _Flatten(torch.autograd.Function):
         return torch.bmm(weights, ctrl[segment])
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         weights, segment = ctx.saved_tensors
         out = grad.new_zeros(ctx.segments, 4, 2)

@@ -10,9 +10,9 @@ Style = dict[str, str]
 """Values by property; a property without a value has its initial one."""
 
 INHERITED = frozenset(
-    """clip-rule color fill fill-opacity fill-rule font-size marker marker-end marker-mid marker-start paint-order
-    stroke stroke-dasharray stroke-dashoffset stroke-linecap stroke-linejoin stroke-miterlimit stroke-opacity
-    stroke-width visibility""".split()
+    """clip-rule color fill fill-opacity fill-rule font-size marker marker-end marker-mid marker-start
+    paint-order stroke stroke-dasharray stroke-dashoffset stroke-linecap stroke-linejoin stroke-miterlimit
+    stroke-opacity stroke-width visibility""".split()
 )
 PROPERTIES = INHERITED | frozenset(
     """clip-path display filter mask mix-blend-mode opacity overflow stop-color stop-opacity transform

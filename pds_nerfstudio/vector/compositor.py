@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from pds_nerfstudio.vector.coverage import Windows
 
@@ -86,6 +87,7 @@ class _Over(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         cover, colors, alphas, *textures = ctx.saved_tensors
         windows = ctx.windows

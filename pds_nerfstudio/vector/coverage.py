@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from pds_nerfstudio.vector.ragged import expand_counts
 
@@ -122,8 +123,8 @@ def _cut(local: Tensor, region: Tensor, windows: Windows) -> _Pieces:
     x0, y0, x1, y1 = local.flatten(1).T.contiguous().unbind(0)
     width, height = windows.size.index_select(0, region).to(local.dtype).T.contiguous().unbind(0)
 
-    # rows; the y ends of the pieces are taken from the rows themselves, so that a closed outline sums to 0 in
-    # each
+    # rows; the y ends of the pieces are taken from the rows themselves, so that each row of a closed outline
+    # sums to 0
     rise, run = y1 - y0, x1 - x0
     top, bottom = torch.minimum(y0, y1), torch.maximum(y0, y1)
     first = top.floor().clamp_(min=0)
@@ -180,8 +181,7 @@ def _cut(local: Tensor, region: Tensor, windows: Windows) -> _Pieces:
 
 
 def _cut_horizontal(local: Tensor, region: Tensor, windows: Windows) -> _Pieces | None:
-    """Cuts the exactly horizontal edges at pixel columns. They enclose no area of their own, but moving them
-    does.
+    """Cuts the exactly horizontal edges at pixel columns: they sweep area only when they move.
 
     An edge along the lower border of its window gets cells below it, which are no cells of its own.
     """
@@ -235,7 +235,7 @@ class _Coverage(torch.autograd.Function):
         region: Tensor,
         windows: Windows,
         evenodd: Tensor | None,
-        field_out: list["WindingField"],
+        field_out: list[WindingField],
     ) -> Tensor:
         local = edges - windows.origin.to(edges.dtype).index_select(0, region)[:, None]
         pieces = _cut(local, region, windows)
@@ -254,12 +254,12 @@ class _Coverage(torch.autograd.Function):
         return coverage_of_winding(winding, cell_evenodd)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         local, region, winding, evenodd = ctx.saved_tensors
         slope_of = _Slope(grad, winding, evenodd)
         size = ctx.windows.size[region]
-        upright = _density(slope_of, ctx.pieces, local, size[:, 0])
-        parts = [(ctx.pieces, upright)]
+        parts = [(ctx.pieces, _density(slope_of, ctx.pieces, local, size[:, 0]))]
         level = _cut_horizontal(local, region, ctx.windows)
         if level is not None:
             parts.append((level, _level_density(slope_of, level, local, size[:, 0])))
@@ -276,9 +276,8 @@ def _density(slope: "_Slope", pieces: _Pieces, local: Tensor, width: Tensor) -> 
     """Loss per unit of area that each piece sweeps."""
     density = slope.within(pieces.cell).masked_fill_(~pieces.inside, 0)
     x = local[:, 0, 0]
-    on_border = ((x == local[:, 1, 0]) & (x == x.round()) & (x >= 0) & (x <= width))[pieces.edge].nonzero()[
-        :, 0
-    ]
+    aligned = (x == local[:, 1, 0]) & (x == x.round()) & (x >= 0) & (x <= width)
+    on_border = aligned[pieces.edge].nonzero()[:, 0]
     if on_border.numel():
         cell = pieces.cell[on_border]
         density[on_border] = slope.across(

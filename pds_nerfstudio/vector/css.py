@@ -98,7 +98,8 @@ MAX_COMPOUNDS = 4
 
 
 def _parse_selector(text: str) -> tuple[tuple[Compound, ...], tuple[bool, ...]] | None:
-    compounds, child = [], []
+    compounds: list[Compound] = []
+    child: list[bool] = []
     position, text = 0, text.strip()
     while True:
         match = _COMPOUND.match(text, position)
@@ -171,7 +172,11 @@ class StyleSheet:
                 rule = Rule(*parsed, declarations, len(self.rules))
                 self.rules.append(rule)
                 first = rule.compounds[0]
-                keys = [f"#{n}" for n in first.ids[:1]] or [f".{n}" for n in first.classes[:1]] or [first.tag or "*"]
+                keys = (
+                    [f"#{n}" for n in first.ids[:1]]
+                    or [f".{n}" for n in first.classes[:1]]
+                    or [first.tag or "*"]
+                )
                 self._by_key.setdefault(keys[0], []).append(rule)
 
     def declarations(self, element: Element) -> list[Declaration]:

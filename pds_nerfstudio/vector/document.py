@@ -1,5 +1,6 @@
 """An SVG file: what it draws, and the same file with other numbers in it."""
 
+import math
 import warnings
 from functools import cached_property
 from pathlib import Path
@@ -23,8 +24,8 @@ class Document:
     def __init__(self, data: bytes, name: str = "SVG") -> None:
         """Parses a file. Nothing is fetched, and what it can take in time and memory is bounded.
 
-        What is drawn by elements or properties that the scene has no place for stays in the file; one warning names
-        all of them.
+        What is drawn by elements or properties that the scene has no place for stays in the file; one warning
+        names all of them.
 
         Args:
             data: the bytes of the file.
@@ -95,12 +96,28 @@ class Document:
         return masks
 
     @cached_property
-    def point_scale(self) -> Tensor:
-        """CSS pixels per unit of each point where it is drawn first, [n]; 1 for points of no element."""
-        scale = torch.ones(self.parameters.points.shape[0])
+    def units(self) -> SceneParameters:
+        """What a change of one CSS pixel on the canvas amounts to in each point, width and gradient, [rows].
+
+        Points and widths are measured where their element is drawn first. The numbers of a gradient have no
+        one place on the canvas: for them it is a hundredth of its length or radius, and for its stops a
+        hundredth. Colours and opacities count as they are.
+        """
+        units = self.parameters.map(lambda t: torch.ones(t.shape[0]))
+        units.offsets[:] = 0.01
+        scale_of = {path.element: path.scale for path in self._drawing.paths}
         for path in self._drawing.paths:
-            scale[path.first : path.first + len(path.source.outline.points)] = path.scale
-        return scale
+            rows = slice(path.first, path.first + len(path.source.outline.points))
+            units.points[rows] = 1 / max(path.scale, 1e-9)
+        for slot in self._drawing.slots:
+            if slot.kind == "widths":
+                units.widths[slot.row] = 1 / max(scale_of[slot.element], 1e-9)
+            elif slot.kind == "gradients":
+                x1, y1, x2_or_r, y2, _, _ = self.parameters.gradients[slot.row].tolist()
+                radial = slot.name == "radialGradient"
+                length = x2_or_r if radial else math.hypot(x2_or_r - x1, y2 - y1)
+                units.gradients[slot.row] = 0.01 * max(length, 1e-9)
+        return units
 
     def write(self, parameters: SceneParameters) -> bytes:
         """The file with other numbers in place of its own, and otherwise unchanged to the byte."""

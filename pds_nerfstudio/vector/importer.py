@@ -124,6 +124,7 @@ class _Importer:
     segments: int = 0
     gradients: dict[Element, tuple[Paint, tuple[int, ...]] | None] = field(default_factory=dict)
     clips: dict[tuple[Element, Affine], Clip] = field(default_factory=dict)
+    colorless: set[tuple[Element, str]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         sheet = StyleSheet()
@@ -138,7 +139,8 @@ class _Importer:
         self.unsupported.update(f"selector {s!r}" for s in sheet.skipped)
         self.cascade = Cascade(sheet)
 
-    # ------------------------------------------------------------------------------------------------- structure
+    # -------------------------------------------------------------------------------------------------
+    # structure
 
     def run(self) -> Imported:
         root = self.source.root
@@ -179,9 +181,13 @@ class _Importer:
         """What an element draws, if anything."""
         self.visits += 1
         if self.visits > MAX_VISITS:
-            raise UserError(f"{self.name}: draws more than {MAX_VISITS} elements, counting uses; simplify it.")
+            raise UserError(
+                f"{self.name}: draws more than {MAX_VISITS} elements, counting uses; simplify it."
+            )
         if len(context.chain) > MAX_NESTING:
-            raise UserError(f"{self.name}: elements lead more than {MAX_NESTING} deep into one another; ungroup some.")
+            raise UserError(
+                f"{self.name}: elements lead more than {MAX_NESTING} deep into one another; ungroup some."
+            )
         if element.tag in _UNDRAWN:
             self.unsupported.add(element.tag)
             return None
@@ -205,7 +211,11 @@ class _Importer:
         elif element.tag == "svg":
             content = self.nested(element, element, inner)
         elif element.tag == "switch":
-            plain = [c for c in element.children if not {"systemLanguage", "requiredExtensions"} & c.attributes.keys()]
+            plain = [
+                c
+                for c in element.children
+                if not {"systemLanguage", "requiredExtensions"} & c.attributes.keys()
+            ]
             content = self.children(plain[:1], inner)
         else:
             content = self.children(element.children, inner)
@@ -241,7 +251,11 @@ class _Importer:
     def nested(self, element: Element, sized: Element, context: _Context) -> list[Shape | Group]:
         """What is inside of a symbol or an inner svg element; `sized` may say another width and height."""
         view = context.viewport
-        own = element.attributes if sized is element else {**element.attributes, **_only(sized, "width", "height")}
+        own = (
+            element.attributes
+            if sized is element
+            else {**element.attributes, **_only(sized, "width", "height")}
+        )
         width = parse_length(own.get("width", "100%"), view.width) or 0.0
         height = parse_length(own.get("height", "100%"), view.height) or 0.0
         x = parse_length(own.get("x"), view.width) or 0.0 if element.tag == "svg" else 0.0
@@ -274,7 +288,8 @@ class _Importer:
             self.unsupported.add("references to other files")
         return None
 
-    # ---------------------------------------------------------------------------------------------------- shapes
+    # ----------------------------------------------------------------------------------------------------
+    # shapes
 
     def shape(self, element: Element, context: _Context) -> Shape | None:
         style = context.style
@@ -320,7 +335,9 @@ class _Importer:
                 raise UserError(f"{self.name}: draws more than {MAX_SEGMENTS} segments; simplify it.")
         return slot
 
-    def stroke(self, paint: Paint, opacities: tuple[int, ...], element: Element, context: _Context) -> Stroke | None:
+    def stroke(
+        self, paint: Paint, opacities: tuple[int, ...], element: Element, context: _Context
+    ) -> Stroke | None:
         style, view = context.style, context.viewport
         diagonal, font = view.diagonal, view.font_size
         width = parse_length(style.get("stroke-width"), diagonal, font)
@@ -328,7 +345,8 @@ class _Importer:
         if width <= 0:
             return None
         pattern = [
-            parse_length(part, diagonal, font) for part in style.get("stroke-dasharray", "").replace(",", " ").split()
+            parse_length(part, diagonal, font)
+            for part in style.get("stroke-dasharray", "").replace(",", " ").split()
         ]
         dashes = tuple(d for d in pattern if d is not None and d >= 0)
         if len(dashes) != len(pattern) or not sum(dashes) > 0:
@@ -345,12 +363,24 @@ class _Importer:
             dash_offset=parse_length(style.get("stroke-dashoffset"), diagonal, font) or 0.0,
         )
 
-    # ---------------------------------------------------------------------------------------------------- paints
+    # ----------------------------------------------------------------------------------------------------
+    # paints
 
     def paint(
         self, name: str, initial: str, element: Element, context: _Context, slot: PathSlot
     ) -> tuple[Paint, tuple[int, ...]] | None:
         """The paint of a fill or a stroke with the rows of its opacities; None for none."""
+        found = self.read_paint(name, initial, element, context, slot)
+        if found is None or isinstance(found[0], Gradient):
+            # another use of the element may give it a colour, which then cannot be written on the element
+            self.colorless.add((element, name))
+        if (element, name) in self.colorless and ("colors", element, name) in self.slots:
+            self.slots["colors", element, name].editable = False
+        return found
+
+    def read_paint(
+        self, name: str, initial: str, element: Element, context: _Context, slot: PathSlot
+    ) -> tuple[Paint, tuple[int, ...]] | None:
         style = context.style
         value = style.get(name, initial)
         url = parse_url(value)
@@ -362,7 +392,10 @@ class _Importer:
                     return None
                 paint, rows = found
                 if not (isinstance(paint, Gradient) and paint.bounding_box and self.is_flat(slot)):
-                    return paint, (*rows, self.row("opacities", element, f"{name}-opacity", _opacity(style, name)))
+                    return paint, (
+                        *rows,
+                        self.row("opacities", element, f"{name}-opacity", _opacity(style, name)),
+                    )
             elif target is not None:
                 self.unsupported.add(target.tag)
             value = url[1] or "none"
@@ -396,7 +429,9 @@ class _Importer:
         chain = [element]
         while (following := self.reference(chain[-1])) is not None and following.tag.endswith("Gradient"):
             if following in chain:
-                raise UserError(f"{self.name}: the gradient {following.attributes['id'][:40]!r} refers to itself.")
+                raise UserError(
+                    f"{self.name}: the gradient {following.attributes['id'][:40]!r} refers to itself."
+                )
             chain.append(following)
         stops = next((found for link in chain if (found := self.stops(link))), [])
         if not stops:
@@ -487,9 +522,12 @@ class _Importer:
             self.slots[key] = Slot(kind, row, element, name, scale, alpha, scale > 0)
         return row
 
-    # ----------------------------------------------------------------------------------------------------- clips
+    # -----------------------------------------------------------------------------------------------------
+    # clips
 
-    def clip(self, element: Element, style: Style, context: _Context, node: Shape | Group | None) -> Clip | None:
+    def clip(
+        self, element: Element, style: Style, context: _Context, node: Shape | Group | None
+    ) -> Clip | None:
         url = parse_url(style.get("clip-path"))
         if url is None:
             return None
@@ -519,7 +557,9 @@ class _Importer:
             shape = self.clip_shape(child, inner)
             if shape is not None:
                 shapes.append(shape)
-        return Clip(tuple(shapes), self.clip(element, style, replace(inner, transform=context.transform), None))
+        return Clip(
+            tuple(shapes), self.clip(element, style, replace(inner, transform=context.transform), None)
+        )
 
     def clip_shape(self, element: Element, context: _Context) -> ClipShape | None:
         self.visits += 1
@@ -535,8 +575,10 @@ class _Importer:
             return None
         if element.tag == "use":
             target = self.reference(element)
-            if target is None or (target.tag not in GEOMETRY):
+            if target is None or target.tag not in (*GEOMETRY, "use"):
                 return None
+            if target in inner.chain:
+                raise UserError(f"{self.name}: the element {target.attributes['id'][:40]!r} uses itself.")
             x = parse_length(element.attributes.get("x"), context.viewport.width) or 0.0
             y = parse_length(element.attributes.get("y"), context.viewport.height) or 0.0
             inner = replace(inner, transform=affine.compose(transform, affine.translation(x, y)))
@@ -553,7 +595,8 @@ class _Importer:
         evenodd = style.get("clip-rule") == "evenodd"
         return ClipShape(slot.path, transform, evenodd, self.clip(element, style, inner, None))
 
-    # ----------------------------------------------------------------------------------------------------- boxes
+    # -----------------------------------------------------------------------------------------------------
+    # boxes
 
     def is_flat(self, slot: PathSlot) -> bool:
         """Whether a path's bounding box has no area, which leaves nothing to fit a gradient to."""
@@ -580,7 +623,9 @@ class _Importer:
         if not curves:
             return None
         ctrl = torch.tensor(curves, dtype=torch.float64)
-        left, top, right, bottom = bounding_boxes(ctrl, torch.zeros(len(curves), dtype=torch.long), 1)[0].tolist()
+        left, top, right, bottom = bounding_boxes(ctrl, torch.zeros(len(curves), dtype=torch.long), 1)[
+            0
+        ].tolist()
         return (left, top, right - left, bottom - top) if right > left and bottom > top else None
 
 

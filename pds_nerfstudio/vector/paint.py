@@ -48,27 +48,47 @@ def spread_parameter(t: Float[Tensor, "*b"], spread: str) -> Float[Tensor, "*b"]
     return t
 
 
-def interpolate_stops(
-    t: Float[Tensor, "h w"], offsets: Float[Tensor, " k"], values: Float[Tensor, "k c"]
+def pixel_footprint(t: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
+    """How much the parameter changes over one pixel."""
+    slopes = [torch.gradient(t, dim=dim)[0] for dim in (0, 1) if t.shape[dim] > 1]
+    square = sum((slope.square() for slope in slopes), torch.zeros_like(t))
+    return square.clamp(min=1e-12).sqrt()
+
+
+_SHARP = 0.05
+"""Neighbouring stops at least this far apart are taken for a smooth passage, whatever a pixel's size."""
+
+
+def gradient_colors(
+    t: Float[Tensor, "h w"], spread: str, offsets: Float[Tensor, " k"], values: Float[Tensor, "k c"]
 ) -> Float[Tensor, "c h w"]:
     """Linear interpolation between gradient stops, constant outside of them.
 
     The colour is the first stop's plus, for every two neighbours, their difference times how far t has come
-    from one to the other. Where two stops share a place the colour jumps, and a jump has no derivative by its
-    place.
+    from one to the other. Where two stops share a place, and at the seam of a repeated gradient, that passage
+    takes one pixel: edges inside of a gradient are as smooth as others, and have a derivative by their place.
 
     Args:
         t: parameter of each pixel.
+        spread: what follows outside of 0 … 1: "pad", "reflect" or "repeat".
         offsets: places of the stops; one that lies before its predecessor counts as if it lay upon it.
         values: what to interpolate.
     """
     ordered = torch.cummax(offsets.clamp(0, 1), 0).values
+    steps = ordered[1:] - ordered[:-1]
+    seam = spread == "repeat"
+    footprint = pixel_footprint(t) if seam or bool((steps < _SHARP).any()) else torch.zeros_like(t)
+    place = spread_parameter(t, spread)
     result = values[0][:, None, None].expand(-1, *t.shape)
     for k in range(values.shape[0] - 1):
-        width = ordered[k + 1] - ordered[k]
-        if bool(width > 0):
-            done = ((t - ordered[k]) / width).clamp(0, 1)
+        if bool(steps[k] < _SHARP):
+            middle = 0.5 * (ordered[k] + ordered[k + 1])
+            done = ((place - middle) / torch.maximum(steps[k], footprint) + 0.5).clamp(0, 1)
         else:
-            done = (t >= ordered[k]).to(t.dtype)
+            done = ((place - ordered[k]) / steps[k]).clamp(0, 1)
         result = result + (values[k + 1] - values[k])[:, None, None] * done
+    if seam:
+        beyond = (t - t.detach().round()) / footprint + 0.5
+        passage = values[-1][:, None, None] + (values[0] - values[-1])[:, None, None] * beyond
+        result = torch.where((beyond > 0) & (beyond < 1), passage, result)
     return result

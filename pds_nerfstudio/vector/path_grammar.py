@@ -23,8 +23,8 @@ class Outline:
 
     points: list[Point] = field(default_factory=list)
     contours: list[tuple[list[Segment], bool]] = field(default_factory=list)
-    """For each contour its segments, as indices of points, and whether it is closed. A straight line from i to j is
-    (i, i, j, j). A closed contour ends in the index it starts with."""
+    """For each contour its segments, as indices of points, and whether it is closed. A straight line from i
+    to j is (i, i, j, j). A closed contour ends in the index it starts with."""
 
 
 class OutlineBuilder:
@@ -35,6 +35,7 @@ class OutlineBuilder:
         self._segments: list[Segment] = []
         self._start = -1
         self._current = -1
+        self._moved = False
 
     @property
     def position(self) -> Point:
@@ -42,13 +43,16 @@ class OutlineBuilder:
         return self.outline.points[self._current] if self._current >= 0 else (0.0, 0.0)
 
     def _add(self, point: Point) -> int:
-        self.outline.points.append(point)
+        # sums and arcs of numbers that are each within bounds may still leave them
+        x, y = (min(max(c, -MAX_NUMBER), MAX_NUMBER) if c == c else 0.0 for c in point)
+        self.outline.points.append((x, y))
         return len(self.outline.points) - 1
 
     def move(self, point: Point) -> None:
         """Starts a new contour."""
         self._finish(False)
         self._start = self._current = self._add(point)
+        self._moved = True
 
     def line(self, point: Point) -> None:
         """Draws a straight line."""
@@ -64,7 +68,7 @@ class OutlineBuilder:
 
     def close(self) -> None:
         """Closes the contour; the next command starts another one at the same place."""
-        if self._start < 0:
+        if self._start < 0 or not (self._segments or self._moved):
             return
         points = self.outline.points
         start, here = points[self._start], points[self._current]
@@ -83,6 +87,7 @@ class OutlineBuilder:
         self._finish(True)
         # nothing is drawn from here unless another command follows
         self._current = self._start = self._add(start)
+        self._moved = False
 
     def _finish(self, closed: bool) -> None:
         if self._segments:
@@ -112,8 +117,8 @@ def arc_to_cubics(
         end: where it ends.
 
     Returns:
-        Two control points and an end point for each cubic; none for an arc without length, a straight line for one
-        without radius.
+        Two control points and an end point for each cubic; none for an arc without length, a straight line
+        for one without radius.
     """
     rx, ry = abs(rx), abs(ry)
     if start == end:
@@ -246,7 +251,9 @@ def _absolute(command: str, values: Sequence[float], x: float, y: float) -> list
     return [v + (y if i % 2 else x) for i, v in enumerate(values)]
 
 
-def format_path(points: Sequence[Point], contours: Sequence[tuple[list[Segment], bool]], decimals: int) -> str:
+def format_path(
+    points: Sequence[Point], contours: Sequence[tuple[list[Segment], bool]], decimals: int
+) -> str:
     """Writes absolute path data of moves, lines, cubics and closings."""
 
     def pair(index: int) -> str:

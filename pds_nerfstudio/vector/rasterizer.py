@@ -11,12 +11,7 @@ from pds_nerfstudio.vector.affine import IDENTITY, Affine
 from pds_nerfstudio.vector.bezier import MAX_CHORDS, bounding_boxes, chord_counts, flatten, turning
 from pds_nerfstudio.vector.compositor import Item, LayerItem, SolidItem, TextureItem, over
 from pds_nerfstudio.vector.coverage import Windows, coverage, fit_windows, union_box
-from pds_nerfstudio.vector.paint import (
-    interpolate_stops,
-    linear_parameter,
-    radial_parameter,
-    spread_parameter,
-)
+from pds_nerfstudio.vector.paint import gradient_colors, linear_parameter, radial_parameter
 from pds_nerfstudio.vector.plan import Draw, Layer, Mask, Plan, Segments, make_plan
 from pds_nerfstudio.vector.polyline import Polylines, dash_contour, drop_points
 from pds_nerfstudio.vector.scene import Gradient, Scene, SceneParameters, Solid
@@ -27,6 +22,9 @@ TOLERANCE = 0.03
 """Default distance between a curve and its chords, in pixels."""
 MAX_COORDINATE = 1e6
 """Canvas coordinates are held within this, far outside of any picture, so that arithmetic stays finite."""
+
+MAX_SCALE = 1e15
+"""The same for the entries of transforms."""
 
 
 class Rasterizer:
@@ -112,8 +110,9 @@ class _Frame:
         points = parameters.points
         self.segments = scene.topology.segments.to(points.device)
         self.views = [affine.compose(view, transform) for transform in plan.transforms]
-        matrices = points.new_tensor(self.views).reshape(-1, 3, 2).transpose(1, 2)
-        self.matrices = matrices
+        # a scale beyond all measure must not turn coordinates into infinities
+        matrices = points.new_tensor(self.views).nan_to_num().clamp(-MAX_SCALE, MAX_SCALE)
+        self.matrices = matrices.reshape(-1, 3, 2).transpose(1, 2)
         edges, region = self._fills()
         if plan.strokes:
             stroke_edges, stroke_region = self._strokes()
@@ -280,9 +279,7 @@ class _Frame:
             ],
             1,
         )
-        return interpolate_stops(
-            spread_parameter(t, paint.spread), numbers.offsets[[s.offset for s in stops]], values
-        )
+        return gradient_colors(t, paint.spread, numbers.offsets[[s.offset for s in stops]], values)
 
     def _bounding_box(self, path: int) -> Float[Tensor, " 4"]:
         if path not in self._boxes:

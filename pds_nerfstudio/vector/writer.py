@@ -23,6 +23,7 @@ PRECISION = 1e-4
 STILL_A_SHAPE = 1e-3
 """How far the points of a basic shape may stray from it, relative to the larger side of the drawing."""
 
+_TAG_NAME = re.compile(rb"(?:[^\s/>:]+:)?([^\s/>:]+)")
 _NAMES = {"linearGradient": ("x1", "y1", "x2", "y2"), "radialGradient": ("cx", "cy", "r", "fx", "fy", "fr")}
 
 
@@ -41,12 +42,14 @@ class _Writer:
         self.source, self.drawing = source, drawing
         self.edits: dict[Element, _Edit] = {}
         self.extent = max(drawing.size)
+        self.opaque: set[tuple[Element, str]] = set()
+        """Elements and colour properties whose alpha moves into the opacity beside them."""
 
     def edit(self, element: Element) -> _Edit:
         return self.edits.setdefault(element, _Edit())
 
     def set_property(self, element: Element, name: str, value: str) -> None:
-        """Says a property where the element already says it, or where it overrides whatever said it so far."""
+        """Says a property where the element already says it, or where that overrides what said it so far."""
         declared = self.drawing.cascade.declared(element).get(name)
         if declared is None or declared.origin == "attribute":
             self.edit(element).attributes[name] = value
@@ -56,7 +59,9 @@ class _Writer:
     def write_slot(self, slot: Slot, value: Tensor) -> None:
         if slot.kind == "colors":
             red, green, blue = value.tolist()
-            self.set_property(slot.element, slot.name, format_color(red, green, blue, slot.alpha))
+            # alpha that has gone over into the opacity is said there
+            alpha = 1.0 if (slot.element, slot.name) in self.opaque else slot.alpha
+            self.set_property(slot.element, slot.name, format_color(red, green, blue, alpha))
         elif slot.kind == "gradients":
             names = _NAMES[slot.name]
             for name, number in zip(names, value.tolist(), strict=False):
@@ -64,8 +69,9 @@ class _Writer:
         elif slot.kind == "offsets":
             self.edit(slot.element).attributes["offset"] = format_number(min(max(float(value), 0.0), 1.0), 5)
         elif slot.kind == "opacities":
-            opacity = min(max(float(value) / slot.scale, 0.0), 1.0)
-            self.set_property(slot.element, slot.name, format_number(opacity, 4))
+            opaque = (slot.element, _color_of(slot.name)) in self.opaque
+            opacity = float(value) / (1.0 if opaque else slot.scale)
+            self.set_property(slot.element, slot.name, format_number(min(max(opacity, 0.0), 1.0), 4))
         else:
             self.set_property(slot.element, slot.name, format_number(max(float(value), 0.0), 4))
 
@@ -82,7 +88,11 @@ class _Writer:
             if numbers is not None:
                 before = slot.source.numbers
                 edit.attributes.update(
-                    {k: format_number(v, decimals) for k, v in numbers.items() if abs(v - before[k]) > PRECISION * unit}
+                    {
+                        k: format_number(v, decimals)
+                        for k, v in numbers.items()
+                        if abs(v - before[k]) > PRECISION * unit
+                    }
                 )
                 return
             edit.tag = "path"
@@ -90,7 +100,9 @@ class _Writer:
             if self.drawing.cascade.sheet.selects_tag(tag):
                 for name, declared in self.drawing.cascade.declared(slot.element).items():
                     if declared.origin == "sheet":
-                        edit.properties.setdefault(name, declared.value + (" !important" if declared.important else ""))
+                        edit.properties.setdefault(
+                            name, declared.value + (" !important" if declared.important else "")
+                        )
         edit.attributes["d"] = format_path(points, slot.source.outline.contours, decimals)
 
     def result(self) -> bytes:
@@ -121,7 +133,9 @@ class _Writer:
                 continue
             first, last = spans[raw]
             quote = data[first - 1 : first].decode()
-            changes.append((first, last, escape(value, {quote: "&quot;" if quote == '"' else "&apos;"}).encode()))
+            changes.append(
+                (first, last, escape(value, {quote: "&quot;" if quote == '"' else "&apos;"}).encode())
+            )
         for name in edit.removed & element.raw_attributes.keys():
             first, last = spans[element.raw_attributes[name]]
             before = data.rindex(element.raw_attributes[name].encode(), start, first)
@@ -134,11 +148,17 @@ class _Writer:
                 at -= 1
             changes.append((at, at, "".join(added).encode()))
         if edit.tag is not None:
-            for position in {start + 1, element.end + 2} if element.end > start else {start + 1}:
-                name_end = position + re.match(rb"[^\s/>]+", data[position:]).end()  # type: ignore[union-attr]
-                local = data.rfind(b":", position, name_end) + 1 or position
-                changes.append((local, name_end, edit.tag.encode()))
+            tags = [start + 1] if data[end - 2 : end] == b"/>" else [start + 1, element.end + 2]
+            for position in tags:
+                found = _TAG_NAME.search(data, position)
+                assert found is not None
+                changes.append((*found.span(1), edit.tag.encode()))
         return changes
+
+
+def _color_of(opacity: str) -> str:
+    """The colour that an opacity property goes with."""
+    return "stop-color" if opacity == "stop-opacity" else opacity.removesuffix("-opacity")
 
 
 def _with_properties(style: str, properties: dict[str, str]) -> str:
@@ -163,8 +183,8 @@ def _with_properties(style: str, properties: dict[str, str]) -> str:
 def write_svg(source: XmlSource, drawing: Imported, parameters: SceneParameters) -> bytes:
     """The file with the numbers that differ from the drawing's own written in place.
 
-    Elements, ids, order and every attribute that says none of those numbers stay as they are, byte for byte. A basic
-    shape stays one while its points still form one, and becomes a path otherwise.
+    Elements, ids, order and every attribute that says none of those numbers stay as they are, byte for byte.
+    A basic shape stays one while its points still form one, and becomes a path otherwise.
 
     Args:
         source: the parsed file.
@@ -173,10 +193,16 @@ def write_svg(source: XmlSource, drawing: Imported, parameters: SceneParameters)
     """
     writer = _Writer(source, drawing)
     now = parameters.map(lambda t: t.detach().cpu().to(torch.float32))
+    changed = set()
     for slot in drawing.slots:
         value, before = getattr(now, slot.kind)[slot.row], getattr(drawing.parameters, slot.kind)[slot.row]
         if slot.editable and not torch.equal(value, before):
-            writer.write_slot(slot, value)
+            changed.add(id(slot))
+            if slot.kind == "opacities" and float(value) > slot.scale:
+                writer.opaque.add((slot.element, _color_of(slot.name)))
+    for slot in drawing.slots:
+        if id(slot) in changed or (slot.kind == "colors" and (slot.element, slot.name) in writer.opaque):
+            writer.write_slot(slot, getattr(now, slot.kind)[slot.row])
     for path in drawing.paths:
         rows = slice(path.first, path.first + len(path.source.outline.points))
         points, before = now.points[rows], drawing.parameters.points[rows]
@@ -184,5 +210,7 @@ def write_svg(source: XmlSource, drawing: Imported, parameters: SceneParameters)
             # a point that stayed keeps the digits it was read with
             moved = (points != before).any(1).tolist()
             exact = path.source.outline.points
-            writer.write_path(path, [p if m else q for p, q, m in zip(points.tolist(), exact, moved, strict=True)])
+            writer.write_path(
+                path, [p if m else q for p, q, m in zip(points.tolist(), exact, moved, strict=True)]
+            )
     return writer.result() if writer.edits else source.encode(source.data)

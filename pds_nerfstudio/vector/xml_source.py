@@ -1,7 +1,7 @@
 """An XML file as a tree of elements that know where in the file their start tags and attributes stand.
 
-Parsing is done by expat, which never fetches anything. What makes XML dangerous is refused on top: external entities,
-entities that contain others or markup, very large files, very deep ones.
+Parsing is done by expat, which never fetches anything. What makes XML dangerous is refused on top: external
+entities, entities that contain others or markup, very large files, very deep ones.
 """
 
 import codecs
@@ -21,6 +21,7 @@ MAX_ENTITY_LENGTH = 256
 SVG = "http://www.w3.org/2000/svg"
 XLINK = "http://www.w3.org/1999/xlink"
 
+_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _ATTRIBUTE = re.compile(rb"\s([^\s=/>]+)\s*=\s*(\"[^\"]*\"|'[^']*')")
 _DECLARED = re.compile(rb"<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"']")
 
@@ -42,7 +43,7 @@ class Element:
     text: str = ""
     """Character data directly inside a style element."""
     end: int = 0
-    """Byte where the end tag begins; that of the start tag for an element without one."""
+    """Byte where the end tag begins, for an element that has one."""
 
     def walk(self) -> Iterator["Element"]:
         """The element and all below it, in document order."""
@@ -93,7 +94,9 @@ class XmlSource:
         try:
             return self.mark + data.decode().encode(self.encoding)
         except UnicodeEncodeError as error:
-            raise UserError(f"The file's encoding {self.encoding} cannot hold the edit; save it as UTF-8.") from error
+            raise UserError(
+                f"The file's encoding {self.encoding} cannot hold the edit; save it as UTF-8."
+            ) from error
 
 
 def _open_quote(tag: bytes) -> bytes | None:
@@ -111,20 +114,17 @@ def _open_quote(tag: bytes) -> bytes | None:
 
 def _decode(data: bytes, name: str) -> tuple[str, str, bytes]:
     """Text, encoding and byte order mark of a file."""
-    for mark, encoding in (
-        (codecs.BOM_UTF8, "utf-8"),
-        (codecs.BOM_UTF16_LE, "utf-16-le"),
-        (codecs.BOM_UTF16_BE, "utf-16-be"),
-    ):
-        if data.startswith(mark):
-            break
-    else:
-        declared = _DECLARED.match(data)
-        mark, encoding = b"", declared[1].decode() if declared else "utf-8"
+    declared = _DECLARED.match(data)
+    mark, encoding = b"", declared[1].decode() if declared else "utf-8"
+    for candidate, meaning in _MARKS.items():
+        if data.startswith(candidate):
+            mark, encoding = candidate, meaning
     try:
         text = data[len(mark) :].decode(encoding)
         if text.encode(encoding) != data[len(mark) :]:
-            raise UserError(f"{name}: the encoding {encoding} does not survive a round trip; save it as UTF-8.")
+            raise UserError(
+                f"{name}: the encoding {encoding} does not survive a round trip; save it as UTF-8."
+            )
         return text, encoding, mark
     except (UnicodeError, LookupError) as error:
         raise UserError(f"{name}: not text in the encoding {encoding}; save it as UTF-8.") from error
@@ -193,7 +193,9 @@ class _Builder:
         self.entities += 1
         harmless = value is not None and len(value) <= MAX_ENTITY_LENGTH and not set(value) & set("&<%")
         if is_parameter or not harmless or self.entities > MAX_ENTITIES:
-            raise UserError(f"{self.name}: the entity {name[:40]!r} is external, nested or too large; remove it.")
+            raise UserError(
+                f"{self.name}: the entity {name[:40]!r} is external, nested or too large; remove it."
+            )
 
 
 def parse_xml(data: bytes, name: str) -> XmlSource:
@@ -220,6 +222,8 @@ def parse_xml(data: bytes, name: str) -> XmlSource:
     try:
         parser.Parse(utf8, True)
     except expat.ExpatError as error:
-        raise UserError(f"{name}: not well-formed XML ({error}); open and save it in a drawing program.") from error
+        raise UserError(
+            f"{name}: not well-formed XML ({error}); open and save it in a drawing program."
+        ) from error
     assert builder.root is not None
     return XmlSource(utf8, encoding, mark, builder.root)

@@ -1,11 +1,15 @@
 """What several tests of the vector package need."""
 
+import io
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
+from pds_nerfstudio.vector.document import Document
 from pds_nerfstudio.vector.rasterizer import Rasterizer
 from pds_nerfstudio.vector.scene import Scene, SceneParameters
 
@@ -58,3 +62,30 @@ def scene_gradient_errors() -> Callable[[Scene, SceneParameters], dict[str, floa
         return found
 
     return errors
+
+
+def _render(document: Document, size: int = 128) -> Tensor:
+    """A document over white, [3, size, size]."""
+    view = document.view(size, size)
+    return Rasterizer(document.scene).render(document.parameters, size, size, view, torch.ones(3, size, size))
+
+
+@pytest.fixture
+def render() -> Callable[..., Tensor]:
+    """Renders a document over white on a square canvas."""
+    return _render
+
+
+@pytest.fixture
+def oracle() -> Callable[..., Tensor]:
+    """Renders the bytes of an SVG of square size over white with resvg, optionally supersampled."""
+    resvg = pytest.importorskip("resvg_py")
+
+    def rendered(data: bytes, size: int = 128, supersampling: int = 1) -> Tensor:
+        side = size * supersampling
+        png = bytes(resvg.svg_to_bytes(svg_string=data.decode(), width=side, height=side, dpi=96))
+        rgba = torch.from_numpy(np.array(Image.open(io.BytesIO(png)).convert("RGBA"))).permute(2, 0, 1) / 255
+        image = rgba[:3] * rgba[3] + 1 - rgba[3]
+        return torch.nn.functional.avg_pool2d(image[None], supersampling)[0]
+
+    return rendered

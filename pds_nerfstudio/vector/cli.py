@@ -1,0 +1,233 @@
+"""pds-svg: edit an SVG by text, from file to file."""
+
+import dataclasses
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+from PIL import Image
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig, resolve_device
+from pds_nerfstudio.guidance.objectives import DreamCatalystParameters
+from pds_nerfstudio.vector.document import Document
+from pds_nerfstudio.vector.edit_loop import ImageGuidance, StepReport, VectorEditConfig, VectorEditLoop
+from pds_nerfstudio.vector.editor import VectorEditor
+
+STYLES = {
+    "none": "",
+    "iconography": "minimal flat 2d vector icon, lineal color, on a white background",
+    "pixelart": "pixel art, on a white background",
+}
+"""What each style adds to both prompts."""
+
+
+@dataclass
+class SvgEdit:
+    """Edits an SVG by text with Posterior Distillation Sampling.
+
+    Points and paints move until the drawing fits the target prompt; the file keeps its elements, ids and
+    groups."""
+
+    svg: Path
+    """The drawing to edit."""
+    src_prompt: str
+    """What the drawing shows."""
+    tgt_prompt: str
+    """What it should show; best the source prompt with only the edit changed."""
+    output_dir: Path = Path("outputs/svg")
+    """The results go into a folder of the drawing's name in here."""
+    style: Literal["none", "iconography", "pixelart"] = "none"
+    """Adds a description of a drawing style to both prompts."""
+    style_suffix: str = ""
+    """Adds words of your own to both prompts."""
+    canvas: int = 0
+    """Side in pixels of the square canvas; 0 takes the size that the model was trained with."""
+    device: str = "auto"
+    """Where to render, for example cuda:0; 'auto' takes the first GPU, else the CPU."""
+    save_every: int = 20
+    """A picture goes into the history, and the drawing so far into the folder, every so many steps."""
+    history: Literal["gif", "none"] = "gif"
+    """Whether to leave an animation of the edit."""
+    edit: VectorEditConfig = field(default_factory=VectorEditConfig)
+    """How the drawing follows the guidance."""
+    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
+    """The diffusion model and the objective."""
+
+    def check(self) -> None:
+        """Refuses values that mean nothing.
+
+        Raises:
+            UserError: naming the option.
+        """
+        if self.canvas < 0 or self.canvas > 4096:
+            raise UserError(
+                f"canvas is {self.canvas}: give pixels up to 4096, or 0 for the model's own size."
+            )
+        if self.save_every < 1:
+            raise UserError(f"save_every is {self.save_every}: give a number of steps, at least 1.")
+        self.edit.check()
+        self.guidance.check()
+
+    @property
+    def prompts(self) -> tuple[str, str]:
+        """Source and target prompt with their style."""
+        suffixes = [s for s in (STYLES[self.style], self.style_suffix.strip()) if s]
+        source, target = (
+            ", ".join([prompt.strip(), *suffixes]) for prompt in (self.src_prompt, self.tgt_prompt)
+        )
+        return source, target
+
+
+@dataclass
+class SvgEditAgain:
+    """Repeats an edit from the config.json it left."""
+
+    config: Annotated[Path, tyro.conf.Positional]
+    """The config.json of a finished edit."""
+
+
+def save_config(config: SvgEdit, path: Path) -> None:
+    """Writes a configuration as JSON."""
+    path.write_text(json.dumps(dataclasses.asdict(config), indent=2, default=str) + "\n")
+
+
+def load_config(path: Path) -> SvgEdit:
+    """Reads a configuration that `save_config` wrote.
+
+    Raises:
+        UserError: it is no such file, or of another version.
+    """
+    try:
+        values = json.loads(path.read_text())
+        catalyst = DreamCatalystParameters(**values["guidance"].pop("dreamcatalyst"))
+        values["guidance"] = GuidanceConfig(**values["guidance"], dreamcatalyst=catalyst)
+        values["edit"] = VectorEditConfig(**values["edit"])
+        return SvgEdit(**{**values, "svg": Path(values["svg"]), "output_dir": Path(values["output_dir"])})
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not the config.json of an SVG edit of this version ({error}).") from error
+
+
+class Results:
+    """The folder an edit leaves: config, drawing, pictures, history and metrics."""
+
+    def __init__(self, config: SvgEdit, editor: VectorEditor) -> None:
+        """Makes the folder and saves what is known before the edit."""
+        self.config, self.editor = config, editor
+        self.folder = config.output_dir / config.svg.stem
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save_config(config, self.folder / "config.json")
+        self.before = self._picture()
+        self._save(self.before, "before.png")
+        self._frames = [self.before]
+        self._metrics: list[dict] = []
+
+    @torch.no_grad()
+    def _picture(self) -> Tensor:
+        augmentation = self.config.edit.augmentation
+        return self.editor.render(augmentation.plain(self.editor.canvas, self.editor.source.points))[0].cpu()
+
+    def _image(self, picture: Tensor) -> Image.Image:
+        return Image.fromarray((picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
+
+    def _save(self, picture: Tensor, name: str) -> None:
+        self._image(picture).save(self.folder / name)
+
+    def record(self, report: StepReport) -> None:
+        """Notes a step, and from time to time saves the drawing."""
+        self._metrics.append({"step": report.step, "skipped": report.skipped, **report.metrics})
+        if report.step % self.config.save_every == 0:
+            self._frames.append(self._picture())
+            self._write_drawing()
+
+    def _write_drawing(self) -> None:
+        (self.folder / "final.svg").write_bytes(self.editor.svg())
+
+    def finish(self, complete: bool, seconds: float) -> None:
+        """Saves the result."""
+        self._write_drawing()
+        after = self._picture()
+        self._save(after, "after.png")
+        if self.config.history == "gif":
+            frames = [self._image(f) for f in [*self._frames, after]]
+            target = self.folder / "history.gif"
+            frames[0].save(target, save_all=True, append_images=frames[1:], duration=80, loop=0)
+        error = (after - self.before).square().mean().clamp(min=1e-12)
+        summary = {
+            "complete": complete,
+            "seconds": seconds,
+            "psnr_to_source": float(-10 * torch.log10(error)),
+            "steps": self._metrics,
+        }
+        (self.folder / "metrics.json").write_text(json.dumps(summary, indent=1) + "\n")
+
+
+def edit_svg(
+    config: SvgEdit, document: Document, guidance: ImageGuidance, canvas: int, device: torch.device
+) -> Path:
+    """Runs an edit and leaves its results in a folder.
+
+    Args:
+        config: what to do.
+        document: the drawing.
+        guidance: its prompts are set.
+        canvas: side of the canvas in pixels.
+        device: where to render.
+
+    Returns:
+        The folder. Ctrl-C leaves the drawing as far as it came.
+
+    Raises:
+        UserError: the drawing has nothing to edit.
+    """
+    editor = VectorEditor(document, canvas, config.edit.groups, device)
+    loop = VectorEditLoop(editor, guidance, config.edit)
+    results = Results(config, editor)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    start = time.perf_counter()
+    with Progress(*columns) as progress:
+        bar = progress.add_task("Editing", total=config.edit.steps)
+
+        def report(step: StepReport) -> None:
+            results.record(step)
+            progress.update(bar, completed=step.step)
+
+        complete = loop.run(report)
+    results.finish(complete, time.perf_counter() - start)
+    return results.folder
+
+
+def run(config: SvgEdit) -> Path:
+    """Loads the model that the configuration names and edits the drawing with it.
+
+    Raises:
+        UserError: something about the configuration, the drawing or the model.
+    """
+    config.check()
+    device = resolve_device(config.device, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    document = Document.read(config.svg)
+    guidance = Guidance.from_config(config.guidance, device)
+    guidance.set_prompts(*config.prompts)
+    return edit_svg(config, document, guidance, config.canvas or guidance.denoiser.resolution, device)
+
+
+def main() -> None:
+    """The command `pds-svg`."""
+    repeat = sys.argv[1:2] == ["--repeat"]
+    try:
+        config = (
+            load_config(tyro.cli(SvgEditAgain, args=sys.argv[2:]).config) if repeat else tyro.cli(SvgEdit)
+        )
+        folder = run(config)
+    except UserError as error:
+        sys.exit(str(error))
+    print(f"Wrote {folder / 'final.svg'}")

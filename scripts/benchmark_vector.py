@@ -1,0 +1,141 @@
+"""Times the rasteriser, forward and backward, on random drawings; beside it pydiffvg where that is installed.
+
+python scripts/benchmark_vector.py --threads 2
+python scripts/benchmark_vector.py --device cuda --paths 50 100 200 300
+"""
+
+import importlib.util
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import tyro
+from torch import Tensor
+
+from pds_nerfstudio.vector.rasterizer import Rasterizer
+from pds_nerfstudio.vector.scene import Fill, Scene, SceneBuilder, SceneParameters, Shape, Solid, Stroke
+
+
+@dataclass
+class Benchmark:
+    """Times forward + backward."""
+
+    canvas: tuple[int, ...] = (128, 256, 512)
+    """Canvas sides in pixels."""
+    paths: tuple[int, ...] = (50, 200)
+    """Numbers of paths: closed contours of four cubics, radius 3 to 15 % of the canvas, half transparent."""
+    strokes: bool = False
+    """Gives every path a stroke two pixels wide as well."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where to run."""
+    threads: int = 2
+    """CPU threads."""
+    repeats: int = 9
+    """Times each measurement, of which the median is shown."""
+
+    def run(self) -> None:
+        """Prints one line for each canvas and number of paths."""
+        torch.set_num_threads(self.threads)
+        where = torch.cuda.get_device_name() if self.device == "cuda" else f"CPU, {self.threads} threads"
+        print(f"{where}; milliseconds, forward + backward (forward alone)")
+        diffvg = importlib.util.find_spec("pydiffvg") is not None
+        for side in self.canvas:
+            for count in self.paths:
+                scene, parameters = random_drawing(count, side, self.strokes)
+                line = (
+                    f"{side:5d}² {count:5d} paths  {self._time(_ours(scene, parameters, side, self.device))}"
+                )
+                if diffvg:
+                    line += f"  pydiffvg {self._time(_diffvg(scene, parameters, side, self.device))}"
+                print(line)
+
+    def _time(self, forward: Callable[[], Tensor]) -> str:
+        weight: Tensor | None = None
+        total, first = [], []
+        for _ in range(self.repeats + 2):
+            start = self._now()
+            image = forward()
+            middle = self._now()
+            weight = torch.randn_like(image) if weight is None else weight
+            (image * weight).sum().backward()
+            total.append(self._now() - start)
+            first.append(middle - start)
+        return f"{1e3 * statistics.median(total[2:]):8.1f} ({1e3 * statistics.median(first[2:]):.1f})"
+
+    def _now(self) -> float:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+def random_drawing(paths: int, side: int, strokes: bool) -> tuple[Scene, SceneParameters]:
+    """Wobbly discs all over a canvas, the same for the same arguments."""
+    generator = torch.Generator().manual_seed(0)
+
+    def uniform(low: float, high: float, n: int = 1) -> list[float]:
+        return (low + (high - low) * torch.rand(n, generator=generator)).tolist()
+
+    builder, shapes = SceneBuilder(), []
+    for _ in range(paths):
+        (x, y), (radius,) = uniform(0, side, 2), uniform(0.03 * side, 0.15 * side)
+        radii = uniform(0.85 * radius, 1.15 * radius, 12)
+        points = [
+            (x + r * math.cos(k * math.pi / 6), y + r * math.sin(k * math.pi / 6))
+            for k, r in enumerate(radii)
+        ]
+        segments = [(3 * k, 3 * k + 1, 3 * k + 2, (3 * k + 3) % 12) for k in range(4)]
+        path = builder.add_path(points, [(segments, True)])
+        fill = Fill(Solid(builder.add_color(*uniform(0, 1, 3))), (builder.add_opacity(*uniform(0.5, 1)),))
+        stroke = Stroke(Solid(builder.add_color(0, 0, 0)), builder.add_width(2)) if strokes else None
+        shapes.append(Shape(path, fill=fill, stroke=stroke))
+    return builder.build(shapes)
+
+
+def _ours(scene: Scene, parameters: SceneParameters, side: int, device: str) -> Callable[[], Tensor]:
+    rasterizer = Rasterizer(scene)
+    numbers = parameters.map(lambda t: t.to(device).requires_grad_())
+    background = torch.ones(3, side, side, device=device)
+    return lambda: rasterizer.render(numbers, side, side, background=background)
+
+
+def _diffvg(scene: Scene, parameters: SceneParameters, side: int, device: str) -> Callable[[], Tensor]:
+    """The same drawing in pydiffvg, with the 2 × 2 samples per pixel that it is used with."""
+    import pydiffvg
+
+    pydiffvg.set_use_gpu(device == "cuda")
+    shapes: list[Any] = []
+    groups: list[Any] = []
+    for index, shape in enumerate(scene.root.children):
+        assert isinstance(shape, Shape) and shape.fill is not None and isinstance(shape.fill.paint, Solid)
+        points = parameters.points[12 * index : 12 * index + 12].clone().requires_grad_()
+        color = parameters.colors[shape.fill.paint.color]
+        alpha = parameters.opacities[list(shape.fill.opacities)]
+        shapes.append(
+            pydiffvg.Path(
+                num_control_points=torch.full((4,), 2, dtype=torch.int32),
+                points=points,
+                is_closed=True,
+                stroke_width=torch.tensor(2.0),
+            )
+        )
+        groups.append(
+            pydiffvg.ShapeGroup(
+                shape_ids=torch.tensor([index]),
+                fill_color=torch.cat([color, alpha]).requires_grad_(),
+                stroke_color=torch.tensor([0.0, 0, 0, 1]) if shape.stroke else None,
+            )
+        )
+
+    def forward() -> Tensor:
+        arguments = pydiffvg.RenderFunction.serialize_scene(side, side, shapes, groups)
+        return pydiffvg.RenderFunction.apply(side, side, 2, 2, 0, None, *arguments)
+
+    return forward
+
+
+if __name__ == "__main__":
+    tyro.cli(Benchmark).run()

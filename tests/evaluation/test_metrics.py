@@ -1,0 +1,136 @@
+"""The numbers against what they must be for pictures made by hand."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torchmetrics.image import StructuralSimilarityIndexMeasure
+
+from pds_nerfstudio.evaluation import metrics
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+class TestPsnr:
+    def test_known_offset(self) -> None:
+        reference = torch.full((2, 3, 8, 6), 0.5)
+        image = reference + torch.tensor([0.1, -0.01])[:, None, None, None]
+        assert metrics.psnr(image, reference).tolist() == pytest.approx([20, 40], abs=1e-3)
+
+    def test_equal_pictures(self) -> None:
+        image = noise(1, 3, 8, 8)
+        assert metrics.psnr(image, image).item() == math.inf
+
+    def test_only_masked_pixels_count(self) -> None:
+        reference, where = torch.zeros(1, 3, 4, 4), torch.zeros(1, 4, 4, dtype=torch.bool)
+        image = torch.full_like(reference, 0.9)
+        image[..., 1, 2:] = 0.1
+        where[..., 1, 2:] = True
+        assert metrics.psnr(image, reference, where).item() == pytest.approx(20, abs=1e-4)
+        assert metrics.psnr(image, reference).item() < 2
+
+    def test_full_mask_is_no_mask(self) -> None:
+        image, reference = noise(3, 3, 5, 7), noise(3, 3, 5, 7, seed=1)
+        everywhere = torch.ones(3, 5, 7, dtype=torch.bool)
+        torch.testing.assert_close(metrics.psnr(image, reference, everywhere), metrics.psnr(image, reference))
+
+    def test_no_pixel_to_count_is_nan_for_that_picture_alone(self) -> None:
+        reference = torch.zeros(2, 3, 4, 4)
+        where = torch.zeros(2, 4, 4, dtype=torch.bool)
+        where[1] = True
+        value = metrics.psnr(reference + 0.1, reference, where)
+        assert value[0].isnan()
+        assert value[1].item() == pytest.approx(20, abs=1e-4)
+        assert metrics.mean(value) == pytest.approx(20, abs=1e-4)
+
+
+class TestMean:
+    def test_leaves_out_what_is_nan(self) -> None:
+        assert metrics.mean(torch.tensor([1.0, math.nan, 3.0])) == 2
+        assert math.isnan(metrics.mean(torch.tensor([math.nan])))
+
+    def test_a_perfect_picture_counts(self) -> None:
+        assert metrics.mean(torch.tensor([30.0, math.inf])) == math.inf
+
+
+class TestSsim:
+    def test_equal_pictures(self) -> None:
+        image = noise(2, 3, 24, 20)
+        assert metrics.ssim(image, image).tolist() == pytest.approx([1, 1], abs=1e-5)
+
+    def test_is_torchmetrics_picture_by_picture(self) -> None:
+        reference = noise(3, 3, 32, 24)
+        image = reference + torch.tensor([0.02, 0.2, 0.6])[:, None, None, None] * (noise(3, 3, 32, 24, seed=1) - 0.5)
+        value = metrics.ssim(image, reference)
+        assert value.shape == (3,)
+        for i in range(3):
+            theirs = StructuralSimilarityIndexMeasure(data_range=1.0)(image[i : i + 1], reference[i : i + 1])
+            assert value[i].item() == pytest.approx(theirs.item(), abs=1e-5)
+        assert value[0] > value[1] > value[2]
+
+    def test_constant_pictures_in_closed_form(self) -> None:
+        a, b = 0.2, 0.7  # no variance: (2ab + c₁) / (a² + b² + c₁)
+        value = metrics.ssim(torch.full((1, 3, 16, 16), a), torch.full((1, 3, 16, 16), b))
+        assert value.item() == pytest.approx((2 * a * b + 1e-4) / (a * a + b * b + 1e-4), abs=1e-4)
+
+
+class TestPerceptualDistance:
+    def test_equal_pictures(self) -> None:
+        image = noise(2, 3, 8, 8)
+        assert metrics.perceptual_distance(lambda x: [x, x[..., ::2, ::2]], image, image).tolist() == [0, 0]
+
+    def test_formula(self) -> None:
+        # At each of two places, features of two channels; their directions differ by 90° and by 0°.
+        first = {"a": torch.tensor([[2.0, 5.0], [0.0, 0.0]]), "b": torch.tensor([[0.0, 9.0], [3.0, 0.0]])}
+        # The second layer has one place, with opposite directions.
+        second = {"a": torch.tensor([[1.0], [1.0]]), "b": torch.tensor([[-3.0], [-3.0]])}
+
+        def features(image: Tensor) -> list[Tensor]:
+            name = "a" if image.mean() < 0.5 else "b"
+            return [first[name][None, :, None], second[name][None, :, None]]
+
+        value = metrics.perceptual_distance(features, torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4))
+        assert value.tolist() == pytest.approx([((2 + 0) / 2 + 4) / 2])
+
+    def test_scale_of_features_does_not_count(self) -> None:
+        a, b = noise(2, 3, 6, 6), noise(2, 3, 6, 6, seed=1)
+        one = metrics.perceptual_distance(lambda x: [x], a, b)
+        torch.testing.assert_close(metrics.perceptual_distance(lambda x: [7 * x], a, b), one)
+        assert (one > 0).all()
+
+
+class TestChangedRegion:
+    def test_grows_by_the_margin(self) -> None:
+        before = torch.full((1, 3, 12, 12), 0.5)
+        after = before.clone()
+        after[0, 1, 5, 4] += 0.1  # one channel of one pixel
+        for margin in (0, 1, 3):
+            region = metrics.changed_region(before, after, margin=margin)
+            expected = torch.zeros(1, 12, 12, dtype=torch.bool)
+            expected[0, 5 - margin : 6 + margin, 4 - margin : 5 + margin] = True
+            assert torch.equal(region, expected)
+
+    def test_stops_at_the_frame(self) -> None:
+        before = torch.zeros(1, 3, 6, 6)
+        after = before.clone()
+        after[0, :, 0, 5] = 1
+        region = metrics.changed_region(before, after, margin=2)
+        assert region.shape == (1, 6, 6)
+        assert region.sum() == 9 and bool(region[0, :3, 3:].all())
+
+    def test_threshold_and_sign(self) -> None:
+        before = torch.full((1, 3, 4, 4), 0.5)
+        small, big = before.clone(), before.clone()
+        small[..., 0, 0] -= 3.9 / 255
+        big[..., 0, 0] -= 4.1 / 255
+        assert not metrics.changed_region(before, small).any()
+        assert metrics.changed_region(before, big, margin=0).nonzero().tolist() == [[0, 0, 0]]
+
+    def test_pictures_do_not_mix(self) -> None:
+        before = torch.zeros(2, 3, 8, 8)
+        after = before.clone()
+        after[1] = 1
+        assert metrics.changed_region(before, after).all(2).all(1).tolist() == [False, True]
