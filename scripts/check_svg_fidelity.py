@@ -66,8 +66,8 @@ def draw_with_resvg(data: bytes, width: int, height: int, supersampling: int = 1
     """The same by resvg, averaged over supersampling² subpixels."""
     import resvg_py
 
-    size = {"width": width * supersampling, "height": height * supersampling}
-    png = bytes(resvg_py.svg_to_bytes(svg_string=data.decode(), dpi=96, **size))
+    fine = (width * supersampling, height * supersampling)
+    png = bytes(resvg_py.svg_to_bytes(svg_string=data.decode(), dpi=96, width=fine[0], height=fine[1]))
     rgba = torch.from_numpy(np.array(Image.open(io.BytesIO(png)).convert("RGBA"))).permute(2, 0, 1) / 255
     image = rgba[:3] * rgba[3] + 1 - rgba[3]
     return torch.nn.functional.avg_pool2d(image[None], supersampling)[0]

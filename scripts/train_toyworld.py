@@ -48,6 +48,9 @@ class Recipe:
     """Folder for what a cut run goes on from: pictures, weights and optimiser states (some 7 GB)."""
     out: Path = Path("toyworld-state/result")
     """Folder for the result: model/, classifier.safetensors, log.jsonl, table.json and two contact sheets."""
+    start_from: Path | None = None
+    """A trained diffusers folder to go on from, for example pds_nerfstudio/toyworld/model. With --vae-steps 0 its VAE
+    is kept as it is, and so are the latents that its UNet knows."""
     images: int = 120_000
     """Pictures to draw; the last 2000 are kept for validation."""
     vae_steps: int = 14_000
@@ -124,7 +127,7 @@ class Run:
     ) -> None:
         """Minimise `loss` with AdamW (warm-up, then a cosine to zero), and leave the averaged weights in `module`."""
         path = self.recipe.state / f"{stage}.pt"
-        parameters = list(module.parameters())
+        parameters: list[Tensor] = list(module.parameters())
         optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01, fused=self.device.type == "cuda")
         averaged, first, spent, done = copy.deepcopy(module).requires_grad_(False), 0, 0.0, False
         if path.exists():
@@ -147,7 +150,7 @@ class Run:
 
         step = first
         while not done:
-            progress = max(step / steps, (spent + time.monotonic() - begun) / seconds)
+            progress = max(step / steps if steps else 1, (spent + time.monotonic() - begun) / seconds)
             if progress >= 1:
                 save(step, done=True)
                 break
@@ -238,7 +241,9 @@ def make_vae(resolution: int) -> AutoencoderKL:
 
 def train_vae(run: Run, pictures: Tensor) -> AutoencoderKL:
     """The autoencoder, with `scaling_factor` set so that latents have unit variance."""
-    vae = make_vae(run.recipe.resolution).to(run.device, memory_format=torch.channels_last)
+    start_from = run.recipe.start_from
+    vae = AutoencoderKL.from_pretrained(start_from / "vae") if start_from else make_vae(run.recipe.resolution)
+    vae = vae.float().to(run.device, memory_format=torch.channels_last)
 
     @run.compile
     def forward(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -260,7 +265,8 @@ def train_vae(run: Run, pictures: Tensor) -> AutoencoderKL:
         return reconstruction + 0.5 * edges(y, x) + 1e-4 * divergence
 
     run.train("vae", vae, loss, run.recipe.vae_steps, lr=1e-3, ema=0.999, seconds=run.recipe.vae_seconds)
-    vae.register_to_config(scaling_factor=1 / encode(run, vae, pictures[:4096]).std().item())
+    if run.recipe.vae_steps:
+        vae.register_to_config(scaling_factor=1 / encode(run, vae, pictures[:4096]).std().item())
     x = pictures[-N_VALIDATION:].float() / 255
     with torch.no_grad():
         y = torch.cat([vae(part * 2 - 1).sample for part in x.split(100)]) * 0.5 + 0.5
@@ -432,7 +438,11 @@ def train_diffusion(
     del pictures
     scheduler = make_scheduler()
     signal = scheduler.alphas_cumprod.to(run.device)
-    model = TextToLatent(tokenizer, recipe.resolution // 8).to(run.device)
+    model = TextToLatent(tokenizer, recipe.resolution // 8)
+    if recipe.start_from:
+        model.unet.load_state_dict(UNet2DConditionModel.from_pretrained(recipe.start_from / "unet").state_dict())
+        model.text.load_state_dict(CLIPTextModel.from_pretrained(recipe.start_from / "text_encoder").state_dict())
+    model.to(run.device)
     model.unet.to(memory_format=torch.channels_last)
     forward = run.compile(model)
     n = max(1, len(latents) - N_VALIDATION) if len(latents) > N_VALIDATION else len(latents)

@@ -159,7 +159,7 @@ _ARCHITECTURE = frozenset(
     num_proposal_iterations use_same_proposal_network proposal_net_args_list use_appearance_embedding
     use_average_appearance_embedding appearance_embed_dim disable_scene_contraction predict_normals implementation
     background_color near_plane far_plane proposal_initial_sampler sh_degree rasterize_mode camera_optimizer
-    use_bilateral_grid grid_shape
+    use_bilateral_grid grid_shape average_init_density
     """.split()
 )
 """Settings of nerfacto and splatfacto that decide what the weights are and how they look."""

@@ -68,9 +68,8 @@ def flatten(
         counts: number of chords for each segment, at least 1.
 
     Returns:
-        The chords (start, end), in order along each segment, and the segment of each. The end of a chord and
-        the start of the next are the same point, and the outer ends are control points 0 and 3, to the last
-        bit.
+        The chords (start, end), in order along each segment, and the segment of each. To the last bit, a
+        chord ends where the next one starts, and the outer ends are control points 0 and 3.
     """
     segment, step = expand_counts(counts)
     n = counts[segment].to(ctrl.dtype)

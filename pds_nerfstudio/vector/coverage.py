@@ -343,8 +343,7 @@ def coverage(
     windows: Windows,
     evenodd: Bool[Tensor, " k"] | None = None,
 ) -> tuple[Float[Tensor, " n"], WindingField]:
-    """Area of each pixel that each region covers, exact where the winding number takes two neighbouring
-    values.
+    """Share of each pixel that each region covers, exact where only two neighbouring windings meet.
 
     Args:
         edges: directed edges in canvas pixels; those of one region must form closed outlines.

@@ -50,7 +50,7 @@ class VectorEditConfig:
     """Steps of optimisation."""
     points_lr: float = 0.4
     """How far points move in a step, in pixels of a 512-pixel canvas; 0 holds them."""
-    colors_lr: float = 0.005
+    colors_lr: float = 0.015
     """How far colours and opacities (0 to 1) change in a step; 0 holds them."""
     strokes_lr: float = 0.03
     """How far stroke widths change in a step, in pixels of a 512-pixel canvas; 0 holds them."""

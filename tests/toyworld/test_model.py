@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ FOLDER = Path(toyworld.__file__).parent / "model"
 
 
 @pytest.fixture(scope="module")
-def pipeline() -> StableDiffusionPipeline:
+def pipeline() -> Any:
     # without a dtype, the text encoder may come in the half precision that it is kept in, and the UNet in single
     pipeline = DiffusionPipeline.from_pretrained(
         FOLDER, torch_dtype=torch.float32, safety_checker=None, local_files_only=True
@@ -34,7 +35,7 @@ def test_fits_in_the_package() -> None:
 
 
 class TestPipeline:
-    def test_parts_fit_together(self, pipeline: StableDiffusionPipeline) -> None:
+    def test_parts_fit_together(self, pipeline: Any) -> None:
         unet, vae = pipeline.unet.config, pipeline.vae.config
         assert unet.in_channels == unet.out_channels == vae.latent_channels
         assert unet.cross_attention_dim == pipeline.text_encoder.config.hidden_size
@@ -42,7 +43,7 @@ class TestPipeline:
         assert pipeline.tokenizer.model_max_length == pipeline.text_encoder.config.max_position_embeddings
         assert pipeline.text_encoder.config.vocab_size == len(pipeline.tokenizer)
 
-    def test_pictures_come_back_from_latents_of_unit_variance(self, pipeline: StableDiffusionPipeline) -> None:
+    def test_pictures_come_back_from_latents_of_unit_variance(self, pipeline: Any) -> None:
         images = pictures([Attributes(), Attributes("bear", "brown", hat="top", sky="sunset"), Attributes("cone")], 128)
         with torch.no_grad():
             latents = pipeline.vae.encode(2 * images - 1).latent_dist.mode()
@@ -51,7 +52,7 @@ class TestPipeline:
         assert 0.7 < latents.std() * pipeline.vae.config.scaling_factor < 1.4
         assert (-10 * (back.clamp(0, 1) - images).square().mean((1, 2, 3)).log10()).min() > 27
 
-    def test_samples_what_it_is_told(self, pipeline: StableDiffusionPipeline) -> None:
+    def test_samples_what_it_is_told(self, pipeline: Any) -> None:
         things = [Attributes("ball", "red"), Attributes("snowman", "blue", style="drawing")]
         rng = torch.Generator().manual_seed(0)
         images = pipeline(
@@ -69,12 +70,12 @@ class TestPipeline:
 
 class TestTokenizer:
     @pytest.mark.parametrize("word", vocabulary())
-    def test_a_word_of_the_world_is_one_token(self, pipeline: StableDiffusionPipeline, word: str) -> None:
+    def test_a_word_of_the_world_is_one_token(self, pipeline: Any, word: str) -> None:
         start, *ids, end = pipeline.tokenizer(word).input_ids
         assert (start, end) == (pipeline.tokenizer.bos_token_id, pipeline.tokenizer.eos_token_id)
         assert len(ids) == 1 and ids[0] not in (start, end)
 
-    def test_captions_are_read_word_by_word(self, pipeline: StableDiffusionPipeline) -> None:
+    def test_captions_are_read_word_by_word(self, pipeline: Any) -> None:
         generator = random.Random(0)
         for _ in range(50):
             words = caption(sample(generator))
@@ -83,7 +84,7 @@ class TestTokenizer:
             assert len(tokens) + 2 <= pipeline.tokenizer.model_max_length
 
     @pytest.mark.parametrize("text", ["", "a zebra!", "Ein Bär, größer als 3 m", "人が手を挙げる 🎈", "x" * 500])
-    def test_any_text_has_tokens(self, pipeline: StableDiffusionPipeline, text: str) -> None:
+    def test_any_text_has_tokens(self, pipeline: Any, text: str) -> None:
         ids = pipeline.tokenizer(text, padding="max_length", truncation=True, return_tensors="pt").input_ids
         assert ids.shape == (1, pipeline.tokenizer.model_max_length)
         assert ids.max() < len(pipeline.tokenizer)
@@ -92,7 +93,7 @@ class TestTokenizer:
         with torch.no_grad():
             assert pipeline.text_encoder(ids).last_hidden_state.isfinite().all()
 
-    def test_unknown_words_differ(self, pipeline: StableDiffusionPipeline) -> None:
+    def test_unknown_words_differ(self, pipeline: Any) -> None:
         zebra, okapi = (pipeline.tokenizer(word).input_ids for word in ("zebra", "okapi"))
         assert zebra != okapi
 
