@@ -139,9 +139,6 @@ class _Importer:
         self.unsupported.update(f"selector {s!r}" for s in sheet.skipped)
         self.cascade = Cascade(sheet)
 
-    # -------------------------------------------------------------------------------------------------
-    # structure
-
     def run(self) -> Imported:
         root = self.source.root
         if root.tag != "svg":
@@ -288,9 +285,6 @@ class _Importer:
             self.unsupported.add("references to other files")
         return None
 
-    # ----------------------------------------------------------------------------------------------------
-    # shapes
-
     def shape(self, element: Element, context: _Context) -> Shape | None:
         style = context.style
         if style.get("visibility", "visible") != "visible":
@@ -362,9 +356,6 @@ class _Importer:
             dashes=dashes,
             dash_offset=parse_length(style.get("stroke-dashoffset"), diagonal, font) or 0.0,
         )
-
-    # ----------------------------------------------------------------------------------------------------
-    # paints
 
     def paint(
         self, name: str, initial: str, element: Element, context: _Context, slot: PathSlot
@@ -522,9 +513,6 @@ class _Importer:
             self.slots[key] = Slot(kind, row, element, name, scale, alpha, scale > 0)
         return row
 
-    # -----------------------------------------------------------------------------------------------------
-    # clips
-
     def clip(
         self, element: Element, style: Style, context: _Context, node: Shape | Group | None
     ) -> Clip | None:
@@ -594,9 +582,6 @@ class _Importer:
             return None
         evenodd = style.get("clip-rule") == "evenodd"
         return ClipShape(slot.path, transform, evenodd, self.clip(element, style, inner, None))
-
-    # -----------------------------------------------------------------------------------------------------
-    # boxes
 
     def is_flat(self, slot: PathSlot) -> bool:
         """Whether a path's bounding box has no area, which leaves nothing to fit a gradient to."""

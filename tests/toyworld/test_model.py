@@ -20,7 +20,7 @@ FOLDER = Path(toyworld.__file__).parent / "model"
 @pytest.fixture(scope="module")
 def pipeline() -> Any:
     # without a dtype, the text encoder may come in the half precision that it is kept in, and the UNet in single
-    pipeline = DiffusionPipeline.from_pretrained(
+    pipeline: Any = DiffusionPipeline.from_pretrained(
         FOLDER, torch_dtype=torch.float32, safety_checker=None, local_files_only=True
     )
     assert isinstance(pipeline, StableDiffusionPipeline)

@@ -144,3 +144,10 @@ def test_huge_numbers_stay_finite(render):
     <circle r="1e300"/><rect width="1e9" height="1e9" fill="blue" transform="scale(1e-9)"/>
     <path d="M0 0h30" stroke="red" stroke-dasharray="1e-9"/>"""
     assert render(_document(body)).isfinite().all()
+
+
+def test_deep_nesting_within_the_bound_is_drawn(render):
+    depth = 140
+    body = '<g opacity=".99">' * depth + '<path d="M0 0h32v32h-32z"/>' + "</g>" * depth
+    expected = 1 - 0.99**depth
+    assert float(render(_document(body), 8)[0, 4, 4]) == pytest.approx(expected, abs=1e-3)

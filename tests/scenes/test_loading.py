@@ -1,0 +1,69 @@
+"""A finished run, loaded for looking at."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from nerfstudio.configs.method_configs import method_configs
+
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance.guidance import Guidance
+from pds_nerfstudio.scenes.loading import FinishedEdit
+from pds_nerfstudio.scenes.results import picture
+from pds_nerfstudio.toyworld.dataset import walk_around
+
+
+@pytest.fixture(scope="module", params=["splat", "nerf"])
+def pair(request: pytest.FixtureRequest, finished: Any) -> tuple[Any, FinishedEdit]:
+    """A finished run, and the same loaded without a diffusion model."""
+    trainer = finished(request.param)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Guidance, "from_config", lambda *_: pytest.fail("loaded a diffusion model"))
+        return trainer, FinishedEdit(trainer.base_dir / "config.yml")
+
+
+def test_what_it_is(pair: tuple[Any, FinishedEdit], scene: Path) -> None:
+    trainer, loaded = pair
+    assert loaded.data == scene
+    assert loaded.checkpoint == max(trainer.checkpoint_dir.iterdir())
+    assert loaded.config.method_name == trainer.config.method_name
+
+
+def test_cameras_of_the_data_set_see_what_the_training_views_see(pair: tuple[Any, FinishedEdit]) -> None:
+    trainer, loaded = pair
+    trainer.pipeline.eval()
+    cameras = walk_around(10, 0, 48, 32)  # those that the scene was written with
+    poses = loaded.to_scene(cameras.camera_to_world[:, :3])
+    views = trainer.pipeline.views
+    chosen = [int(path.stem.removeprefix("frame_")) - 1 for path in views.outputs.image_filenames]
+    assert torch.allclose(poses[chosen], views.cameras.camera_to_worlds, atol=1e-5)
+    rendered = loaded.render(cameras.camera_to_world[chosen[2:4], :3], cameras.focal[chosen[2:4]], 48, 32)
+    assert rendered.shape == (2, 3, 32, 48)
+    for image, index in zip(rendered, (2, 3), strict=True):
+        expected = picture(trainer.pipeline.model, views.full_size_camera(index)).permute(2, 0, 1)
+        assert (image - expected).abs().max() < 0.01
+
+
+def test_before_and_after(pair: tuple[Any, FinishedEdit]) -> None:
+    trainer, loaded = pair
+    before, after = loaded.before_and_after(3)
+    views = trainer.pipeline.views
+    assert len(before) == len(after) == 3
+    for image, index in zip(before, (0, 4, 8), strict=True):
+        assert torch.equal(image, views.full_size_image(index).permute(2, 0, 1))
+    assert all(image.shape == (3, 32, 48) for image in after)
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="config.yml"):
+        FinishedEdit(tmp_path / "config.yml")
+
+
+def test_a_run_of_another_method(plain_run: Any) -> None:
+    """nerfacto, that is: splatfacto can't be built without a GPU to begin with."""
+    folder = plain_run("nerf", predict_normals=False)
+    assert "nerfacto" in copy.deepcopy(method_configs)
+    with pytest.raises(UserError, match="of nerfacto: give one of pds-splat or pds-nerf"):
+        FinishedEdit(folder.parent / "config.yml")

@@ -1,0 +1,207 @@
+"""The pipeline: where a render becomes a loss, and what of it is kept."""
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from nerfstudio.utils.eval_utils import eval_setup
+
+from pds_nerfstudio.guidance.guidance import Guidance, GuidanceOutput
+from pds_nerfstudio.scenes.pipeline import EditPipeline
+from pds_nerfstudio.scenes.plan import EditPlan
+from pds_nerfstudio.scenes.trainer import EditTrainer
+from pds_nerfstudio.scenes.views import view_at
+
+KINDS = ["splat", "nerf"]
+
+
+@pytest.fixture
+def no_diffusion_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing may import a library of diffusion models or build the guidance."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "diffusers"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr(Guidance, "from_config", lambda *_: pytest.fail("built the guidance"))
+    monkeypatch.setattr(Guidance, "__init__", lambda *_: pytest.fail("built the guidance"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+class TestCheckpoint:
+    def test_it_holds_the_scene_and_nothing_of_the_diffusion_model(
+        self, kind: str, finished: Any, last_state: Any
+    ) -> None:
+        state = last_state(finished(kind))
+        names = set(state["pipeline"])
+        model = {f"_model.{name}" for name in finished(kind).pipeline.model.state_dict()}
+        assert names - model <= {"_extra_state", "datamanager.train_camera_optimizer"}
+        assert not [name for name in names if "guidance" in name or "unet" in name or "vae" in name]
+        extra = state["pipeline"]["_extra_state"]
+        assert extra["edit_start"] == 2
+        assert set(extra["guidance"]) == {"generator"}
+
+    def test_it_holds_the_guidances_random_state(self, kind: str, finished: Any, last_state: Any) -> None:
+        guidance = finished(kind).pipeline.guidance
+        kept = last_state(finished(kind))["pipeline"]["_extra_state"]["guidance"]
+        assert torch.equal(kept["generator"], guidance.state_dict()["generator"])
+
+    def test_the_reconstruction_holds_none_yet(self, kind: str, finished: Any) -> None:
+        (path,) = (finished(kind).base_dir / "reconstruction").iterdir()
+        extra = torch.load(path, weights_only=True)["pipeline"]["_extra_state"]
+        assert extra == {"edit_start": 2}
+
+    @pytest.mark.parametrize("mode", ["test", "inference"])
+    def test_it_is_looked_at_without_a_diffusion_model(
+        self, kind: str, mode: Any, finished: Any, no_diffusion_model: None
+    ) -> None:
+        trainer = finished(kind)
+        _, pipeline, path, step = eval_setup(trainer.base_dir / "config.yml", test_mode=mode)
+        assert isinstance(pipeline, EditPipeline) and pipeline.guidance is None
+        assert step == 4 and path.parent == trainer.checkpoint_dir
+        ours, theirs = trainer.pipeline.model.state_dict(), pipeline.model.state_dict()
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+        assert pipeline.plan.start == 2
+
+    def test_ns_eval_works_on_it(self, kind: str, finished: Any, no_diffusion_model: None) -> None:
+        _, pipeline, _, _ = eval_setup(finished(kind).base_dir / "config.yml")
+        with torch.no_grad():
+            metrics = pipeline.get_average_eval_image_metrics()
+        assert torch.tensor(metrics["psnr"]).isfinite()
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def trainer(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, config_in: Any, prepare: Any
+) -> Iterator[EditTrainer]:
+    """A trainer of each kind, ready to edit from step 0."""
+    trainer = prepare(config_in(tmp_path_factory.mktemp("edit"), request.param, reconstruct=0, steps=10))
+    if request.param == "splat":
+        trainer.pipeline.model.step_cb(trainer.optimizers, 0)
+    trainer.pipeline._before_step(trainer.optimizers, 0)
+    trainer.pipeline.train()
+    yield trainer
+
+
+def gradients(trainer: EditTrainer, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+    trainer.optimizers.zero_grad_all()
+    loss.backward()
+    named = trainer.pipeline.model.named_parameters()
+    return {name: p.grad.clone() for name, p in named if p.grad is not None}
+
+
+class TestLoss:
+    def test_it_takes_the_views_in_their_order(self, trainer: EditTrainer, watch: Any) -> None:
+        pipeline = trainer.pipeline
+        for step in range(3):
+            pipeline.get_train_loss_dict(step)
+        assert watch.keys == [[view_at(k, 9, 0)] for k in range(3)]
+        assert watch.progress == [0, 1 / 9, 2 / 9]
+
+    def test_the_gradient_is_the_guidances_through_the_render(self, trainer: EditTrainer, watch: Any) -> None:
+        """The pipeline walks the render's graph once, by a detour over the image: the gradient must be the same."""
+        pipeline, asked = trainer.pipeline, []
+        watch.after = lambda call, output: asked.append(output) or output
+        torch.manual_seed(0)
+        state = pipeline.guidance.state_dict()
+        outputs, losses, _ = pipeline.get_train_loss_dict(0)
+        short = gradients(trainer, losses["guidance_loss"])
+
+        torch.manual_seed(0)
+        pipeline.guidance.load_state_dict(state)
+        view = pipeline.views[view_at(0, 9, 0)]
+        rgb, _ = pipeline.model.render_edit_view(view.camera, view.index)
+        assert torch.equal(rgb, outputs["rgb"])
+        output = pipeline.guidance(rgb.permute(2, 0, 1)[None], view.image, 0.0, keys=[view.index])
+        long = gradients(trainer, output.loss / output.grad.numel())
+        assert short.keys() == long.keys() and short
+        for name in short:
+            assert torch.allclose(short[name], long[name], rtol=1e-4, atol=1e-4 * float(long[name].abs().max())), name
+        assert losses["guidance_loss"].item() == pytest.approx(output.loss.item() / output.grad.numel(), rel=1e-4)
+
+    def test_its_weight_multiplies_it(self, trainer: EditTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+        pipeline, values = trainer.pipeline, []
+        state = pipeline.guidance.state_dict()
+        for weight in (1.0, 3.0):
+            torch.manual_seed(0)
+            pipeline.guidance.load_state_dict(state)
+            monkeypatch.setattr(pipeline.config, "guidance_loss_mult", weight)
+            loss = pipeline.get_train_loss_dict(0)[1]["guidance_loss"]
+            size = max(float(g.abs().max()) for g in gradients(trainer, loss).values())
+            values.append((loss.item(), size))
+        assert values[1] == pytest.approx([3 * value for value in values[0]], rel=1e-4)
+
+    def test_the_photometric_loss_is_off_unless_asked_for_and_keeps_to_its_mask(
+        self, trainer: EditTrainer, watch: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pipeline = trainer.pipeline
+        assert "photometric_loss" not in pipeline.get_train_loss_dict(0)[1]
+        monkeypatch.setattr(pipeline.config, "photometric_loss_mult", 2.0)
+
+        def masked(value: float | None) -> float:
+            def answer(_: int, output: GuidanceOutput) -> GuidanceOutput:
+                mask = None if value is None else torch.full_like(output.grad[:, :1], value)
+                return dataclasses.replace(output, mask=mask)
+
+            watch.after = answer
+            torch.manual_seed(0)
+            return pipeline.get_train_loss_dict(0)[1]["photometric_loss"].item()
+
+        torch.manual_seed(0)
+        outputs = pipeline.get_train_loss_dict(0)[0]
+        source = pipeline.views[view_at(0, 9, 0)].image[0].permute(1, 2, 0)
+        expected = 2 * (outputs["rgb"] - source).abs().mean().item()
+        assert masked(None) == pytest.approx(expected, rel=1e-4)
+        assert masked(0.25) == pytest.approx(0.75 * expected, rel=1e-4)
+        assert masked(1.0) == 0
+
+    def test_steps_before_the_plan_reconstruct(self, trainer: EditTrainer, watch: Any) -> None:
+        pipeline, plan = trainer.pipeline, trainer.pipeline.plan
+        pipeline.plan = EditPlan(start=5, steps=5)
+        try:
+            _, losses, _ = pipeline.get_train_loss_dict(4)
+        finally:
+            pipeline.plan = plan
+        assert watch.calls == 0 and "guidance_loss" not in losses
+
+
+def test_learning_rates_fall_from_the_edits_first_step_to_its_last(make_config: Any, run: Any, watch: Any) -> None:
+    config = make_config(
+        "splat", steps=3, reconstruct=2, pipeline__lr_mult=0.5, pipeline__lr_final_mult=0.01
+    )
+    rates: list[float] = []
+    trainer: list[EditTrainer] = []
+    usual = EditTrainer.train_iteration
+
+    def noted(self: EditTrainer, step: int) -> Any:
+        trainer.append(self)
+        rates.append(self.optimizers.optimizers["scales"].param_groups[0]["lr"])
+        return usual(self, step)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(EditTrainer, "train_iteration", noted)
+        run(config)
+    base = config.optimizers["scales"]["optimizer"].lr
+    assert rates == pytest.approx([base, base, 0.5 * base, 0.05 * base, 0.005 * base])
+
+
+def test_a_resumed_edit_begins_nothing_anew(
+    finished: Any, make_config: Any, run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from pds_nerfstudio.scenes.splat import EditSplatModel
+
+    begun: list[bool] = []
+    usual = EditSplatModel.begin_edit
+
+    def noted(self: EditSplatModel, first: bool, cameras: Any) -> None:
+        begun.append(first)
+        usual(self, first, cameras)
+
+    monkeypatch.setattr(EditSplatModel, "begin_edit", noted)
+    start = finished("splat")
+    points = start.pipeline.model.num_points
+    begun.clear()
+    resumed = run(make_config("splat", steps=5, load_dir=start.checkpoint_dir))
+    assert begun == [False]
+    assert resumed.pipeline.model.num_points == points

@@ -1,0 +1,183 @@
+"""pds-splat's model: growing and culling during the edit, and the Gaussians strewn where it begins."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from torch import Tensor
+
+from pds_nerfstudio.scenes.results import picture
+from pds_nerfstudio.scenes.splat import EditSplatModelConfig, looked_at_ball
+from pds_nerfstudio.scenes.trainer import EditTrainer
+
+NAMES = {"means", "scales", "quats", "features_dc", "features_rest", "opacities"}
+
+
+def assert_consistent(trainer: EditTrainer) -> None:
+    """Every parameter is owned by its optimiser, whose moments have its shape, and all are of the same Gaussians."""
+    model = trainer.pipeline.model
+    assert set(model.gauss_params) == NAMES
+    for name, parameter in model.gauss_params.items():
+        optimizer = trainer.optimizers.optimizers[name]
+        assert len(parameter) == model.num_points
+        assert [group["params"] for group in optimizer.param_groups] == [[parameter]]
+        assert set(optimizer.state) <= {parameter}
+        state = optimizer.state[parameter]
+        assert state["exp_avg"].shape == state["exp_avg_sq"].shape == parameter.shape
+        assert parameter.isfinite().all() and parameter.requires_grad
+
+
+class TestRefinement:
+    def test_gaussians_grow_where_gradients_are_large(self, make_config: Any, run: Any, watch: Any) -> None:
+        options = {
+            "pipeline__model__edit_refine_every": 2,
+            "pipeline__model__edit_densify_grad_thresh": 1e-12,
+            "pipeline__model__edit_cull_alpha_thresh": 0.0,
+            "pipeline__model__strewn_gaussians": 0,
+        }
+        trainer = run(make_config("splat", steps=6, **options))
+        assert trainer.pipeline.model.num_points > 250
+        assert_consistent(trainer)
+
+    def test_faint_gaussians_are_culled(self, make_config: Any, run: Any) -> None:
+        options = {
+            "pipeline__model__edit_refine_every": 2,
+            "pipeline__model__edit_densify_grad_thresh": 1e9,
+            "pipeline__model__edit_cull_alpha_thresh": 0.05,
+            "pipeline__model__strewn_opacity": 0.02,
+        }
+        trainer = run(make_config("splat", steps=6, **options))
+        assert trainer.pipeline.model.num_points <= 200  # the strewn ones are gone, at least
+        assert trainer.pipeline.model.opacities.sigmoid().min() > 0.05 - 1e-3 or trainer.step % 2
+        assert_consistent(trainer)
+
+    def test_it_can_be_turned_off(self, make_config: Any, run: Any) -> None:
+        options = {
+            "pipeline__model__edit_refine_every": 0,
+            "pipeline__model__edit_densify_grad_thresh": 1e-12,
+            "pipeline__model__edit_cull_alpha_thresh": 0.5,
+            "pipeline__model__strewn_gaussians": 0,
+        }
+        trainer = run(make_config("splat", steps=4, **options))
+        assert trainer.pipeline.model.num_points == 200
+        assert_consistent(trainer)
+
+    def test_a_checkpoint_of_a_changed_number_resumes(self, make_config: Any, run: Any) -> None:
+        options = {"pipeline__model__edit_refine_every": 2, "pipeline__model__edit_densify_grad_thresh": 1e-12}
+        grown = run(make_config("splat", steps=4, **options))
+        points = grown.pipeline.model.num_points
+        assert points > 240
+        resumed = run(
+            make_config(
+                "splat", "resumed", steps=5, load_dir=grown.checkpoint_dir, pipeline__model__edit_refine_every=0
+            )
+        )
+        assert resumed.pipeline.model.num_points == points
+        assert_consistent(resumed)
+
+
+class TestStrewing:
+    @pytest.fixture
+    def reconstructed(self, make_config: Any, prepare: Any, run: Any) -> EditTrainer:
+        """A scene that has been reconstructed for some steps, with as many strewn Gaussians to come as by default."""
+        default = EditSplatModelConfig()
+        trainer = prepare(
+            make_config(
+                "splat",
+                steps=1,
+                reconstruct=60,
+                pipeline__model__strewn_gaussians=default.strewn_gaussians,
+                pipeline__model__background_color="white",
+            )
+        )
+        for step in range(30):
+            trainer.pipeline.model.step_cb(trainer.optimizers, step)
+            trainer.train_iteration(step)
+        return trainer
+
+    def test_what_is_strewn(self, reconstructed: EditTrainer) -> None:
+        model, cameras = reconstructed.pipeline.model, reconstructed.pipeline.views.cameras
+        before = {name: p.detach().clone() for name, p in model.gauss_params.items()}
+        moments = {
+            name: reconstructed.optimizers.optimizers[name].state[p]["exp_avg"].clone()
+            for name, p in model.gauss_params.items()
+        }
+        model.eval()
+        pictures = [picture(model, cameras[i : i + 1]) for i in (0, 4, 8)]
+        model.begin_edit(first=True, cameras=cameras)
+        assert_consistent(reconstructed)
+
+        n, strewn = len(before["means"]), model.config.strewn_gaussians
+        assert model.num_points == n + strewn
+        for name, parameter in model.gauss_params.items():
+            assert torch.equal(parameter[:n], before[name])
+            state = reconstructed.optimizers.optimizers[name].state[parameter]
+            assert torch.equal(state["exp_avg"][:n], moments[name])
+            assert not state["exp_avg"][n:].any() and not state["exp_avg_sq"][n:].any()
+        center, radius = looked_at_ball(cameras, before["means"])
+        distance = (model.means[n:] - center).norm(dim=-1) / radius
+        assert distance.max() <= 1 + 1e-5
+        # Evenly over the ball: an eighth of them are in the inner half of the radius.
+        assert (distance < 0.5).float().mean().item() == pytest.approx(1 / 8, abs=0.03)
+        assert ((model.means[n:] - center) / radius).mean(0).norm() < 0.05
+
+        after = [picture(model, cameras[i : i + 1]) for i in (0, 4, 8)]
+        change = torch.stack([(x - y).abs().mean() for x, y in zip(pictures, after, strict=True)])
+        assert 0 < change.max() < 0.05  # a veil that nobody takes for an edit
+
+    def test_they_learn(self, reconstructed: EditTrainer) -> None:
+        model = reconstructed.pipeline.model
+        n = model.num_points
+        model.begin_edit(first=True, cameras=reconstructed.pipeline.views.cameras)
+        before = model.opacities[n:].detach().clone()
+        reconstructed.train_iteration(60)
+        assert (model.opacities[n:] != before).float().mean() > 0.5
+
+    def test_a_resumed_edit_strews_none(self, reconstructed: EditTrainer) -> None:
+        model = reconstructed.pipeline.model
+        n = model.num_points
+        model.begin_edit(first=False, cameras=reconstructed.pipeline.views.cameras)
+        assert model.num_points == n and model.editing
+
+    def test_during_the_edit_the_background_keeps_still(self, make_config: Any, prepare: Any) -> None:
+        model = prepare(make_config("splat", pipeline__model__background_color="random")).pipeline.model
+        model.train()
+        assert not torch.equal(model._get_background_color(), model._get_background_color())
+        model.begin_edit(first=False, cameras=None)
+        assert torch.equal(model._get_background_color(), model.edit_background)
+
+
+def looking(positions: Tensor, targets: Tensor, focal: float = 40.0, width: int = 60, height: int = 30) -> Cameras:
+    backward = torch.nn.functional.normalize(positions - targets, dim=-1)
+    right = torch.nn.functional.normalize(
+        torch.linalg.cross(torch.tensor([0.0, 0.0, 1.0]).expand_as(backward), backward), dim=-1
+    )
+    rotation = torch.stack([right, torch.linalg.cross(backward, right), backward], -1)
+    poses = torch.cat([rotation, positions[:, :, None]], -1)
+    return Cameras(poses, focal, focal, width / 2, height / 2, width, height)
+
+
+class TestLookedAtBall:
+    def test_of_a_ring_of_cameras(self) -> None:
+        center = torch.tensor([0.3, -0.2, 0.5])
+        angle = torch.arange(12) * (2 * math.pi / 12)
+        ring = torch.stack([3 * angle.cos(), 3 * angle.sin(), 1.0 + 0.5 * (3 * angle).sin()], -1)
+        cameras = looking(center + ring, center.expand(12, 3))
+        # Gaussians elsewhere hardly move it; where their median is the centre they don't at all.
+        found, radius = looked_at_ball(cameras, center + torch.tensor([[0.0, 0.0, 0.0], [5, 5, 5], [-5, -5, -5]]))
+        assert torch.allclose(found, center, atol=1e-5)
+        assert radius.item() == pytest.approx(ring.norm(dim=-1).mean().item() * (30 / 40) / 2, rel=1e-4)
+        far, _ = looked_at_ball(cameras, center + torch.ones(1, 3))
+        assert (far - center).norm() < 0.01
+
+    def test_of_parallel_cameras(self) -> None:
+        """Their axes say where it is sideways; how far away it is, the scene says."""
+        positions = torch.tensor([[0.0, 0, 0], [0, 1, 0], [0, 0, 1], [0, 1, 1]])
+        cameras = looking(positions, positions - torch.tensor([1.0, 0, 0]))
+        means = torch.tensor([[-4.0, 9, 9], [-5, 9, 9], [-6, 9, 9]])
+        center, radius = looked_at_ball(cameras, means)
+        assert center[0].item() == pytest.approx(-5, abs=0.05)
+        assert center[1:].tolist() == pytest.approx([0.5, 0.5], abs=0.05)
+        assert 5 * 0.375 * 0.95 < radius < 5.1 * 0.375 * 1.05
