@@ -47,7 +47,8 @@ pds_splat = MethodSpecification(
         pipeline=EditPipelineConfig(
             datamanager=FullImageDatamanagerConfig(
                 dataparser=NerfstudioDataParserConfig(load_3D_points=True),
-                cache_images="gpu",  # nerfstudio's word for "on the model's device"; "cpu" pins memory, which needs a GPU
+                # "gpu" is nerfstudio's word for the model's device; "cpu" pins memory, which needs a GPU.
+                cache_images="gpu",
                 cache_images_type="uint8",
             ),
             model=EditSplatModelConfig(num_downscales=0),

@@ -46,9 +46,7 @@ class Benchmark:
         for side in self.canvas:
             for count in self.paths:
                 scene, parameters = random_drawing(count, side, self.strokes)
-                line = (
-                    f"{side:5d}² {count:5d} paths  {self._time(_ours(scene, parameters, side, self.device))}"
-                )
+                line = f"{side:5d}² {count:5d} paths  {self._time(_ours(scene, parameters, side, self.device))}"
                 if diffvg:
                     line += f"  pydiffvg {self._time(_diffvg(scene, parameters, side, self.device))}"
                 print(line)
@@ -83,10 +81,7 @@ def random_drawing(paths: int, side: int, strokes: bool) -> tuple[Scene, ScenePa
     for _ in range(paths):
         (x, y), (radius,) = uniform(0, side, 2), uniform(0.03 * side, 0.15 * side)
         radii = uniform(0.85 * radius, 1.15 * radius, 12)
-        points = [
-            (x + r * math.cos(k * math.pi / 6), y + r * math.sin(k * math.pi / 6))
-            for k, r in enumerate(radii)
-        ]
+        points = [(x + r * math.cos(k * math.pi / 6), y + r * math.sin(k * math.pi / 6)) for k, r in enumerate(radii)]
         segments = [(3 * k, 3 * k + 1, 3 * k + 2, (3 * k + 3) % 12) for k in range(4)]
         path = builder.add_path(points, [(segments, True)])
         fill = Fill(Solid(builder.add_color(*uniform(0, 1, 3))), (builder.add_opacity(*uniform(0.5, 1)),))

@@ -82,7 +82,7 @@ def icons(path: Path, count: int) -> list[tuple[str, bytes]]:
         icon = data["icons"][name]
         width, height = (icon.get(side, data.get(side, 16)) for side in ("width", "height"))
         head = f'<svg {NAMESPACES} viewBox="0 0 {width} {height}">'
-        found.append((f"{path.parent.name}/{name}", f"{head}{icon['body']}</svg>".encode()))
+        found.append((f"{data.get('prefix', path.stem)}/{name}", f"{head}{icon['body']}</svg>".encode()))
     return found
 
 
@@ -93,9 +93,7 @@ def _inputs(files: Sequence[Path], sets: Sequence[Path], count: int) -> list[tup
     return inputs
 
 
-def compare(
-    files: tuple[Path, ...] = (), icons: tuple[Path, ...] = (), count: int = 200, size: int = 512
-) -> None:
+def compare(files: tuple[Path, ...] = (), icons: tuple[Path, ...] = (), count: int = 200, size: int = 512) -> None:
     """Prints how close each drawing is to resvg's and to the truth.
 
     Args:
@@ -110,9 +108,7 @@ def compare(
         image, document = draw(data, name, size)
         _, height, width = image.shape
         theirs, truth = (draw_with_resvg(data, width, height, s) for s in (1, 8))
-        scores.append(
-            Score(name, psnr(image, theirs), psnr(image, truth), psnr(theirs, truth), document.unsupported)
-        )
+        scores.append(Score(name, psnr(image, theirs), psnr(image, truth), psnr(theirs, truth), document.unsupported))
     scores.sort(key=lambda s: s.to_resvg)
     print(f"{'to resvg':>9}{'to truth':>9}{'resvg to truth':>16}  (dB; truth: resvg, 8 × 8 supersampled)")
     for s in scores if len(scores) <= 30 else scores[:15]:
@@ -120,9 +116,7 @@ def compare(
         print(f"{s.to_resvg:9.1f}{s.to_truth:9.1f}{s.resvg_to_truth:16.1f}  {s.name}{lacks}")
     near = sum(s.to_resvg >= 45 for s in scores)
     closer = sum(s.to_truth > s.resvg_to_truth for s in scores)
-    print(
-        f"{len(scores)} files: {near} at 45 dB or more to resvg; {closer} closer to the truth than resvg is"
-    )
+    print(f"{len(scores)} files: {near} at 45 dB or more to resvg; {closer} closer to the truth than resvg is")
     print(
         f"medians: {statistics.median(s.to_resvg for s in scores):.1f} to resvg, "
         f"{statistics.median(s.to_truth for s in scores):.1f} to truth, "
@@ -151,9 +145,7 @@ def damage(data: bytes, others: list[bytes], random: random.Random) -> bytes:
             digits = [i for i, byte in enumerate(result) if 48 <= byte <= 57]
             if digits:
                 place = random.choice(digits)
-                result[place : place + 1] = random.choice(
-                    [b"1e9", b"-", b"0", b"99999999", b"1e-9", b".", b"1e400"]
-                )
+                result[place : place + 1] = random.choice([b"1e9", b"-", b"0", b"99999999", b"1e-9", b".", b"1e400"])
     return bytes(result)
 
 

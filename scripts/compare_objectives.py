@@ -26,11 +26,12 @@ from pds_nerfstudio.scenes.results import contact_sheet
 from pds_nerfstudio.toyworld.grammar import Attributes, caption, edit
 
 ROOT = Path(__file__).parent.parent
+_SDS = "--pipeline.guidance.objective sds --pipeline.guidance.localize 0 --pipeline.photometric-loss-mult 0"
 OBJECTIVES = {
-    "pds": (),
-    "dds": ("--pipeline.guidance.objective", "dds"),
-    # One prediction has nothing to be compared with, so SDS can't be confined; everything else is the same.
-    "sds": ("--pipeline.guidance.objective", "sds", "--pipeline.guidance.localize", "0"),
+    "pds": [],
+    "dds": ["--pipeline.guidance.objective", "dds"],
+    # One prediction has nothing to be compared with: SDS has no mask, and so nothing outside it to hold on to.
+    "sds": _SDS.split(),
 }
 COLUMNS = (
     "success",

@@ -32,9 +32,7 @@ def model_image_size(height: int, width: int, resolution: int, multiple: int) ->
         UserError: if a side of the image is shorter than ``SMALLEST_SIDE``.
     """
     if min(height, width) < SMALLEST_SIDE:
-        raise UserError(
-            f"The image is {width}×{height} pixels: give one of at least {SMALLEST_SIDE} pixels a side."
-        )
+        raise UserError(f"The image is {width}×{height} pixels: give one of at least {SMALLEST_SIDE} pixels a side.")
     scale = resolution / math.sqrt(height * width)
     rounded = [max(round(side * scale / multiple), 1) * multiple for side in (height, width)]
     return rounded[0], rounded[1]

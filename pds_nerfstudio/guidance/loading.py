@@ -68,9 +68,7 @@ def load_pipeline(folder: Path) -> Any:
             ) from error
     for part, kind in ((pipeline.unet, UNet2DConditionModel), (pipeline.vae, AutoencoderKL)):
         if not isinstance(part, kind):
-            raise UserError(
-                f"The model in '{folder}' has a {type(part).__name__} for a {kind.__name__}: {_ADVICE}."
-            )
+            raise UserError(f"The model in '{folder}' has a {type(part).__name__} for a {kind.__name__}: {_ADVICE}.")
     unet, vae = pipeline.unet.config, pipeline.vae.config
     if unet.in_channels != vae.latent_channels:
         raise UserError(

@@ -34,7 +34,9 @@ def difference_mask(
     return (blurred / scale.clamp_min(torch.finfo(scale.dtype).tiny)).clamp(max=1)
 
 
-def sharpen(mask: Float[Tensor, "batch 1 height width"], low: float = 0.15, high: float = 0.4) -> Float[Tensor, "batch 1 height width"]:
+def sharpen(
+    mask: Float[Tensor, "batch 1 height width"], low: float = 0.15, high: float = 0.4
+) -> Float[Tensor, "batch 1 height width"]:
     """Take the noise floor off a mask: 0 up to ``low``, 1 from ``high``, straight between.
 
     Where the prompts agree, two noisy predictions still differ by a tenth to a fifth of their greatest difference.

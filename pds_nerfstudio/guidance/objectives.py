@@ -92,9 +92,7 @@ class _Posterior:
     sigma: Float[Tensor, " times"]
 
 
-def _posterior(
-    schedule: Schedule, t: Int[Tensor, " times"], stride: int, consistent_beta: bool
-) -> _Posterior:
+def _posterior(schedule: Schedule, t: Int[Tensor, " times"], stride: int, consistent_beta: bool) -> _Posterior:
     """Ho et al. 2020, equation 7, with the previous time s = t − stride."""
     if stride < 1:
         raise ValueError(f"stride must be at least 1, got {stride}")
@@ -229,9 +227,7 @@ OBJECTIVES: dict[ObjectiveName, Objective] = {
 """Every objective by the name that the command line knows it by."""
 
 
-def weight_table(
-    weight: Weight, schedule: Schedule, parameters: ObjectiveParameters
-) -> Float[Tensor, " steps"]:
+def weight_table(weight: Weight, schedule: Schedule, parameters: ObjectiveParameters) -> Float[Tensor, " steps"]:
     """A weight at every time, to be looked up as ``table[t]``.
 
     Times without a previous time (t < stride) hold NaN, so that one drawn by mistake cannot pass unnoticed.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+import yaml
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.utils.eval_utils import eval_setup
@@ -13,6 +14,7 @@ from torch import Tensor
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.pipeline import EditPipeline
 from pds_nerfstudio.scenes.results import picture
+from pds_nerfstudio.scenes.trainer import EditTrainerConfig
 from pds_nerfstudio.scenes.views import SourceViews
 
 
@@ -29,9 +31,12 @@ class FinishedEdit:
     def __init__(self, config_path: Path) -> None:
         if not config_path.is_file():
             raise UserError(f"{config_path}: there is no such file; give the config.yml of a finished run.")
+        config = yaml.load(config_path.read_text(), Loader=yaml.Loader)  # as nerfstudio reads its own configs
+        if not isinstance(config, EditTrainerConfig):
+            method = getattr(config, "method_name", "no method of nerfstudio")
+            raise UserError(f"{config_path} is of {method}: give one of pds-splat or pds-nerf.")
         self.config, pipeline, self.checkpoint, _ = eval_setup(config_path)
-        if not isinstance(pipeline, EditPipeline):
-            raise UserError(f"{config_path} is of {self.config.method_name}: give one of pds-splat or pds-nerf.")
+        assert isinstance(pipeline, EditPipeline)
         self.pipeline = pipeline
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -125,9 +126,7 @@ class EditTrainer(Trainer):
             return
         data = Path(datamanager.data or self.config.data or dataparser.data)
         if not data.is_file() and not (data / "transforms.json").is_file():
-            raise UserError(
-                f"--data {data} holds no transforms.json: make one with ns-process-data, or mend the path."
-            )
+            raise UserError(f"--data {data} holds no transforms.json: make one with ns-process-data, or mend the path.")
 
     def setup_optimizers(self) -> Optimizers:
         """The optimisers, which skip steps that are not finite."""
@@ -176,6 +175,7 @@ class EditTrainer(Trainer):
                 f"{checkpoint.path} lacks the weights {', '.join(lacking[:3])}: it is of another method or an older "
                 "version; train the scene anew with this nerfstudio."
             )
+        self._check_coordinates(checkpoint)
         # Loading a splat has replaced its parameters: optimisers made before would go on with the old ones.
         self.optimizers = self.setup_optimizers()
         if not checkpoint.is_edit:
@@ -189,6 +189,24 @@ class EditTrainer(Trainer):
             CONSOLE.print(f"[yellow]The optimisers in {checkpoint.path} don't fit this run: starting with fresh ones.")
         CONSOLE.print(f"Resuming the edit in {checkpoint.path} at step {self._start_step}.")
         return self.pipeline.plan.start
+
+    def _check_coordinates(self, checkpoint: Checkpoint) -> None:
+        """Refuse a scene trained in other coordinates than this run's, in which every camera would look elsewhere."""
+        written = checkpoint.path.parent.parent / "dataparser_transforms.json"
+        dataset = self.pipeline.datamanager.train_dataset
+        assert dataset is not None
+        ours = dataset._dataparser_outputs
+        try:
+            theirs = json.loads(written.read_text())
+            transform, scale = torch.tensor(theirs["transform"]), torch.tensor(theirs["scale"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        same_scale = torch.isclose(scale, torch.tensor(ours.dataparser_scale), rtol=1e-3)
+        if not same_scale or not torch.allclose(transform, ours.dataparser_transform.to(transform), atol=1e-3):
+            raise UserError(
+                f"The scene in {checkpoint.path} was trained in other coordinates: give the same data and the same "
+                "options of the data parser as its config.yml."
+            )
 
     def train(self) -> None:
         """Run the planned steps; Ctrl-C ends the run after its current step, with a checkpoint to resume from."""

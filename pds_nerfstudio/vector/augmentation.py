@@ -62,9 +62,7 @@ class Augmentation:
             view = affine.compose(affine.compose(affine.scaling(1 / side, 1 / side), corner), view)
         return Framing(view, self.plain(canvas, like, color))
 
-    def plain(
-        self, canvas: int, like: Tensor, random: Sequence[float] = (1.0, 1.0, 1.0)
-    ) -> Float[Tensor, "3 h w"]:
+    def plain(self, canvas: int, like: Tensor, random: Sequence[float] = (1.0, 1.0, 1.0)) -> Float[Tensor, "3 h w"]:
         """The background; in place of a random colour the given one."""
         known = None if self.background == "random" else parse_color(self.background)
         color = random if known is None else known[:3]

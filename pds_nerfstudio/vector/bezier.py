@@ -89,9 +89,7 @@ def _extremum_parameters(ctrl: Float[Tensor, "s 4 2"]) -> Float[Tensor, "s 2 2"]
     return torch.where((t > 0) & (t < 1), t, torch.zeros_like(t))
 
 
-def bounding_boxes(
-    ctrl: Float[Tensor, "s 4 2"], owner: Int[Tensor, " s"], owners: int
-) -> Float[Tensor, "owners 4"]:
+def bounding_boxes(ctrl: Float[Tensor, "s 4 2"], owner: Int[Tensor, " s"], owners: int) -> Float[Tensor, "owners 4"]:
     """Exact boxes (x min, y min, x max, y max) of groups of segments, differentiable in the control points.
 
     At an inner extremum the derivative by the parameter is 0, so the parameter may be treated as fixed.

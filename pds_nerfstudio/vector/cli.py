@@ -68,9 +68,7 @@ class SvgEdit:
             UserError: naming the option.
         """
         if self.canvas < 0 or self.canvas > 4096:
-            raise UserError(
-                f"canvas is {self.canvas}: give pixels up to 4096, or 0 for the model's own size."
-            )
+            raise UserError(f"canvas is {self.canvas}: give pixels up to 4096, or 0 for the model's own size.")
         if self.save_every < 1:
             raise UserError(f"save_every is {self.save_every}: give a number of steps, at least 1.")
         self.edit.check()
@@ -80,9 +78,7 @@ class SvgEdit:
     def prompts(self) -> tuple[str, str]:
         """Source and target prompt with their style."""
         suffixes = [s for s in (STYLES[self.style], self.style_suffix.strip()) if s]
-        source, target = (
-            ", ".join([prompt.strip(), *suffixes]) for prompt in (self.src_prompt, self.tgt_prompt)
-        )
+        source, target = (", ".join([prompt.strip(), *suffixes]) for prompt in (self.src_prompt, self.tgt_prompt))
         return source, target
 
 
@@ -171,9 +167,7 @@ class Results:
         (self.folder / "metrics.json").write_text(json.dumps(summary, indent=1) + "\n")
 
 
-def edit_svg(
-    config: SvgEdit, document: Document, guidance: ImageGuidance, canvas: int, device: torch.device
-) -> Path:
+def edit_svg(config: SvgEdit, document: Document, guidance: ImageGuidance, canvas: int, device: torch.device) -> Path:
     """Runs an edit and leaves its results in a folder.
 
     Args:
@@ -224,9 +218,7 @@ def main() -> None:
     """The command `pds-svg`."""
     repeat = sys.argv[1:2] == ["--repeat"]
     try:
-        config = (
-            load_config(tyro.cli(SvgEditAgain, args=sys.argv[2:]).config) if repeat else tyro.cli(SvgEdit)
-        )
+        config = load_config(tyro.cli(SvgEditAgain, args=sys.argv[2:]).config) if repeat else tyro.cli(SvgEdit)
         folder = run(config)
     except UserError as error:
         sys.exit(str(error))

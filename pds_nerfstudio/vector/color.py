@@ -80,9 +80,7 @@ def _function(name: str, arguments: str) -> Rgba | None:
     second, third = _fraction(values[1], 100), _fraction(values[2], 100)
     if name.startswith("hsl"):
         return *colorsys.hls_to_rgb(hue, third, second), alpha
-    white, black = (
-        (second, third) if second + third <= 1 else (second / (second + third), third / (second + third))
-    )
+    white, black = (second, third) if second + third <= 1 else (second / (second + third), third / (second + third))
     red, green, blue = (c * (1 - white - black) + white for c in colorsys.hls_to_rgb(hue, 0.5, 1))
     return red, green, blue, alpha
 

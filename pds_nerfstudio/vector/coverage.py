@@ -76,9 +76,7 @@ def fit_windows(
         return make_windows(first, last - first)
 
 
-def coverage_of_winding(
-    winding: Float[Tensor, " n"], evenodd: Bool[Tensor, " n"] | None
-) -> Float[Tensor, " n"]:
+def coverage_of_winding(winding: Float[Tensor, " n"], evenodd: Bool[Tensor, " n"] | None) -> Float[Tensor, " n"]:
     """Coverage in 0 … 1 of pixels whose winding number takes two neighbouring values with the given mean.
 
     Args:
@@ -316,9 +314,7 @@ class _Slope:
         rule = None if self.evenodd is None else self.evenodd[cell]
         return self.grad.index_select(0, cell) * _coverage_slope(self.winding.index_select(0, cell), rule)
 
-    def across(
-        self, before: Tensor, after: Tensor, sees_before: Tensor, sees_after: Tensor, jump: Tensor
-    ) -> Tensor:
+    def across(self, before: Tensor, after: Tensor, sees_before: Tensor, sees_after: Tensor, jump: Tensor) -> Tensor:
         """For boundaries that run exactly between two cells: the mean of the two one-sided derivatives.
 
         The coverage changes by the chord of the fill rule between the two windings, whichever way the edge

@@ -172,11 +172,7 @@ class StyleSheet:
                 rule = Rule(*parsed, declarations, len(self.rules))
                 self.rules.append(rule)
                 first = rule.compounds[0]
-                keys = (
-                    [f"#{n}" for n in first.ids[:1]]
-                    or [f".{n}" for n in first.classes[:1]]
-                    or [first.tag or "*"]
-                )
+                keys = [f"#{n}" for n in first.ids[:1]] or [f".{n}" for n in first.classes[:1]] or [first.tag or "*"]
                 self._by_key.setdefault(keys[0], []).append(rule)
 
     def declarations(self, element: Element) -> list[Declaration]:

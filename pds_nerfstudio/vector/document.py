@@ -86,9 +86,7 @@ class Document:
     def editable(self) -> dict[str, Bool[Tensor, " n"]]:
         """For each tensor of the parameters the rows that `write` can put into the file."""
         parameters = self.parameters
-        masks = {
-            name: torch.zeros(values.shape[0], dtype=torch.bool) for name, values in vars(parameters).items()
-        }
+        masks = {name: torch.zeros(values.shape[0], dtype=torch.bool) for name, values in vars(parameters).items()}
         for slot in self._drawing.slots:
             masks[slot.kind][slot.row] = slot.editable
         for path in self._drawing.paths:

@@ -148,9 +148,7 @@ class VectorEditLoop:
         """Steps taken so far."""
         self.optimizer = torch.optim.Adam(editor.parameter_groups(config.rates))
         left = config.final_rate
-        self._schedule = torch.optim.lr_scheduler.LinearLR(
-            self.optimizer, 1.0, left, max(config.steps - 1, 1)
-        )
+        self._schedule = torch.optim.lr_scheduler.LinearLR(self.optimizer, 1.0, left, max(config.steps - 1, 1))
         self._generator = torch.Generator().manual_seed(config.seed)
 
     def step(self) -> StepReport:

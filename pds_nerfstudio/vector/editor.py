@@ -73,9 +73,7 @@ class VectorEditor:
                 editable = document.editable[name]
                 if not bool(editable.any()):
                     continue
-                unit = (
-                    getattr(document.units, name) * editable / (pixel if name in ("points", "widths") else 1)
-                )
+                unit = getattr(document.units, name) * editable / (pixel if name in ("points", "widths") else 1)
                 values = getattr(self.source, name)
                 self._units[name] = unit.to(device).reshape(-1, *(1,) * (values.ndim - 1))
                 self.changes[name] = torch.zeros_like(values, requires_grad=True)
@@ -99,9 +97,7 @@ class VectorEditor:
 
     def parameters(self) -> SceneParameters:
         """The drawing's numbers as they are now."""
-        changed = {
-            name: getattr(self.source, name) + self._units[name] * c for name, c in self.changes.items()
-        }
+        changed = {name: getattr(self.source, name) + self._units[name] * c for name, c in self.changes.items()}
         return replace(self.source, **changed)
 
     def render(

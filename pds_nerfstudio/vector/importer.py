@@ -178,13 +178,9 @@ class _Importer:
         """What an element draws, if anything."""
         self.visits += 1
         if self.visits > MAX_VISITS:
-            raise UserError(
-                f"{self.name}: draws more than {MAX_VISITS} elements, counting uses; simplify it."
-            )
+            raise UserError(f"{self.name}: draws more than {MAX_VISITS} elements, counting uses; simplify it.")
         if len(context.chain) > MAX_NESTING:
-            raise UserError(
-                f"{self.name}: elements lead more than {MAX_NESTING} deep into one another; ungroup some."
-            )
+            raise UserError(f"{self.name}: elements lead more than {MAX_NESTING} deep into one another; ungroup some.")
         if element.tag in _UNDRAWN:
             self.unsupported.add(element.tag)
             return None
@@ -208,20 +204,14 @@ class _Importer:
         elif element.tag == "svg":
             content = self.nested(element, element, inner)
         elif element.tag == "switch":
-            plain = [
-                c
-                for c in element.children
-                if not {"systemLanguage", "requiredExtensions"} & c.attributes.keys()
-            ]
+            plain = [c for c in element.children if not {"systemLanguage", "requiredExtensions"} & c.attributes.keys()]
             content = self.children(plain[:1], inner)
         else:
             content = self.children(element.children, inner)
         if not content:
             return None
         group = Group(tuple(content))
-        return replace(
-            group, opacities=self.opacity_rows(element, style), clip=self.clip(element, style, inner, group)
-        )
+        return replace(group, opacities=self.opacity_rows(element, style), clip=self.clip(element, style, inner, group))
 
     def use(self, element: Element, context: _Context) -> list[Shape | Group]:
         target = self.reference(element)
@@ -248,11 +238,7 @@ class _Importer:
     def nested(self, element: Element, sized: Element, context: _Context) -> list[Shape | Group]:
         """What is inside of a symbol or an inner svg element; `sized` may say another width and height."""
         view = context.viewport
-        own = (
-            element.attributes
-            if sized is element
-            else {**element.attributes, **_only(sized, "width", "height")}
-        )
+        own = element.attributes if sized is element else {**element.attributes, **_only(sized, "width", "height")}
         width = parse_length(own.get("width", "100%"), view.width) or 0.0
         height = parse_length(own.get("height", "100%"), view.height) or 0.0
         x = parse_length(own.get("x"), view.width) or 0.0 if element.tag == "svg" else 0.0
@@ -303,9 +289,7 @@ class _Importer:
         if paint is not None:
             stroke = self.stroke(*paint, element, context)
         order = style.get("paint-order", "normal").split()
-        stroke_first = "stroke" in order and (
-            "fill" not in order or order.index("stroke") < order.index("fill")
-        )
+        stroke_first = "stroke" in order and ("fill" not in order or order.index("stroke") < order.index("fill"))
         opacities = self.opacity_rows(element, style)
         shape = Shape(slot.path, context.transform, fill, stroke, stroke_first, opacities)
         return replace(shape, clip=self.clip(element, style, context, shape))
@@ -329,9 +313,7 @@ class _Importer:
                 raise UserError(f"{self.name}: draws more than {MAX_SEGMENTS} segments; simplify it.")
         return slot
 
-    def stroke(
-        self, paint: Paint, opacities: tuple[int, ...], element: Element, context: _Context
-    ) -> Stroke | None:
+    def stroke(self, paint: Paint, opacities: tuple[int, ...], element: Element, context: _Context) -> Stroke | None:
         style, view = context.style, context.viewport
         diagonal, font = view.diagonal, view.font_size
         width = parse_length(style.get("stroke-width"), diagonal, font)
@@ -339,8 +321,7 @@ class _Importer:
         if width <= 0:
             return None
         pattern = [
-            parse_length(part, diagonal, font)
-            for part in style.get("stroke-dasharray", "").replace(",", " ").split()
+            parse_length(part, diagonal, font) for part in style.get("stroke-dasharray", "").replace(",", " ").split()
         ]
         dashes = tuple(d for d in pattern if d is not None and d >= 0)
         if len(dashes) != len(pattern) or not sum(dashes) > 0:
@@ -420,9 +401,7 @@ class _Importer:
         chain = [element]
         while (following := self.reference(chain[-1])) is not None and following.tag.endswith("Gradient"):
             if following in chain:
-                raise UserError(
-                    f"{self.name}: the gradient {following.attributes['id'][:40]!r} refers to itself."
-                )
+                raise UserError(f"{self.name}: the gradient {following.attributes['id'][:40]!r} refers to itself.")
             chain.append(following)
         stops = next((found for link in chain if (found := self.stops(link))), [])
         if not stops:
@@ -513,9 +492,7 @@ class _Importer:
             self.slots[key] = Slot(kind, row, element, name, scale, alpha, scale > 0)
         return row
 
-    def clip(
-        self, element: Element, style: Style, context: _Context, node: Shape | Group | None
-    ) -> Clip | None:
+    def clip(self, element: Element, style: Style, context: _Context, node: Shape | Group | None) -> Clip | None:
         url = parse_url(style.get("clip-path"))
         if url is None:
             return None
@@ -545,9 +522,7 @@ class _Importer:
             shape = self.clip_shape(child, inner)
             if shape is not None:
                 shapes.append(shape)
-        return Clip(
-            tuple(shapes), self.clip(element, style, replace(inner, transform=context.transform), None)
-        )
+        return Clip(tuple(shapes), self.clip(element, style, replace(inner, transform=context.transform), None))
 
     def clip_shape(self, element: Element, context: _Context) -> ClipShape | None:
         self.visits += 1
@@ -608,9 +583,7 @@ class _Importer:
         if not curves:
             return None
         ctrl = torch.tensor(curves, dtype=torch.float64)
-        left, top, right, bottom = bounding_boxes(ctrl, torch.zeros(len(curves), dtype=torch.long), 1)[
-            0
-        ].tolist()
+        left, top, right, bottom = bounding_boxes(ctrl, torch.zeros(len(curves), dtype=torch.long), 1)[0].tolist()
         return (left, top, right - left, bottom - top) if right > left and bottom > top else None
 
 

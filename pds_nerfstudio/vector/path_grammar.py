@@ -251,9 +251,7 @@ def _absolute(command: str, values: Sequence[float], x: float, y: float) -> list
     return [v + (y if i % 2 else x) for i, v in enumerate(values)]
 
 
-def format_path(
-    points: Sequence[Point], contours: Sequence[tuple[list[Segment], bool]], decimals: int
-) -> str:
+def format_path(points: Sequence[Point], contours: Sequence[tuple[list[Segment], bool]], decimals: int) -> str:
     """Writes absolute path data of moves, lines, cubics and closings."""
 
     def pair(index: int) -> str:

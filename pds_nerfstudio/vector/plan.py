@@ -88,9 +88,7 @@ class _Planner:
     strokes: dict[int, Stroke] = field(default_factory=dict)
     masks: dict[int, Mask] = field(default_factory=dict)
 
-    def region(
-        self, path: int, transform: Affine, evenodd: bool = False, stroke: Stroke | None = None
-    ) -> int:
+    def region(self, path: int, transform: Affine, evenodd: bool = False, stroke: Stroke | None = None) -> int:
         number = len(self.transforms)
         self.transforms.append(transform)
         self.paths.append(path)
@@ -124,9 +122,7 @@ class _Planner:
         if clip is None:
             return None
         if id(clip) not in self.masks:
-            regions = tuple(
-                (self.region(s.path, s.transform, s.evenodd), self.mask(s.clip)) for s in clip.shapes
-            )
+            regions = tuple((self.region(s.path, s.transform, s.evenodd), self.mask(s.clip)) for s in clip.shapes)
             self.masks[id(clip)] = Mask(regions, self.mask(clip.clip))
         return self.masks[id(clip)]
 
@@ -143,9 +139,7 @@ def _unwrapped(layer: Layer) -> Iterable[Draw | Layer]:
     only = layer.items[0]
     if len(layer.items) == 1 and isinstance(only, Draw) and (only.clip is None or layer.clip is None):
         clip = layer.clip if only.clip is None else only.clip
-        return (
-            Draw(only.region, only.path, only.transform, only.paint, only.opacities + layer.opacities, clip),
-        )
+        return (Draw(only.region, only.path, only.transform, only.paint, only.opacities + layer.opacities, clip),)
     return (layer,)
 
 

@@ -48,9 +48,7 @@ def drop_points(lines: Polylines) -> Polylines:
     return Polylines(lines.edges[chosen], lines.contour[chosen], smooth, lines.closed & (extent > 0))
 
 
-def neighbours(
-    contour: Int[Tensor, " e"], closed: Bool[Tensor, " c"]
-) -> tuple[Int[Tensor, " e"], Int[Tensor, " e"]]:
+def neighbours(contour: Int[Tensor, " e"], closed: Bool[Tensor, " c"]) -> tuple[Int[Tensor, " e"], Int[Tensor, " e"]]:
     """For each edge the index of the one before and of the one after, −1 at the ends of open contours."""
     count = torch.bincount(contour, minlength=closed.numel())
     start = torch.cumsum(count, 0) - count

@@ -140,9 +140,7 @@ class _Frame:
         plan, part = self.plan, self.plan.stroked
         local, ctrl = self._controls(part)
         styles = [plan.strokes[r] for r in part.instance_region.tolist()]
-        stretch = local.new_tensor(
-            [affine.largest_scale(self.views[r]) for r in part.instance_region.tolist()]
-        )
+        stretch = local.new_tensor([affine.largest_scale(self.views[r]) for r in part.instance_region.tolist()])
         device = local.device
         pens = Pens(
             half_width=0.5
@@ -155,14 +153,10 @@ class _Frame:
         with torch.no_grad():
             # the sides of a stroke turn with the curve, at a distance of half its width
             turns = turning(ctrl) / arc_step(pens.half_width, pens.tolerance)[part.instance]
-            counts = torch.maximum(
-                chord_counts(ctrl, self.tolerance), turns.ceil().clamp(max=MAX_CHORDS).long()
-            )
+            counts = torch.maximum(chord_counts(ctrl, self.tolerance), turns.ceil().clamp(max=MAX_CHORDS).long())
             counts = torch.where(part.straight, 1, counts)
         edges, segment = flatten(local, counts)
-        smooth = torch.cat([segment[1:] == segment[:-1], segment.new_zeros(1, dtype=torch.bool)])[
-            : segment.numel()
-        ]
+        smooth = torch.cat([segment[1:] == segment[:-1], segment.new_zeros(1, dtype=torch.bool)])[: segment.numel()]
         lines = drop_points(Polylines(edges, part.instance[segment], smooth, part.instance_closed))
         lines, owner = _dashed(lines, [(s.dashes, s.dash_offset) for s in styles])
         pens = Pens(**{name: values[owner] for name, values in vars(pens).items()})
@@ -223,9 +217,7 @@ class _Frame:
         return picture, (x, y, width, height)
 
     def _box(self, layer: Layer) -> tuple[int, int, int, int]:
-        return union_box(
-            [self.windows.boxes[i.region] if isinstance(i, Draw) else self._box(i) for i in layer.items]
-        )
+        return union_box([self.windows.boxes[i.region] if isinstance(i, Draw) else self._box(i) for i in layer.items])
 
     def _mask(self, mask: Mask, box: tuple[int, int, int, int]) -> Float[Tensor, "h w"]:
         """Coverage of a clip path within a box."""
@@ -254,9 +246,7 @@ class _Frame:
             alpha = alpha * self._mask(draw.clip, box)
         return torch.cat([texture[:3], alpha[None]])
 
-    def _gradient(
-        self, draw: Draw, paint: Gradient, box: tuple[int, int, int, int]
-    ) -> Float[Tensor, "4 h w"]:
+    def _gradient(self, draw: Draw, paint: Gradient, box: tuple[int, int, int, int]) -> Float[Tensor, "4 h w"]:
         numbers = self.parameters
         to_path = affine.compose(self.view, draw.transform)
         inverse = _inverse(_matrix(to_path, numbers.points))
@@ -312,9 +302,7 @@ def _overlap(
     return part, (x0 - x, x + width - x1, y0 - y, y + height - y1)
 
 
-def _dashed(
-    lines: Polylines, patterns: list[tuple[tuple[float, ...], float]]
-) -> tuple[Polylines, Int[Tensor, " c"]]:
+def _dashed(lines: Polylines, patterns: list[tuple[tuple[float, ...], float]]) -> tuple[Polylines, Int[Tensor, " c"]]:
     """Cuts the contours that have a dash pattern, and says which contour each result came from."""
     contours = len(patterns)
     device = lines.contour.device

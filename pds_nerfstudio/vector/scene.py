@@ -247,8 +247,7 @@ class SceneBuilder:
             tuple(self._path),
         )
         numbers = {
-            name: torch.tensor(getattr(self, name), dtype=torch.float32)
-            for name in ("opacities", "widths", "offsets")
+            name: torch.tensor(getattr(self, name), dtype=torch.float32) for name in ("opacities", "widths", "offsets")
         }
         parameters = SceneParameters(
             points=torch.tensor(self.points, dtype=torch.float32).reshape(-1, 2),

@@ -60,9 +60,7 @@ class _Outline:
         self._edges.append(torch.stack([start, end], 1))
         self._contours.append(contour)
 
-    def arc(
-        self, centre: Tensor, start: Tensor, end: Tensor, angle: Tensor, contour: Tensor, pens: Pens
-    ) -> None:
+    def arc(self, centre: Tensor, start: Tensor, end: Tensor, angle: Tensor, contour: Tensor, pens: Pens) -> None:
         """Chords of the arc about `centre` that turns `start` by `angle` ≥ 0, from x towards y, to `end`."""
         with torch.no_grad():
             step = arc_step(pens.half_width[contour], pens.tolerance[contour])
@@ -184,9 +182,7 @@ def _joints(
         outline.line(outer_from[mitred], tip, contour[mitred])
         outline.line(tip, outer_to[mitred], contour[mitred])
     if bool(rounded.any()):
-        outline.arc(
-            vertex[rounded], outer_from[rounded], outer_to[rounded], angle[rounded], contour[rounded], pens
-        )
+        outline.arc(vertex[rounded], outer_from[rounded], outer_to[rounded], angle[rounded], contour[rounded], pens)
 
 
 def _caps(

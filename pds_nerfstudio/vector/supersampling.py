@@ -47,11 +47,7 @@ def ambiguous_cells(
     step = torch.arange(-1, 2, device=cell.device)
     rows = (row[:, None] + step).clamp(min=0).minimum(height[:, None] - 1)
     columns = (column[:, None] + step).clamp(min=0).minimum(width[:, None] - 1)
-    near = (
-        windows.offset[region][:, None, None]
-        + rows[:, :, None] * (width + 1)[:, None, None]
-        + columns[:, None, :]
-    )
+    near = windows.offset[region][:, None, None] + rows[:, :, None] * (width + 1)[:, None, None] + columns[:, None, :]
     values = field.winding[near.flatten(1)]
     low, high = values.amin(1), values.amax(1)
     matters = (low < 1 - SLACK) & (high > SLACK - 1)
@@ -104,9 +100,7 @@ def refine(
     columns, rows = local[:, 0, None] + step, local[:, 1, None] + step
     width, height = windows.size[tile_region].unbind(1)
     index = (
-        windows.offset[tile_region][:, None, None]
-        + rows[:, :, None] * (width + 1)[:, None, None]
-        + columns[:, None, :]
+        windows.offset[tile_region][:, None, None] + rows[:, :, None] * (width + 1)[:, None, None] + columns[:, None, :]
     )
     inside = (rows < height[:, None])[:, :, None] & (columns < width[:, None])[:, None, :]
     return cover.index_copy(0, index[inside], mean[inside])

@@ -88,11 +88,7 @@ class _Writer:
             if numbers is not None:
                 before = slot.source.numbers
                 edit.attributes.update(
-                    {
-                        k: format_number(v, decimals)
-                        for k, v in numbers.items()
-                        if abs(v - before[k]) > PRECISION * unit
-                    }
+                    {k: format_number(v, decimals) for k, v in numbers.items() if abs(v - before[k]) > PRECISION * unit}
                 )
                 return
             edit.tag = "path"
@@ -100,9 +96,7 @@ class _Writer:
             if self.drawing.cascade.sheet.selects_tag(tag):
                 for name, declared in self.drawing.cascade.declared(slot.element).items():
                     if declared.origin == "sheet":
-                        edit.properties.setdefault(
-                            name, declared.value + (" !important" if declared.important else "")
-                        )
+                        edit.properties.setdefault(name, declared.value + (" !important" if declared.important else ""))
         edit.attributes["d"] = format_path(points, slot.source.outline.contours, decimals)
 
     def result(self) -> bytes:
@@ -133,9 +127,7 @@ class _Writer:
                 continue
             first, last = spans[raw]
             quote = data[first - 1 : first].decode()
-            changes.append(
-                (first, last, escape(value, {quote: "&quot;" if quote == '"' else "&apos;"}).encode())
-            )
+            changes.append((first, last, escape(value, {quote: "&quot;" if quote == '"' else "&apos;"}).encode()))
         for name in edit.removed & element.raw_attributes.keys():
             first, last = spans[element.raw_attributes[name]]
             before = data.rindex(element.raw_attributes[name].encode(), start, first)
@@ -210,7 +202,5 @@ def write_svg(source: XmlSource, drawing: Imported, parameters: SceneParameters)
             # a point that stayed keeps the digits it was read with
             moved = (points != before).any(1).tolist()
             exact = path.source.outline.points
-            writer.write_path(
-                path, [p if m else q for p, q, m in zip(points.tolist(), exact, moved, strict=True)]
-            )
+            writer.write_path(path, [p if m else q for p, q, m in zip(points.tolist(), exact, moved, strict=True)])
     return writer.result() if writer.edits else source.encode(source.data)

@@ -94,9 +94,7 @@ class XmlSource:
         try:
             return self.mark + data.decode().encode(self.encoding)
         except UnicodeEncodeError as error:
-            raise UserError(
-                f"The file's encoding {self.encoding} cannot hold the edit; save it as UTF-8."
-            ) from error
+            raise UserError(f"The file's encoding {self.encoding} cannot hold the edit; save it as UTF-8.") from error
 
 
 def _open_quote(tag: bytes) -> bytes | None:
@@ -122,9 +120,7 @@ def _decode(data: bytes, name: str) -> tuple[str, str, bytes]:
     try:
         text = data[len(mark) :].decode(encoding)
         if text.encode(encoding) != data[len(mark) :]:
-            raise UserError(
-                f"{name}: the encoding {encoding} does not survive a round trip; save it as UTF-8."
-            )
+            raise UserError(f"{name}: the encoding {encoding} does not survive a round trip; save it as UTF-8.")
         return text, encoding, mark
     except (UnicodeError, LookupError) as error:
         raise UserError(f"{name}: not text in the encoding {encoding}; save it as UTF-8.") from error
@@ -193,9 +189,7 @@ class _Builder:
         self.entities += 1
         harmless = value is not None and len(value) <= MAX_ENTITY_LENGTH and not set(value) & set("&<%")
         if is_parameter or not harmless or self.entities > MAX_ENTITIES:
-            raise UserError(
-                f"{self.name}: the entity {name[:40]!r} is external, nested or too large; remove it."
-            )
+            raise UserError(f"{self.name}: the entity {name[:40]!r} is external, nested or too large; remove it.")
 
 
 def parse_xml(data: bytes, name: str) -> XmlSource:
@@ -222,8 +216,6 @@ def parse_xml(data: bytes, name: str) -> XmlSource:
     try:
         parser.Parse(utf8, True)
     except expat.ExpatError as error:
-        raise UserError(
-            f"{name}: not well-formed XML ({error}); open and save it in a drawing program."
-        ) from error
+        raise UserError(f"{name}: not well-formed XML ({error}); open and save it in a drawing program.") from error
     assert builder.root is not None
     return XmlSource(utf8, encoding, mark, builder.root)

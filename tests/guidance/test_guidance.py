@@ -109,9 +109,7 @@ def test_sds_compares_with_the_noise() -> None:
 
 
 @pytest.mark.parametrize("objective", get_args(ObjectiveName))
-def test_gradient_of_the_loss_on_the_latent_is_exactly_g(
-    denoiser: Denoiser, objective: ObjectiveName
-) -> None:
+def test_gradient_of_the_loss_on_the_latent_is_exactly_g(denoiser: Denoiser, objective: ObjectiveName) -> None:
     guidance = guidance_of(denoiser, objective=objective)
     z = (100 * random(2, 4, 16, 16)).requires_grad_()
     output = guidance.latent_loss(z, random(2, 4, 16, 16, seed=1), progress=0.3)
@@ -160,9 +158,7 @@ def test_each_element_gets_a_time_of_its_own(denoiser: Denoiser) -> None:
     assert output.t.min() >= 20 and output.t.max() <= 980
 
 
-@pytest.mark.parametrize(
-    ("objective", "branches"), [("pds", 4), ("dds", 4), ("dreamcatalyst", 4), ("sds", 2)]
-)
+@pytest.mark.parametrize(("objective", "branches"), [("pds", 4), ("dds", 4), ("dreamcatalyst", 4), ("sds", 2)])
 def test_one_call_of_the_unet(
     denoiser: Denoiser, count_unet_calls: list[int], objective: ObjectiveName, branches: int
 ) -> None:
@@ -191,9 +187,7 @@ def test_a_double_precision_model_works_in_double_precision(model_folder: Path) 
     assert image.grad is not None and image.grad.dtype == torch.float32
 
 
-def test_a_bfloat16_model_gives_float32_gradients_near_those_of_float32(
-    model_folder: Path, denoiser: Denoiser
-) -> None:
+def test_a_bfloat16_model_gives_float32_gradients_near_those_of_float32(model_folder: Path, denoiser: Denoiser) -> None:
     results = []
     for model in (denoiser, Denoiser.from_pretrained(str(model_folder), "cpu", torch.bfloat16)):
         results.append(guidance_of(model)(random(1, 3, 32, 32), random(1, 3, 32, 32, seed=1), 0.0).grad)
@@ -324,23 +318,17 @@ def test_images_of_any_shape_are_shown_at_the_models_size(
     assert image.grad is not None and image.grad.shape == image.shape
 
 
-def test_resolution_overrules_the_models_own(
-    denoiser: Denoiser, encoded_batches: list[tuple[int, ...]]
-) -> None:
+def test_resolution_overrules_the_models_own(denoiser: Denoiser, encoded_batches: list[tuple[int, ...]]) -> None:
     guidance_of(denoiser, resolution=24)(random(1, 3, 60, 60), random(1, 3, 60, 60), 0.0)
     assert encoded_batches == [(1, 3, 24, 24)] * 2
 
 
-def test_sources_with_keys_are_encoded_once(
-    denoiser: Denoiser, encoded_batches: list[tuple[int, ...]]
-) -> None:
+def test_sources_with_keys_are_encoded_once(denoiser: Denoiser, encoded_batches: list[tuple[int, ...]]) -> None:
     guidance = guidance_of(denoiser)
     image, source = random(2, 3, 32, 32), random(2, 3, 32, 32, seed=1)
     outputs = [guidance(image, source, 0.0, keys=["a", "b"]) for _ in range(2)]
     assert len(encoded_batches) == 3
-    torch.testing.assert_close(
-        outputs[0].metrics["latent_change_rms"], outputs[1].metrics["latent_change_rms"]
-    )
+    torch.testing.assert_close(outputs[0].metrics["latent_change_rms"], outputs[1].metrics["latent_change_rms"])
     guidance.forget_sources()
     guidance(image, source, 0.0, keys=["a", "b"])
     assert len(encoded_batches) == 5
@@ -491,9 +479,7 @@ def test_every_option_is_annotated_and_explained(config: type) -> None:
     assert not any(isinstance(statement, ast.Assign) for statement in body)
 
 
-def test_from_config_loads_the_model_without_a_sound(
-    model_folder: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_from_config_loads_the_model_without_a_sound(model_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     config = GuidanceConfig(model=str(model_folder))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

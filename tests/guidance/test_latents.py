@@ -18,9 +18,7 @@ from pds_nerfstudio.guidance.latents import LatentCache, model_image_size, resiz
         (16, 2000, (64, 5696)),
     ],
 )
-def test_image_gets_the_models_area_in_its_own_shape(
-    height: int, width: int, expected: tuple[int, int]
-) -> None:
+def test_image_gets_the_models_area_in_its_own_shape(height: int, width: int, expected: tuple[int, int]) -> None:
     assert model_image_size(height, width, resolution=512, multiple=64) == expected
 
 

@@ -51,9 +51,7 @@ def test_logging_settings_of_the_libraries_are_left_as_they_were(model_folder: P
     assert settings() == before
 
 
-def test_embedded_model_is_a_folder_in_the_package(
-    model_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_embedded_model_is_a_folder_in_the_package(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pds_nerfstudio
 
     package = Path(next(iter(pds_nerfstudio.__path__))).resolve()

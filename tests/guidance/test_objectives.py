@@ -62,9 +62,7 @@ def test_identity_term_vanishes_for_the_beta_of_the_stride(stride: int) -> None:
     assert chi(SCHEDULE, times, stride, consistent_beta=True).min() > 0.05
 
 
-def stochastic_latent(
-    x: Tensor, prediction: Tensor, noise_t: Tensor, noise_s: Tensor, t: int, stride: int
-) -> Tensor:
+def stochastic_latent(x: Tensor, prediction: Tensor, noise_t: Tensor, noise_s: Tensor, t: int, stride: int) -> Tensor:
     """The long form: z = (x_s − μ(x_t, ε̂)) / σ, by way of the predicted clean latent and both noisy ones."""
     alpha_bar_t, alpha_bar_s = SCHEDULE.alphas_cumprod[t], SCHEDULE.alphas_cumprod[t - stride]
     beta = SCHEDULE.betas[t]

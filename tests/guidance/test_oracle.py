@@ -58,9 +58,7 @@ def samples_of(means: Sequence[Sequence[float]], std: float) -> Tensor:
 def test_pds_stops_part_way_between_two_gaussians(std: float, fraction: float) -> None:
     source = samples_of([[-1.0, 0.5]], std)
     moved = edit("pds", [[-1.0, 0.5]], [[1.0, -0.5]], std, source, learning_rate=0.5) - source
-    torch.testing.assert_close(
-        moved.mean(0), fraction * torch.tensor([2.0, -1.0]).double(), rtol=0.015, atol=0.005
-    )
+    torch.testing.assert_close(moved.mean(0), fraction * torch.tensor([2.0, -1.0]).double(), rtol=0.015, atol=0.005)
 
 
 def test_dds_moves_every_sample_by_the_difference_of_means() -> None:

@@ -117,7 +117,10 @@ class TestAdoptArchitecture:
 
     def test_from_a_runs_own_config(self, plain_run: Any) -> None:
         folder = plain_run(
-            "nerf", average_init_density=0.01, camera_optimizer=CameraOptimizerConfig(mode="off"), eval_num_rays_per_chunk=7
+            "nerf",
+            average_init_density=0.01,
+            camera_optimizer=CameraOptimizerConfig(mode="off"),
+            eval_num_rays_per_chunk=7,
         )
         model = EditNerfModelConfig(edit_rays_per_chunk=123)
         target = model._target

@@ -11,6 +11,7 @@ import torch
 from nerfstudio.utils.eval_utils import eval_setup
 
 from pds_nerfstudio.guidance.guidance import Guidance, GuidanceOutput
+from pds_nerfstudio.scenes import compat
 from pds_nerfstudio.scenes.pipeline import EditPipeline
 from pds_nerfstudio.scenes.plan import EditPlan
 from pds_nerfstudio.scenes.trainer import EditTrainer
@@ -64,7 +65,10 @@ class TestCheckpoint:
         assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
         assert pipeline.plan.start == 2
 
-    def test_ns_eval_works_on_it(self, kind: str, finished: Any, no_diffusion_model: None) -> None:
+    def test_ns_eval_works_on_it(
+        self, kind: str, finished: Any, no_diffusion_model: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(compat, "_lpips_backbone_available", lambda: False)  # it would be downloaded
         _, pipeline, _, _ = eval_setup(finished(kind).base_dir / "config.yml")
         with torch.no_grad():
             metrics = pipeline.get_average_eval_image_metrics()
@@ -136,6 +140,7 @@ class TestLoss:
         self, trainer: EditTrainer, watch: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pipeline = trainer.pipeline
+        monkeypatch.setattr(pipeline.config, "photometric_loss_mult", 0.0)
         assert "photometric_loss" not in pipeline.get_train_loss_dict(0)[1]
         monkeypatch.setattr(pipeline.config, "photometric_loss_mult", 2.0)
 
@@ -154,7 +159,7 @@ class TestLoss:
         expected = 2 * (outputs["rgb"] - source).abs().mean().item()
         assert masked(None) == pytest.approx(expected, rel=1e-4)
         assert masked(0.25) == pytest.approx(0.75 * expected, rel=1e-4)
-        assert masked(1.0) == 0
+        assert masked(1.0) == pytest.approx(0, abs=1e-5)
 
     def test_steps_before_the_plan_reconstruct(self, trainer: EditTrainer, watch: Any) -> None:
         pipeline, plan = trainer.pipeline, trainer.pipeline.plan
@@ -167,15 +172,11 @@ class TestLoss:
 
 
 def test_learning_rates_fall_from_the_edits_first_step_to_its_last(make_config: Any, run: Any, watch: Any) -> None:
-    config = make_config(
-        "splat", steps=3, reconstruct=2, pipeline__lr_mult=0.5, pipeline__lr_final_mult=0.01
-    )
+    config = make_config("splat", steps=3, reconstruct=2, pipeline__lr_mult=0.5, pipeline__lr_final_mult=0.01)
     rates: list[float] = []
-    trainer: list[EditTrainer] = []
     usual = EditTrainer.train_iteration
 
     def noted(self: EditTrainer, step: int) -> Any:
-        trainer.append(self)
         rates.append(self.optimizers.optimizers["scales"].param_groups[0]["lr"])
         return usual(self, step)
 

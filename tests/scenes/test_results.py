@@ -102,7 +102,9 @@ class TestContactSheet:
         assert sheet[:22].min() < 128
 
     def test_equal_prompts_still_make_two_rows(self, make_config: Any, run: Any) -> None:
-        config = make_config("splat", steps=1, show_edit=True, pipeline__turntable_frames=0, pipeline__tgt_prompt="a cat")
+        config = make_config(
+            "splat", steps=1, show_edit=True, pipeline__turntable_frames=0, pipeline__tgt_prompt="a cat"
+        )
         with pytest.warns(UserWarning, match="equal"):
             trainer = run(config)
         with Image.open(trainer.base_dir / "before_after.png") as sheet:

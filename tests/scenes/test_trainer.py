@@ -267,9 +267,7 @@ class TestOptimizers:
         before = [parameters[0].clone() for parameters in optimizers.parameters.values()]
         optimizers.optimizer_scaler_step_some(scaler, ["a", "b"])
         scaler.update()
-        return any(
-            not torch.equal(x, p[0]) for x, p in zip(before, optimizers.parameters.values(), strict=True)
-        )
+        return any(not torch.equal(x, p[0]) for x, p in zip(before, optimizers.parameters.values(), strict=True))
 
     def test_a_bad_gradient_stops_all_groups(self, optimizers: EditOptimizers) -> None:
         scaler = torch.amp.GradScaler("cpu", enabled=False)
@@ -392,7 +390,9 @@ class TestBadInput:
         config = make_config("splat", data=tmp_path, pipeline__datamanager__data=tmp_path)
         assert f"--data {tmp_path} holds no transforms.json" in refused(config)
 
-    def test_no_data_at_all(self, make_config: Any, refused: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def test_no_data_at_all(
+        self, make_config: Any, refused: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
         monkeypatch.chdir(tmp_path)
         config = make_config("nerf", data=None, pipeline__datamanager__data=None)
         assert "holds no transforms.json" in refused(config)
@@ -461,6 +461,11 @@ class TestBadInput:
         folder = plain_run("nerf", num_levels=3)
         (folder.parent / "config.yml").unlink()
         assert "config.yml" in refused(make_config("nerf", load_dir=folder))
+
+    def test_a_scene_in_other_coordinates(self, finished: Any, make_config: Any, refused: Any) -> None:
+        config = make_config("splat", steps=9, load_dir=finished("splat").checkpoint_dir)
+        config.pipeline.datamanager.dataparser.auto_scale_poses = False
+        assert "other coordinates" in refused(config)
 
     def test_nothing_left_to_do(self, finished: Any, make_config: Any, refused: Any, last_state: Any) -> None:
         before = checkpoints(finished("splat"))

@@ -90,7 +90,7 @@ def test_the_camera_sees_what_the_image_shows(
         assert size[0] * size[1] <= side**2 * 1.05
         seen = colors(view.camera).permute(2, 0, 1)[None]
         inside = (..., slice(1, -1), slice(1, -1))  # a smaller image averages over what is beyond its border
-        # One step of a byte, and the curvature of the colours within a pixel; a shift by half a pixel is ten times that.
+        # A step of a byte, and the curvature of colours within a pixel; a shift by half a pixel is ten times that.
         assert (seen - view.image)[inside].abs().max() < (0.006 if side == 1000 else 0.012)
 
 

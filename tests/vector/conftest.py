@@ -41,9 +41,7 @@ def gradient_error() -> Check:
 def scene_gradient_errors() -> Callable[[Scene, SceneParameters], dict[str, float]]:
     """Relative error of the gradient by each tensor of a scene, for a random loss on a 32 × 32 canvas."""
 
-    def errors(
-        scene: Scene, parameters: SceneParameters, view: tuple = (1, 0, 0, 1, 0, 0)
-    ) -> dict[str, float]:
+    def errors(scene: Scene, parameters: SceneParameters, view: tuple = (1, 0, 0, 1, 0, 0)) -> dict[str, float]:
         generator = torch.Generator().manual_seed(0)
         weight = torch.randn(3, 32, 32, generator=generator, dtype=torch.float64)
         background = torch.rand(3, 32, 32, generator=generator, dtype=torch.float64)

@@ -24,12 +24,7 @@ def test_crops_lie_on_the_canvas_and_fill_it():
         scale = framing.view[0]
         # the part of the whole canvas that is seen
         left, top = (-framing.view[4] / scale, -framing.view[5] / scale)
-        assert (
-            left >= -1e-9
-            and top >= -1e-9
-            and left + 100 / scale <= 100 + 1e-9
-            and top + 100 / scale <= 100 + 1e-9
-        )
+        assert left >= -1e-9 and top >= -1e-9 and left + 100 / scale <= 100 + 1e-9 and top + 100 / scale <= 100 + 1e-9
         assert apply(framing.view, left + 100 / scale, top) == pytest.approx((100, 0))
         sides.append(1 / scale)
         colors.add(tuple(framing.background[:, 0, 0].tolist()))

@@ -18,10 +18,7 @@ def test_chords_keep_within_the_tolerance():
     counts = chord_counts(ctrl, 0.05)
     assert counts.min() > 1
     for curve, n in zip(ctrl, counts.tolist(), strict=True):
-        t = (
-            torch.arange(n, dtype=torch.float64)[:, None] / n
-            + torch.linspace(0, 1, 9, dtype=torch.float64) / n
-        )
+        t = torch.arange(n, dtype=torch.float64)[:, None] / n + torch.linspace(0, 1, 9, dtype=torch.float64) / n
         points = _evaluate(curve, t)
         start, end = points[:, :1], points[:, -1:]
         along = (end - start) / (end - start).norm(dim=-1, keepdim=True)

@@ -15,9 +15,7 @@ SVG = b'<svg viewBox="0 0 8 8"><path id="a" d="M1 1L7 1L7 7L1 7Z" fill="red"/><!
 
 
 def _darken(image, source_image, progress, keys=None):
-    return SimpleNamespace(
-        loss=image.sum(), finite=torch.tensor(True), metrics={"mean": image.mean().detach()}
-    )
+    return SimpleNamespace(loss=image.sum(), finite=torch.tensor(True), metrics={"mean": image.mean().detach()})
 
 
 @pytest.fixture

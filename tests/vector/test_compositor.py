@@ -55,15 +55,10 @@ def test_gradients(gradient_error):
         x = _inputs(channels)
         weight = torch.randn(channels, 6, 7, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
         for name in x:
-            assert (
-                gradient_error(lambda v, n=name, x=x, w=weight: (_over({**x, n: v}) * w).sum(), x[name])
-                < 1e-7
-            ), name
+            assert gradient_error(lambda v, n=name, x=x, w=weight: (_over({**x, n: v}) * w).sum(), x[name]) < 1e-7, name
 
 
 def test_items_of_a_layer_are_placed_by_its_origin():
     cover = torch.ones(WINDOWS.cells)
-    image = over(
-        torch.zeros(1, 3, 4), cover, torch.ones(1, 1), torch.ones(1), (1, 2), WINDOWS, [SolidItem(0, 0)], []
-    )
+    image = over(torch.zeros(1, 3, 4), cover, torch.ones(1, 1), torch.ones(1), (1, 2), WINDOWS, [SolidItem(0, 0)], [])
     assert image.min() == 1

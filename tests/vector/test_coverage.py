@@ -98,9 +98,7 @@ def test_gradient_at_grid_aligned_edges_is_symmetric():
 
 def test_two_runs_give_the_same_bits():
     generator = torch.Generator().manual_seed(0)
-    edges = torch.cat(
-        [_polygon(torch.rand(50, 2, generator=generator) * 20) for _ in range(20)]
-    ).requires_grad_()
+    edges = torch.cat([_polygon(torch.rand(50, 2, generator=generator) * 20) for _ in range(20)]).requires_grad_()
     region = torch.arange(20).repeat_interleave(50)
 
     def run():

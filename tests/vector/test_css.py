@@ -33,9 +33,7 @@ def test_specificity_and_order():
 
 def test_combinators():
     sheet = StyleSheet()
-    sheet.add(
-        "g path {fill: in} g > path {stroke: child} .a .b > path{color: deep} path:hover, [x] {fill: no}"
-    )
+    sheet.add("g path {fill: in} g > path {stroke: child} .a .b > path{color: deep} path:hover, [x] {fill: no}")
     root = parse_xml(
         b"<svg><g><path/><a class='a'><g class='b'><path/></g></a><a><path/></a></g><path/></svg>", "x"
     ).root

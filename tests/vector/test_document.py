@@ -37,9 +37,7 @@ def test_without_an_edit_the_file_is_the_same(encoding):
 
 
 def test_a_moved_path_keeps_everything_else():
-    document = _document(
-        "<!-- c --><path  id='a'\n d='M0 0 L8,0 8 8z' x-y=\"&lt;1\" /><g\t><path d='m1 1h1v1z'/></g>"
-    )
+    document = _document("<!-- c --><path  id='a'\n d='M0 0 L8,0 8 8z' x-y=\"&lt;1\" /><g\t><path d='m1 1h1v1z'/></g>")
     assert document.parameters.points.shape[0] == 6
 
     def move(points):
@@ -47,10 +45,7 @@ def test_a_moved_path_keeps_everything_else():
         return points
 
     found = _write(document, points=move)
-    assert (
-        found
-        == "<!-- c --><path  id='a'\n d='M0 0L9.5 1.5L8 8Z' x-y=\"&lt;1\" /><g\t><path d='m1 1h1v1z'/></g>"
-    )
+    assert found == "<!-- c --><path  id='a'\n d='M0 0L9.5 1.5L8 8Z' x-y=\"&lt;1\" /><g\t><path d='m1 1h1v1z'/></g>"
 
 
 @pytest.mark.parametrize(
@@ -108,9 +103,7 @@ def test_a_colour_is_written_where_it_counts(before, after):
     found = _write(document, colors=lambda c: torch.tensor([[0, 0.5, 1.0]]))
     assert found == after
     again = _document(found)
-    torch.testing.assert_close(
-        again.parameters.colors, torch.tensor([[0, 0.5, 1.0]]), atol=0.51 / 255, rtol=0
-    )
+    torch.testing.assert_close(again.parameters.colors, torch.tensor([[0, 0.5, 1.0]]), atol=0.51 / 255, rtol=0)
 
 
 def test_a_colour_from_the_parent_is_overridden_on_the_child():
@@ -139,10 +132,7 @@ def test_opacities_widths_and_gradients():
         offsets=lambda o: torch.where(o > 0.5, 0.75, o),
     )
     assert '<linearGradient id="g" x2="0.5" x1="0" y1="0.25" y2="0">' in found
-    assert (
-        '<stop offset="10%" stop-color="#f008" stop-opacity="0.5"/><stop offset="0.75" stop-opacity="0.5"/>'
-        in found
-    )
+    assert '<stop offset="10%" stop-color="#f008" stop-opacity="0.5"/><stop offset="0.75" stop-opacity="0.5"/>' in found
     assert 'stroke-width="3" opacity="0.25" fill-opacity="0.5" stroke-opacity="0.5"/>' in found
     again = _document(found).parameters
     torch.testing.assert_close(again.opacities.sort().values, (parameters.opacities * 0.5).sort().values)
@@ -167,15 +157,11 @@ def test_an_edited_file_looks_as_the_rasteriser_says(oracle):
     edited = replace(
         before,
         points=torch.where(document.editable["points"][:, None], shake(before.points, 0.3), before.points),
-        colors=torch.where(
-            document.editable["colors"][:, None], shake(before.colors, 0.1).clamp(0, 1), before.colors
-        ),
+        colors=torch.where(document.editable["colors"][:, None], shake(before.colors, 0.1).clamp(0, 1), before.colors),
         opacities=torch.where(
             document.editable["opacities"], shake(before.opacities, 0.1).clamp(0, 1), before.opacities
         ),
-        widths=torch.where(
-            document.editable["widths"], shake(before.widths, 0.2).clamp(min=0.1), before.widths
-        ),
+        widths=torch.where(document.editable["widths"], shake(before.widths, 0.2).clamp(min=0.1), before.widths),
     )
     data = document.write(edited)
     again = Document(data)

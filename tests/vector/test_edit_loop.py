@@ -24,9 +24,7 @@ class Towards:
     def __call__(self, image, source_image, progress, keys=None):
         self.seen.append((image.detach(), source_image, progress, keys))
         loss = (image - self.goal).square().sum()
-        return SimpleNamespace(
-            loss=loss, finite=torch.tensor(self.finite), metrics={"distance": loss.detach()}
-        )
+        return SimpleNamespace(loss=loss, finite=torch.tensor(self.finite), metrics={"distance": loss.detach()})
 
 
 def _run(config, guidance, svg=SVG):
@@ -52,9 +50,7 @@ def test_a_seed_gives_the_same_bits():
     config = VectorEditConfig(steps=4, background="random", crop=0.7, views=2)
     first, second = (_run(config, Towards(TARGET))[0].svg() for _ in range(2))
     assert first == second
-    other = _run(VectorEditConfig(steps=4, background="random", crop=0.7, views=2, seed=1), Towards(TARGET))[
-        0
-    ].svg()
+    other = _run(VectorEditConfig(steps=4, background="random", crop=0.7, views=2, seed=1), Towards(TARGET))[0].svg()
     assert first != other
 
 
@@ -73,11 +69,7 @@ def test_what_the_guidance_is_given():
 def test_held_groups_stay():
     editor, _ = _run(VectorEditConfig(steps=5, points_lr=0, strokes_lr=0), Towards(TARGET))
     text = editor.svg()
-    assert (
-        b"M8 8C12 6 20 6 24 8L24 24C20 26 12 26 8 24Z" in text
-        and b'cx="16"' in text
-        and b"#804020" not in text
-    )
+    assert b"M8 8C12 6 20 6 24 8L24 24C20 26 12 26 8 24Z" in text and b'cx="16"' in text and b"#804020" not in text
 
 
 class Noise:
@@ -115,8 +107,7 @@ def test_changes_go_back_unless_pushed():
 
 def test_crossed_curves_uncross():
     free, resisting = (
-        float(_after_noise(stay_near=0, crossing=crossing)[0].crossing_loss().detach())
-        for crossing in (0, 10)
+        float(_after_noise(stay_near=0, crossing=crossing)[0].crossing_loss().detach()) for crossing in (0, 10)
     )
     assert resisting < 0.5 * free
 

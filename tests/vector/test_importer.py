@@ -9,9 +9,7 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.vector.document import Document
 from pds_nerfstudio.vector.scene import Gradient, Group, Shape, Solid
 
-HEAD = (
-    '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 32 32">'
-)
+HEAD = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 32 32">'
 
 
 def _document(body, head=HEAD):
@@ -22,9 +20,7 @@ def _shapes(node):
     return [node] if isinstance(node, Shape) else [s for child in node.children for s in _shapes(child)]
 
 
-DRAWINGS = dict(
-    part.split("\n", 1) for part in (Path(__file__).parent / "drawings.txt").read_text().split("\n# ")[1:]
-)
+DRAWINGS = dict(part.split("\n", 1) for part in (Path(__file__).parent / "drawings.txt").read_text().split("\n# ")[1:])
 
 
 @pytest.mark.parametrize("name", DRAWINGS)

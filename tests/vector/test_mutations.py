@@ -28,9 +28,7 @@ def _damaged(seed):
             data[at:at] = data[at : at + length] * 3
         else:
             digits = [i for i, byte in enumerate(data) if 48 <= byte <= 57]
-            data[(place := chance.choice(digits)) : place + 1] = chance.choice(
-                [b"1e9", b"-", b"1e-9", b"1e400", b"."]
-            )
+            data[(place := chance.choice(digits)) : place + 1] = chance.choice([b"1e9", b"-", b"1e-9", b"1e400", b"."])
     return bytes(data)
 
 

@@ -24,9 +24,7 @@ def test_linear_parameter_runs_from_start_to_end():
 
 def test_radial_parameter_of_concentric_circles():
     geometry = torch.tensor([3.0, 4, 10, 3, 4, 2], dtype=torch.float64)
-    t = radial_parameter(
-        _points((3 + 2, 4), (3, 4 + 10), (3 + 6 * math.sqrt(0.5), 4 + 6 * math.sqrt(0.5))), geometry
-    )
+    t = radial_parameter(_points((3 + 2, 4), (3, 4 + 10), (3 + 6 * math.sqrt(0.5), 4 + 6 * math.sqrt(0.5))), geometry)
     torch.testing.assert_close(t, torch.tensor([[0, 1, 0.5]], dtype=torch.float64))
 
 

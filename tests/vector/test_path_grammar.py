@@ -9,9 +9,7 @@ def _ends(text):
     """End points of all segments, contour by contour, and whether each is closed."""
     outline, complete = parse_path(text)
     points = outline.points
-    return [
-        ([points[s[0][0]]] + [points[k[3]] for k in s], closed) for s, closed in outline.contours
-    ], complete
+    return [([points[s[0][0]]] + [points[k[3]] for k in s], closed) for s, closed in outline.contours], complete
 
 
 @pytest.mark.parametrize(

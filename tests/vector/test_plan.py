@@ -12,9 +12,7 @@ def _plan(make):
 
 
 def test_opacity_of_a_single_draw_needs_no_layer():
-    plan = _plan(
-        lambda path, fill, stroke, half: [Group((Shape(path, fill=fill, opacities=(half,)),), (half,))]
-    )
+    plan = _plan(lambda path, fill, stroke, half: [Group((Shape(path, fill=fill, opacities=(half,)),), (half,))])
     (draw,) = plan.root.items
     assert isinstance(draw, Draw) and draw.opacities == (0, 0)
 
@@ -28,9 +26,7 @@ def test_opacity_over_fill_and_stroke_needs_one():
 def test_plain_groups_are_flattened_and_order_is_kept():
     plan = _plan(
         lambda path, fill, stroke, half: [
-            Group(
-                (Shape(path, fill=fill), Group((Shape(path, stroke=stroke, fill=fill, stroke_first=True),)))
-            ),
+            Group((Shape(path, fill=fill), Group((Shape(path, stroke=stroke, fill=fill, stroke_first=True),)))),
             Group(()),
         ]
     )

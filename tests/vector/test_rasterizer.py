@@ -41,9 +41,7 @@ def test_over_a_background_it_is_the_same_picture():
     children = [Group((shape,), (builder.add_opacity(0.4),)), shape]
     background = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
     rgba = _render(builder, children)
-    torch.testing.assert_close(
-        _render(builder, children, background=background), rgba[:3] + (1 - rgba[3]) * background
-    )
+    torch.testing.assert_close(_render(builder, children, background=background), rgba[:3] + (1 - rgba[3]) * background)
 
 
 def test_a_group_is_painted_before_its_opacity_applies():
@@ -67,9 +65,7 @@ def test_clips_cut_shapes_groups_and_each_other():
     ))  # fmt: skip
     shape = Shape(whole, fill=fill, clip=Clip((ClipShape(left),)))
     alpha = _render(builder, [shape])[3]
-    assert (
-        alpha[:, :4].min() == 1 and torch.allclose(alpha[:, 4], torch.tensor(0.5)) and alpha[:, 5:].max() == 0
-    )
+    assert alpha[:, :4].min() == 1 and torch.allclose(alpha[:, 4], torch.tensor(0.5)) and alpha[:, 5:].max() == 0
     both = Clip((ClipShape(left),), Clip((ClipShape(top),)))
     for children in (
         [Shape(whole, fill=fill, clip=both)],

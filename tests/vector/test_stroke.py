@@ -49,9 +49,7 @@ def test_area_of_a_line_with_caps(cap, extra, angle):
 
 @pytest.mark.parametrize("cap, area", [(Cap.BUTT, 0), (Cap.SQUARE, 36), (Cap.ROUND, 9 * math.pi)])
 def test_area_of_a_point_is_that_of_its_caps(cap, area):
-    assert float(_render(_polyline((20.3, 30), (20.3, 30)), 6, cap=cap).sum()) == pytest.approx(
-        area, rel=1e-3
-    )
+    assert float(_render(_polyline((20.3, 30), (20.3, 30)), 6, cap=cap).sum()) == pytest.approx(area, rel=1e-3)
 
 
 @pytest.mark.parametrize("turn", [-2.5, -1.2, -0.4, 0.4, 1.2, 2.5])
@@ -87,9 +85,7 @@ def test_area_of_closed_strokes():
 
 @pytest.mark.parametrize("radius", [0.5, 3.0, 7.9])
 def test_a_circle_narrower_than_its_stroke_is_a_disc(radius):
-    assert float(_render(_circle(32, 32, radius), 16).sum()) == pytest.approx(
-        math.pi * (radius + 8) ** 2, rel=2e-3
-    )
+    assert float(_render(_circle(32, 32, radius), 16).sum()) == pytest.approx(math.pi * (radius + 8) ** 2, rel=2e-3)
 
 
 TIGHT = {
@@ -112,12 +108,7 @@ def test_tight_curves_cover_all_within_half_the_width(name, width):
         join=Join.ROUND,
     )
     t = torch.linspace(0, 1, 2000, dtype=torch.float64)[:, None]
-    curve = (
-        (1 - t) ** 3 * ctrl[0]
-        + 3 * (1 - t) ** 2 * t * ctrl[1]
-        + 3 * (1 - t) * t * t * ctrl[2]
-        + t**3 * ctrl[3]
-    )
+    curve = (1 - t) ** 3 * ctrl[0] + 3 * (1 - t) ** 2 * t * ctrl[1] + 3 * (1 - t) * t * t * ctrl[2] + t**3 * ctrl[3]
     step = (torch.arange(64 * 4, dtype=torch.float64) + 0.5) / 4
     grid = torch.stack(torch.meshgrid(step, step, indexing="xy"), -1).reshape(-1, 2)
     inside = (torch.cdist(grid, curve).amin(1) <= width / 2).double().reshape(1, 256, 256)
