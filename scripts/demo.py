@@ -49,15 +49,15 @@ def main(demo: Demo) -> None:
     options = shlex.split(recipe, comments=True)
     name = demo.edit.replace("=", "-")
     stamp = time.strftime("%Y-%m-%d_%H%M%S")
-    command = [
-        *("ns-train", demo.method, "--data", scene, "--output-dir", demo.out, "--experiment-name", name),
+    command: list[object] = [
+        *(demo.method, "--data", scene, "--output-dir", demo.out, "--experiment-name", name),
         *("--timestamp", stamp, *options, "--pipeline.guidance.seed", demo.seed),
         *("--pipeline.src-prompt", caption(source), "--pipeline.tgt-prompt", caption(target)),
     ]
     reconstructions = sorted(demo.out.glob(f"*/{demo.method}/*/reconstruction"))
     if reconstructions:
         command += ["--load-dir", reconstructions[-1]]
-    run(*command)
+    run("ns-train", *command)
     config = demo.out / name / demo.method / stamp / "config.yml"
     run("evaluate.py", "--load-config", config, "--edit", demo.edit)
     folder = config.parent

@@ -4,7 +4,6 @@ import ast
 import dataclasses
 import inspect
 from importlib.metadata import entry_points
-from typing import Any
 
 import pytest
 from nerfstudio.configs.method_configs import all_descriptions, all_methods, method_configs
@@ -58,12 +57,14 @@ def test_every_option_is_explained(config: type) -> None:
     explained: dict[str, str] = {}
     for statement, following in zip(definition.body, [*definition.body[1:], None], strict=True):
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            text: Any = following.value.value if _is_string(following) else ""
-            explained[statement.target.id] = text
+            explained[statement.target.id] = _string(following)
     assert dataclasses.is_dataclass(config) and config.__doc__
     assert [name for name, text in explained.items() if name != "_target" and len(text) < 15] == []
     assert len(explained) >= 2
 
 
-def _is_string(node: ast.stmt | None) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+def _string(node: ast.stmt | None) -> str:
+    """The string that a statement consists of, or an empty one."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+        return node.value.value
+    return ""

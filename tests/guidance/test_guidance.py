@@ -373,7 +373,12 @@ def test_masks_of_a_view_are_averaged_over_the_steps_until_the_prompts_change(de
 
     fresh = [mask(seed, None) for seed in (5, 6)]
     mask(5, ["view"])
-    torch.testing.assert_close(mask(6, ["view"]), torch.lerp(fresh[1], fresh[0], 0.9))
+    averaged = mask(6, ["view"])
+    inside = (averaged > 0) & (averaged < 1)  # the noise floor is taken off the average, not averaged itself
+    for one in fresh:
+        inside &= (one > 0) & (one < 1)
+    assert inside.sum() > 10
+    torch.testing.assert_close(averaged[inside], torch.lerp(fresh[1], fresh[0], 0.9)[inside])
     torch.testing.assert_close(mask(6, ["other view"]), fresh[1])
     guidance.set_prompts("a dog", "a cat")
     guidance.set_prompts("a cat", "a dog")

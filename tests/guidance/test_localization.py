@@ -2,7 +2,7 @@
 
 import torch
 
-from pds_nerfstudio.guidance.localization import MaskAverage, difference_mask
+from pds_nerfstudio.guidance.localization import MaskAverage, difference_mask, sharpen
 
 
 def test_mask_is_one_where_predictions_differ_and_zero_where_they_agree() -> None:
@@ -54,3 +54,9 @@ def test_average_forgets_views_beyond_its_bound_and_on_demand() -> None:
     assert (average.update(["a"], ones) == 1).all()
     average.clear()
     assert (average.update(["a"], zeros) == 0).all()
+
+
+def test_sharpening_takes_the_noise_floor_off() -> None:
+    mask = torch.tensor([0.0, 0.15, 0.2, 0.275, 0.4, 1.0]).reshape(1, 1, 2, 3)
+    expected = torch.tensor([0.0, 0.0, 0.2, 0.5, 1.0, 1.0]).reshape(1, 1, 2, 3)
+    torch.testing.assert_close(sharpen(mask, low=0.15, high=0.4), expected)

@@ -203,7 +203,8 @@ def plain_run(scene: Path, tmp_path: Path) -> Callable[..., Path]:
         config = copy.deepcopy(method_configs[{"splat": "splatfacto", "nerf": "nerfacto"}[kind]])
         assert isinstance(config, TrainerConfig)
         if kind == "nerf":
-            config.pipeline.datamanager = VanillaDataManagerConfig(dataparser=config.pipeline.datamanager.dataparser)
+            theirs: Any = config.pipeline.datamanager
+            config.pipeline.datamanager = VanillaDataManagerConfig(dataparser=theirs.dataparser)
         config.pipeline.datamanager.data = scene
         config.output_dir, config.experiment_name, config.timestamp = tmp_path, "plain", kind
         shrink(config.pipeline.model)

@@ -103,10 +103,10 @@ class TestLoss:
         assert watch.keys == [[view_at(k, 9, 0)] for k in range(3)]
         assert watch.progress == [0, 1 / 9, 2 / 9]
 
-    def test_the_gradient_is_the_guidances_through_the_render(self, trainer: EditTrainer, watch: Any) -> None:
+    def test_the_gradient_is_the_guidances_through_the_render(self, trainer: EditTrainer) -> None:
         """The pipeline walks the render's graph once, by a detour over the image: the gradient must be the same."""
-        pipeline, asked = trainer.pipeline, []
-        watch.after = lambda call, output: asked.append(output) or output
+        pipeline = trainer.pipeline
+        assert pipeline.guidance is not None
         torch.manual_seed(0)
         state = pipeline.guidance.state_dict()
         outputs, losses, _ = pipeline.get_train_loss_dict(0)
@@ -120,12 +120,16 @@ class TestLoss:
         output = pipeline.guidance(rgb.permute(2, 0, 1)[None], view.image, 0.0, keys=[view.index])
         long = gradients(trainer, output.loss / output.grad.numel())
         assert short.keys() == long.keys() and short
+        # Where a gradient is nothing but rounding (turns of a round Gaussian), compare it with the others' size.
+        sizes = {name: float(gradient.abs().max()) for name, gradient in long.items()}
         for name in short:
-            assert torch.allclose(short[name], long[name], rtol=1e-4, atol=1e-4 * float(long[name].abs().max())), name
+            tolerance = 1e-4 * sizes[name] + 1e-6 * max(sizes.values())
+            assert torch.allclose(short[name], long[name], rtol=1e-4, atol=tolerance), name
         assert losses["guidance_loss"].item() == pytest.approx(output.loss.item() / output.grad.numel(), rel=1e-4)
 
     def test_its_weight_multiplies_it(self, trainer: EditTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
         pipeline, values = trainer.pipeline, []
+        assert pipeline.guidance is not None
         state = pipeline.guidance.state_dict()
         for weight in (1.0, 3.0):
             torch.manual_seed(0)

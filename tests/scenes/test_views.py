@@ -44,7 +44,10 @@ def write_views(
         intrinsics = {"fl_x": 50.0, "fl_y": 47.0, "cx": width / 2 + 1.5, "cy": height / 2 - 1}
         camera = Cameras(
             pose[None, :3],
-            *intrinsics.values(),
+            intrinsics["fl_x"],
+            intrinsics["fl_y"],
+            intrinsics["cx"],
+            intrinsics["cy"],
             width=width,
             height=height,
             distortion_params=torch.tensor([lens_values]),
