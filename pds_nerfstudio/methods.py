@@ -29,77 +29,72 @@ def _group(lr: float) -> dict:
     return {"optimizer": AdamOptimizerConfig(lr=lr, eps=1e-15), "scheduler": None}
 
 
-def _machine() -> MachineConfig:
-    return MachineConfig(device_type="cuda" if _HAS_GPU else "cpu")
-
-
-pds_splat = MethodSpecification(
-    description="Edit a Gaussian splat scene by text, with Posterior Distillation Sampling.",
-    config=EditTrainerConfig(
-        method_name="pds-splat",
-        machine=_machine(),
-        max_num_iterations=3000,
-        steps_per_eval_batch=_NEVER,
-        steps_per_eval_image=_NEVER,
-        steps_per_eval_all_images=_NEVER,
-        steps_per_save=500,
-        mixed_precision=False,
-        pipeline=EditPipelineConfig(
-            datamanager=FullImageDatamanagerConfig(
-                dataparser=NerfstudioDataParserConfig(load_3D_points=True),
-                # "gpu" is nerfstudio's word for the model's device; "cpu" pins memory, which needs a GPU.
-                cache_images="gpu",
-                cache_images_type="uint8",
-            ),
-            model=EditSplatModelConfig(num_downscales=0),
-            guidance=GuidanceConfig(),
+def _method(
+    name: str, description: str, pipeline: EditPipelineConfig, rates: dict[str, float], mixed_precision: bool
+) -> MethodSpecification:
+    return MethodSpecification(
+        description=description,
+        config=EditTrainerConfig(
+            method_name=name,
+            machine=MachineConfig(device_type="cuda" if _HAS_GPU else "cpu"),
+            max_num_iterations=3000,
+            # nerfstudio's evaluation compares with the source images, which says nothing about an edit.
+            steps_per_eval_batch=_NEVER,
+            steps_per_eval_image=_NEVER,
+            steps_per_eval_all_images=_NEVER,
+            steps_per_save=500,
+            mixed_precision=mixed_precision,
+            pipeline=pipeline,
+            optimizers={group: _group(rate) for group, rate in rates.items()},
+            viewer=ViewerConfig(num_rays_per_chunk=1 << 15),
+            vis="viewer",
         ),
-        optimizers={
-            "means": _group(1.6e-4),
-            "features_dc": _group(2.5e-3),
-            "features_rest": _group(2.5e-3 / 20),
-            "opacities": _group(0.05),
-            "scales": _group(5e-3),
-            "quats": _group(1e-3),
-            "camera_opt": _group(1e-4),
-            "bilateral_grid": _group(2e-3),
-        },
-        viewer=ViewerConfig(num_rays_per_chunk=1 << 15),
-        vis="viewer",
+    )
+
+
+pds_splat = _method(
+    "pds-splat",
+    "Edit a Gaussian splat scene by text, with Posterior Distillation Sampling.",
+    EditPipelineConfig(
+        datamanager=FullImageDatamanagerConfig(
+            dataparser=NerfstudioDataParserConfig(load_3D_points=True),
+            # "gpu" is nerfstudio's word for the model's device; "cpu" pins memory, which needs a GPU.
+            cache_images="gpu",
+            cache_images_type="uint8",
+        ),
+        model=EditSplatModelConfig(num_downscales=0),
+        guidance=GuidanceConfig(),
     ),
+    {
+        "means": 1.6e-4,
+        "features_dc": 2.5e-3,
+        "features_rest": 2.5e-3 / 20,
+        "opacities": 0.05,
+        "scales": 5e-3,
+        "quats": 1e-3,
+        "camera_opt": 1e-4,
+        "bilateral_grid": 2e-3,
+    },
+    mixed_precision=False,
 )
 
-pds_nerf = MethodSpecification(
-    description="Edit a NeRF (nerfacto) by text, with Posterior Distillation Sampling.",
-    config=EditTrainerConfig(
-        method_name="pds-nerf",
-        machine=_machine(),
-        max_num_iterations=3000,
-        steps_per_eval_batch=_NEVER,
-        steps_per_eval_image=_NEVER,
-        steps_per_eval_all_images=_NEVER,
-        steps_per_save=500,
-        mixed_precision=_HAS_GPU,
-        pipeline=EditPipelineConfig(
-            # The plain data manager: nerfacto's parallel one starts processes that a plugin can't count on.
-            datamanager=VanillaDataManagerConfig(
-                dataparser=NerfstudioDataParserConfig(),
-                train_num_rays_per_batch=4096,
-                eval_num_rays_per_batch=4096,
-            ),
-            model=EditNerfModelConfig(
-                implementation="tcnn" if _HAS_GPU else "torch",
-                eval_num_rays_per_chunk=1 << 15,
-                camera_optimizer=CameraOptimizerConfig(mode="SO3xR3"),
-            ),
-            guidance=GuidanceConfig(),
+pds_nerf = _method(
+    "pds-nerf",
+    "Edit a NeRF (nerfacto) by text, with Posterior Distillation Sampling.",
+    EditPipelineConfig(
+        # The plain data manager: nerfacto's parallel one starts processes that a plugin can't count on.
+        datamanager=VanillaDataManagerConfig(
+            dataparser=NerfstudioDataParserConfig(),
+            train_num_rays_per_batch=4096,
+            eval_num_rays_per_batch=4096,
         ),
-        optimizers={
-            "proposal_networks": _group(1e-2),
-            "fields": _group(1e-2),
-            "camera_opt": _group(1e-3),
-        },
-        viewer=ViewerConfig(num_rays_per_chunk=1 << 15),
-        vis="viewer",
+        model=EditNerfModelConfig(
+            implementation="tcnn" if _HAS_GPU else "torch",
+            eval_num_rays_per_chunk=1 << 15,
+            camera_optimizer=CameraOptimizerConfig(mode="SO3xR3"),
+        ),
+        guidance=GuidanceConfig(),
     ),
+    {"proposal_networks": 1e-2, "fields": 1e-2, "camera_opt": 1e-3},
+    mixed_precision=_HAS_GPU,
 )
