@@ -65,9 +65,12 @@ class EditPipeline(VanillaPipeline):
     ) -> None:
         self.training_run = test_mode == "val"
         if self.training_run:  # what can be wrong is said before a scene and a model are loaded
-            for name, prompt in (("src-prompt", config.src_prompt), ("tgt-prompt", config.tgt_prompt)):
+            for name, prompt, says in (
+                ("src-prompt", config.src_prompt, "shows"),
+                ("tgt-prompt", config.tgt_prompt, "should show"),
+            ):
                 if not prompt.strip():
-                    raise UserError(f"--pipeline.{name} is missing: say in a few words what the scene shows.")
+                    raise UserError(f"--pipeline.{name} is missing: say in a few words what the scene {says}.")
             config.guidance.check()
         super().__init__(config, device, test_mode, world_size, local_rank, grad_scaler)
         self.plan = EditPlan(start=config.reconstruct_steps, steps=0)
