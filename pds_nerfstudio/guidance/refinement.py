@@ -14,14 +14,15 @@ from pds_nerfstudio.guidance.denoiser import Denoiser
 class RefinementConfig:
     """How renders of a finished edit are redrawn by the diffusion model, to be fitted again."""
 
-    strength: float = 0.3
+    strength: float = 0.35
     """Noise added before a render is redrawn, as a share of the model's noise schedule (0 to 1). Small values mend
     detail, large ones invent it anew in each view."""
     denoising_steps: int = 5
     """DDIM steps that redraw a render. More are slower and cleaner."""
-    guidance_scale: float = 5.0
-    """Classifier-free guidance of the target prompt while redrawing."""
-    rounds: int = 3
+    guidance_scale: float = 2.0
+    """Classifier-free guidance of the target prompt while redrawing. The edit has said what to draw, so little is enough;
+    Stable Diffusion may want 7.5 and more."""
+    rounds: int = 2
     """Each view is redrawn from its current render every so many times that it comes up."""
 
     def check(self) -> None:

@@ -56,9 +56,6 @@ class EditNerfModel(NerfactoModel):
         # rendering in chunks, and each chunk again in the backward pass, would decide differently each time.
         self.proposal_sampler.update_sched = lambda step: -1
 
-    def begin_refinement(self) -> None:
-        """A NeRF refines as it edits."""
-
     def render_edit_view(
         self, camera: Cameras, index: int
     ) -> tuple[Float[Tensor, "height width 3"], dict[str, Float[Tensor, ""]]]:

@@ -49,7 +49,7 @@ class EditPipelineConfig(VanillaPipelineConfig):
     scene is fitted to them."""
     refinement: RefinementConfig = field(default_factory=RefinementConfig)
     """How renders are redrawn while refining."""
-    refine_lr_mult: float = 0.3
+    refine_lr_mult: float = 0.6
     """Share of the edit's learning rates that refining begins with; it falls to the edit's final share."""
     turntable_frames: int = 90
     """Frames of the video that shows the finished edit from all around; 0 makes none."""
@@ -93,7 +93,6 @@ class EditPipeline(VanillaPipeline):
             side = config.guidance.resolution or self.guidance.denoiser.resolution
             self.views = SourceViews(self.datamanager, side, self.model.edit_background, device)
         self._editing = False
-        self._refining = False
         self._redrawn: dict[int, UInt8[Tensor, "3 height width"]] = {}
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
@@ -160,9 +159,6 @@ class EditPipeline(VanillaPipeline):
             self.model.begin_edit(first=step == self.plan.start, cameras=self.views.cameras)
         fall = self.config.lr_final_mult ** self.plan.progress(step)
         if self.plan.refines(step):
-            if not self._refining:
-                self._refining = True
-                self.model.begin_refinement()
             fall = self.config.refine_lr_mult * (fall / self.config.refine_lr_mult) ** self.plan.refine_progress(step)
         for name, optimizer in optimizers.optimizers.items():
             rate = optimizers.config[name]["optimizer"].lr * self.config.lr_mult * fall

@@ -93,10 +93,6 @@ class EditSplatModel(SplatfactoModel):
         if first and self.config.strewn_gaussians:
             self._strew(cameras)
 
-    def begin_refinement(self) -> None:
-        """Densify as in a reconstruction: a photometric loss has gradients of its scale again."""
-        self.strategy.grow_grad2d = self.config.densify_grad_thresh
-
     @torch.no_grad()
     def _strew(self, cameras: Cameras) -> None:
         """Add faint Gaussians, evenly over the ball that the cameras look at, coloured like what is nearest."""
