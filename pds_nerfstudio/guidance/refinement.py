@@ -20,8 +20,8 @@ class RefinementConfig:
     denoising_steps: int = 5
     """DDIM steps that redraw a render. More are slower and cleaner."""
     guidance_scale: float = 2.0
-    """Classifier-free guidance of the target prompt while redrawing. The edit has said what to draw, so little is enough;
-    Stable Diffusion may want 7.5 and more."""
+    """Classifier-free guidance of the target prompt while redrawing. The edit has said already what to draw, so little
+    is enough; Stable Diffusion may want 7.5 and more."""
     rounds: int = 2
     """Each view is redrawn from its current render every so many times that it comes up."""
 
