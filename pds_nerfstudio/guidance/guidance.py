@@ -172,8 +172,8 @@ class Guidance:
         config.check()
         self.config = config
         self.denoiser = denoiser
-        self.prompts: tuple[str, str] | None = None
-        """The source and the target prompt, once set."""
+        self.prompts: tuple[list[str], list[str]] | None = None
+        """The source and the target prompts, once set: one each, or one each for every element of a batch."""
         self._embeddings: Tensor | None = None
         self._generator = torch.Generator(denoiser.device).manual_seed(config.seed)
         self._source_cache = LatentCache(config.cache_size)
@@ -197,27 +197,29 @@ class Guidance:
         dtype = resolve_dtype(config.dtype, chosen)
         return cls(config, Denoiser.from_pretrained(config.model, chosen, dtype))
 
-    def set_prompts(self, source: str, target: str) -> None:
+    def set_prompts(self, source: str | Sequence[str], target: str | Sequence[str]) -> None:
         """Say what the source shows and what it should become. May be called again at any time.
 
         Args:
-            source: describes the source image.
+            source: describes the source image; or one description for each element of the batches to come.
             target: describes the edited image; best the source prompt with only the edit changed.
 
         Raises:
             UserError: if one of them is empty.
+            ValueError: if there are not as many sources as targets.
         """
-        source, target = source.strip(), target.strip()
-        for name, prompt in (("source", source), ("target", target)):
-            if not prompt:
+        sources, targets = ([p.strip() for p in ([ps] if isinstance(ps, str) else ps)] for ps in (source, target))
+        for name, prompts in (("source", sources), ("target", targets)):
+            if not all(prompts):
                 raise UserError(f"The {name} prompt is empty: describe the {name} image in a few words.")
-        if (source, target) == self.prompts:
+        if (sources, targets) == self.prompts:
             return
-        if source == target:
+        if any(before == after for before, after in zip(sources, targets, strict=True)):
             warnings.warn("The source and target prompts are equal: there is nothing to edit.", stacklevel=2)
         # One row for each quarter of the batch that the denoiser is given, in its order.
-        self._embeddings = self.denoiser.encode_prompts([target, "", source, ""])
-        self.prompts = (source, target)
+        quarters = (targets, [""] * len(targets), sources, [""] * len(sources))
+        self._embeddings = torch.stack([self.denoiser.encode_prompts(quarter) for quarter in quarters])
+        self.prompts = (sources, targets)
         self._masks.clear()
 
     def __call__(
@@ -386,11 +388,13 @@ class Guidance:
         if self._embeddings is None:
             raise UserError("No prompts are set: give a source and a target prompt.")
         branches, batch = noisy.shape[:2]
+        if self._embeddings.shape[1] not in (1, batch):
+            raise ValueError(f"{self._embeddings.shape[1]} pairs of prompts for a batch of {batch}")
         quarters = noisy.repeat_interleave(2, dim=0)
         predictions = self.denoiser.predict_noise(
             quarters.flatten(0, 1),
             t.repeat(2 * branches),
-            self._embeddings[: 2 * branches].repeat_interleave(batch, dim=0),
+            self._embeddings[: 2 * branches].expand(-1, batch, -1, -1).flatten(0, 1),
         ).unflatten(0, (branches, 2, batch))
         conditional, unconditional = predictions.unbind(dim=1)
         return unconditional + self.config.guidance_scale * (conditional - unconditional)

@@ -280,7 +280,7 @@ def test_prompts_can_change_while_it_runs(denoiser: Denoiser) -> None:
     guidance = guidance_of(denoiser)
     before = guidance.gradient_terms(z, z, t, noise).text
     guidance.set_prompts("a cat", "a bird")
-    assert guidance.prompts == ("a cat", "a bird")
+    assert guidance.prompts == (["a cat"], ["a bird"])
     assert not torch.equal(guidance.gradient_terms(z, z, t, noise).text, before)
     guidance.set_prompts("a cat", " a dog ")
     assert torch.equal(guidance.gradient_terms(z, z, t, noise).text, before)
