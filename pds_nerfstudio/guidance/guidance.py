@@ -23,6 +23,7 @@ from pds_nerfstudio.guidance.objectives import (
     ObjectiveParameters,
     weight_table,
 )
+from pds_nerfstudio.guidance.refinement import edited_region, sdedit
 from pds_nerfstudio.guidance.timesteps import (
     TimestepSchedule,
     annealed_timesteps,
@@ -342,10 +343,10 @@ class Guidance:
 
         if OBJECTIVES[self.config.objective].reference == "source":
             noisy = torch.stack([self.denoiser.add_noise(x, noise, t) for x in (target, source)])
-            prediction, reference = self._guided_predictions(noisy, t)
+            prediction, reference = self._guided_predictions(noisy, t, self.config.guidance_scale)
         else:
             noisy = self.denoiser.add_noise(target, noise, t)[None]
-            prediction, reference = self._guided_predictions(noisy, t)[0], noise
+            prediction, reference = self._guided_predictions(noisy, t, self.config.guidance_scale)[0], noise
         difference = prediction - reference
 
         text_table, identity_table = self._weights()
@@ -353,6 +354,47 @@ class Guidance:
         identity = self.config.identity_weight * _per_element(identity_table[t]) * (target - source)
         mask = self._mask(difference, keys) if self.config.localize > 0 else None
         return GradientTerms(text=text if mask is None else text * mask, identity=identity, mask=mask)
+
+    @torch.no_grad()
+    def refine(
+        self,
+        target: Float[Tensor, "batch channels height width"],
+        source: Float[Tensor, "batch channels height width"],
+        strength: float,
+        steps: int,
+        guidance_scale: float,
+        allowed: Float[Tensor, "#batch 1 height width"] | None = None,
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Sharpen what an edit has changed, by SDEdit towards the target prompt. Moves the random state on.
+
+        Args:
+            target: the edited latents.
+            source: the latents before the edit, to which all goes back that the edit has hardly changed.
+            strength: noise to add, as a share of the noise schedule (0 to 1); little keeps the shape of the edit.
+            steps: of the sampler.
+            guidance_scale: how strongly the sampler obeys the target prompt.
+            allowed: where anything may change at all, in [0, 1]; None is everywhere.
+
+        Raises:
+            UserError: if no prompts are set.
+        """
+        device, dtype = self.denoiser.device, self.denoiser.result_dtype
+        target, source = target.to(device, dtype), source.to(device, dtype)
+        mask = edited_region(target, source)
+        if allowed is not None:
+            mask = mask * allowed.to(mask)
+        highest = round(strength * (self.denoiser.schedule.num_steps - 1))
+        times = torch.linspace(highest, 0, steps + 1, device=device)[:-1].round().long()
+        noise = torch.randn(target.shape, generator=self._generator, device=device, dtype=dtype)
+        return sdedit(
+            target,
+            source,
+            mask,
+            noise,
+            times,
+            self.denoiser.alphas_cumprod,
+            lambda x, t: self._guided_predictions(x[None], t, guidance_scale)[0],
+        )
 
     def draw_timesteps(self, batch: int, progress: float) -> Int[Tensor, " batch"]:
         """One time for each element, as the configuration says. Moves the random state on."""
@@ -382,7 +424,10 @@ class Guidance:
             )
 
     def _guided_predictions(
-        self, noisy: Float[Tensor, "branches batch channels height width"], t: Int[Tensor, " batch"]
+        self,
+        noisy: Float[Tensor, "branches batch channels height width"],
+        t: Int[Tensor, " batch"],
+        guidance_scale: float,
     ) -> Float[Tensor, "branches batch channels height width"]:
         """Classifier-free guided predictions u + w·(c − u) (Ho and Salimans 2022) of target and source."""
         if self._embeddings is None:
@@ -397,7 +442,7 @@ class Guidance:
             self._embeddings[: 2 * branches].expand(-1, batch, -1, -1).flatten(0, 1),
         ).unflatten(0, (branches, 2, batch))
         conditional, unconditional = predictions.unbind(dim=1)
-        return unconditional + self.config.guidance_scale * (conditional - unconditional)
+        return unconditional + guidance_scale * (conditional - unconditional)
 
     def _mask(
         self, difference: Float[Tensor, "batch channels height width"], keys: Sequence[Hashable] | None

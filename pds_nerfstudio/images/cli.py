@@ -149,6 +149,7 @@ def edit_picture(config: ImageEdit, source: Picture, mask: Tensor | None, guidan
     results = Results(config, source, mask, editor)
     start = time.perf_counter()
     complete = take_steps(loop.step, config.edit.steps, results.record)
+    loop.refine()
     return results.finish(complete, time.perf_counter() - start)
 
 

@@ -51,10 +51,14 @@ class ImageEditor:
         """Latents or pixels, at the size that the model works at."""
         self.before = self.pictures()
         """The sources as the parameters show them, in 0..1: what `pictures` are to be compared with."""
-        self._allowed = None
-        if allowed is not None:  # a parameter is free if any of the pixels that it stands for is
-            free = F.adaptive_max_pool2d((allowed > 0).to(self.parameter), self.parameter.shape[-2:])
-            self._allowed = free > 0
+        self._allowed = allowed
+        self._free = self._allowed_parameters()
+
+    def _allowed_parameters(self) -> Float[Tensor, "#batch 1 _ _"] | None:
+        """1 for parameters that may change, because one of the pixels that they stand for may, else 0."""
+        if self._allowed is None:
+            return None
+        return F.adaptive_max_pool2d((self._allowed > 0).to(self.start), self.start.shape[-2:])
 
     def loss(self, progress: float) -> GuidanceOutput:
         """One step of guidance; `progress` is the share of the edit that is done."""
@@ -65,10 +69,22 @@ class ImageEditor:
     @torch.no_grad()
     def project(self) -> None:
         """Put back what may not change, and pixels into their range."""
-        if self._allowed is not None:
-            self.parameter.copy_(torch.where(self._allowed, self.parameter, self.start))
+        if self._free is not None:
+            self.parameter.copy_(torch.where(self._free > 0, self.parameter, self.start))
         if not self.latent:
             self.parameter.clamp_(0, 1)
+
+    @torch.no_grad()
+    def refine(self, strength: float, steps: int, guidance_scale: float) -> None:
+        """Sharpen the edit by `Guidance.refine`. From then on the parameters are latents."""
+        if not self.latent:
+            encode = self.guidance.denoiser.encode_image
+            self.start, self.parameter, self.latent = encode(self.start), encode(self.parameter), True
+            self.before = self.guidance.denoiser.decode_latents(self.start)
+            self._free = self._allowed_parameters()
+        self.parameter = self.guidance.refine(
+            self.parameter, self.start, strength, steps, guidance_scale, allowed=self._free
+        )
 
     @torch.no_grad()
     def pictures(self) -> Images:
@@ -80,8 +96,8 @@ class ImageEditor:
 def carry_back(source: Images, before: Images, after: Images) -> Images:
     """Make the change from `before` to `after` on `source`, whose detail the model never saw.
 
-    Where nothing has changed, the source stays as it is, to the bit; where everything has, what the model made takes
-    its place, and no ghost of the source's detail stays. In between the two are mixed.
+    Where nothing has changed, the source stays as it is, to the bit; where much has, what the model made takes its
+    place, and no ghost of the source's detail is left. In between the two are mixed.
 
     Args:
         source: In 0..1, of any size.
@@ -90,24 +106,15 @@ def carry_back(source: Images, before: Images, after: Images) -> Images:
     """
     size = (source.shape[-2], source.shape[-1])
     before, after = before.to(source), after.to(source)
-    # How much each place has changed, as seen through a blur that no single pixel of noise survives.
-    change = F.avg_pool2d((after - before).abs().amax(1, keepdim=True), 5, stride=1, padding=2, count_include_pad=False)
-    share = _ramp(change, *_TAKEN)
-    replaced = _ramp(change, *_REPLACED)
-    detail = source - _scaled(before, size)
-    edited = _scaled(after, size) + (1 - _scaled(replaced, size)) * detail
-    return torch.lerp(source, edited.clamp(0, 1), _scaled(share, size).clamp(0, 1)).where(
-        _scaled(share, size) > 0, source
-    )
+    change = (after - before).abs().amax(1, keepdim=True)
+    change = F.avg_pool2d(change, 5, stride=1, padding=2, count_include_pad=False)  # no lone pixel of noise counts
+    taken, replaced = (resize(((change - low) / (high - low)).clamp(0, 1), size) for low, high in (_TAKEN, _REPLACED))
+    detail = source - resize(before, size)
+    edited = (resize(after, size) + (1 - replaced) * detail).clamp(0, 1)
+    return torch.where(taken > 0, torch.lerp(source, edited, taken), source)
 
 
 _TAKEN = (0.01, 0.03)
-_REPLACED = (0.1, 0.3)
-
-
-def _ramp(x: Tensor, low: float, high: float) -> Tensor:
-    return ((x - low) / (high - low)).clamp(0, 1)
-
-
-def _scaled(image: Float[Tensor, "batch channels height width"], size: tuple[int, int]) -> Tensor:
-    return resize(image, size)
+"""Changes, of 0..1, from which an edit begins to count and from which it counts in full."""
+_REPLACED = (0.04, 0.12)
+"""Changes, of 0..1, from which the source's detail begins to fade and from which it is gone."""
