@@ -542,3 +542,29 @@ def test_the_image_may_be_on_another_device_than_the_model(model_folder: Path) -
     output.loss.backward()
     assert output.loss.device.type == "cpu" and output.grad.device.type == "cuda"
     assert image.grad is not None and image.grad.abs().max() > 0
+
+
+# --- a pair of prompts for each element -------------------------------------------------------------------
+
+
+def test_each_element_may_have_its_own_prompts(denoiser: Denoiser) -> None:
+    z, source, noise = (random(2, 4, 16, 16, seed=seed) for seed in range(3))
+    t = torch.tensor([500, 300])
+    guidance = Guidance(GuidanceConfig(), denoiser)
+    guidance.set_prompts(["a cat", "a dog"], ["a dog", "a bird"])
+    together = guidance.gradient_terms(z, source, t, noise)
+    for i, pair in enumerate([("a cat", "a dog"), ("a dog", "a bird")]):
+        guidance.set_prompts(*pair)
+        alone = guidance.gradient_terms(z[i : i + 1], source[i : i + 1], t[i : i + 1], noise[i : i + 1])
+        assert torch.allclose(together.text[i], alone.text[0], atol=1e-5)
+        assert torch.allclose(together.identity[i], alone.identity[0], atol=1e-6)
+
+
+def test_as_many_prompts_as_elements(denoiser: Denoiser) -> None:
+    guidance = Guidance(GuidanceConfig(), denoiser)
+    with pytest.raises(ValueError):
+        guidance.set_prompts(["a cat", "a dog"], ["a bird"])
+    guidance.set_prompts(["a cat", "a dog"], ["a dog", "a cat"])
+    z = random(3, 4, 16, 16)
+    with pytest.raises(ValueError, match="2 pairs of prompts for a batch of 3"):
+        guidance.latent_loss(z, z, 0.0)
