@@ -116,7 +116,6 @@ class Block:
 
     def run(self) -> list[dict[str, Any]]:
         """Edit and score the cases, and save their pictures; returns a row for each."""
-        torch.set_grad_enabled(True)
         rows = []
         for key, case, result in zip(self.keys(), self.cases, self.make().edit(self.cases), strict=True):
             files = {}
@@ -134,20 +133,33 @@ def main(benchmark: Benchmark) -> None:
     blocks = plan(benchmark)
     (benchmark.out / "pictures").mkdir(parents=True, exist_ok=True)
     record = benchmark.out / "cases.jsonl"
-    done = {row["key"]: row for row in map(json.loads, record.read_text().splitlines())} if record.exists() else {}
-    wanted = {key: block.variant.text for block in blocks for key in block.keys()}
-    missing = [block for block in blocks if any(key not in done for key in block.keys())]
+    done = read(record)
+    wanted = [(block.variant.text, key) for block in blocks for key in block.keys()]
+    by_keys = {tuple(block.keys()): block for block in blocks}  # two texts may say the same
+    missing = [block for keys, block in by_keys.items() if any(key not in done for key in keys)]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress, record.open("a") as lines:
-        left = sum(len(block.cases) for block in missing)
-        bar = progress.add_task("Editing", total=len(wanted), completed=len(wanted) - left)
+        total, left = (sum(len(block.cases) for block in some) for some in (by_keys.values(), missing))
+        bar = progress.add_task("Editing", total=total, completed=total - left)
         for rows in work(missing, benchmark.jobs):
             for row in rows:
                 done[row["key"]] = row
                 lines.write(json.dumps(row) + "\n")
             lines.flush()
             progress.advance(bar, len(rows))
-    report(benchmark, [done[key] | {"variant": variant} for key, variant in wanted.items()])
+    report(benchmark, [done[key] | {"variant": variant} for variant, key in wanted])
+
+
+def read(record: Path) -> dict[str, dict[str, Any]]:
+    """The rows of finished cases by their keys."""
+    done = {}
+    for line in record.read_text().splitlines() if record.exists() else ():
+        try:
+            row = json.loads(line)
+        except ValueError:  # the run was cut in the middle of a line
+            continue
+        done[row["key"]] = row
+    return done
 
 
 def plan(benchmark: Benchmark) -> list[Block]:
@@ -225,7 +237,9 @@ def report(benchmark: Benchmark, rows: list[dict[str, Any]]) -> None:
     head = ("kind", "variant", "cases", *COLUMNS)
     lines = ["| " + " | ".join(column.replace("_", " ") for column in head) + " |", "|" + "---|" * len(head)]
     for line in table:
-        cells = (f"{v:.3g}" if isinstance(v := line[column], float) else str(v) for column in head)
+        cells = (
+            f"{v:.3g}" if isinstance(v := line[column], float) else "–" if v is None else str(v) for column in head
+        )
         lines.append("| " + " | ".join(cells) + " |")
     print("\n".join(lines))
     out = benchmark.out
@@ -263,7 +277,7 @@ def plot(table: Sequence[dict[str, Any]], path: Path) -> None:
     figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True)
     for panel, (score_name, label) in zip(panels, FIDELITY.items(), strict=True):
         for kind, marker in (("all single", "o"), (PAIR, "^")):
-            for line in (line for line in table if line["kind"] == kind):
+            for line in (line for line in table if line["kind"] == kind and line[score_name] is not None):
                 panel.scatter(line[score_name], line["success"], marker=marker)
                 text = line["variant"] + (f" ({kind})" if kind == PAIR else "")
                 panel.annotate(text, (line[score_name], line["success"]), xytext=(6, 4), textcoords="offset points")
