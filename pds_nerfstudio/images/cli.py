@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -44,7 +45,7 @@ class ImageEdit:
     """The results go into a new folder of the picture's name in here."""
     device: str = "auto"
     """Where to work, for example cuda:0; 'auto' takes the first GPU, else the CPU."""
-    preview_every: int = 50
+    preview_every: int = 25
     """The picture so far is saved as preview.png every so many steps."""
     edit: ImageEditConfig = field(default_factory=ImageEditConfig)
     """How the picture follows the guidance."""
@@ -149,7 +150,8 @@ def edit_picture(config: ImageEdit, source: Picture, mask: Tensor | None, guidan
     results = Results(config, source, mask, editor)
     start = time.perf_counter()
     complete = take_steps(loop.step, config.edit.steps, results.record)
-    loop.refine()
+    with contextlib.suppress(KeyboardInterrupt):  # leaves the edit as the last step left it
+        loop.refine()
     return results.finish(complete, time.perf_counter() - start)
 
 

@@ -19,17 +19,17 @@ class ImageEditConfig:
     parameters: ParameterName = "latent"
     """What is optimised. latent: the picture as the model sees it, quick and clean. pixels: the picture itself, at the
     size that the model works at, for changes that a latent does not hold."""
-    steps: int = 300
+    steps: int = 100
     """Steps of optimisation."""
-    latent_lr: float = 0.02
+    latent_lr: float = 0.05
     """How far latents move in a step; typical latents are between -2 and 2."""
-    pixels_lr: float = 0.01
+    pixels_lr: float = 0.02
     """How far pixels move in a step; they are between 0 and 1."""
     final_rate: float = 0.1
     """Share of the learning rate that is left at the end; it falls evenly on the way, which settles the noise that the
     guidance brings."""
 
-    refine: float = 0.3
+    refine: float = 0.5
     """What the edit has changed is sharpened at the end: so much noise, as a share of the model's noise schedule, is
     added and taken off again. More redraws more; 0 leaves it out."""
     refine_steps: int = 12
@@ -65,7 +65,7 @@ class ImageEditConfig:
 
 def picture_guidance() -> GuidanceConfig:
     """The guidance with what was best for pictures of the embedded world."""
-    return GuidanceConfig(t_schedule="annealed", t_max=0.9, t_min=0.2, t_jitter=0.2, identity_weight=0.5, localize=1.0)
+    return GuidanceConfig(t_schedule="annealed", t_max=0.98, t_min=0.3, identity_weight=0.3, localize=1.0)
 
 
 class ImageEditLoop:

@@ -87,6 +87,16 @@ def test_an_interrupt_leaves_the_picture_so_far(
     assert not metrics["complete"] and len(metrics["steps"]) == 3
 
 
+def test_a_second_interrupt_leaves_it_too(
+    config: ImageEdit, guidance: KnownGuidance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(guidance, "refine", interrupted)
+    assert edit(config, guidance).exists()
+
+
 class TestMask:
     def test_brightness_or_opacity(self, tmp_path: Path) -> None:
         ramp = np.tile(np.linspace(0, 255, 20).astype(np.uint8), (20, 1))
