@@ -30,7 +30,7 @@ class ImageEditConfig:
     """Share of the learning rate that is left at the end; it falls evenly on the way, which settles the noise that the
     guidance brings."""
 
-    refine: float = 0.5
+    refine: float = 0.7
     """What the edit has changed is sharpened at the end: so much noise, as a share of the model's noise schedule, is
     added and taken off again. More redraws more; 0 leaves it out."""
     refine_steps: int = 12
