@@ -67,7 +67,7 @@ class Benchmark:
     name=value with the names of the guidance's options (guidance_scale, localize, t_max ...) or, for pictures, of the
     edit's (steps, latent_lr, parameters ...)."""
     representation: str = "image"
-    """What is edited: image, or splat (minutes an edit without a GPU)."""
+    """What is edited: image, or splat or nerf (minutes an edit without a GPU)."""
     kinds: tuple[str, ...] = tuple(ATTRIBUTE_OF)
     """Kinds of edits to draw, in turn."""
     cases: int = 64

@@ -8,6 +8,7 @@ A representation is made for one variant (and refuses options that there aren't,
 from __future__ import annotations
 
 import functools
+import hashlib
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -16,17 +17,23 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar, get_type_hints
 
 import torch
+from filelock import FileLock
 from jaxtyping import Float
+from scene_edits import edit_scene, recipe, reconstruct
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.evaluation.cases import EditCase
-from pds_nerfstudio.evaluation.toyworld import pictures
+from pds_nerfstudio.evaluation.toyworld import held_out_cameras, pictures
 from pds_nerfstudio.guidance.denoiser import Denoiser
-from pds_nerfstudio.guidance.guidance import Guidance, resolve_device, resolve_dtype
+from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig, resolve_device, resolve_dtype
+from pds_nerfstudio.guidance.loading import EMBEDDED_MODEL
 from pds_nerfstudio.guidance.objectives import OBJECTIVES
+from pds_nerfstudio.guidance.refinement import RefinementConfig
 from pds_nerfstudio.images.edit_loop import ImageEditConfig, ImageEditLoop, picture_guidance
 from pds_nerfstudio.images.editor import ImageEditor, carry_back
+from pds_nerfstudio.scenes.pipeline import EditPipelineConfig
+from pds_nerfstudio.toyworld.dataset import write_scene
 
 Pictures = Float[Tensor, "views 3 height width"]
 Config = TypeVar("Config")
@@ -134,7 +141,69 @@ class Image:
         return [Edited(before[i : i + 1], truth[i : i + 1], edited[i : i + 1], seconds) for i in range(len(cases))]
 
 
-REPRESENTATIONS: dict[str, Callable[[Variant, Setup], Representation]] = {"image": Image}
+class Scene:
+    """Scenes, reconstructed and edited by ns-train with the embedded world's recipe and the variant's options."""
+
+    batch: int | None = 1
+
+    def __init__(self, variant: Variant, setup: Setup, method: str) -> None:
+        self.method, self.setup, self.variant = method, setup, variant
+        self.model = variant.options.get("model", EMBEDDED_MODEL)
+        self.options = [part for name, value in variant.options.items() for part in (self._flag(name), value)]
+
+    def _flag(self, name: str) -> str:
+        """The option of ns-train that is called `name` in a variant."""
+        if name == "steps":
+            return "--max-num-iterations"
+        for config, prefix in _SCENE_OPTIONS.items():
+            if name in get_type_hints(config):
+                return f"{prefix}{name.replace('_', '-')}"
+        raise UserError(f"'{self.variant.text}': there is no option {name} of the guidance or of scenes.")
+
+    def settings(self) -> dict[str, Any]:
+        guidance = {"model": self.model}
+        return {"method": self.method, "recipe": recipe(self.method), "options": self.options, "guidance": guidance}
+
+    def edit(self, cases: Sequence[EditCase]) -> list[Edited]:
+        return [self._edit(case) for case in cases]
+
+    def _edit(self, case: EditCase) -> Edited:
+        from pds_nerfstudio.scenes.loading import FinishedEdit  # imports nerfstudio, which takes its time
+
+        about = f"{self.setup.size} {asdict(case.source)}"
+        folder = self.setup.out / "scenes" / self.method / hashlib.sha256(about.encode()).hexdigest()[:16]
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock"):  # another process may be about to edit the same scene in another way
+            if not (folder / "scene" / "transforms.json").exists():
+                size = self.setup.size
+                for _ in write_scene(folder / "scene", case.source, case.target, width=size, height=size):
+                    pass
+            start = reconstruct(self.method, folder / "scene", folder, case.source, case.target)
+        name = hashlib.sha256(f"{self.variant.text} {self.setup.seed} {case}".encode()).hexdigest()[:16]
+        options = [*self.options, "--load-dir", start, "--show-edit", False, "--pipeline.guidance.seed"]
+        began = time.perf_counter()
+        edit_scene(self.method, folder / "scene", folder, name, case.source, case.target, [*options, self.setup.seed])
+        seconds = time.perf_counter() - began
+        finished = FinishedEdit(folder / name / self.method / "run" / "config.yml")
+        cameras = held_out_cameras(self.setup.views, self.setup.size, self.setup.size)
+        with torch.no_grad():
+            edited = finished.render(cameras.camera_to_world, cameras.focal, cameras.width, cameras.height).cpu()
+        return Edited(pictures(case.source, cameras), pictures(case.target, cameras), edited, seconds)
+
+
+_SCENE_OPTIONS: dict[type, str] = {
+    GuidanceConfig: "--pipeline.guidance.",
+    RefinementConfig: "--pipeline.refinement.",
+    EditPipelineConfig: "--pipeline.",
+}
+"""Where an option of a variant belongs on ns-train's command line."""
+
+
+REPRESENTATIONS: dict[str, Callable[[Variant, Setup], Representation]] = {
+    "image": Image,
+    "splat": functools.partial(Scene, method="pds-splat"),
+    "nerf": functools.partial(Scene, method="pds-nerf"),
+}
 """Every representation by its name on the command line."""
 
 
