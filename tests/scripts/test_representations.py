@@ -1,4 +1,4 @@
-"""Scenes in the benchmark of edits: what is asked of ns-train, with runs that take no time in place of the real ones."""
+"""Scenes in the benchmark of edits: what is asked of ns-train, with runs that take no time."""
 
 import importlib
 import sys
