@@ -80,8 +80,21 @@ def judge(
         cameras: In the world's own coordinates.
         render: The edited scene.
     """
-    classifier = AttributeClassifier.load()
     before, truth, edited = _pictures(source, cameras), _pictures(target, cameras), render(cameras).cpu().float()
+    return Judgement(score(source, target, before, truth, edited), before, truth, edited)
+
+
+def score(source: Attributes, target: Attributes, before: Pictures, truth: Pictures, edited: Pictures) -> EditScores:
+    """Score pictures of an edit.
+
+    Args:
+        source: What was there.
+        target: What the edit was to make of it.
+        before: Pictures of the source.
+        truth: The same views of the target.
+        edited: The same views of the edit.
+    """
+    classifier = AttributeClassifier.load()
     read = classifier.read(edited)
     same, right = [], []
     for field in fields(Attributes):
@@ -91,7 +104,7 @@ def judge(
         elif source.shows(field.name) and target.shows(field.name):
             same.append(read[field.name] == VALUES[field.name].index(was))
     unchanged = ~metrics.changed_region(before, truth)
-    scores = EditScores(
+    return EditScores(
         success=torch.stack(right).all(0).float().mean().item(),
         kept=torch.stack(same).float().mean().item(),
         psnr_true=metrics.mean(metrics.psnr(edited, truth)),
@@ -102,7 +115,6 @@ def judge(
         perceptual_true=metrics.mean(metrics.perceptual_distance(classifier.features, edited, truth)),
         perceptual_source=metrics.mean(metrics.perceptual_distance(classifier.features, edited, before)),
     )
-    return Judgement(scores, before, truth, edited)
 
 
 def _pictures(thing: Attributes, cameras: Cameras) -> Pictures:

@@ -48,6 +48,9 @@ class VectorEditConfig:
 
     steps: int = 500
     """Steps of optimisation."""
+    paths_lr: float = 1.5
+    """How far whole paths are shifted, turned, stretched and slanted in a step, in pixels of a 512-pixel canvas
+    at their farthest point; 0 leaves all movement to the points."""
     points_lr: float = 0.4
     """How far points move in a step, in pixels of a 512-pixel canvas; 0 holds them."""
     colors_lr: float = 0.015
@@ -79,6 +82,7 @@ class VectorEditConfig:
     def rates(self) -> dict[ParameterGroup, float]:
         """Learning rate of each group of parameters."""
         return {
+            "paths": self.paths_lr,
             "points": self.points_lr,
             "colors": self.colors_lr,
             "strokes": self.strokes_lr,
@@ -104,7 +108,7 @@ class VectorEditConfig:
         for name in ("steps", "views"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}: give at least 1.")
-        for name in ("points_lr", "colors_lr", "strokes_lr", "gradients_lr", "crossing"):
+        for name in ("paths_lr", "points_lr", "colors_lr", "strokes_lr", "gradients_lr", "crossing"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UserError(f"{name} is {getattr(self, name)}: give a finite number from 0 up.")
         if not 0 < self.final_rate <= 1:
@@ -112,7 +116,7 @@ class VectorEditConfig:
         if not 0 <= self.stay_near < 1:
             raise UserError(f"stay_near is {self.stay_near}: give a share from 0 to below 1.")
         if not self.groups:
-            raise UserError("All learning rates are 0: let points, colors, strokes or gradients change.")
+            raise UserError("All learning rates are 0: let paths, points, colors, strokes or gradients change.")
         self.augmentation.check()
 
 
