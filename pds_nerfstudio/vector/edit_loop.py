@@ -11,6 +11,7 @@ from torch import Tensor
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.vector.augmentation import Augmentation
 from pds_nerfstudio.vector.editor import ParameterGroup, VectorEditor
+from pds_nerfstudio.vector.optimizer import BlockAdam
 
 
 class GuidanceResult(Protocol):
@@ -54,7 +55,10 @@ class VectorEditConfig:
     points_lr: float = 0.4
     """How far points move in a step, in pixels of a 512-pixel canvas; 0 holds them."""
     colors_lr: float = 0.015
-    """How far colours and opacities (0 to 1) change in a step; 0 holds them."""
+    """How far colours (0 to 1) change in a step; 0 holds them."""
+    opacities_lr: float = 0.0
+    """How far opacities (0 to 1) change in a step. At 0 they stay, so that a part which should be elsewhere has
+    to go there and cannot fade away."""
     strokes_lr: float = 0.03
     """How far stroke widths change in a step, in pixels of a 512-pixel canvas; 0 holds them."""
     gradients_lr: float = 0.2
@@ -64,7 +68,7 @@ class VectorEditConfig:
     noise that the guidance brings."""
     stay_near: float = 0.002
     """Share of its way that everything goes back in each step, so that only what the guidance keeps pushing
-    ends up far from where it was."""
+    ends up far from where it was. It falls with the learning rates."""
     crossing: float = 0.3
     """Resistance against curves that cross themselves, as a multiple of the typical pull on a point."""
     views: int = 1
@@ -85,6 +89,7 @@ class VectorEditConfig:
             "paths": self.paths_lr,
             "points": self.points_lr,
             "colors": self.colors_lr,
+            "opacities": self.opacities_lr,
             "strokes": self.strokes_lr,
             "gradients": self.gradients_lr,
         }
@@ -108,7 +113,7 @@ class VectorEditConfig:
         for name in ("steps", "views"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}: give at least 1.")
-        for name in ("paths_lr", "points_lr", "colors_lr", "strokes_lr", "gradients_lr", "crossing"):
+        for name in ("paths_lr", "points_lr", "colors_lr", "opacities_lr", "strokes_lr", "gradients_lr", "crossing"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UserError(f"{name} is {getattr(self, name)}: give a finite number from 0 up.")
         if not 0 < self.final_rate <= 1:
@@ -150,7 +155,7 @@ class VectorEditLoop:
         self.editor, self.guidance, self.config = editor, guidance, config
         self.done = 0
         """Steps taken so far."""
-        self.optimizer = torch.optim.Adam(editor.parameter_groups(config.rates))
+        self.optimizer = BlockAdam(editor.parameter_groups(config.rates))
         left = config.final_rate
         self._schedule = torch.optim.lr_scheduler.LinearLR(self.optimizer, 1.0, left, max(config.steps - 1, 1))
         self._generator = torch.Generator().manual_seed(config.seed)
@@ -178,9 +183,13 @@ class VectorEditLoop:
         report.metrics["crossing"] = self._resist_crossing()
         self.optimizer.step()
         self._schedule.step()
-        editor.pull_back(config.stay_near)
+        editor.pull_back(config.stay_near * self._share_of_rates())
         editor.project()
         return report
+
+    def _share_of_rates(self) -> float:
+        group = self.optimizer.param_groups[0]
+        return group["lr"] / group["initial_lr"]
 
     def _resist_crossing(self) -> float:
         """Adds the gradient of the crossing loss to that of the points, on the scale of what is there."""

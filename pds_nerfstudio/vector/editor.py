@@ -17,14 +17,16 @@ from pds_nerfstudio.vector.rasterizer import Rasterizer
 from pds_nerfstudio.vector.regularizers import CrossingLoss
 from pds_nerfstudio.vector.scene import SceneParameters
 
-ParameterGroup = Literal["paths", "points", "colors", "strokes", "gradients"]
-"""paths: shifts, turns and stretches of whole paths. points: where curves go. colors: paints, gradient stops,
-opacities. strokes: stroke widths. gradients: end points of gradients and places of their stops."""
+ParameterGroup = Literal["paths", "points", "colors", "opacities", "strokes", "gradients"]
+"""paths: shifts, turns and stretches of whole paths. points: where curves go. colors: paints, gradient stops.
+opacities: of fills, strokes, stops, groups. strokes: stroke widths. gradients: end points of gradients and places of
+their stops."""
 
 TENSORS: dict[ParameterGroup, tuple[str, ...]] = {
     "paths": ("paths",),
     "points": ("points",),
-    "colors": ("colors", "opacities"),
+    "colors": ("colors",),
+    "opacities": ("opacities",),
     "strokes": ("widths",),
     "gradients": ("gradients", "offsets"),
 }
