@@ -9,7 +9,7 @@ bounded time.
     python scripts/check_svg_fidelity.py mutate --files examples/svg/*/*.svg tests/vector/stress.svg --count 10000
 
 `--icons noto/icons.json --count 200` takes icons of a set besides. Where two correct renderers blend edges differently,
-the column "resvg to truth" says how far resvg itself is from the truth: nothing can be closer to both.
+the column "resvg to truth" says how far resvg itself is from the truth; no picture can be nearer than that to both.
 """
 
 import io
