@@ -44,7 +44,7 @@ def test_changing_gradients_average_out():
     for k in range(100):
         tensor.grad = torch.tensor([(-1.0) ** k])
         optimizer.step()
-    assert abs(tensor.item()) < 1
+    assert abs(tensor.item()) < 3  # and not 100
 
 
 def test_each_tensor_has_its_own_measure():
