@@ -12,6 +12,7 @@ import dataclasses
 import json
 import os
 import random
+import shutil
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -28,10 +29,11 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.evaluation.toyworld import score
 from pds_nerfstudio.guidance.guidance import GuidanceConfig
 from pds_nerfstudio.guidance.objectives import OBJECTIVES, ObjectiveName
+from pds_nerfstudio.runs import load_config
 from pds_nerfstudio.scenes.results import contact_sheet
 from pds_nerfstudio.toyworld.drawing import PAPER, drawing
 from pds_nerfstudio.toyworld.grammar import LIMBED, VALUES, Attributes, caption, edit, sample
-from pds_nerfstudio.vector.cli import SvgEdit, load_config, run
+from pds_nerfstudio.vector.cli import SvgEdit, run
 from pds_nerfstudio.vector.color import parse_color
 from pds_nerfstudio.vector.document import Document
 from pds_nerfstudio.vector.edit_loop import VectorEditConfig
@@ -109,8 +111,10 @@ def perform(config: SvgEdit) -> None:
     """Run one edit, with what it prints in a file."""
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     folder = config.output_dir / config.svg.stem
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "log.txt", "w") as sys.stdout:
+    if folder.exists():
+        shutil.rmtree(folder)  # what a cut run left
+    config.output_dir.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_suffix(".log"), "w") as sys.stdout:
         run(config)
 
 
@@ -123,7 +127,7 @@ def finished(config: SvgEdit) -> bool:
     folder = config.output_dir / config.svg.stem
     if not (folder / "metrics.json").exists():
         return False
-    if load_config(folder / "config.json") != config:
+    if load_config(SvgEdit, folder / "config.json") != config:
         raise UserError(f"{folder} was edited with other options: give another --out.")
     return json.loads((folder / "metrics.json").read_text())["complete"]
 

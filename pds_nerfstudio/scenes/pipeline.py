@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from jaxtyping import UInt8
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
+from torch import Tensor
 from torch.cuda.amp.grad_scaler import GradScaler
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig
+from pds_nerfstudio.guidance.refinement import RefinementConfig
 from pds_nerfstudio.scenes.plan import EditPlan
 from pds_nerfstudio.scenes.views import SourceViews, view_at
 
@@ -41,6 +44,15 @@ class EditPipelineConfig(VanillaPipelineConfig):
     lr_final_mult: float = 0.1
     """Share of the learning rates that is left at the edit's last step; they fall exponentially. Small values let the
     noise of single steps average out."""
+    refine_steps: int = 0
+    """Steps that refine the finished edit: its renders are redrawn by the diffusion model, view after view, and the
+    scene is fitted to them."""
+    refinement: RefinementConfig = field(default_factory=RefinementConfig)
+    """How renders are redrawn while refining."""
+    refine_rounds: int = 2
+    """While refining, each view is redrawn from its current render every so many times that it comes up."""
+    refine_lr_mult: float = 0.6
+    """Share of the edit's learning rates that refining begins with; it falls to the edit's final share."""
     turntable_frames: int = 90
     """Frames of the video that shows the finished edit from all around; 0 makes none."""
 
@@ -72,6 +84,7 @@ class EditPipeline(VanillaPipeline):
                 if not prompt.strip():
                     raise UserError(f"--pipeline.{name} is missing: say in a few words what the scene {says}.")
             config.guidance.check()
+            config.refinement.check()
         super().__init__(config, device, test_mode, world_size, local_rank, grad_scaler)
         self.plan = EditPlan(start=config.reconstruct_steps, steps=0)
         """Set by the trainer before the first step."""
@@ -82,12 +95,13 @@ class EditPipeline(VanillaPipeline):
             side = config.guidance.resolution or self.guidance.denoiser.resolution
             self.views = SourceViews(self.datamanager, side, self.model.edit_background, device)
         self._editing = False
+        self._redrawn: dict[int, UInt8[Tensor, "3 height width"]] = {}
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """The losses of a reconstruction step or of an edit step."""
         if not self.plan.edits(step):
             return super().get_train_loss_dict(step)
-        return self._edit_loss_dict(step)
+        return self._refine_loss_dict(step) if self.plan.refines(step) else self._edit_loss_dict(step)
 
     def _edit_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         assert self.guidance is not None
@@ -114,6 +128,19 @@ class EditPipeline(VanillaPipeline):
             losses["photometric_loss"] = self.config.photometric_loss_mult * difference.mean()
         return {"rgb": rgb}, losses, dict(output.metrics)
 
+    def _refine_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        assert self.guidance is not None
+        k = step - self.plan.refine_start
+        view = self.views[view_at(k, len(self.views), self.config.guidance.seed)]
+        rgb, losses = self.model.render_edit_view(view.camera, view.index)
+        if (k // len(self.views)) % self.config.refine_rounds == 0 or view.index not in self._redrawn:
+            image = rgb.detach().float().permute(2, 0, 1)[None]
+            redrawn = self.guidance.redraw(image, view.image, self.config.refinement, keys=[view.index])
+            self._redrawn[view.index] = (redrawn[0].clamp(0, 1) * 255).round().to(torch.uint8)
+        target = self._redrawn[view.index].permute(1, 2, 0).to(rgb) / 255
+        losses["photometric_loss"] = (rgb - target).abs().mean()
+        return {"rgb": rgb}, losses, {}
+
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
@@ -133,6 +160,8 @@ class EditPipeline(VanillaPipeline):
             self._editing = True
             self.model.begin_edit(first=step == self.plan.start, cameras=self.views.cameras)
         fall = self.config.lr_final_mult ** self.plan.progress(step)
+        if self.plan.refines(step):
+            fall = self.config.refine_lr_mult * (fall / self.config.refine_lr_mult) ** self.plan.refine_progress(step)
         for name, optimizer in optimizers.optimizers.items():
             rate = optimizers.config[name]["optimizer"].lr * self.config.lr_mult * fall
             for group in optimizer.param_groups:
@@ -147,7 +176,7 @@ class EditPipeline(VanillaPipeline):
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take up a run of this method where it was."""
-        self.plan = EditPlan(start=state["edit_start"], steps=self.plan.steps)
+        self.plan = replace(self.plan, start=state["edit_start"])
         if self.guidance is not None and "guidance" in state:
             self.guidance.load_state_dict(state["guidance"])
 

@@ -143,7 +143,7 @@ class EditTrainer(Trainer):
             start = self.config.pipeline.reconstruct_steps
         else:
             start = self._load(checkpoint)
-        self.pipeline.plan = EditPlan(start, steps)
+        self.pipeline.plan = EditPlan(start, steps, self.config.pipeline.refine_steps)
         if self._start_step >= self.pipeline.plan.end:
             raise UserError(
                 f"The edit in {checkpoint.path if checkpoint else 'this run'} has run its {steps} steps: "

@@ -1,28 +1,25 @@
 """pds-svg: edit an SVG by text, from file to file."""
 
-import dataclasses
 import json
 import shutil
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-import tyro
 from PIL import Image
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig, resolve_device
-from pds_nerfstudio.guidance.objectives import DreamCatalystParameters
+from pds_nerfstudio.runs import StepReport, new_folder, read_command, save_config
 from pds_nerfstudio.vector.backend import Backend
 from pds_nerfstudio.vector.diffvg import DiffvgRenderer
 from pds_nerfstudio.vector.document import Document
-from pds_nerfstudio.vector.edit_loop import ImageGuidance, StepReport, VectorEditConfig, VectorEditLoop
+from pds_nerfstudio.vector.edit_loop import ImageGuidance, VectorEditConfig, VectorEditLoop
 from pds_nerfstudio.vector.editor import VectorEditor
 from pds_nerfstudio.vector.rasterizer import Rasterizer
 
@@ -41,7 +38,7 @@ BACKENDS: dict[str, Backend] = {"exact": Rasterizer, "pydiffvg": DiffvgRenderer}
 class SvgEdit:
     """Edits an SVG by text with Posterior Distillation Sampling.
 
-    Points and paints move until the drawing fits the target prompt; the file keeps its elements, ids and
+    Paths, points and paints move until the drawing fits the target prompt; the file keeps its elements, ids and
     groups."""
 
     svg: Path
@@ -51,7 +48,7 @@ class SvgEdit:
     tgt_prompt: str
     """What it should show; best the source prompt with only the edit changed."""
     output_dir: Path = Path("outputs/svg")
-    """The results go into a folder of the drawing's name in here."""
+    """The results go into a new folder of the drawing's name in here."""
     style: Literal["none", "iconography", "pixelart"] = "none"
     """Adds a description of a drawing style to both prompts."""
     style_suffix: str = ""
@@ -94,45 +91,13 @@ class SvgEdit:
         return source, target
 
 
-@dataclass
-class SvgEditAgain:
-    """Repeats an edit from the config.json it left."""
-
-    config: Annotated[Path, tyro.conf.Positional]
-    """The config.json of a finished edit."""
-
-
-def save_config(config: SvgEdit, path: Path) -> None:
-    """Writes a configuration as JSON."""
-    path.write_text(json.dumps(dataclasses.asdict(config), indent=2, default=str) + "\n")
-
-
-def load_config(path: Path) -> SvgEdit:
-    """Reads a configuration that `save_config` wrote.
-
-    Raises:
-        UserError: it is no such file, or of another version.
-    """
-    try:
-        values = json.loads(path.read_text())
-        catalyst = DreamCatalystParameters(**values["guidance"].pop("dreamcatalyst"))
-        values["guidance"] = GuidanceConfig(**values["guidance"], dreamcatalyst=catalyst)
-        values["edit"] = VectorEditConfig(**values["edit"])
-        return SvgEdit(**{**values, "svg": Path(values["svg"]), "output_dir": Path(values["output_dir"])})
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}.") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not the config.json of an SVG edit of this version ({error}).") from error
-
-
 class Results:
     """The folder an edit leaves: config, drawing, pictures, history and metrics."""
 
     def __init__(self, config: SvgEdit, editor: VectorEditor) -> None:
         """Makes the folder and saves what is known before the edit."""
         self.config, self.editor = config, editor
-        self.folder = config.output_dir / config.svg.stem
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder = new_folder(config.output_dir, config.svg.stem)
         save_config(config, self.folder / "config.json")
         self.before = self._picture()
         self._save(self.before, "before.png")
@@ -207,16 +172,8 @@ def edit_svg(config: SvgEdit, document: Document, guidance: ImageGuidance, canva
     editor = VectorEditor(document, canvas, config.edit.groups, device, BACKENDS[config.backend])
     loop = VectorEditLoop(editor, guidance, config.edit)
     results = Results(config, editor)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     start = time.perf_counter()
-    with Progress(*columns) as progress:
-        bar = progress.add_task("Editing", total=config.edit.steps)
-
-        def report(step: StepReport) -> None:
-            results.record(step)
-            progress.update(bar, completed=step.step)
-
-        complete = loop.run(report)
+    complete = loop.run(results.record)
     results.finish(complete, time.perf_counter() - start)
     return results.folder
 
@@ -237,10 +194,8 @@ def run(config: SvgEdit) -> Path:
 
 def main() -> None:
     """The command `pds-svg`."""
-    repeat = sys.argv[1:2] == ["--repeat"]
     try:
-        config = load_config(tyro.cli(SvgEditAgain, args=sys.argv[2:]).config) if repeat else tyro.cli(SvgEdit)
-        folder = run(config)
+        folder = run(read_command(SvgEdit))
     except UserError as error:
         sys.exit(str(error))
     print(f"Wrote {folder / 'final.svg'}")

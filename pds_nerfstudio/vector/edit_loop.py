@@ -1,7 +1,7 @@
 """The loop that edits a drawing by text: render, ask the guidance, follow its gradient."""
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.runs import StepReport, take_steps
 from pds_nerfstudio.vector.augmentation import Augmentation
 from pds_nerfstudio.vector.editor import ParameterGroup, VectorEditor
 from pds_nerfstudio.vector.optimizer import BlockAdam
@@ -125,18 +126,6 @@ class VectorEditConfig:
         self.augmentation.check()
 
 
-@dataclass
-class StepReport:
-    """What a step of the loop did."""
-
-    step: int
-    """1 for the first."""
-    steps: int
-    metrics: dict[str, float] = field(default_factory=dict)
-    skipped: bool = False
-    """Whether the guidance's gradient was not finite and nothing was changed."""
-
-
 class VectorEditLoop:
     """Edits a drawing step by step."""
 
@@ -210,9 +199,4 @@ class VectorEditLoop:
         Returns:
             Whether all were taken; False after Ctrl-C, which leaves the drawing as the last step left it.
         """
-        try:
-            while self.done < self.config.steps:
-                report(self.step())
-        except KeyboardInterrupt:
-            return False
-        return True
+        return take_steps(self.step, self.config.steps - self.done, report)

@@ -22,6 +22,7 @@ from pds_nerfstudio.guidance.guidance import (
     resolve_dtype,
 )
 from pds_nerfstudio.guidance.objectives import DreamCatalystParameters, ObjectiveName, chi, psi
+from pds_nerfstudio.guidance.refinement import RefinementConfig
 
 from .analytic import MixtureDenoiser
 
@@ -280,7 +281,7 @@ def test_prompts_can_change_while_it_runs(denoiser: Denoiser) -> None:
     guidance = guidance_of(denoiser)
     before = guidance.gradient_terms(z, z, t, noise).text
     guidance.set_prompts("a cat", "a bird")
-    assert guidance.prompts == ("a cat", "a bird")
+    assert guidance.prompts == (["a cat"], ["a bird"])
     assert not torch.equal(guidance.gradient_terms(z, z, t, noise).text, before)
     guidance.set_prompts("a cat", " a dog ")
     assert torch.equal(guidance.gradient_terms(z, z, t, noise).text, before)
@@ -542,3 +543,52 @@ def test_the_image_may_be_on_another_device_than_the_model(model_folder: Path) -
     output.loss.backward()
     assert output.loss.device.type == "cpu" and output.grad.device.type == "cuda"
     assert image.grad is not None and image.grad.abs().max() > 0
+
+
+class TestRedraw:
+    """What a refinement fits a scene to."""
+
+    def test_keeps_the_images_size_and_repeats_with_the_seed(self, denoiser: Denoiser) -> None:
+        image, source = random(2, 3, 40, 56), random(2, 3, 40, 56, seed=1)
+        results = [guidance_of(denoiser, seed=s).redraw(image, source, RefinementConfig()) for s in (0, 0, 1)]
+        assert results[0].shape == image.shape and results[0].min() >= 0 and results[0].max() <= 1
+        assert torch.equal(results[0], results[1]) and not torch.equal(results[0], results[2])
+
+    def test_outside_the_learned_mask_the_source_is_put_back(self, denoiser: Denoiser) -> None:
+        image, source = random(1, 3, 64, 64), random(1, 3, 64, 64, seed=1)
+        guidance = guidance_of(denoiser, localize=1.0)
+        whole = guidance.redraw(image, source, RefinementConfig(), keys=["new"])
+        side = denoiser.resolution // denoiser.vae_scale_factor
+        left = torch.zeros(1, 1, side, side)
+        left[..., : side // 4] = 1
+        guidance._masks.update([("seen", (1, side, side))], left)
+        guidance.load_state_dict({"generator": torch.Generator().manual_seed(0).get_state()})
+        parted = guidance.redraw(image, source, RefinementConfig(), keys=["seen"])
+        assert torch.equal(parted[..., -16:], source[..., -16:])
+        torch.testing.assert_close(parted[..., :4], whole[..., :4])
+
+
+# --- a pair of prompts for each element -------------------------------------------------------------------
+
+
+def test_each_element_may_have_its_own_prompts(denoiser: Denoiser) -> None:
+    z, source, noise = (random(2, 4, 16, 16, seed=seed) for seed in range(3))
+    t = torch.tensor([500, 300])
+    guidance = Guidance(GuidanceConfig(), denoiser)
+    guidance.set_prompts(["a cat", "a dog"], ["a dog", "a bird"])
+    together = guidance.gradient_terms(z, source, t, noise)
+    for i, pair in enumerate([("a cat", "a dog"), ("a dog", "a bird")]):
+        guidance.set_prompts(*pair)
+        alone = guidance.gradient_terms(z[i : i + 1], source[i : i + 1], t[i : i + 1], noise[i : i + 1])
+        assert torch.allclose(together.text[i], alone.text[0], atol=1e-5)
+        assert torch.allclose(together.identity[i], alone.identity[0], atol=1e-6)
+
+
+def test_as_many_prompts_as_elements(denoiser: Denoiser) -> None:
+    guidance = Guidance(GuidanceConfig(), denoiser)
+    with pytest.raises(ValueError):
+        guidance.set_prompts(["a cat", "a dog"], ["a bird"])
+    guidance.set_prompts(["a cat", "a dog"], ["a dog", "a cat"])
+    z = random(3, 4, 16, 16)
+    with pytest.raises(ValueError, match="2 pairs of prompts for a batch of 3"):
+        guidance.latent_loss(z, z, 0.0)

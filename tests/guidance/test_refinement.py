@@ -1,0 +1,121 @@
+"""SDEdit: with an exact denoiser it ends where the prompt's pictures are, and the mask holds the rest."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig
+from pds_nerfstudio.guidance.refinement import RefinementConfig, edited_region, sdedit
+
+from .analytic import MixtureDenoiser, stable_diffusion_schedule
+
+ALPHAS = stable_diffusion_schedule().alphas_cumprod
+
+
+def exact(mean: float, std: float):
+    """The noise in noisy samples of N(mean, std²)."""
+
+    def predict(x: Tensor, t: Tensor) -> Tensor:
+        alpha = ALPHAS[t][:, None, None, None]
+        return (1 - alpha).sqrt() / (alpha * std**2 + 1 - alpha) * (x - alpha.sqrt() * mean)
+
+    return predict
+
+
+def run(strength: int, mask: float = 1.0, n: int = 2000) -> tuple[Tensor, Tensor]:
+    """Refines samples around 0 with a model of N(3, 0.1²); returns source and result."""
+    rng = torch.Generator().manual_seed(0)
+    source, noise = (torch.randn(n, 1, 1, 1, generator=rng, dtype=torch.float64) for _ in range(2))
+    times = torch.linspace(strength, 0, 51)[:-1].round().long()
+    masks = torch.full((n, 1, 1, 1), mask, dtype=torch.float64)
+    return source, sdedit(source, source, masks, noise, times, ALPHAS, exact(3.0, 0.1))
+
+
+def test_one_step_gives_the_mean_of_what_may_lie_under_the_noise() -> None:
+    rng = torch.Generator().manual_seed(0)
+    x, noise = (torch.randn(64, 1, 1, 1, generator=rng, dtype=torch.float64) for _ in range(2))
+    mean, std, alpha = 2.0, 0.5, ALPHAS[300]
+    noisy = alpha.sqrt() * x + (1 - alpha).sqrt() * noise
+    # Gaussian prior times Gaussian likelihood.
+    gain = alpha.sqrt() * std**2 / (alpha * std**2 + 1 - alpha)
+    expected = mean + gain * (noisy - alpha.sqrt() * mean)
+    result = sdedit(x, x, torch.ones_like(x), noise, torch.tensor([300]), ALPHAS, exact(mean, std))
+    torch.testing.assert_close(result, expected)
+
+
+def test_many_steps_follow_the_probability_flow() -> None:
+    rng = torch.Generator().manual_seed(0)
+    x, noise = (torch.randn(64, 1, 1, 1, generator=rng, dtype=torch.float64) for _ in range(2))
+    mean, std, alpha = 2.0, 0.5, ALPHAS[999]
+    noisy = alpha.sqrt() * x + (1 - alpha).sqrt() * noise
+    # The flow of a Gaussian keeps each point's standard score (Song et al., Score-Based Generative Modeling, 2021).
+    score = (noisy - alpha.sqrt() * mean) / (alpha * std**2 + 1 - alpha).sqrt()
+    result = sdedit(x, x, torch.ones_like(x), noise, torch.arange(999, 0, -1), ALPHAS, exact(mean, std))
+    torch.testing.assert_close(result, mean + std * score, atol=0.02, rtol=0)
+
+
+def test_much_noise_forgets_what_was_there() -> None:
+    source, result = run(999)
+    assert result.mean() == pytest.approx(3, abs=0.02)
+    assert result.std() < 0.15
+    assert abs(torch.corrcoef(torch.stack([source.flatten(), result.flatten()]))[0, 1]) < 0.2
+
+
+def test_little_noise_keeps_it() -> None:
+    source, result = run(20)
+    correlation = torch.corrcoef(torch.stack([source.flatten(), result.flatten()]))[0, 1]
+    assert correlation > 0.9
+    assert 0 < result.mean() < 2
+
+
+def test_what_is_masked_is_the_source_to_the_bit() -> None:
+    source, result = run(500, mask=0.0)
+    assert torch.equal(source, result)
+
+
+def test_the_edited_region_is_where_much_changed() -> None:
+    source = torch.zeros(2, 4, 12, 12)
+    edited = source.clone()
+    edited[0, :, 2:6, 2:6] = 1.0
+    edited[1] = 0.05 * torch.randn(edited[1].shape, generator=torch.Generator().manual_seed(0))
+    region = edited_region(edited, source)
+    assert region.shape == (2, 1, 12, 12)
+    assert (region[0, 0, 3:5, 3:5] == 1).all() and (region[0, 0, 8:, 8:] == 0).all()
+    assert (region[1] == 0).all()
+
+
+class TestOnTheGuidance:
+    """Where one prompt's pictures are all near 1 and the other's near -1."""
+
+    def guidance(self) -> Guidance:
+        denoiser = MixtureDenoiser({"": [[0.0, 0.0]], "source": [[-1.0, -1.0]], "target": [[1.0, 1.0]]}, std=0.05)
+        guidance = Guidance(GuidanceConfig(), denoiser)
+        guidance.set_prompts("source", "target")
+        return guidance
+
+    def test_it_goes_to_the_target(self) -> None:
+        source = torch.full((3, 2, 1, 1), -1.0, dtype=torch.float64)
+        edited = torch.full_like(source, 0.4)
+        refined = self.guidance().refine(edited, source, RefinementConfig(0.9, 40, 1.0))
+        assert torch.allclose(refined, torch.ones_like(refined), atol=0.15)
+
+    def test_what_hardly_changed_or_may_not_goes_back(self) -> None:
+        source = torch.full((3, 2, 1, 1), -1.0, dtype=torch.float64)
+        guidance = self.guidance()
+        assert torch.equal(guidance.refine(source + 0.05, source, RefinementConfig(0.9, 10, 1.0)), source)
+        allowed = torch.zeros(1, 1, 1, 1)
+        assert torch.equal(guidance.refine(source + 1.0, source, RefinementConfig(0.9, 10, 1.0), allowed), source)
+
+    def test_a_seed_gives_the_same_bits(self) -> None:
+        source = torch.full((1, 2, 1, 1), -1.0, dtype=torch.float64)
+        first, second = (self.guidance().refine(source + 1, source, RefinementConfig(0.5, 5, 2.0)) for _ in range(2))
+        assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("strength", 0.0), ("strength", 1.1), ("guidance_scale", -1.0), ("denoising_steps", 0)]
+)
+def test_values_of_no_use_are_refused_by_name(name: str, value: float) -> None:
+    with pytest.raises(UserError, match=f"refinement.{name} is"):
+        RefinementConfig(**{name: value}).check()  # type: ignore[arg-type]
