@@ -1,4 +1,5 @@
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -65,6 +66,20 @@ def test_an_interrupt_leaves_the_drawing_so_far(config):
 def test_no_history_on_request(config):
     config.history = "none"
     assert not (_edit(config) / "history.gif").exists()
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="there is no ffmpeg")
+def test_a_video_on_request(config):
+    config.history = "mp4"
+    video = (_edit(config) / "history.mp4").read_bytes()
+    assert video[4:8] == b"ftyp"
+
+
+def test_a_video_without_ffmpeg_is_refused(config, monkeypatch):
+    config.history = "mp4"
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(UserError, match="ffmpeg"):
+        config.check()
 
 
 def test_the_saved_config_repeats_the_edit(config):
