@@ -26,6 +26,10 @@ class EditPlan:
         """Whether `step` edits."""
         return step >= self.start
 
+    def with_steps_left(self, next_step: int, steps: int) -> EditPlan:
+        """The plan whose edit has `steps` left to run when `next_step` is the next one."""
+        return EditPlan(self.start, max(0, next_step - self.start) + steps)
+
     def progress(self, step: int) -> float:
         """Share of the edit that is done at `step`: 0 at its first step, 1 at its last."""
         return min(1.0, max(0.0, (step - self.start) / max(1, self.steps - 1)))
