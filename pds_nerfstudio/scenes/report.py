@@ -118,7 +118,8 @@ def report(
         '<div class="tables">' + _table("Figures", figures) + _table("Settings", settings) + "</div>",
         _asked(record),
     ]
-    return _PAGE.replace("{title}", f"{source} → {target}").replace("{body}", "\n".join(filter(None, parts)))
+    head, tail = _PAGE.split("{body}")
+    return head.replace("{title}", f"{source} → {target}") + "\n".join(filter(None, parts)) + tail
 
 
 def _image(picture: Picture) -> str:

@@ -193,8 +193,8 @@ def write_ply(path: Path, model: EditSplatModel) -> Path:
     columns = {
         **dict(zip(("x", "y", "z"), model.means.T, strict=True)),
         **dict.fromkeys(("nx", "ny", "nz"), torch.zeros(n)),
-        **{f"f_dc_{i}": column for i, column in enumerate(model.features_dc.T)},
-        **{f"f_rest_{i}": column for i, column in enumerate(model.features_rest.transpose(1, 2).reshape(n, -1).T)},
+        **{f"f_dc_{i}": column for i, column in enumerate(model.shs_0.T)},
+        **{f"f_rest_{i}": column for i, column in enumerate(model.shs_rest.transpose(1, 2).reshape(n, -1).T)},
         "opacity": model.opacities[:, 0],
         **{f"scale_{i}": column for i, column in enumerate(model.scales.T)},
         **{f"rot_{i}": column for i, column in enumerate(model.quats.T)},
