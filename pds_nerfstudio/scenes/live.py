@@ -91,6 +91,12 @@ class LiveEdit:
             message=self._message,
         )
 
+    def say(self, message: str) -> None:
+        """Tell those who look on something beside how the run stands."""
+        self._message = message
+        self.update()
+        self.pipeline.panel.refresh(force=True)
+
     def note_stop(self) -> None:
         """Have it written down that the run ends here."""
         if not self.session.replaying:

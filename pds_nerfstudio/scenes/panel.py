@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from nerfstudio.models.splatfacto import SplatfactoModel
 from nerfstudio.viewer.viewer import Viewer
 from nerfstudio.viewer.viewer_elements import ViewerControl
+from viser import GuiButtonGroupHandle
 
 from pds_nerfstudio.guidance.objectives import OBJECTIVES
 from pds_nerfstudio.guidance.timesteps import TimestepSchedule
@@ -65,7 +66,8 @@ class EditPanel(ViewerControl):
             if self._pipeline.training_run:
                 for row in _ROWS:
                     group = gui.add_button_group("", row)
-                    group.on_click(lambda event: self._clicked(event.target.value))
+                    group.value = ""  # viser reports no click on the button that was clicked last
+                    group.on_click(lambda event: self._clicked(event.target))
             self._add_switch()
             with gui.add_folder("Settings", expand_by_default=False):
                 self._add_settings()
@@ -161,7 +163,11 @@ class EditPanel(ViewerControl):
         if asked := self._asked(name):
             self._session.ask(Request("set", asked))
 
-    def _clicked(self, button: str) -> None:
+    def _clicked(self, group: GuiButtonGroupHandle[str]) -> None:
+        button = group.value
+        if not button:
+            return
+        group.value = ""
         settings: Settings = {}
         if _BUTTONS[button] == "edit":
             for name in _WITH_EDIT:

@@ -378,7 +378,7 @@ class EditTrainer(Trainer):
             with self.train_lock:
                 self.write_results(self.base_dir)
         super()._after_train()
-        self.live.update()
+        self.live.say(f"Done. The results are in {self.base_dir}")
         CONSOLE.print(what_next(self), highlight=False, soft_wrap=True)
 
     def _train_complete_viewer(self) -> None:

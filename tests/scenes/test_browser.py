@@ -192,7 +192,8 @@ def test_an_edit_is_steered_from_browsers(
     press(first, "Edit")
     wait_for(lambda: live_run.state == "finished", "the last steps are run")
     assert trainer.next_step == paused_at + 3
-    second.get_by_text("Finished: edit step 3 of 3").wait_for()
+    second.get_by_text("The results are in").wait_for()
+    assert second.get_by_text("Finished: edit step 3 of 3").is_visible()
     assert session.settings["steps_left"] == 0
     look_at_report(browser, trainer.base_dir / "report.html", tmp_path)
 

@@ -253,11 +253,9 @@ class TestWaiting:
         assert trainer.pipeline.config.tgt_prompt == "a bear"
 
 
-def test_the_viewers_background_stays_out_of_the_edit(make_config: Any, prepare: Any) -> None:
-    trainer = prepare(make_config("splat"))
-    model = trainer.pipeline.model
-    model.begin_edit(first=False, cameras=trainer.pipeline.views.cameras)
-    model.train()
+def test_the_viewers_background_stays_out_of_the_edit(make_config: Any, run: Any) -> None:
+    trainer = run(make_config("splat", steps=1))
+    model = trainer.pipeline.model.train()
     camera = trainer.pipeline.views[0].camera
     before = model.render_edit_view(camera, 0)[0]
     model.set_background(torch.tensor([0.0, 1.0, 0.0]))  # as nerfstudio's viewer does with every render
