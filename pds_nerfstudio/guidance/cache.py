@@ -1,7 +1,7 @@
 """A mapping of bounded size that forgets what was used longest ago."""
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
@@ -36,6 +36,10 @@ class BoundedCache(Generic[Value]):
         self._values.move_to_end(key)
         if len(self._values) > self.capacity:
             self._values.popitem(last=False)
+
+    def items(self) -> Iterable[tuple[Hashable, Value]]:
+        """All keys and values, the least recently used first."""
+        return self._values.items()
 
     def clear(self) -> None:
         """Forget everything."""

@@ -5,9 +5,10 @@ import math
 import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from pds_nerfstudio.guidance.objectives import (
     ObjectiveParameters,
     weight_table,
 )
+from pds_nerfstudio.guidance.refinement import RefinementConfig, sdedit
 from pds_nerfstudio.guidance.timesteps import (
     TimestepSchedule,
     annealed_timesteps,
@@ -266,20 +268,13 @@ class Guidance:
                 f"{tuple(image.shape)} and {tuple(source_image.shape)}"
             )
         _check_keys(keys, len(image))
-        resolution = self.config.resolution or self.denoiser.resolution
-        height, width = image.shape[-2:]
-        size = model_image_size(height, width, resolution, self.denoiser.size_multiple)
-
-        def encode(images: Tensor) -> Tensor:
-            images = images.to(self.denoiser.device, self.denoiser.result_dtype)
-            return self.denoiser.encode_image(resize(images, size))
-
         if keys is None:
             with torch.no_grad():
-                source = encode(source_image)
+                source = self._encode(source_image)
         else:
-            source = self._source_cache.get_or_encode([(key, size) for key in keys], source_image, encode)
-        output = self.latent_loss(encode(image), source, progress, keys)
+            size = self._model_size(image)
+            source = self._source_cache.get_or_encode([(key, size) for key in keys], source_image, self._encode)
+        output = self.latent_loss(self._encode(image), source, progress, keys)
         return dataclasses.replace(output, loss=output.loss.to(image.device))
 
     def latent_loss(
@@ -372,6 +367,46 @@ class Guidance:
         mask = self._mask(difference, keys) if self.config.localize > 0 else None
         return GradientTerms(text=text if mask is None else text * mask, identity=identity, mask=mask)
 
+    @torch.no_grad()
+    def redraw(
+        self,
+        image: Float[Tensor, "batch 3 height width"],
+        source_image: Float[Tensor, "batch 3 height width"],
+        config: RefinementConfig,
+        keys: Sequence[Hashable] | None = None,
+    ) -> Float[Tensor, "batch 3 height width"]:
+        """The images as the model redraws them for the target prompt: what a refinement fits the scene to.
+
+        With ``localize``, what lies outside the masks that the edit has learned is the source image's.
+
+        Args:
+            image: the current images, values in [0, 1].
+            source_image: the same views before the edit, values in [0, 1].
+            config: how strongly to redraw.
+            keys: see ``__call__``; views never seen under their key have no mask and are redrawn whole.
+
+        Raises:
+            UserError: if no prompts are set or the images are too small.
+        """
+        config.check()
+        _check_keys(keys, len(image))
+        size = (image.shape[-2], image.shape[-1])
+        latents = self._encode(image)
+        noise = torch.randn(latents.shape, generator=self._generator, device=latents.device, dtype=latents.dtype)
+        redrawn = self.denoiser.decode_latents(
+            sdedit(self.denoiser, latents, noise, self._require_embeddings()[:2], config)
+        )
+        redrawn = resize(redrawn, size).to(image)
+        if keys is None or self.config.localize == 0:
+            return redrawn
+        whole = torch.ones(1, *latents.shape[-2:], device=latents.device, dtype=latents.dtype)
+        masks = [self._masks.peek((key, tuple(whole.shape))) for key in keys]
+        learned = torch.stack([whole if mask is None else mask for mask in masks])
+        # What the edit leaves behind, shadows and old outlines, lies just beside what it draws.
+        grown = F.max_pool2d(self._soften(learned), kernel_size=3, stride=1, padding=1)
+        mask = resize(grown, size).to(image)
+        return mask * redrawn + (1 - mask) * source_image
+
     def draw_timesteps(self, batch: int, progress: float) -> Int[Tensor, " batch"]:
         """One time for each element, as the configuration says. Moves the random state on."""
         low, high = self._timestep_bounds()
@@ -385,12 +420,13 @@ class Guidance:
         self._source_cache.clear()
         self._masks.clear()
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """The random state, which is all that a resumed run needs to go on as if it had not stopped."""
-        return {"generator": self._generator.get_state()}
+    def state_dict(self) -> dict[str, Any]:
+        """The random state and the masks, all that a resumed run needs to go on as if it had not stopped."""
+        return {"generator": self._generator.get_state(), "masks": self._masks.state_dict()}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from a saved random state. One of another kind of device cannot be used: that warns."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state. A random state of another kind of device cannot be used: that warns."""
+        self._masks.load_state_dict(state.get("masks", []), self.denoiser.device)
         try:
             self._generator.set_state(state["generator"].cpu())
         except RuntimeError:
@@ -399,18 +435,31 @@ class Guidance:
                 stacklevel=2,
             )
 
+    def _model_size(self, image: Tensor) -> tuple[int, int]:
+        resolution = self.config.resolution or self.denoiser.resolution
+        height, width = image.shape[-2:]
+        return model_image_size(height, width, resolution, self.denoiser.size_multiple)
+
+    def _encode(self, image: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels height width"]:
+        image = image.to(self.denoiser.device, self.denoiser.result_dtype)
+        return self.denoiser.encode_image(resize(image, self._model_size(image)))
+
+    def _require_embeddings(self) -> Float[Tensor, "4 tokens width"]:
+        if self._embeddings is None:
+            raise UserError("No prompts are set: give a source and a target prompt.")
+        return self._embeddings
+
     def _guided_predictions(
         self, noisy: Float[Tensor, "branches batch channels height width"], t: Int[Tensor, " batch"]
     ) -> Float[Tensor, "branches batch channels height width"]:
         """Classifier-free guided predictions u + w·(c − u) (Ho and Salimans 2022) of target and source."""
-        if self._embeddings is None:
-            raise UserError("No prompts are set: give a source and a target prompt.")
+        embeddings = self._require_embeddings()
         branches, batch = noisy.shape[:2]
         quarters = noisy.repeat_interleave(2, dim=0)
         predictions = self.denoiser.predict_noise(
             quarters.flatten(0, 1),
             t.repeat(2 * branches),
-            self._embeddings[: 2 * branches].repeat_interleave(batch, dim=0),
+            embeddings[: 2 * branches].repeat_interleave(batch, dim=0),
         ).unflatten(0, (branches, 2, batch))
         conditional, unconditional = predictions.unbind(dim=1)
         return unconditional + self.config.guidance_scale * (conditional - unconditional)
@@ -420,7 +469,10 @@ class Guidance:
     ) -> Float[Tensor, "batch 1 height width"]:
         mask = difference_mask(difference)
         if keys is not None:
-            mask = self._masks.update([(key, mask.shape) for key in keys], mask)
+            mask = self._masks.update([(key, tuple(mask.shape[1:])) for key in keys], mask)
+        return self._soften(mask)
+
+    def _soften(self, mask: Tensor) -> Tensor:
         return 1 - self.config.localize * (1 - sharpen(mask))
 
     def _weights(self) -> tuple[Float[Tensor, " steps"], Float[Tensor, " steps"]]:

@@ -73,6 +73,19 @@ class MaskAverage:
             averages.append(average)
         return torch.stack(averages)
 
+    def peek(self, key: Hashable) -> Float[Tensor, "1 height width"] | None:
+        """The average of one view as it is; None for a view never seen."""
+        return self._averages.get(key)
+
+    def state_dict(self) -> list[tuple[Hashable, Tensor]]:
+        """All averages with their keys, the least recently seen first."""
+        return list(self._averages.items())
+
+    def load_state_dict(self, state: list[tuple[Hashable, Tensor]], device: torch.device) -> None:
+        """Take up averages that were saved, on ``device``."""
+        for key, average in state:
+            self._averages.put(key, average.to(device))
+
     def clear(self) -> None:
         """Forget everything, for when the prompts change."""
         self._averages.clear()

@@ -16,7 +16,6 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.history import fixed_view
 from pds_nerfstudio.scenes.pictures import jpeg
-from pds_nerfstudio.scenes.plan import EditPlan
 from pds_nerfstudio.scenes.results import write_ply
 from pds_nerfstudio.scenes.session import Action, Request, Settings, Status, branch_name, read_record
 from pds_nerfstudio.scenes.splat import EditSplatModel
@@ -77,14 +76,16 @@ class LiveEdit:
             state = "finished"
         elif trainer.training_state == "paused":
             state = "paused"
+        elif plan.edits(trainer.next_step):
+            state = "refining" if plan.refines(trainer.next_step) else "editing"
         else:
-            state = "editing" if plan.edits(trainer.next_step) else "reconstructing"
+            state = "reconstructing"
         self.session.settings = self._settings()
         self.session.status = Status(
             state=state,  # type: ignore[arg-type]
             step=trainer.next_step - 1,
             edit_step=max(0, trainer.next_step - plan.start),
-            edit_steps=plan.steps,
+            edit_steps=plan.steps + plan.refine_steps,
             reconstruct_steps=plan.start,
             seconds_per_step=sum(trainer.pace) / max(1, len(trainer.pace)),
             loss=trainer.loss,
@@ -103,7 +104,7 @@ class LiveEdit:
             self.session.write_down(self.trainer.next_step, Request("stop"))
 
     def _settings(self) -> Settings:
-        return {**self.pipeline.settings, "steps_left": self.pipeline.plan.end - self._first_step_left}
+        return {**self.pipeline.settings, "steps_left": max(0, self.pipeline.plan.refine_start - self._first_step_left)}
 
     @property
     def _first_step_left(self) -> int:
@@ -145,8 +146,9 @@ class LiveEdit:
 
     def _edit(self, settings: Settings) -> None:
         self._set(settings)
-        if not self.trainer.has_steps:
-            self.pipeline.plan = EditPlan(self.trainer.next_step, self.round)
+        step = self.trainer.next_step
+        if not self.trainer.has_steps or (settings and self.pipeline.plan.refines(step)):
+            self.pipeline.begin_round(step, self.round)
         self.trainer.training_state = "training"
 
     def _pause(self, _: Settings) -> None:
@@ -157,7 +159,7 @@ class LiveEdit:
         if not self.pipeline.editing:
             raise UserError("The scene is as it was before the edit: there is nothing to undo.")
         self.trainer.restore_source()
-        self.pipeline.plan = EditPlan(self.trainer.next_step, self.round)
+        self.pipeline.begin_round(self.trainer.next_step, self.round)
         self._pause(_)
         self._message = "Back at the source."
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from jaxtyping import UInt8
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
+from torch import Tensor
 from torch.cuda.amp.grad_scaler import GradScaler
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig
+from pds_nerfstudio.guidance.refinement import RefinementConfig
 from pds_nerfstudio.scenes.history import History
 from pds_nerfstudio.scenes.panel import EditPanel
 from pds_nerfstudio.scenes.pictures import EditedView
@@ -45,6 +48,13 @@ class EditPipelineConfig(VanillaPipelineConfig):
     lr_final_mult: float = 0.1
     """Share of the learning rates that is left at the edit's last step; they fall exponentially. Small values let the
     noise of single steps average out."""
+    refine_steps: int = 0
+    """Steps that refine the finished edit: its renders are redrawn by the diffusion model, view after view, and the
+    scene is fitted to them."""
+    refinement: RefinementConfig = field(default_factory=RefinementConfig)
+    """How renders are redrawn while refining."""
+    refine_lr_mult: float = 0.6
+    """Share of the edit's learning rates that refining begins with; it falls to the edit's final share."""
     turntable_frames: int = 90
     """Frames of the video that shows the finished edit from all around; 0 makes none."""
 
@@ -76,6 +86,7 @@ class EditPipeline(VanillaPipeline):
                 if not prompt.strip():
                     raise UserError(f"--pipeline.{name} is missing: say in a few words what the scene {says}.")
             config.guidance.check()
+            config.refinement.check()
         super().__init__(config, device, test_mode, world_size, local_rank, grad_scaler)
         self.plan = EditPlan(start=config.reconstruct_steps, steps=0)
         """Set by the trainer before the first step."""
@@ -86,6 +97,7 @@ class EditPipeline(VanillaPipeline):
             side = config.guidance.resolution or self.guidance.denoiser.resolution
             self.views = SourceViews(self.datamanager, side, self.model.edit_background, device)
         self._editing = False
+        self._redrawn: dict[int, UInt8[Tensor, "3 height width"]] = {}
         self.last_view: EditedView | None = None
         """What the last edit step has seen."""
         self.history: History | None = None
@@ -127,11 +139,16 @@ class EditPipeline(VanillaPipeline):
         self._editing, self.last_view = False, None
         self.guidance.forget_sources()
 
+    def begin_round(self, step: int, steps: int) -> None:
+        """Edit anew from `step` on, for so many steps, with the refinement after it."""
+        self.plan = replace(self.plan, start=step, steps=steps)
+        self._redrawn.clear()
+
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """The losses of a reconstruction step or of an edit step."""
         if not self.plan.edits(step):
             return super().get_train_loss_dict(step)
-        return self._edit_loss_dict(step)
+        return self._refine_loss_dict(step) if self.plan.refines(step) else self._edit_loss_dict(step)
 
     def _edit_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         assert self.guidance is not None
@@ -159,6 +176,20 @@ class EditPipeline(VanillaPipeline):
             losses["photometric_loss"] = self.config.photometric_loss_mult * difference.mean()
         return {"rgb": rgb}, losses, dict(output.metrics)
 
+    def _refine_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        assert self.guidance is not None
+        k = step - self.plan.refine_start
+        view = self.views[view_at(k, len(self.views), self.config.guidance.seed)]
+        rgb, losses = self.model.render_edit_view(view.camera, view.index)
+        if (k // len(self.views)) % self.config.refinement.rounds == 0 or view.index not in self._redrawn:
+            image = rgb.detach().float().permute(2, 0, 1)[None]
+            redrawn = self.guidance.redraw(image, view.image, self.config.refinement, keys=[view.index])
+            self._redrawn[view.index] = (redrawn[0].clamp(0, 1) * 255).round().to(torch.uint8)
+        target = self._redrawn[view.index].permute(1, 2, 0).to(rgb) / 255
+        self.last_view = EditedView(view.index, view.image[0].permute(1, 2, 0), rgb.detach(), rgb.detach() - target)
+        losses["photometric_loss"] = (rgb - target).abs().mean()
+        return {"rgb": rgb}, losses, {}
+
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
@@ -178,6 +209,8 @@ class EditPipeline(VanillaPipeline):
             self._editing = True
             self.model.begin_edit(first=step == self.plan.start, cameras=self.views.cameras)
         fall = self.config.lr_final_mult ** self.plan.progress(step)
+        if self.plan.refines(step):
+            fall = self.config.refine_lr_mult * (fall / self.config.refine_lr_mult) ** self.plan.refine_progress(step)
         for name, optimizer in optimizers.optimizers.items():
             rate = optimizers.config[name]["optimizer"].lr * self.config.lr_mult * fall
             for group in optimizer.param_groups:
@@ -192,7 +225,7 @@ class EditPipeline(VanillaPipeline):
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take up a run of this method where it was."""
-        self.plan = EditPlan(start=state["edit_start"], steps=self.plan.steps)
+        self.plan = replace(self.plan, start=state["edit_start"])
         if self.guidance is not None and "guidance" in state:
             self.guidance.load_state_dict(state["guidance"])
 

@@ -1,8 +1,8 @@
-"""Which steps of a run reconstruct and which edit."""
+"""Which steps of a run reconstruct, which edit, and which refine."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -12,24 +12,39 @@ class EditPlan:
     Attributes:
         start: First step that edits; the ones before it reconstruct.
         steps: How many steps edit.
+        refine_steps: How many steps refine after that.
     """
 
     start: int
     steps: int
+    refine_steps: int = 0
 
     @property
     def end(self) -> int:
         """First step that is not run any more."""
+        return self.refine_start + self.refine_steps
+
+    @property
+    def refine_start(self) -> int:
+        """First step that refines."""
         return self.start + self.steps
 
     def edits(self, step: int) -> bool:
-        """Whether `step` edits."""
+        """Whether `step` changes the scene: edits it, or refines the edit."""
         return step >= self.start
 
     def with_steps_left(self, next_step: int, steps: int) -> EditPlan:
         """The plan whose edit has `steps` left to run when `next_step` is the next one."""
-        return EditPlan(self.start, max(0, next_step - self.start) + steps)
+        return replace(self, steps=max(0, next_step - self.start) + steps)
+
+    def refines(self, step: int) -> bool:
+        """Whether `step` refines."""
+        return step >= self.refine_start
 
     def progress(self, step: int) -> float:
         """Share of the edit that is done at `step`: 0 at its first step, 1 at its last."""
         return min(1.0, max(0.0, (step - self.start) / max(1, self.steps - 1)))
+
+    def refine_progress(self, step: int) -> float:
+        """Share of the refinement that is done at `step`: 0 at its first step, 1 at its last."""
+        return min(1.0, max(0.0, (step - self.refine_start) / max(1, self.refine_steps - 1)))

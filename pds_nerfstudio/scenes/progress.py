@@ -29,7 +29,7 @@ def progress_text(status: Status) -> str:
         parts = [f"{status.state.capitalize()}: edit step {status.edit_step} of {status.edit_steps}"]
     if status.seconds_per_step:
         parts.append(f"{status.seconds_per_step:.2g} s a step")
-    if status.seconds_left and status.state in ("reconstructing", "editing"):
+    if status.seconds_left and status.state in ("reconstructing", "editing", "refining"):
         parts.append(f"{clock(status.seconds_left)} left")
     if math.isfinite(status.loss):
         parts.append(f"loss {status.loss:.4g}")

@@ -59,14 +59,14 @@ class Status:
         state: Of the run.
         step: Last step that was run, as the trainer counts; -1 if none was.
         edit_step: How many edit steps have been run.
-        edit_steps: How many there are to run.
+        edit_steps: How many there are to run, those that refine included.
         reconstruct_steps: Steps before the first edit step, as the trainer counts.
         seconds_per_step: Averaged over the last steps; 0 if not known yet.
         loss: Of the last step.
         message: Of what was done last, or why something could not be done.
     """
 
-    state: Literal["reconstructing", "editing", "paused", "finished", "looking"] = "looking"
+    state: Literal["reconstructing", "editing", "refining", "paused", "finished", "looking"] = "looking"
     step: int = -1
     edit_step: int = 0
     edit_steps: int = 0

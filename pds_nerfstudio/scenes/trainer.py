@@ -187,7 +187,7 @@ class EditTrainer(Trainer):
             start = self.config.pipeline.reconstruct_steps
         else:
             start = self._load(checkpoint)
-        self.pipeline.plan = EditPlan(start, steps)
+        self.pipeline.plan = EditPlan(start, steps, self.config.pipeline.refine_steps)
         if self._start_step >= self.pipeline.plan.end:
             raise UserError(
                 f"The edit in {checkpoint.path if checkpoint else 'this run'} has run its {steps} steps: "
@@ -341,7 +341,7 @@ class EditTrainer(Trainer):
         seconds = time.monotonic() - began
         self.pace.append(seconds)
         if self.pipeline.plan.edits(step):
-            self.history.add(Moment(step, self.loss, float(metrics["gradient_rms"]), seconds))
+            self.history.add(Moment(step, self.loss, float(metrics.get("gradient_rms", math.nan)), seconds))
         # An interruption before the loop has begun is forgotten by nerfstudio, not by this.
         if (
             self.interrupted

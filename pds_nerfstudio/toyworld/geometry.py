@@ -18,7 +18,7 @@ RGB = tuple[float, float, float]
 Point = tuple[float, float, float]
 
 BOUNDS_CENTER: Point = (0.0, 0.0, 1.24)
-BOUNDS_RADIUS = 1.45
+BOUNDS_RADIUS = 1.48
 """Every subject, whatever it wears and holds, lies in this ball; cameras that see the ball see all of it."""
 
 PALETTE: dict[str, RGB] = {

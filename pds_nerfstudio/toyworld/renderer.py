@@ -141,9 +141,12 @@ def distance_and_color(
 
 def _cone_distance(p: Tensor, cone: Tensor) -> Tensor:
     start, axis = cone[..., 0:3], cone[..., 3:6] - cone[..., 0:3]
-    along = (((p - start) * axis).sum(-1) / ((axis * axis).sum(-1) + 1e-6)).clamp(0, 1)
-    radius = cone[..., 6] + (cone[..., 7] - cone[..., 6]) * along
-    return (p - start - along[..., None] * axis).norm(dim=-1) - radius
+    length_squared = (axis * axis).sum(-1) + 1e-6
+    along = (((p - start) * axis).sum(-1) / length_squared).clamp(0, 1)
+    taper = cone[..., 7] - cone[..., 6]
+    to_axis = (p - start - along[..., None] * axis).norm(dim=-1)
+    # A slope's distance is shorter than the gap measured across the axis: uncorrected, rays step through it.
+    return (to_axis - cone[..., 6] - taper * along) / (1 + taper * taper / length_squared).sqrt()
 
 
 def _box_distance(p: Tensor, box: Tensor) -> Tensor:

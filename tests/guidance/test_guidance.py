@@ -22,6 +22,7 @@ from pds_nerfstudio.guidance.guidance import (
     resolve_dtype,
 )
 from pds_nerfstudio.guidance.objectives import DreamCatalystParameters, ObjectiveName, chi, psi
+from pds_nerfstudio.guidance.refinement import RefinementConfig
 
 from .analytic import MixtureDenoiser
 
@@ -542,3 +543,26 @@ def test_the_image_may_be_on_another_device_than_the_model(model_folder: Path) -
     output.loss.backward()
     assert output.loss.device.type == "cpu" and output.grad.device.type == "cuda"
     assert image.grad is not None and image.grad.abs().max() > 0
+
+
+class TestRedraw:
+    """What a refinement fits a scene to."""
+
+    def test_keeps_the_images_size_and_repeats_with_the_seed(self, denoiser: Denoiser) -> None:
+        image, source = random(2, 3, 40, 56), random(2, 3, 40, 56, seed=1)
+        results = [guidance_of(denoiser, seed=s).redraw(image, source, RefinementConfig()) for s in (0, 0, 1)]
+        assert results[0].shape == image.shape and results[0].min() >= 0 and results[0].max() <= 1
+        assert torch.equal(results[0], results[1]) and not torch.equal(results[0], results[2])
+
+    def test_outside_the_learned_mask_the_source_is_put_back(self, denoiser: Denoiser) -> None:
+        image, source = random(1, 3, 64, 64), random(1, 3, 64, 64, seed=1)
+        guidance = guidance_of(denoiser, localize=1.0)
+        whole = guidance.redraw(image, source, RefinementConfig(), keys=["new"])
+        side = denoiser.resolution // denoiser.vae_scale_factor
+        left = torch.zeros(1, 1, side, side)
+        left[..., : side // 4] = 1
+        guidance._masks.update([("seen", (1, side, side))], left)
+        guidance.load_state_dict({"generator": torch.Generator().manual_seed(0).get_state()})
+        parted = guidance.redraw(image, source, RefinementConfig(), keys=["seen"])
+        assert torch.equal(parted[..., -16:], source[..., -16:])
+        torch.testing.assert_close(parted[..., :4], whole[..., :4])

@@ -60,3 +60,12 @@ def test_sharpening_takes_the_noise_floor_off() -> None:
     mask = torch.tensor([0.0, 0.15, 0.2, 0.275, 0.4, 1.0]).reshape(1, 1, 2, 3)
     expected = torch.tensor([0.0, 0.0, 0.2, 0.5, 1.0, 1.0]).reshape(1, 1, 2, 3)
     torch.testing.assert_close(sharpen(mask, low=0.15, high=0.4), expected)
+
+
+def test_saved_averages_go_on_where_they_were() -> None:
+    first, second = torch.rand(2, 1, 4, 4), torch.rand(2, 1, 4, 4)
+    average, other = MaskAverage(8), MaskAverage(8)
+    average.update(["a", "b"], first)
+    other.load_state_dict(average.state_dict(), torch.device("cpu"))
+    assert torch.equal(other.update(["b", "a"], second), average.update(["b", "a"], second))
+    assert other.peek("c") is None and torch.equal(other.peek("a"), average.peek("a"))  # type: ignore[arg-type]

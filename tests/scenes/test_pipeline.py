@@ -41,7 +41,7 @@ class TestCheckpoint:
         assert not [name for name in names if "guidance" in name or "unet" in name or "vae" in name]
         extra = state["pipeline"]["_extra_state"]
         assert extra["edit_start"] == 2
-        assert set(extra["guidance"]) == {"generator"}
+        assert set(extra["guidance"]) == {"generator", "masks"}
 
     def test_it_holds_the_guidances_random_state(self, kind: str, finished: Any, last_state: Any) -> None:
         guidance = finished(kind).pipeline.guidance
@@ -173,6 +173,50 @@ class TestLoss:
         finally:
             pipeline.plan = plan
         assert watch.calls == 0 and "guidance_loss" not in losses
+
+
+class TestRefinement:
+    @pytest.fixture
+    def refining(self, trainer: EditTrainer, monkeypatch: pytest.MonkeyPatch) -> EditPipeline:
+        """A pipeline whose step 0 is the first that refines; it redraws in green."""
+        pipeline = trainer.pipeline
+        assert pipeline.guidance is not None
+        monkeypatch.setattr(pipeline, "plan", EditPlan(start=0, steps=0, refine_steps=40))
+        monkeypatch.setattr(pipeline, "_redrawn", {})
+        monkeypatch.setattr(pipeline.config.refinement, "rounds", 2)
+        self.asked: list[int] = []
+
+        def redraw(image: torch.Tensor, source: torch.Tensor, config: Any, keys: list[int]) -> torch.Tensor:
+            assert image.shape == source.shape and not image.requires_grad
+            self.asked += keys
+            return torch.tensor([0.0, 1.0, 0.0])[:, None, None].expand_as(image)
+
+        monkeypatch.setattr(pipeline.guidance, "redraw", redraw)
+        return pipeline
+
+    def test_views_are_redrawn_in_their_order_every_other_round(self, refining: EditPipeline) -> None:
+        for step in range(27):
+            refining.get_train_loss_dict(step)
+        order = [view_at(k, 9, 0) for k in range(27)]
+        assert self.asked == order[:9] + order[18:]
+
+    def test_the_scene_is_fitted_to_the_redrawn_view(self, refining: EditPipeline) -> None:
+        torch.manual_seed(0)
+        outputs, losses, _ = refining.get_train_loss_dict(3)
+        expected = (outputs["rgb"] - torch.tensor([0.0, 1.0, 0.0])).abs().mean()
+        assert losses["photometric_loss"].item() == pytest.approx(expected.item())
+        assert "guidance_loss" not in losses
+
+
+def test_a_run_edits_and_then_refines_and_a_stopped_one_goes_on_refining(
+    make_config: Any, run: Any, watch: Any, last_state: Any
+) -> None:
+    config = make_config("splat", steps=2, reconstruct=1, pipeline__refine_steps=3, pipeline__guidance__localize=1.0)
+    trainer = run(config)
+    assert watch.calls == 2 and last_state(trainer)["step"] == 5
+    more = make_config("splat", steps=2, pipeline__refine_steps=4, load_dir=trainer.checkpoint_dir)
+    resumed = run(more)
+    assert watch.calls == 2 and last_state(resumed)["step"] == 6
 
 
 def test_learning_rates_fall_from_the_edits_first_step_to_its_last(make_config: Any, run: Any, watch: Any) -> None:

@@ -18,3 +18,11 @@ def test_progress_goes_from_the_first_edit_step_to_the_last(step: int, progress:
 
 def test_a_single_step_has_a_progress() -> None:
     assert EditPlan(start=5, steps=1).progress(5) == 0
+
+
+def test_refining_comes_after_the_edit() -> None:
+    plan = EditPlan(start=5, steps=3, refine_steps=2)
+    assert plan.end == 10
+    assert [step for step in range(12) if plan.refines(step)] == [8, 9, 10, 11]
+    assert [plan.refine_progress(step) for step in (7, 8, 9)] == [0, 0, 1]
+    assert plan.progress(9) == 1
