@@ -138,8 +138,10 @@ class LiveEdit:
     def _set(self, settings: Settings) -> None:
         changes = dict(settings)
         steps = changes.pop("steps_left", None)
-        if steps is not None and not (isinstance(steps, int) and steps >= 0):
-            raise UserError(f"The number of steps left is {steps}: give a whole number from 0 up.")
+        if steps == self._settings()["steps_left"]:
+            steps = None
+        if steps is not None and not (isinstance(steps, int) and steps > 0):
+            raise UserError(f"The number of steps left is {steps}: give a whole number from 1 up.")
         self.pipeline.change_settings(changes)
         if steps is not None:
             self.pipeline.plan = self.pipeline.plan.with_steps_left(self.trainer.next_step, steps)

@@ -78,7 +78,7 @@ class TestSettings:
             {"t_min": 0.9, "t_max": 0.1},
             {"objective": "sds", "localize": 0.5},
             {"tgt_prompt": "  ", "guidance_scale": 2.0},
-            {"steps_left": -3, "guidance_scale": 2.0},
+            {"steps_left": 0, "guidance_scale": 2.0},
         ],
     )
     def test_invalid_ones_change_nothing_and_are_said(
