@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
-from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
+from nerfstudio.configs.base_config import LocalWriterConfig, LoggingConfig, MachineConfig, ViewerConfig
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManagerConfig
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanagerConfig
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
@@ -12,12 +12,13 @@ from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from pds_nerfstudio.guidance.guidance import GuidanceConfig
-from pds_nerfstudio.scenes.compat import allow_checkpoint_types
+from pds_nerfstudio.scenes.compat import allow_checkpoint_types, quiet_dependencies
 from pds_nerfstudio.scenes.nerf import EditNerfModelConfig
 from pds_nerfstudio.scenes.pipeline import EditPipelineConfig
 from pds_nerfstudio.scenes.splat import EditSplatModelConfig
 from pds_nerfstudio.scenes.trainer import EditTrainerConfig
 
+quiet_dependencies()
 allow_checkpoint_types()  # here, because every command of nerfstudio that may load a checkpoint imports this module
 
 _HAS_GPU = torch.cuda.is_available()
@@ -46,6 +47,8 @@ def _method(
             mixed_precision=mixed_precision,
             pipeline=pipeline,
             optimizers={group: _group(rate) for group, rate in rates.items()},
+            # The trainer prints a line of its own, with the steps of the edit and the time that is left.
+            logging=LoggingConfig(local_writer=LocalWriterConfig(enable=False), profiler="none"),
             viewer=ViewerConfig(num_rays_per_chunk=1 << 15),
             vis="viewer",
         ),

@@ -63,8 +63,7 @@ def main(demo: Demo) -> None:
     folder = config.parent
     print(
         f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes. Look at\n"
-        f"    {folder}/before_after.png            the scene before and after, from the training views\n"
-        f"    {folder}/turntable.mp4               the edited scene from all around\n"
+        f"    {folder}/report.html                 the edit on one page: before and after, all around, step by step\n"
         f"    {folder}/evaluation/pictures.png     beside the true edit, from views never trained on\n"
         f"and walk around in it with\n    {Path(sys.executable).parent}/ns-viewer --load-config {config}"
     )

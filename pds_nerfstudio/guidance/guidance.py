@@ -224,6 +224,26 @@ class Guidance:
         self.prompts = (sources, targets)
         self._masks.clear()
 
+    def reconfigure(self, **changes: object) -> None:
+        """Change settings while an edit runs: all of them or, if one is invalid, none.
+
+        Args:
+            changes: new values by the names of ``GuidanceConfig``'s fields.
+
+        Raises:
+            UserError: if the result is not valid for this model.
+        """
+        before = {name: getattr(self.config, name) for name in changes}
+        try:
+            for name, value in changes.items():
+                setattr(self.config, name, value)
+            self.config.check()
+            self._timestep_bounds()
+        except UserError:
+            for name, value in before.items():
+                setattr(self.config, name, value)
+            raise
+
     def __call__(
         self,
         image: Float[Tensor, "batch 3 height width"],

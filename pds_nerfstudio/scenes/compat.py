@@ -4,13 +4,16 @@ Each is small and named for what it mends, leaves nerfstudio's files alone, and 
 longer needs it:
 
 - :func:`allow_checkpoint_types`, once, at import: torch 2.6 and later refuse nerfstudio's checkpoints.
+- :func:`quiet_dependencies`, once, at import: dependencies warn of each other.
 - :func:`offline_lpips`, around ``populate_modules``: building a model downloads a network for one of its
   metrics.
+- :func:`uninterrupted`, around what must not be broken off: the viewer breaks off renders anywhere.
 - :func:`cpu_splatfacto`, around ``populate_modules`` and ``get_outputs``: splatfacto takes a GPU for granted.
 """
 
 import functools
 import inspect
+import sys
 import threading
 import urllib.request
 import warnings
@@ -33,6 +36,28 @@ _DOWNLOAD_PROBE_SECONDS = 3.0
 """How long a server may take to say that it has the LPIPS weights before LPIPS is done without."""
 
 _MISSING: Any = object()
+
+_NOISE = (
+    # nerfstudio's spelling of torch functions that still work; nobody but nerfstudio can change it.
+    (FutureWarning, r"`torch\.cuda\.amp\.\w+\(args\.\.\.\)` is deprecated"),
+    (FutureWarning, r"`torch\.jit\.script` is deprecated"),
+    (UserWarning, r"Using a non-tuple sequence for multidimensional indexing is deprecated"),
+    # nerfstudio's loader of training images always asks for four workers, and works with the cores there are.
+    (UserWarning, r"This DataLoader will create \d+ worker processes in total"),
+    # viser on newer websockets, and torchmetrics' own imports.
+    (DeprecationWarning, r"websockets\.\w+ (was renamed|is deprecated)"),
+    (FutureWarning, r"Importing `\w+` from `torchmetrics\.functional` was deprecated"),
+)
+"""Warnings of dependencies about each other, which a user of this package can do nothing about."""
+
+
+def quiet_dependencies() -> None:
+    """Leave out the warnings in `_NOISE`, and no others. Calling this again changes nothing.
+
+    What nerfstudio says while it is being imported itself comes before any plugin is.
+    """
+    for category, message in _NOISE:
+        warnings.filterwarnings("ignore", message, category)
 
 
 @contextmanager
@@ -152,6 +177,21 @@ def offline_lpips() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Keep nerfstudio's viewer from breaking off what is done inside.
+
+    When the camera moves, its render thread raises an exception from a trace function, in whatever line comes next:
+    also in the middle of giving back a lock, or of putting back what was replaced for a while.
+    """
+    trace = sys.gettrace()
+    sys.settrace(None)
+    try:
+        yield
+    finally:
+        sys.settrace(trace)
+
+
 _cpu_splatfacto_lock = threading.RLock()
 """The viewer renders in its own thread: of two that overlap, the second would restore what the first put in."""
 
@@ -175,7 +215,7 @@ def cpu_splatfacto(active: bool) -> Iterator[None]:
     def stay(tensor: Tensor, *_: Any, **__: Any) -> Tensor:
         return tensor
 
-    with _cpu_splatfacto_lock, ExitStack() as stack:
+    with uninterrupted(), _cpu_splatfacto_lock, ExitStack() as stack:
         stack.enter_context(_replaced(torch.Tensor, "cuda", stay))
         stack.enter_context(_replaced(splatfacto, "rasterization", rasterization))
         stack.enter_context(_replaced(splatfacto, "get_viewmat", inspect.unwrap(splatfacto.get_viewmat)))

@@ -17,7 +17,11 @@ from torch.cuda.amp.grad_scaler import GradScaler
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig
 from pds_nerfstudio.guidance.refinement import RefinementConfig
+from pds_nerfstudio.scenes.history import History
+from pds_nerfstudio.scenes.panel import EditPanel
+from pds_nerfstudio.scenes.pictures import EditedView
 from pds_nerfstudio.scenes.plan import EditPlan
+from pds_nerfstudio.scenes.session import GUIDANCE_SETTINGS, EditSession, Settings
 from pds_nerfstudio.scenes.views import SourceViews, view_at
 
 
@@ -96,6 +100,51 @@ class EditPipeline(VanillaPipeline):
             self.views = SourceViews(self.datamanager, side, self.model.edit_background, device)
         self._editing = False
         self._redrawn: dict[int, UInt8[Tensor, "3 height width"]] = {}
+        self.last_view: EditedView | None = None
+        """What the last edit step has seen."""
+        self.history: History | None = None
+        """Set by the trainer."""
+        self.session = EditSession(self.settings)
+        self.panel = EditPanel(self)  # nerfstudio's viewer looks for such among the attributes of a pipeline
+
+    @property
+    def settings(self) -> Settings:
+        """Settings that may change while the edit runs, as they are now; without the number of steps."""
+        config = self.config
+        guidance = {name: getattr(config.guidance, name) for name in GUIDANCE_SETTINGS}
+        return {"src_prompt": config.src_prompt, "tgt_prompt": config.tgt_prompt, **guidance}
+
+    def change_settings(self, changes: Settings) -> None:
+        """Change settings from the next step on: all of them or, if one is invalid, none.
+
+        Raises:
+            UserError: If one is invalid.
+        """
+        assert self.guidance is not None
+        prompts = {**{name: self.settings[name] for name in ("src_prompt", "tgt_prompt")}, **changes}
+        source, target = prompts["src_prompt"].strip(), prompts["tgt_prompt"].strip()
+        for name, prompt in (("source", source), ("target", target)):
+            if not prompt:
+                raise UserError(f"The {name} prompt is empty: say in a few words what the scene shows or should show.")
+        self.guidance.reconfigure(**{name: value for name, value in changes.items() if name in GUIDANCE_SETTINGS})
+        self.guidance.set_prompts(source, target)
+        self.config.src_prompt, self.config.tgt_prompt = source, target
+
+    @property
+    def editing(self) -> bool:
+        """Whether the edit has begun."""
+        return self._editing
+
+    def forget_edit(self) -> None:
+        """Let the next edit step be a first one again, after the source's weights have been restored."""
+        assert self.guidance is not None
+        self._editing, self.last_view = False, None
+        self.guidance.forget_sources()
+
+    def begin_round(self, step: int, steps: int) -> None:
+        """Edit anew from `step` on, for so many steps, with the refinement after it."""
+        self.plan = replace(self.plan, start=step, steps=steps)
+        self._redrawn.clear()
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """The losses of a reconstruction step or of an edit step."""
@@ -114,6 +163,7 @@ class EditPipeline(VanillaPipeline):
         output = self.guidance(image, view.image, self.plan.progress(step), keys=[view.index])
         (gradient,) = torch.autograd.grad(output.loss, image)
         gradient = gradient[0].permute(1, 2, 0) * (self.config.guidance_loss_mult / output.grad.numel())
+        self.last_view = EditedView(view.index, view.image[0].permute(1, 2, 0), rgb.detach(), gradient)
         surrogate = (rgb * gradient).sum()
         value = output.loss.detach() * (self.config.guidance_loss_mult / output.grad.numel())
         losses["guidance_loss"] = surrogate - surrogate.detach() + value
@@ -138,6 +188,7 @@ class EditPipeline(VanillaPipeline):
             redrawn = self.guidance.redraw(image, view.image, self.config.refinement, keys=[view.index])
             self._redrawn[view.index] = (redrawn[0].clamp(0, 1) * 255).round().to(torch.uint8)
         target = self._redrawn[view.index].permute(1, 2, 0).to(rgb) / 255
+        self.last_view = EditedView(view.index, view.image[0].permute(1, 2, 0), rgb.detach(), rgb.detach() - target)
         losses["photometric_loss"] = (rgb - target).abs().mean()
         return {"rgb": rgb}, losses, {}
 

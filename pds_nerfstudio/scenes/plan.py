@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,10 @@ class EditPlan:
     def edits(self, step: int) -> bool:
         """Whether `step` changes the scene: edits it, or refines the edit."""
         return step >= self.start
+
+    def with_steps_left(self, next_step: int, steps: int) -> EditPlan:
+        """The plan whose edit has `steps` left to run when `next_step` is the next one."""
+        return replace(self, steps=max(0, next_step - self.start) + steps)
 
     def refines(self, step: int) -> bool:
         """Whether `step` refines."""

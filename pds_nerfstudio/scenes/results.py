@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from rich.progress import track
 from torch import Tensor
 
-from pds_nerfstudio.scenes.splat import looked_at_ball
+from pds_nerfstudio.scenes.splat import EditSplatModel, looked_at_ball
 
 if TYPE_CHECKING:
     from pds_nerfstudio.scenes.pipeline import EditPipeline
@@ -65,7 +65,7 @@ def write_results(pipeline: EditPipeline, folder: Path, turntable_frames: int) -
         for i in track(range(n), description="Rendering the edited views", console=CONSOLE, transient=True)
     ]
     written = [write_dataset(folder / "edited_views", pipeline, edited)]
-    shown = sorted({round(i * (n - 1) / max(1, _SHEET_VIEWS - 1)) for i in range(_SHEET_VIEWS)})
+    shown = shown_views(pipeline)
     before = [to_bytes(views.full_size_image(i)) for i in shown]
     titles = f"Before: {pipeline.config.src_prompt}", f"After: {pipeline.config.tgt_prompt}"
     sheet = contact_sheet(dict(zip(titles, (before, [edited[i] for i in shown]), strict=True)))
@@ -79,6 +79,12 @@ def write_results(pipeline: EditPipeline, folder: Path, turntable_frames: int) -
         ]
         written.append(write_video(folder / "turntable.mp4", frames))
     return written
+
+
+def shown_views(pipeline: EditPipeline) -> list[int]:
+    """Some training views, spread evenly over all of them."""
+    n = len(pipeline.views)
+    return sorted({round(i * (n - 1) / max(1, _SHEET_VIEWS - 1)) for i in range(_SHEET_VIEWS)})
 
 
 def scene_points(pipeline: EditPipeline) -> Float[Tensor, "points 3"]:
@@ -176,6 +182,28 @@ def turntable(cameras: Cameras, n_frames: int, points: Float[Tensor, "points 3"]
         width=width,
         height=height_px,
     )
+
+
+def write_ply(path: Path, model: EditSplatModel) -> Path:
+    """Write a splat in the format of Kerbl et al., 3D Gaussian Splatting, 2023, that splat viewers read.
+
+    Coordinates are those that nerfstudio trains in, as ns-export writes them too.
+    """
+    n = model.num_points
+    columns = {
+        **dict(zip(("x", "y", "z"), model.means.T, strict=True)),
+        **dict.fromkeys(("nx", "ny", "nz"), torch.zeros(n)),
+        **{f"f_dc_{i}": column for i, column in enumerate(model.shs_0.T)},
+        **{f"f_rest_{i}": column for i, column in enumerate(model.shs_rest.transpose(1, 2).reshape(n, -1).T)},
+        "opacity": model.opacities[:, 0],
+        **{f"scale_{i}": column for i, column in enumerate(model.scales.T)},
+        **{f"rot_{i}": column for i, column in enumerate(model.quats.T)},
+    }
+    table = torch.stack([column.detach().cpu() for column in columns.values()], dim=1).numpy().astype("<f4")
+    header = ["ply", "format binary_little_endian 1.0", f"element vertex {n}"]
+    header += [*(f"property float {name}" for name in columns), "end_header\n"]
+    path.write_bytes("\n".join(header).encode() + table.tobytes())
+    return path
 
 
 def write_video(path: Path, frames: Sequence[Picture]) -> Path:

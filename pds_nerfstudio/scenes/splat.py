@@ -46,15 +46,16 @@ class EditSplatModel(SplatfactoModel):
         with offline_lpips(), cpu_splatfacto(not torch.cuda.is_available()):
             super().populate_modules()
         self.editing = False
+        self._edit_background = self.background_color  # the viewer replaces the latter by a colour of its own
 
     @property
     def edit_background(self) -> Float[Tensor, "3"]:
         """What transparent source images lie on, and what shows where no Gaussian is."""
-        return self.background_color
+        return self._edit_background
 
     def _get_background_color(self) -> Float[Tensor, "3"]:
         # A background that changes at each step, which keeps a reconstruction opaque, would be edited too.
-        return self.background_color.to(self.device) if self.editing else super()._get_background_color()
+        return self.edit_background.to(self.device) if self.editing else super()._get_background_color()
 
     def get_outputs(self, camera: Cameras) -> dict[str, Tensor | list]:  # type: ignore[override]
         """splatfacto's outputs, with the rasteriser that runs on this device."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import math
 import os
 import shutil
 import signal
 import threading
+import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,19 +19,28 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+import yaml
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+from nerfstudio.engine.callbacks import TrainingCallbackAttributes
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.models.splatfacto import SplatfactoModel
 from nerfstudio.utils.rich_utils import CONSOLE
+from nerfstudio.viewer.viewer import Viewer
+from rich.markup import escape
 from torch.cuda.amp.grad_scaler import GradScaler
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.checkpoints import Checkpoint, adopt_architecture, find_checkpoint, read_checkpoint
+from pds_nerfstudio.scenes.history import History, Moment
+from pds_nerfstudio.scenes.live import LiveEdit
 from pds_nerfstudio.scenes.pipeline import EditPipeline, EditPipelineConfig
 from pds_nerfstudio.scenes.plan import EditPlan
+from pds_nerfstudio.scenes.progress import ProgressLine, what_next
+from pds_nerfstudio.scenes.report import write_report
 
 _BAD_STEPS_IN_A_ROW = 20
+_STEPS_IN_PACE = 20
 
 
 @dataclass
@@ -46,7 +59,25 @@ class EditTrainerConfig(TrainerConfig):
     load_checkpoint: Path | None = None
     """A single checkpoint file to start from, instead of --load-dir."""
     show_edit: bool = True
-    """When the edit is done: write the edited views as a data set, a before/after sheet and a turntable video."""
+    """When the edit is done: write the edited views as a data set, a before/after sheet, a turntable video and
+    report.html."""
+    steps_per_picture: int = 50
+    """Every so many edit steps, keep a picture of the edit in the run's folder history; 0 keeps none."""
+    replay: Path | None = None
+    """Repeat what was asked for in the viewer of an earlier run, at the same steps: that run's session.jsonl. Give the
+    other options as they were given then."""
+
+    def print_to_terminal(self) -> None:
+        """Say in a few lines what is about to be done; the file config.yml has every setting."""
+        pipeline = self.pipeline
+        CONSOLE.print(
+            f"[bold]{self.method_name}[/bold]: {escape(pipeline.src_prompt)!r} -> {escape(pipeline.tgt_prompt)!r}\n"
+            f"  scene {escape(str(pipeline.datamanager.data))}, model {escape(pipeline.guidance.model)}, "
+            f"{pipeline.guidance.objective} with guidance scale {pipeline.guidance.guidance_scale:g}, "
+            f"{self.max_num_iterations} edit steps\n"
+            f"  all settings: {escape(str(self.get_base_dir() / 'config.yml'))}",
+            highlight=False,
+        )
 
 
 class EditOptimizers(Optimizers):
@@ -95,8 +126,14 @@ class EditTrainer(Trainer):
 
     config: EditTrainerConfig
     pipeline: EditPipeline
-    _interrupted = False
+    live: LiveEdit
+    """What the viewer's panel asks for, between two steps."""
+    interrupted = False
+    """Whether the run is to end before its steps are done."""
+    loss = math.nan
+    """All losses together, at the last step."""
     _last_step: int | None = None
+    _scene_shown = False
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """nerfstudio's setup, with a checkpoint's architecture taken over first."""
@@ -117,6 +154,13 @@ class EditTrainer(Trainer):
                 adopt_architecture(self.config.pipeline.model, self._checkpoint)
                 self.config.save_config()  # ns-viewer and the others build the model from it
             super().setup(test_mode)
+            self.pace: deque[float] = deque(maxlen=_STEPS_IN_PACE)
+            self.history = self.pipeline.history = History(self.base_dir, self.config.steps_per_picture)
+            self.progress = ProgressLine()
+            self.live = LiveEdit(self, self.config.replay)
+            if isinstance(self.viewer_state, Viewer):
+                for line in self.viewer_state.viewer_info:
+                    CONSOLE.print(f"[bold]{line}")
 
     def _check_data(self) -> None:
         """Refuse a path that holds no scene; data of other kinds than nerfstudio's own are left to their parsers."""
@@ -149,14 +193,26 @@ class EditTrainer(Trainer):
                 f"The edit in {checkpoint.path if checkpoint else 'this run'} has run its {steps} steps: "
                 "raise --max-num-iterations to go on."
             )
+        self._tell_host_of_plan()
+
+    def _tell_host_of_plan(self) -> None:
         # nerfstudio 1.1.5 runs this many more steps, its main branch runs up to this step. Both pass plan.end, where
-        # this trainer stops them; and the time left that nerfstudio shows is reckoned from it.
+        # this trainer stops them.
         self.config = dataclasses.replace(self.config, max_num_iterations=self.pipeline.plan.end)
 
     def _load(self, checkpoint: Checkpoint) -> int:
         """Load weights and optimisers; returns the step at which the edit begins."""
-        state = checkpoint.state
         self._start_step = checkpoint.step + 1
+        self._take_up(checkpoint)
+        if not checkpoint.is_edit:
+            CONSOLE.print(f"Editing the scene in {checkpoint.path}, with fresh optimisers.")
+            return self._start_step
+        CONSOLE.print(f"Resuming the edit in {checkpoint.path} at step {self._start_step}.")
+        return self.pipeline.plan.start
+
+    def _take_up(self, checkpoint: Checkpoint) -> None:
+        """Have the weights and, of this method's own checkpoints, everything else that they hold."""
+        state = checkpoint.state
         try:
             self.pipeline.load_pipeline(state["pipeline"], checkpoint.step)
         except (RuntimeError, KeyError) as error:
@@ -179,16 +235,49 @@ class EditTrainer(Trainer):
         # Loading a splat has replaced its parameters: optimisers made before would go on with the old ones.
         self.optimizers = self.setup_optimizers()
         if not checkpoint.is_edit:
-            CONSOLE.print(f"Editing the scene in {checkpoint.path}, with fresh optimisers.")
-            return self._start_step
+            return
         try:
             self.optimizers.load_optimizers(state["optimizers"])
             self.grad_scaler.load_state_dict(state["scalers"])
         except (ValueError, KeyError, RuntimeError):
             self.optimizers = self.setup_optimizers()  # some of them may have been loaded
             CONSOLE.print(f"[yellow]The optimisers in {checkpoint.path} don't fit this run: starting with fresh ones.")
-        CONSOLE.print(f"Resuming the edit in {checkpoint.path} at step {self._start_step}.")
-        return self.pipeline.plan.start
+
+    @property
+    def source_folder(self) -> Path:
+        """Where the scene lies as it was before the edit, for undoing it and for the next edit to start from."""
+        return self.base_dir / "reconstruction"
+
+    def _keep_source(self) -> None:
+        """Keep what a resumed edit began with, or the weights of a scene about to be edited."""
+        checkpoint = self._checkpoint
+        if checkpoint is None or self.local_rank != 0 or self.source_folder.exists():
+            return
+        if checkpoint.is_edit:
+            theirs = checkpoint.path.parent.parent / self.source_folder.name
+            if theirs.is_dir():
+                shutil.copytree(theirs, self.source_folder)
+            return
+        self.source_folder.mkdir(parents=True)
+        state = {**checkpoint.state, "optimizers": {}, "schedulers": {}}  # the edit begins with fresh ones
+        torch.save(state, self.source_folder / f"step-{checkpoint.step:09d}.ckpt")
+
+    def restore_source(self) -> None:
+        """Have the scene and the optimisers again as they were before the edit, to the last bit.
+
+        Raises:
+            UserError: If the run was resumed from one that did not keep them.
+        """
+        files = sorted(self.source_folder.glob("step-*.ckpt"))
+        if not files:
+            raise UserError(f"{self.source_folder} is not there: this run does not know the scene before the edit.")
+        self._take_up(read_checkpoint(files[-1]))
+        self.pipeline.forget_edit()
+        self.callbacks = self.pipeline.get_training_callbacks(
+            TrainingCallbackAttributes(
+                optimizers=self.optimizers, grad_scaler=self.grad_scaler, pipeline=self.pipeline, trainer=self
+            )
+        )
 
     def _check_coordinates(self, checkpoint: Checkpoint) -> None:
         """Refuse a scene trained in other coordinates than this run's, in which every camera would look elsewhere."""
@@ -208,42 +297,116 @@ class EditTrainer(Trainer):
                 "options of the data parser as its config.yml."
             )
 
+    @property
+    def next_step(self) -> int:
+        """The step that would be run next."""
+        return self._start_step if self._last_step is None else self._last_step + 1
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether there is a step left to run."""
+        return self.next_step < self.pipeline.plan.end
+
+    @property
+    def stays_open(self) -> bool:
+        """Whether the viewer goes on when all steps are done, and more may be asked for."""
+        return self.viewer_state is not None and not self.config.viewer.quit_on_train_completion
+
     def train(self) -> None:
-        """Run the planned steps; Ctrl-C ends the run after its current step, with a checkpoint to resume from."""
+        """Run the planned steps; Ctrl-C ends the run after its current step, with a checkpoint to resume from.
+
+        nerfstudio's loop is left wherever there is something else to do than to run the next step, and entered again.
+        """
         with one_line_errors(), self._stopped_by_ctrl_c():
-            super().train()
+            self._keep_source()
+            self._init_viewer_state()
+            self.live.serve()
+            while self.has_steps and not self.interrupted:
+                self._start_step = self.next_step
+                self._tell_host_of_plan()
+                super().train()
+                if self.next_step == self.pipeline.plan.start and not self.source_folder.exists():
+                    self._save_to(self.source_folder / f"step-{self.next_step - 1:09d}.ckpt", only=True)
+                if not self.interrupted:
+                    self.live.serve()
+            if self.interrupted:
+                self._say_stopped()
 
     def train_iteration(self, step: int):  # noqa: ANN201 (nerfstudio's tuple of losses)
-        """One step; the last one tells nerfstudio's loop to end."""
-        self._last_step = step
-        result = super().train_iteration(step)
-        if step + 1 == self.pipeline.plan.start:
-            # The scene as it was before any edit, for the next edit to start from.
-            self._save_to(self.base_dir / "reconstruction", step)
+        """One step; has nerfstudio's loop end where there is something else to do than the next one."""
+        began = time.monotonic()
+        loss, losses, metrics = super().train_iteration(step)
+        loss, losses = loss.detach(), {name: value.detach() for name, value in losses.items()}  # for those who log them
+        self._last_step, self.loss = step, float(loss)
+        seconds = time.monotonic() - began
+        self.pace.append(seconds)
+        if self.pipeline.plan.edits(step):
+            self.history.add(Moment(step, self.loss, float(metrics.get("gradient_rms", math.nan)), seconds))
         # An interruption before the loop has begun is forgotten by nerfstudio, not by this.
-        if self._interrupted or step + 1 >= self.pipeline.plan.end:
+        if (
+            self.interrupted
+            or not self.has_steps
+            or self.next_step == self.pipeline.plan.start
+            or self.training_state == "paused"
+            or self.pipeline.session.due(self.next_step)
+        ):
             self.stop_training = True
-        return result
+        return loss, losses, metrics
+
+    def _update_viewer_state(self, step: int) -> None:
+        super()._update_viewer_state(step)
+        self.live.update()
+        self.pipeline.panel.refresh()
+        self.progress.show(self.pipeline.session.status)
+        if self.history.wants_pictures(self.pipeline, step):
+            with self.train_lock:
+                self.history.add_pictures(self.pipeline, step)
+
+    def _init_viewer_state(self) -> None:
+        if not self._scene_shown:
+            self._scene_shown = True
+            super()._init_viewer_state()
 
     def _after_train(self) -> None:
+        if self.has_steps:  # nerfstudio's loop was only left
+            return
+        self.step = self.next_step - 1  # the loop has counted one further to notice that it should end
+        self.progress.end()
+        if self.config.show_edit and self.local_rank == 0:
+            # Written before nerfstudio's own ending. The weights come first.
+            self.save_checkpoint(self.step)
+            with self.train_lock:
+                self.write_results(self.base_dir)
+        super()._after_train()
+        self.live.say(f"Done. The results are in {self.base_dir}")
+        CONSOLE.print(what_next(self), highlight=False, soft_wrap=True)
+
+    def _train_complete_viewer(self) -> None:
+        """Nothing: this trainer's own loop goes on answering the viewer."""
+
+    def _say_stopped(self) -> None:
+        self.progress.end()
         if self._last_step is None:
             CONSOLE.print("Stopped before the first step: there is nothing to save.")
             return
-        self.step = self._last_step  # the loop has counted one further to notice that it should end
-        if self._interrupted:
-            self.save_checkpoint(self.step)
-            CONSOLE.print(
-                f"Stopped after step {self.step}. To go on, give the same command again with "
-                f"--load-dir {self.checkpoint_dir}"
-            )
-            return
-        if self.config.show_edit and self.local_rank == 0:
-            # Written before nerfstudio's own ending, which may wait in the viewer for good. The weights come first.
-            self.save_checkpoint(self.step)
-            self.pipeline.eval()
-            for path in self.pipeline.write_results(self.base_dir):
-                CONSOLE.print(f"Wrote {path}")
-        super()._after_train()
+        if not self.has_steps:
+            return  # it was done, and the viewer was still open
+        self.step = self._last_step
+        self.live.note_stop()
+        self.save_checkpoint(self.step)
+        CONSOLE.print(
+            f"Stopped after step {self.step}. To go on, give the same command again with "
+            f"--load-dir {self.checkpoint_dir}"
+        )
+
+    def write_results(self, folder: Path) -> None:
+        """Leave what a person wants to look at in `folder`, and say so."""
+        self.pipeline.eval()
+        written = self.pipeline.write_results(folder)
+        strip = self.history.write_strip(folder / "strip.jpg")
+        report = write_report(folder, self)
+        for path in [*written, *([strip] if strip else []), report]:
+            CONSOLE.print(f"Wrote {path}")
 
     @contextmanager
     def _stopped_by_ctrl_c(self) -> Iterator[None]:
@@ -255,10 +418,9 @@ class EditTrainer(Trainer):
 
         def stop(signum: int, frame: object) -> None:
             signal.signal(signal.SIGINT, before)
-            if self.training_state == "completed":
-                raise KeyboardInterrupt
-            CONSOLE.print("Stopping after this step (Ctrl-C again stops at once, and loses it) ...")
-            self._interrupted = True
+            if self.has_steps:
+                CONSOLE.print("Stopping after this step (Ctrl-C again stops at once, and loses it) ...")
+            self.interrupted = True
             self.stop_training = True
 
         signal.signal(signal.SIGINT, stop)
@@ -273,40 +435,60 @@ class EditTrainer(Trainer):
         Raises:
             UserError: If it can't be written, say because the disk is full; the last checkpoint is kept.
         """
-        self._save_to(self.checkpoint_dir, step)
+        with self.train_lock:  # the viewer, in its own thread, may be showing other weights than the scene's
+            self._save_to(self.checkpoint_dir / f"step-{step:09d}.ckpt", only=self.config.save_only_latest_checkpoint)
 
-    def _save_to(self, folder: Path, step: int) -> None:
-        # Not inside `folder`, in which nerfstudio's viewer and the others look for nothing but checkpoints.
-        unfinished, name = self.base_dir / "unfinished", f"step-{step:09d}.ckpt"
+    def write_checkpoint(self, path: Path) -> None:
+        """Write a checkpoint of the last step to a file of one's own choice. The caller holds the lock.
+
+        Raises:
+            UserError: If it can't be written.
+        """
+        self._save_to(path, only=False)
+
+    def _save_to(self, path: Path, only: bool) -> None:
+        # Not inside the folder, in which nerfstudio's viewer and the others look for nothing but checkpoints.
+        step, unfinished = self.next_step - 1, self.base_dir / "unfinished"
         usual, self.checkpoint_dir = self.checkpoint_dir, unfinished
         try:
             super().save_checkpoint(step)
             if self.local_rank != 0:
                 return
-            folder.mkdir(parents=True, exist_ok=True)
-            os.replace(unfinished / name, folder / name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(unfinished / f"step-{step:09d}.ckpt", path)
         except (OSError, RuntimeError) as error:
             reason = str(error).strip().split("\n")[0]
             has_earlier = any(usual.glob("step-*.ckpt"))
             way_out = f"resume with --load-dir {usual} from the last good one" if has_earlier else "start again"
             raise UserError(
-                f"The checkpoint of step {step} can't be written to {folder} ({reason}): make room on the disk, then "
-                f"{way_out}."
+                f"The checkpoint of step {step} can't be written to {path.parent} ({reason}): make room on the disk, "
+                f"then {way_out}."
             ) from None
         finally:
             self.checkpoint_dir = usual
             if self.local_rank == 0:
                 shutil.rmtree(unfinished, ignore_errors=True)
-        if self.config.save_only_latest_checkpoint:
-            for path in folder.glob("step-*.ckpt"):
-                if path.name != name:
-                    path.unlink()
+        if only:
+            for other in path.parent.glob("step-*.ckpt"):
+                if other != path:
+                    other.unlink()
+
+    def save_settings(self) -> None:
+        """Let config.yml say what the settings are now."""
+        config = dataclasses.replace(self.config, max_num_iterations=self.live.round)
+        (self.base_dir / "config.yml").write_text(yaml.dump(config), "utf8")
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """End the process with a `UserError`'s one line in place of a traceback."""
+    """End the process with one line, in place of a traceback, for a `UserError` or a full disk."""
     try:
         yield
     except UserError as error:
         raise SystemExit(f"Error: {error}") from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise SystemExit(
+            f"Error: The disk is full ({error}): make room, then resume from the last checkpoint."
+        ) from None

@@ -151,7 +151,7 @@ class TestInterruption:
         trainer = prepare(make_config("splat", reconstruct=5))
         monkeypatch.setattr(trainer, "_init_viewer_state", lambda: os.kill(os.getpid(), signal.SIGINT))
         trainer.train()
-        assert checkpoints(trainer) == [0]
+        assert not trainer.checkpoint_dir.exists()
 
     def test_of_a_run_that_was_paused_from_the_start_there_is_nothing_to_save(
         self, make_config: Any, prepare: Any, monkeypatch: pytest.MonkeyPatch
@@ -352,7 +352,7 @@ class TestFullDisk:
         assert f"--load-dir {trainer.checkpoint_dir}" in message and "make room" in message
         assert checkpoints(trainer) == [2]
         left = {path.name for path in trainer.base_dir.iterdir() if path.is_dir()}
-        assert left == {"nerfstudio_models", "reconstruction"}
+        assert left == {"nerfstudio_models", "reconstruction", "history"}
         resumed = run(make_config("splat", "resumed", steps=9, load_dir=trainer.checkpoint_dir))
         assert checkpoints(resumed) == [9]
 

@@ -1,0 +1,98 @@
+"""What a run says of itself in the terminal: one line as it goes on, and what to type when it is done."""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import torch
+from nerfstudio.models.splatfacto import SplatfactoModel
+from nerfstudio.utils.rich_utils import CONSOLE
+
+from pds_nerfstudio.scenes.session import Status
+
+if TYPE_CHECKING:
+    from pds_nerfstudio.scenes.trainer import EditTrainer
+
+_SECONDS_ON_TERMINAL = 0.5
+_SECONDS_IN_LOG = 20.0
+
+
+def progress_text(status: Status) -> str:
+    """A run's step, speed, time left and loss in one line."""
+    if status.state == "reconstructing":
+        parts = [f"Reconstructing: step {status.step + 1} of {status.reconstruct_steps}"]
+    else:
+        parts = [f"{status.state.capitalize()}: edit step {status.edit_step} of {status.edit_steps}"]
+    if status.seconds_per_step:
+        parts.append(f"{status.seconds_per_step:.2g} s a step")
+    if status.seconds_left and status.state in ("reconstructing", "editing", "refining"):
+        parts.append(f"{clock(status.seconds_left)} left")
+    if math.isfinite(status.loss):
+        parts.append(f"loss {status.loss:.4g}")
+    return ", ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """A duration as minutes:seconds or hours:minutes:seconds."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def peak_memory_gb() -> float:
+    """Most memory that this process has had so far, in GB: on the GPU if it uses one, else of the machine."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+class ProgressLine:
+    """Prints the progress: in place on a terminal, as a line now and then in a log."""
+
+    def __init__(self) -> None:
+        self._printed = -math.inf
+        self._open = False
+
+    def show(self, status: Status) -> None:
+        """Print how the run stands, if it is time."""
+        pause = _SECONDS_ON_TERMINAL if CONSOLE.is_terminal else _SECONDS_IN_LOG
+        if time.monotonic() - self._printed < pause:
+            return
+        self._printed = time.monotonic()
+        line = f"{progress_text(status)}, {peak_memory_gb():.1f} GB"
+        if CONSOLE.is_terminal:
+            self._open = True
+            CONSOLE.print(line[: CONSOLE.width - 1].ljust(CONSOLE.width - 1), end="\r", highlight=False)
+        else:
+            CONSOLE.print(line, highlight=False, soft_wrap=True)
+
+    def end(self) -> None:
+        """Leave the line standing, for other output to follow."""
+        if self._open:
+            CONSOLE.print()
+        self._open, self._printed = False, -math.inf
+
+
+def what_next(trainer: EditTrainer) -> str:
+    """What a finished run has done, and commands to go on with."""
+    config, folder = trainer.base_dir / "config.yml", trainer.base_dir
+    method, data = trainer.config.method_name, trainer.config.pipeline.datamanager.data
+    seconds = sum(moment.seconds for moment in trainer.history.moments)
+    lines = [
+        f"\nThe edit is done: {len(trainer.history.moments)} steps in {clock(seconds)}, "
+        f"at most {peak_memory_gb():.1f} GB of memory.",
+        *([f"  look at it          {folder}/report.html (any browser)"] if trainer.config.show_edit else []),
+        f"  walk around in it   ns-viewer --load-config {config}",
+        f"  other words         ns-train {method} --data {data} --load-dir {trainer.source_folder} "
+        '--pipeline.src-prompt "..." --pipeline.tgt-prompt "..."',
+        f"  more steps          the same command with --load-dir {trainer.checkpoint_dir} and a larger "
+        "--max-num-iterations",
+    ]
+    if isinstance(trainer.pipeline.model, SplatfactoModel):
+        lines.append(f"  a .ply file         ns-export gaussian-splat --load-config {config} --output-dir exports")
+    return "\n".join(lines)

@@ -1,0 +1,188 @@
+"""What a person asks of an edit while it runs, the record of it, and its repetition without the person.
+
+The viewer's panel only ever *asks*; the trainer takes what was asked between two steps, does it, and has it written
+down with the step it came before. A record given back as a replay asks for the same at the same steps.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pds_nerfstudio.errors import UserError
+
+Action = Literal["set", "edit", "pause", "undo", "branch", "snapshot", "export", "stop"]
+"""set: change settings. edit: change them and go on (with a new round of steps, if all have been run). undo: back to
+the scene before the edit. branch, snapshot, export: keep the present result. stop: end the run."""
+
+GUIDANCE_SETTINGS = (
+    "objective",
+    "guidance_scale",
+    "identity_weight",
+    "text_weight",
+    "localize",
+    "t_min",
+    "t_max",
+    "t_schedule",
+)
+"""Settings of the guidance that may change while an edit runs."""
+SETTINGS = ("src_prompt", "tgt_prompt", *GUIDANCE_SETTINGS, "steps_left")
+"""All settings that may change while an edit runs."""
+
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Something that is asked of a running edit.
+
+    Attributes:
+        action: What to do.
+        settings: New values of settings, by their names in `SETTINGS`; for the actions set and edit.
+    """
+
+    action: Action
+    settings: Settings = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a run stands, for those who look on.
+
+    Attributes:
+        state: Of the run.
+        step: Last step that was run, as the trainer counts; -1 if none was.
+        edit_step: How many edit steps have been run.
+        edit_steps: How many there are to run, those that refine included.
+        reconstruct_steps: Steps before the first edit step, as the trainer counts.
+        seconds_per_step: Averaged over the last steps; 0 if not known yet.
+        loss: Of the last step.
+        message: Of what was done last, or why something could not be done.
+    """
+
+    state: Literal["reconstructing", "editing", "refining", "paused", "finished", "looking"] = "looking"
+    step: int = -1
+    edit_step: int = 0
+    edit_steps: int = 0
+    reconstruct_steps: int = 0
+    seconds_per_step: float = 0.0
+    loss: float = float("nan")
+    message: str = ""
+
+    @property
+    def steps_left(self) -> int:
+        """Edit steps that are left to run."""
+        return max(0, self.edit_steps - self.edit_step)
+
+    @property
+    def seconds_left(self) -> float:
+        """Estimate for all steps that are left, from those of the last kind."""
+        to_reconstruct = max(0, self.reconstruct_steps - self.step - 1)
+        return (to_reconstruct + self.steps_left) * self.seconds_per_step
+
+
+class EditSession:
+    """The requests to one run, from any thread, and their record.
+
+    Args:
+        settings: By their names in `SETTINGS`.
+
+    Attributes:
+        settings: As they are now. What runs the edit sets them; others only look.
+        status: How the run stands. What runs the edit sets it; others only look.
+        live: Whether somebody runs the edit and answers requests; not where a finished one is looked at.
+        replaying: Whether the requests are those of an earlier run.
+        wake: Is called, from the asking thread, when something was asked.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.status = Status()
+        self.live = False
+        self.replaying = False
+        self.wake: Callable[[], None] = lambda: None
+        self._record: Path | None = None
+        self._replay: list[tuple[int, Request]] = []
+        self._asked: queue.SimpleQueue[Request] = queue.SimpleQueue()
+
+    def begin(self, record: Path | None, replay: list[tuple[int, Request]] | None = None) -> None:
+        """Answer requests from now on.
+
+        Args:
+            record: File that every request that was fulfilled is appended to, one JSON object a line; None keeps none.
+            replay: Requests of an earlier run, each with the step that it is to come before.
+        """
+        self.live, self._record = True, record
+        self.replaying, self._replay = replay is not None, list(replay or [])
+
+    def ask(self, request: Request) -> None:
+        """Have something done before the next step. May be called from any thread."""
+        self._asked.put(request)
+        self.wake()
+
+    def due(self, step: int) -> bool:
+        """Whether something is to be done before `step`."""
+        return not self._asked.empty() or any(when <= step for when, _ in self._replay[:1])
+
+    def take(self, step: int) -> list[Request]:
+        """What is to be done before `step`, in the order it was asked for; it counts as taken."""
+        requests = []
+        while self._replay and self._replay[0][0] <= step:
+            requests.append(self._replay.pop(0)[1])
+        while not self._asked.empty():
+            requests.append(self._asked.get())
+        return requests
+
+    def write_down(self, step: int, request: Request) -> None:
+        """Append a fulfilled request to the record."""
+        if self._record is None:
+            return
+        self._record.parent.mkdir(parents=True, exist_ok=True)
+        line: dict[str, Any] = {
+            "step": step,
+            "time": time.strftime("%Y-%m-%d %H:%M:%S"),
+            "action": request.action,
+        }
+        if request.settings:
+            line["settings"] = request.settings
+        with self._record.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def read_record(path: Path) -> list[tuple[int, Request]]:
+    """The requests of a record, each with the step that it came before.
+
+    Raises:
+        UserError: If the file is not there, or is no record.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        raise UserError(f"--replay {path}: there is no such file; give the session.jsonl of a run.") from None
+    requests = []
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json.loads(line)
+            request = Request(entry["action"], entry.get("settings", {}))
+            step = int(entry["step"])
+            if request.action not in get_args(Action) or not set(request.settings) <= set(SETTINGS):
+                raise ValueError
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(f"--replay {path}: line {number} is not of a session.jsonl of this version.") from None
+        requests.append((step, request))
+    return requests
+
+
+def branch_name(prompt: str, taken: Callable[[str], bool]) -> str:
+    """A folder name for the result of `prompt` that is not taken yet: its words, and a number if need be."""
+    words = re.sub(r"\W+", "-", prompt.lower()).strip("-")[:60].strip("-") or "branch"
+    name, number = words, 2
+    while taken(name):
+        name, number = f"{words}-{number}", number + 1
+    return name

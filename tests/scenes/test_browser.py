@@ -1,0 +1,222 @@
+"""The live editor in a real browser: headless Chromium against a small run on the CPU.
+
+Skipped where there is no Chromium (Debian's package `chromium`) or no playwright (in the extra "dev").
+"""
+
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pds_nerfstudio.scenes.checkpoints import read_checkpoint
+from pds_nerfstudio.scenes.session import Action, read_record
+from pds_nerfstudio.scenes.trainer import EditTrainer
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+
+# WebGL in software, and no talk with the network of the browser's own.
+FLAGS = [
+    *("--no-sandbox", "--no-first-run", "--disable-background-networking", "--disable-component-update"),
+    *("--disable-sync", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
+    *("--ignore-gpu-blocklist", "--disable-quic"),
+]
+PATIENCE = 90.0
+
+
+def wait_for(condition: Callable[[], Any], what: str) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"in vain: {what}"
+        time.sleep(0.05)
+
+
+@dataclass
+class LiveRun:
+    """A run that goes on in a thread of its own."""
+
+    trainer: EditTrainer
+    errors: list[BaseException] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.thread = threading.Thread(target=self._train, daemon=True)
+        self.thread.start()
+
+    def _train(self) -> None:
+        torch.set_num_threads(1)
+        try:
+            self.trainer.train()
+        except BaseException as error:  # SystemExit among them: a UserError's line
+            self.errors.append(error)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.trainer.config.viewer.websocket_port}"
+
+    @property
+    def state(self) -> str:
+        assert not self.errors, self.errors
+        return self.trainer.pipeline.session.status.state
+
+    def actions(self, action: Action) -> list[dict[str, Any]]:
+        record = read_record(self.trainer.base_dir / "session.jsonl")
+        return [request.settings for _, request in record if request.action == action]
+
+    def stop(self) -> None:
+        self.trainer.interrupted = self.trainer.stop_training = True
+        self.thread.join(PATIENCE)
+        self.trainer.shutdown()
+
+
+@pytest.fixture
+def live_run(make_config: Any, prepare: Any) -> Iterator[LiveRun]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = make_config("splat", steps=100_000, reconstruct=5, vis="viewer", show_edit=True)
+    config.viewer.quit_on_train_completion = False
+    config.viewer.websocket_host, config.viewer.websocket_port = "127.0.0.1", port
+    run = LiveRun(prepare(config))
+    yield run
+    run.stop()
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+def open_viewer(browser: Any, url: str) -> Any:
+    page = browser.new_context(viewport={"width": 1100, "height": 900}).new_page()
+    page.set_default_timeout(PATIENCE * 1000)
+    page.goto(url)
+    page.get_by_text("Text edit").wait_for()
+    return page
+
+
+def scene_shown(page: Any, path: Path) -> np.ndarray:
+    """What the browser shows of the scene, beside the panel."""
+    page.screenshot(path=path, clip={"x": 50, "y": 100, "width": 600, "height": 700}, timeout=PATIENCE * 1000)
+    return np.array(Image.open(path).convert("RGB")).astype(float)
+
+
+def field(page: Any, label: str) -> Any:
+    """The input beside a label; viser ties not all of them together."""
+    return page.locator(f'xpath=//label[text()="{label}"]/ancestor::div[contains(@class, "Flex-root")][1]//input').first
+
+
+def press(page: Any, button: str) -> None:
+    page.get_by_role("button", name=button, exact=True).click()
+
+
+def test_an_edit_is_steered_from_browsers(
+    live_run: LiveRun, browser: Any, tmp_path: Path, differences: Callable[[Any, Any], list[str]]
+) -> None:
+    trainer = live_run.trainer
+    session = trainer.pipeline.session
+    first, second = open_viewer(browser, live_run.url), open_viewer(browser, live_run.url)
+
+    # Other words take effect while it runs, and both browsers see them.
+    field(first, "Target").fill("a red cat on a mat")
+    wait_for(lambda: field(second, "Target").input_value() == "a red cat on a mat", "the second browser follows")
+    assert not live_run.actions("edit")  # typing alone asks for nothing
+    press(first, "Edit")
+    wait_for(lambda: live_run.actions("edit") == [{"tgt_prompt": "a red cat on a mat"}], "Edit is on record")
+    assert trainer.pipeline.guidance is not None
+    assert trainer.pipeline.guidance.prompts == ("a cat", "a red cat on a mat")
+    asked_at = trainer.next_step
+    wait_for(lambda: trainer.next_step > asked_at + 30, "it goes on")
+
+    # Paused, the scene holds still; the switch shows the source and the change.
+    press(second, "Pause")
+    wait_for(lambda: live_run.state == "paused", "Pause pauses")
+    first.get_by_text("Paused: edit step").wait_for()
+    paused_at = trainer.next_step
+
+    def shows_something_else(than: np.ndarray, name: str) -> np.ndarray:
+        shown = [than]
+
+        def looked() -> bool:
+            shown[0] = scene_shown(first, tmp_path / f"{name}.png")
+            return float(np.abs(shown[0] - than).mean()) > 2
+
+        wait_for(looked, f"the picture changes to {name}")
+        return shown[0]
+
+    black = np.zeros((700, 600, 3))
+    edited = shows_something_else(black, "edited")
+    field(first, "Show").click()
+    first.get_by_role("option", name="source").click()
+    source = shows_something_else(edited, "source")
+    field(first, "Show").click()
+    first.get_by_role("option", name="change").click()
+    shows_something_else(source, "change")
+    assert field(second, "Show").input_value() == "change"
+    field(first, "Show").click()
+    first.get_by_role("option", name="edited").click()
+
+    # Branch and Snapshot keep the result; Undo gives the source back to the last bit.
+    press(first, "Branch")
+    wait_for(lambda: live_run.actions("branch"), "Branch is on record")
+    branch = trainer.base_dir.with_name("run_a-red-cat-on-a-mat")
+    assert (branch / "config.yml").exists() and len(list((branch / "nerfstudio_models").iterdir())) == 1
+    press(first, "Undo to source")
+    wait_for(lambda: live_run.actions("undo"), "Undo is on record")
+    press(first, "Snapshot")
+    wait_for(lambda: live_run.actions("snapshot"), "Snapshot is on record")
+    (kept,) = (trainer.base_dir / "snapshots").glob("*.ckpt")
+    (source_file,) = trainer.source_folder.glob("*.ckpt")
+    was, now = read_checkpoint(source_file), read_checkpoint(kept)
+    assert differences(was.model_weights, now.model_weights) == []
+    assert differences(was.state["optimizers"], now.state["optimizers"]) == []
+    shows_something_else(edited, "undone")
+    assert trainer.next_step == paused_at
+
+    # A few more steps, and it is done: the report opens from its file, without a network.
+    first.get_by_text("Settings").first.click()
+    field(first, "Steps left").fill("3")
+    wait_for(lambda: trainer.pipeline.panel._inputs["steps_left"].value == 3, "the number has arrived")
+    press(first, "Edit")
+    wait_for(lambda: live_run.state == "finished", "the last steps are run")
+    assert trainer.next_step == paused_at + 3
+    second.get_by_text("The results are in").wait_for()
+    assert second.get_by_text("Finished: edit step 3 of 3").is_visible()
+    assert session.settings["steps_left"] == 0
+    look_at_report(browser, trainer.base_dir / "report.html", tmp_path)
+
+
+def look_at_report(browser: Any, path: Path, tmp_path: Path) -> None:
+    context = browser.new_context(offline=True, viewport={"width": 900, "height": 900})
+    page, asked_for = context.new_page(), []
+    page.on("request", lambda request: asked_for.append(request.url))
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.goto(path.as_uri())
+    pair = page.locator(".pair").first
+    box = pair.bounding_box()
+
+    def shown_with_handle_at(share: float) -> np.ndarray:
+        page.mouse.click(box["x"] + share * box["width"], box["y"] + box["height"] / 2)
+        assert float(pair.get_by_role("slider").input_value()) == pytest.approx(100 * share, abs=4)
+        pair.screenshot(path=tmp_path / "pair.png")
+        return np.array(Image.open(tmp_path / "pair.png").convert("RGB")).astype(float)
+
+    left, right = shown_with_handle_at(0.05), shown_with_handle_at(0.95)
+    middle = slice(left.shape[1] // 4, 3 * left.shape[1] // 4)
+    assert np.abs(left[:, middle] - right[:, middle]).mean() > 2
+    assert page.locator("svg").count() == 3 and page.locator(".strip img").count() >= 1
+    assert not problems and all(url.startswith(("data:", path.as_uri())) for url in asked_for)

@@ -1,0 +1,45 @@
+"""What a run says of itself in the terminal."""
+
+from typing import Any
+
+import pytest
+
+from pds_nerfstudio.scenes.progress import clock, progress_text
+from pds_nerfstudio.scenes.session import Status
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3725, "1:02:05")])
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
+
+
+def test_an_edit() -> None:
+    status = Status("editing", edit_step=10, edit_steps=40, seconds_per_step=2.04, loss=0.123456)
+    assert progress_text(status) == "Editing: edit step 10 of 40, 2 s a step, 1:01 left, loss 0.1235"
+
+
+def test_a_reconstruction() -> None:
+    status = Status("reconstructing", step=3, reconstruct_steps=10, edit_steps=4, seconds_per_step=1)
+    assert progress_text(status) == "Reconstructing: step 4 of 10, 1 s a step, 0:10 left"
+
+
+def test_a_pause_has_no_time_left() -> None:
+    assert progress_text(Status("paused", edit_steps=4)) == "Paused: edit step 0 of 4"
+
+
+def test_a_run_prints_few_lines_and_says_what_to_type_next(
+    make_config: Any, run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = run(make_config("splat", steps=4))
+    printed = capsys.readouterr().out
+    assert printed.count("s a step") <= 2
+    end = printed[printed.index("The edit is done: 4 steps") :]
+    assert f"ns-viewer --load-config {trainer.base_dir}/config.yml" in end
+    assert f"--load-dir {trainer.base_dir}/reconstruction" in end and "ns-export gaussian-splat" in end
+
+
+def test_the_settings_are_printed_in_a_few_lines(make_config: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    make_config("splat").print_to_terminal()
+    printed = capsys.readouterr().out
+    assert "a cat" in printed and "a dog" in printed and "config.yml" in printed
+    assert len(printed) < 1000
