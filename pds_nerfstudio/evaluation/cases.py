@@ -51,8 +51,12 @@ class EditCase:
 
     @property
     def prompts(self) -> tuple[str, str]:
-        """Source and target prompt."""
-        return caption(self.source), caption(self.target)
+        """Source and target prompt. Day, which captions leave unsaid, is said where it is what changes."""
+        source, target = caption(self.source), caption(self.target)
+        if self.source.sky != self.target.sky:
+            source += " by day" if self.source.sky == "day" else ""
+            target += " by day" if self.target.sky == "day" else ""
+        return source, target
 
     def camera(self, size: int) -> Cameras:
         """The one camera of a single picture of `size` × `size` pixels."""

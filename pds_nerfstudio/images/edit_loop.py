@@ -30,12 +30,12 @@ class ImageEditConfig:
     """Share of the learning rate that is left at the end; it falls evenly on the way, which settles the noise that the
     guidance brings."""
 
-    refine: float = 0.7
+    refine: float = 0.35
     """What the edit has changed is sharpened at the end: so much noise, as a share of the model's noise schedule, is
     added and taken off again. More redraws more; 0 leaves it out."""
-    refine_steps: int = 12
+    refine_steps: int = 6
     """Steps of the sampler that takes it off."""
-    refine_scale: float = 3.0
+    refine_scale: float = 2.0
     """How strongly that sampler obeys the target prompt; models of the real world want 7.5."""
 
     @property

@@ -51,3 +51,11 @@ def test_cameras_see_the_front() -> None:
 def test_other_kinds_are_refused() -> None:
     with pytest.raises(ValueError, match="wings"):
         draw_cases(["wings"], 1, 0)
+
+
+def test_a_change_of_the_time_of_day_is_said_on_both_sides() -> None:
+    for case in draw_cases(["sky"], 20, 3):
+        for thing, prompt in zip((case.source, case.target), case.prompts, strict=True):
+            assert prompt.endswith({"day": " by day", "sunset": " at sunset", "night": " at night"}[thing.sky])
+    for case in draw_cases(["color"], 20, 3):
+        assert not any(prompt.endswith(" by day") for prompt in case.prompts)
