@@ -85,7 +85,9 @@ class Comparison:
                     for name, weight in checkpoint.model_weights.items()
                     if name in ours
                 }
-            return torch.func.functional_call(self._render, self._weights, (camera, obb_box))
+            # A hash grid is one module under two names. Each of its tensors must be replaced once only: torch would
+            # replace it under both, take the first replacement for the original, and put that back.
+            return torch.func.functional_call(self._render, self._weights, (camera, obb_box), tie_weights=False)
 
 
 class _Render(nn.Module):
