@@ -85,7 +85,8 @@ class Comparison:
                     for name, weight in checkpoint.model_weights.items()
                     if name in ours
                 }
-            # nerfacto's encodings are in the model under two names: torch would swap them twice, restoring wrong ones.
+            # A hash grid is one module under two names. Each of its tensors must be replaced once only: torch would
+            # replace it under both, take the first replacement for the original, and put that back.
             return torch.func.functional_call(self._render, self._weights, (camera, obb_box), tie_weights=False)
 
 

@@ -31,7 +31,7 @@ FLAGS = [
     *("--disable-sync", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
     *("--ignore-gpu-blocklist", "--disable-quic"),
 ]
-PATIENCE = 90.0
+PATIENCE = 180.0
 
 
 def wait_for(condition: Callable[[], Any], what: str) -> None:

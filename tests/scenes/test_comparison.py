@@ -33,8 +33,7 @@ def test_the_source_is_what_the_scene_looked_like_before(kind: str, make_config:
     assert torch.equal(outputs["before_after"], side_by_side(outputs["source"], outputs["rgb"], 0.25))
     assert outputs["change"].shape == edited.shape
     # The model is what it was.
-    changed = [name for name, value in model.state_dict().items() if not torch.equal(weights[name], value)]
-    assert not changed
+    assert [name for name, value in model.state_dict().items() if not torch.equal(weights[name], value)] == []
 
     switch.output_render = "rgb"
     trainer.restore_source()
