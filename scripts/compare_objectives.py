@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
 import sys
 import time
@@ -21,11 +20,11 @@ import numpy as np
 import torch
 import tyro
 from PIL import Image
+from scene_edits import ROOT, edit_scene, reconstruct
 
 from pds_nerfstudio.scenes.results import contact_sheet
-from pds_nerfstudio.toyworld.grammar import Attributes, caption, edit
+from pds_nerfstudio.toyworld.grammar import Attributes, edit
 
-ROOT = Path(__file__).parent.parent
 _SDS = "--pipeline.guidance.objective sds --pipeline.guidance.localize 0 --pipeline.photometric-loss-mult 0"
 OBJECTIVES = {
     "pds": [],
@@ -77,10 +76,7 @@ def main(comparison: Comparison) -> None:
     if not (scene / "transforms.json").exists():
         size = ["--width", comparison.size, "--height", comparison.size]
         run(ROOT / "scripts" / "make_toyworld_scene.py", "--out", scene, "--edit", first, *size)
-    reconstruction = out / "reconstruct" / comparison.method / "run" / "reconstruction"
-    if not reconstruction.exists():
-        options = ["--max-num-iterations", 1, "--show-edit", False]
-        train(comparison, out, scene, "reconstruct", first, options)
+    reconstruct(comparison.method, scene, out, comparison.thing, edit(comparison.thing, *first.split("=", 1)))
 
     cases = [(e, o) for e in comparison.edits for o in comparison.objectives]
     running: list[tuple[str, subprocess.Popen]] = []
@@ -103,11 +99,12 @@ def one(comparison: Comparison, name: str, e: str, objective: str) -> None:
     """Run and score a single edit; in a process of its own, so that its peak memory is its own."""
     out = comparison.out / comparison.method
     scene = comparison.out / f"scene-{comparison.size}"
-    reconstruction = out / "reconstruct" / comparison.method / "run" / "reconstruction"
+    target = edit(comparison.thing, *e.split("=", 1))
+    reconstruction = reconstruct(comparison.method, scene, out, comparison.thing, target)
     began = time.monotonic()
     options = [*OBJECTIVES[objective], "--load-dir", reconstruction, "--show-edit", False]
     options += ["--pipeline.guidance.seed", comparison.seed]
-    peak = train(comparison, out, scene, name, e, options)
+    peak = edit_scene(comparison.method, scene, out, name, comparison.thing, target, options)
     minutes = (time.monotonic() - began) / 60
     config = out / name / comparison.method / "run" / "config.yml"
     options = ["--load-config", config, "--edit", e, "--views", comparison.views, "--out", out / name]
@@ -115,24 +112,6 @@ def one(comparison: Comparison, name: str, e: str, objective: str) -> None:
     path = out / name / "scores.json"
     scores = json.loads(path.read_text()) | {"minutes": minutes, "peak_gb": peak}
     path.write_text(json.dumps(scores, indent=2) + "\n")
-
-
-def train(comparison: Comparison, out: Path, scene: Path, name: str, e: str, options: list) -> float:
-    """Run ns-train; returns its peak memory in GB."""
-    target = edit(comparison.thing, *e.split("=", 1))
-    recipe = (ROOT / "configs" / f"toyworld-{comparison.method.removeprefix('pds-')}.args").read_text()
-    command = [
-        *(Path(sys.executable).with_name("ns-train"), comparison.method, "--data", scene, "--output-dir", out),
-        *("--experiment-name", name, "--timestamp", "run", *shlex.split(recipe, comments=True)),
-        *("--pipeline.src-prompt", caption(comparison.thing), "--pipeline.tgt-prompt", caption(target), *options),
-    ]
-    (out / name).mkdir(parents=True, exist_ok=True)
-    with open(out / name / "train.log", "w") as log:
-        process = subprocess.Popen([*map(str, command)], stdout=log, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"Error: {name} failed; its output is in {out / name / 'train.log'}")
-    return usage.ru_maxrss / 2**20
 
 
 def run(script: Path, *arguments: object) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -25,25 +25,26 @@ def psnr(
         reference: The truth.
         where: Pixels to count; None counts all. A picture with no pixel to count gets NaN.
     """
-    error = (image - reference).square().mean(1)
-    if where is None:
-        return -10 * error.mean((1, 2)).log10()
-    return -10 * ((error * where).sum((1, 2)) / where.sum((1, 2))).log10()
+    return -10 * _mean_where((image - reference).square().mean(1), where).log10()
 
 
 def ssim(
-    image: Float[Tensor, "batch 3 height width"], reference: Float[Tensor, "batch 3 height width"]
+    image: Float[Tensor, "batch 3 height width"],
+    reference: Float[Tensor, "batch 3 height width"],
+    where: Bool[Tensor, "batch height width"] | None = None,
 ) -> Float[Tensor, " batch"]:
-    """Structural similarity (Wang et al. 2004), 1 for equal pictures."""
-    value = structural_similarity_index_measure(image, reference, data_range=1.0, reduction="none")
-    assert isinstance(value, Tensor)
-    return value
+    """Structural similarity (Wang et al. 2004), 1 for equal pictures; `where` as in `psnr`."""
+    value, similarity = structural_similarity_index_measure(
+        image, reference, data_range=1.0, reduction="none", return_full_image=True
+    )
+    return value if where is None else _mean_where(similarity.mean(1), where)
 
 
 def perceptual_distance(
     features: Features,
     image: Float[Tensor, "batch 3 height width"],
     reference: Float[Tensor, "batch 3 height width"],
+    where: Bool[Tensor, "batch height width"] | None = None,
 ) -> Float[Tensor, " batch"]:
     """LPIPS' formula (Zhang et al. 2018, equation 1) with all channel weights 1: 0 for equal pictures, at most 4.
 
@@ -54,12 +55,23 @@ def perceptual_distance(
         features: A network's layers, each (batch, channels, height, width).
         image: To judge.
         reference: The truth.
+        where: As in `psnr`. A feature counts by the share of its place that does.
     """
-    distances = [
-        (F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(1).mean((1, 2))
-        for a, b in zip(features(image), features(reference), strict=True)
-    ]
+    distances = []
+    for a, b in zip(features(image), features(reference), strict=True):
+        distance = (F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(1)
+        share = None if where is None else F.adaptive_avg_pool2d(where.float(), (distance.shape[1], distance.shape[2]))
+        distances.append(_mean_where(distance, share))
     return torch.stack(distances).mean(0)
+
+
+def _mean_where(
+    values: Float[Tensor, "batch height width"], where: Shaped[Tensor, "batch height width"] | None
+) -> Float[Tensor, " batch"]:
+    """The mean of each picture's values, weighted by `where`; NaN where all weights are 0."""
+    if where is None:
+        return values.mean((1, 2))
+    return (values * where).sum((1, 2)) / where.sum((1, 2))
 
 
 def changed_region(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,28 +28,45 @@ HELD_OUT_SEED = 1000
 class EditScores:
     """How an edit did, as means over views.
 
+    "Outside" is where the true edit changes nothing (there the source is the truth), "inside" is the rest.
+
     Attributes:
         success: Share of the views in which the classifier sees what the edit asked for.
         kept: Share of the other attributes that it still reads as in the source.
+        details: Share of what came along with the edit (the colour of a new hat) that it reads as the target prompt
+            says; NaN if nothing did.
         psnr_true: dB to the true edit.
         psnr_true_unedited: dB that the true pictures of the unedited scene have to the true edit: what doing nothing
             would score.
         psnr_source: dB to the unedited scene.
-        psnr_outside: dB to the unedited scene where the true edit changes nothing.
+        psnr_inside: dB to the true edit, inside.
+        psnr_outside: dB to the unedited scene, outside.
         ssim_true: Structural similarity to the true edit.
+        ssim_source: The same to the unedited scene.
+        ssim_inside: To the true edit, inside.
+        ssim_outside: To the unedited scene, outside.
         perceptual_true: LPIPS-like distance to the true edit, on the classifier's features.
         perceptual_source: The same to the unedited scene.
+        perceptual_inside: To the true edit, inside.
+        perceptual_outside: To the unedited scene, outside.
     """
 
     success: float
     kept: float
+    details: float
     psnr_true: float
     psnr_true_unedited: float
     psnr_source: float
+    psnr_inside: float
     psnr_outside: float
     ssim_true: float
+    ssim_source: float
+    ssim_inside: float
+    ssim_outside: float
     perceptual_true: float
     perceptual_source: float
+    perceptual_inside: float
+    perceptual_outside: float
 
 
 @dataclass(frozen=True)
@@ -80,32 +98,63 @@ def judge(
         cameras: In the world's own coordinates.
         render: The edited scene.
     """
+    before, truth, edited = pictures(source, cameras), pictures(target, cameras), render(cameras).cpu().float()
+    return Judgement(score(source, target, before, truth, edited), before, truth, edited)
+
+
+def score(source: Attributes, target: Attributes, before: Pictures, truth: Pictures, edited: Pictures) -> EditScores:
+    """Score pictures of an edit.
+
+    Args:
+        source: What the unedited pictures show.
+        target: What the edit was to make of it.
+        before: The unedited pictures.
+        truth: The same views of the true edit.
+        edited: The same views of the edit.
+    """
     classifier = AttributeClassifier.load()
-    before, truth, edited = _pictures(source, cameras), _pictures(target, cameras), render(cameras).cpu().float()
     read = classifier.read(edited)
-    same, right = [], []
+    right: list[Tensor] = []
+    same: list[Tensor] = []
+    along: list[Tensor] = []
     for field in fields(Attributes):
         was, wanted = getattr(source, field.name), getattr(target, field.name)
+        as_wanted = read[field.name] == VALUES[field.name].index(wanted)
         if was != wanted:
-            right.append(read[field.name] == VALUES[field.name].index(wanted))
-        elif source.shows(field.name) and target.shows(field.name):
-            same.append(read[field.name] == VALUES[field.name].index(was))
-    unchanged = ~metrics.changed_region(before, truth)
-    scores = EditScores(
+            right.append(as_wanted)
+        elif target.shows(field.name):
+            (same if source.shows(field.name) else along).append(as_wanted)
+    inside = metrics.changed_region(before, truth)
+
+    def compare(measure: Callable[..., Tensor]) -> tuple[float, ...]:
+        """To the true edit, to the unedited pictures, inside, outside."""
+        pairs = (truth, None), (before, None), (truth, inside), (before, ~inside)
+        return tuple(metrics.mean(measure(edited, reference, where)) for reference, where in pairs)
+
+    psnr, ssim = compare(metrics.psnr), compare(metrics.ssim)
+    perceptual = compare(partial(metrics.perceptual_distance, classifier.features))
+    return EditScores(
         success=torch.stack(right).all(0).float().mean().item(),
         kept=torch.stack(same).float().mean().item(),
-        psnr_true=metrics.mean(metrics.psnr(edited, truth)),
+        details=torch.stack(along).float().mean().item() if along else float("nan"),
+        psnr_true=psnr[0],
         psnr_true_unedited=metrics.mean(metrics.psnr(before, truth)),
-        psnr_source=metrics.mean(metrics.psnr(edited, before)),
-        psnr_outside=metrics.mean(metrics.psnr(edited, before, unchanged)),
-        ssim_true=metrics.mean(metrics.ssim(edited, truth)),
-        perceptual_true=metrics.mean(metrics.perceptual_distance(classifier.features, edited, truth)),
-        perceptual_source=metrics.mean(metrics.perceptual_distance(classifier.features, edited, before)),
+        psnr_source=psnr[1],
+        psnr_inside=psnr[2],
+        psnr_outside=psnr[3],
+        ssim_true=ssim[0],
+        ssim_source=ssim[1],
+        ssim_inside=ssim[2],
+        ssim_outside=ssim[3],
+        perceptual_true=perceptual[0],
+        perceptual_source=perceptual[1],
+        perceptual_inside=perceptual[2],
+        perceptual_outside=perceptual[3],
     )
-    return Judgement(scores, before, truth, edited)
 
 
-def _pictures(thing: Attributes, cameras: Cameras) -> Pictures:
+def pictures(thing: Attributes, cameras: Cameras) -> Pictures:
+    """What the cameras see of a thing, rounded to bytes as a file would be."""
     images: list[UInt8[np.ndarray, "height width 3"]] = [image for image, _ in photograph(thing, cameras)]
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
 

@@ -24,7 +24,7 @@ from pds_nerfstudio.guidance.objectives import (
     ObjectiveParameters,
     weight_table,
 )
-from pds_nerfstudio.guidance.refinement import RefinementConfig, sdedit
+from pds_nerfstudio.guidance.refinement import RefinementConfig, edited_region, sdedit
 from pds_nerfstudio.guidance.timesteps import (
     TimestepSchedule,
     annealed_timesteps,
@@ -174,8 +174,8 @@ class Guidance:
         config.check()
         self.config = config
         self.denoiser = denoiser
-        self.prompts: tuple[str, str] | None = None
-        """The source and the target prompt, once set."""
+        self.prompts: tuple[list[str], list[str]] | None = None
+        """The source and the target prompts, once set: one each, or one each for every element of a batch."""
         self._embeddings: Tensor | None = None
         self._generator = torch.Generator(denoiser.device).manual_seed(config.seed)
         self._source_cache = LatentCache(config.cache_size)
@@ -199,27 +199,29 @@ class Guidance:
         dtype = resolve_dtype(config.dtype, chosen)
         return cls(config, Denoiser.from_pretrained(config.model, chosen, dtype))
 
-    def set_prompts(self, source: str, target: str) -> None:
+    def set_prompts(self, source: str | Sequence[str], target: str | Sequence[str]) -> None:
         """Say what the source shows and what it should become. May be called again at any time.
 
         Args:
-            source: describes the source image.
+            source: describes the source image; or one description for each element of the batches to come.
             target: describes the edited image; best the source prompt with only the edit changed.
 
         Raises:
             UserError: if one of them is empty.
+            ValueError: if there are not as many sources as targets.
         """
-        source, target = source.strip(), target.strip()
-        for name, prompt in (("source", source), ("target", target)):
-            if not prompt:
+        sources, targets = ([p.strip() for p in ([ps] if isinstance(ps, str) else ps)] for ps in (source, target))
+        for name, prompts in (("source", sources), ("target", targets)):
+            if not all(prompts):
                 raise UserError(f"The {name} prompt is empty: describe the {name} image in a few words.")
-        if (source, target) == self.prompts:
+        if (sources, targets) == self.prompts:
             return
-        if source == target:
+        if any(before == after for before, after in zip(sources, targets, strict=True)):
             warnings.warn("The source and target prompts are equal: there is nothing to edit.", stacklevel=2)
         # One row for each quarter of the batch that the denoiser is given, in its order.
-        self._embeddings = self.denoiser.encode_prompts([target, "", source, ""])
-        self.prompts = (source, target)
+        quarters = (targets, [""] * len(targets), sources, [""] * len(sources))
+        self._embeddings = torch.stack([self.denoiser.encode_prompts(quarter) for quarter in quarters])
+        self.prompts = (sources, targets)
         self._masks.clear()
 
     def reconfigure(self, **changes: object) -> None:
@@ -355,10 +357,10 @@ class Guidance:
 
         if OBJECTIVES[self.config.objective].reference == "source":
             noisy = torch.stack([self.denoiser.add_noise(x, noise, t) for x in (target, source)])
-            prediction, reference = self._guided_predictions(noisy, t)
+            prediction, reference = self._guided_predictions(noisy, t, self.config.guidance_scale)
         else:
             noisy = self.denoiser.add_noise(target, noise, t)[None]
-            prediction, reference = self._guided_predictions(noisy, t)[0], noise
+            prediction, reference = self._guided_predictions(noisy, t, self.config.guidance_scale)[0], noise
         difference = prediction - reference
 
         text_table, identity_table = self._weights()
@@ -366,6 +368,33 @@ class Guidance:
         identity = self.config.identity_weight * _per_element(identity_table[t]) * (target - source)
         mask = self._mask(difference, keys) if self.config.localize > 0 else None
         return GradientTerms(text=text if mask is None else text * mask, identity=identity, mask=mask)
+
+    @torch.no_grad()
+    def refine(
+        self,
+        target: Float[Tensor, "batch channels height width"],
+        source: Float[Tensor, "batch channels height width"],
+        config: RefinementConfig,
+        allowed: Float[Tensor, "#batch 1 height width"] | None = None,
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Sharpen what an edit has changed, by SDEdit towards the target prompt. Moves the random state on.
+
+        Args:
+            target: the edited latents.
+            source: the latents before the edit, to which all goes back that the edit has hardly changed.
+            config: how strongly to redraw.
+            allowed: where anything may change at all, in [0, 1]; None is everywhere.
+
+        Raises:
+            UserError: if no prompts are set or the configuration is invalid.
+        """
+        config.check()
+        device, dtype = self.denoiser.device, self.denoiser.result_dtype
+        target, source = target.to(device, dtype), source.to(device, dtype)
+        mask = edited_region(target, source)
+        if allowed is not None:
+            mask = mask * allowed.to(mask)
+        return self._sdedit(target, source, mask, config)
 
     @torch.no_grad()
     def redraw(
@@ -392,16 +421,13 @@ class Guidance:
         _check_keys(keys, len(image))
         size = (image.shape[-2], image.shape[-1])
         latents = self._encode(image)
-        noise = torch.randn(latents.shape, generator=self._generator, device=latents.device, dtype=latents.dtype)
-        redrawn = self.denoiser.decode_latents(
-            sdedit(self.denoiser, latents, noise, self._require_embeddings()[:2], config)
-        )
-        redrawn = resize(redrawn, size).to(image)
+        everywhere = torch.ones_like(latents[:, :1])
+        redrawn = self._sdedit(latents, latents, everywhere, config)
+        redrawn = resize(self.denoiser.decode_latents(redrawn), size).to(image)
         if keys is None or self.config.localize == 0:
             return redrawn
-        whole = torch.ones(1, *latents.shape[-2:], device=latents.device, dtype=latents.dtype)
-        masks = [self._masks.peek((key, tuple(whole.shape))) for key in keys]
-        learned = torch.stack([whole if mask is None else mask for mask in masks])
+        masks = [self._masks.peek((key, tuple(whole.shape))) for key, whole in zip(keys, everywhere, strict=True)]
+        learned = torch.stack([whole if mask is None else mask for mask, whole in zip(masks, everywhere, strict=True)])
         # What the edit leaves behind, shadows and old outlines, lies just beside what it draws.
         grown = F.max_pool2d(self._soften(learned), kernel_size=3, stride=1, padding=1)
         mask = resize(grown, size).to(image)
@@ -444,25 +470,50 @@ class Guidance:
         image = image.to(self.denoiser.device, self.denoiser.result_dtype)
         return self.denoiser.encode_image(resize(image, self._model_size(image)))
 
-    def _require_embeddings(self) -> Float[Tensor, "4 tokens width"]:
+    def _require_embeddings(self) -> Float[Tensor, "4 pairs tokens width"]:
         if self._embeddings is None:
             raise UserError("No prompts are set: give a source and a target prompt.")
         return self._embeddings
 
+    def _sdedit(
+        self,
+        latents: Float[Tensor, "batch channels height width"],
+        source: Float[Tensor, "batch channels height width"],
+        mask: Float[Tensor, "batch 1 height width"],
+        config: RefinementConfig,
+    ) -> Float[Tensor, "batch channels height width"]:
+        highest = max(1, round(config.strength * (self.denoiser.schedule.num_steps - 1)))
+        times = torch.linspace(highest, 0, config.denoising_steps + 1, device=latents.device)[:-1].round().long()
+        noise = torch.randn(latents.shape, generator=self._generator, device=latents.device, dtype=latents.dtype)
+        return sdedit(
+            latents,
+            source,
+            mask,
+            noise,
+            times,
+            self.denoiser.alphas_cumprod,
+            lambda x, t: self._guided_predictions(x[None], t, config.guidance_scale)[0],
+        )
+
     def _guided_predictions(
-        self, noisy: Float[Tensor, "branches batch channels height width"], t: Int[Tensor, " batch"]
+        self,
+        noisy: Float[Tensor, "branches batch channels height width"],
+        t: Int[Tensor, " batch"],
+        guidance_scale: float,
     ) -> Float[Tensor, "branches batch channels height width"]:
         """Classifier-free guided predictions u + w·(c − u) (Ho and Salimans 2022) of target and source."""
         embeddings = self._require_embeddings()
         branches, batch = noisy.shape[:2]
+        if embeddings.shape[1] not in (1, batch):
+            raise ValueError(f"{embeddings.shape[1]} pairs of prompts for a batch of {batch}")
         quarters = noisy.repeat_interleave(2, dim=0)
         predictions = self.denoiser.predict_noise(
             quarters.flatten(0, 1),
             t.repeat(2 * branches),
-            embeddings[: 2 * branches].repeat_interleave(batch, dim=0),
+            embeddings[: 2 * branches].expand(-1, batch, -1, -1).flatten(0, 1),
         ).unflatten(0, (branches, 2, batch))
         conditional, unconditional = predictions.unbind(dim=1)
-        return unconditional + self.config.guidance_scale * (conditional - unconditional)
+        return unconditional + guidance_scale * (conditional - unconditional)
 
     def _mask(
         self, difference: Float[Tensor, "batch channels height width"], keys: Sequence[Hashable] | None

@@ -53,6 +53,8 @@ class EditPipelineConfig(VanillaPipelineConfig):
     scene is fitted to them."""
     refinement: RefinementConfig = field(default_factory=RefinementConfig)
     """How renders are redrawn while refining."""
+    refine_rounds: int = 2
+    """While refining, each view is redrawn from its current render every so many times that it comes up."""
     refine_lr_mult: float = 0.6
     """Share of the edit's learning rates that refining begins with; it falls to the edit's final share."""
     turntable_frames: int = 90
@@ -181,7 +183,7 @@ class EditPipeline(VanillaPipeline):
         k = step - self.plan.refine_start
         view = self.views[view_at(k, len(self.views), self.config.guidance.seed)]
         rgb, losses = self.model.render_edit_view(view.camera, view.index)
-        if (k // len(self.views)) % self.config.refinement.rounds == 0 or view.index not in self._redrawn:
+        if (k // len(self.views)) % self.config.refine_rounds == 0 or view.index not in self._redrawn:
             image = rgb.detach().float().permute(2, 0, 1)[None]
             redrawn = self.guidance.redraw(image, view.image, self.config.refinement, keys=[view.index])
             self._redrawn[view.index] = (redrawn[0].clamp(0, 1) * 255).round().to(torch.uint8)

@@ -50,6 +50,7 @@ _SKIN: RGB = (0.92, 0.72, 0.58)
 _DARK: RGB = (0.05, 0.05, 0.05)
 _STEEL: RGB = (0.42, 0.44, 0.47)
 _SNOW: RGB = (0.94, 0.95, 0.97)
+_SIDES = ((-1, "left"), (1, "right"))
 
 
 @dataclass
@@ -80,98 +81,127 @@ class Solids:
         return len(self.cones)
 
 
+@dataclass(frozen=True)
+class RoundCone:
+    """The points within a radius of a line, where the radius changes evenly along it; a ball if the ends agree."""
+
+    name: str
+    """Of the part it is; left and right are those of somebody who looks at the subject's face."""
+    start: Point
+    end: Point
+    start_radius: float
+    end_radius: float
+    color: RGB
+
+
+@dataclass(frozen=True)
+class RoundedBox:
+    """An upright box and all that is within a distance of it."""
+
+    name: str
+    center: Point
+    half: Point
+    """Half the extents of the box without its rounding."""
+    rounding: float
+    color: RGB
+
+
+Solid = RoundCone | RoundedBox
+
+
 class _Builder:
-    """Collects solids; positions are given as (right, up, forward) from the subject's own view."""
+    """Collects solids; positions are given as (right, up, forward), and right is where a viewer has it."""
 
     def __init__(self) -> None:
-        self.cones: list[list[float]] = []
-        self.boxes: list[list[float]] = []
+        self.solids: list[Solid] = []
 
     @staticmethod
     def _world(p: Point) -> Point:
         return p[0], -p[2], p[1]
 
-    def cone(self, start: Point, end: Point, start_radius: float, end_radius: float, color: RGB) -> None:
-        self.cones.append([*self._world(start), *self._world(end), start_radius, end_radius, *color])
+    def cone(self, name: str, start: Point, end: Point, start_radius: float, end_radius: float, color: RGB) -> None:
+        self.solids.append(RoundCone(name, self._world(start), self._world(end), start_radius, end_radius, color))
 
-    def ball(self, center: Point, radius: float, color: RGB) -> None:
-        self.cone(center, center, radius, radius, color)
+    def ball(self, name: str, center: Point, radius: float, color: RGB) -> None:
+        self.cone(name, center, center, radius, radius, color)
 
-    def box(self, center: Point, half: Point, rounding: float, color: RGB) -> None:
+    def box(self, name: str, center: Point, half: Point, rounding: float, color: RGB) -> None:
         half_world = half[0], half[2], half[1]
-        self.boxes.append([*self._world(center), *half_world, rounding, *color])
+        self.solids.append(RoundedBox(name, self._world(center), half_world, rounding, color))
 
     def eyes(self, spread: float, height: float, forward: float, radius: float, color: RGB = _DARK) -> None:
-        for side in (-1, 1):
-            self.ball((side * spread, height, forward), radius, color)
+        for side, which in _SIDES:
+            self.ball(f"{which} eye", (side * spread, height, forward), radius, color)
 
 
 def _man(b: _Builder, raised: bool, color: RGB) -> tuple[float, Point]:
     trousers = (0.16, 0.17, 0.28)
     hand: Point = (0.52, 1.84, 0.02) if raised else (0.46, 0.78, 0.08)
-    for side in (-1, 1):
-        b.cone((side * 0.15, 0.1, 0), (side * 0.13, 0.8, 0), 0.11, 0.13, trousers)
+    for side, which in _SIDES:
+        b.cone(f"{which} leg", (side * 0.15, 0.1, 0), (side * 0.13, 0.8, 0), 0.11, 0.13, trousers)
         end = (side * hand[0], hand[1], hand[2])
-        b.cone((side * 0.29, 1.33, 0), end, 0.10, 0.075, color)
-        b.ball(end, 0.105, _SKIN)
-    b.cone((0, 0.85, 0), (0, 1.25, 0), 0.25, 0.27, color)
-    b.ball((0, 1.66, 0), 0.24, _SKIN)
+        b.cone(f"{which} arm", (side * 0.29, 1.33, 0), end, 0.10, 0.075, color)
+        b.ball(f"{which} hand", end, 0.105, _SKIN)
+    b.cone("torso", (0, 0.85, 0), (0, 1.25, 0), 0.25, 0.27, color)
+    b.ball("head", (0, 1.66, 0), 0.24, _SKIN)
     b.eyes(0.085, 1.70, 0.205, 0.04)
     return 1.86, hand
 
 
 def _robot(b: _Builder, raised: bool, color: RGB) -> tuple[float, Point]:
     hand: Point = (0.56, 1.84, 0.02) if raised else (0.50, 0.70, 0.08)
-    b.box((0, 1.02, 0), (0.30, 0.34, 0.20), 0.03, color)
-    b.box((0, 1.62, 0), (0.23, 0.18, 0.18), 0.03, (0.70, 0.72, 0.75))
-    for side in (-1, 1):
-        b.cone((side * 0.15, 0.08, 0), (side * 0.15, 0.70, 0), 0.10, 0.10, _STEEL)
+    b.box("torso", (0, 1.02, 0), (0.30, 0.34, 0.20), 0.03, color)
+    b.box("head", (0, 1.62, 0), (0.23, 0.18, 0.18), 0.03, (0.70, 0.72, 0.75))
+    for side, which in _SIDES:
+        b.cone(f"{which} leg", (side * 0.15, 0.08, 0), (side * 0.15, 0.70, 0), 0.10, 0.10, _STEEL)
         end = (side * hand[0], hand[1], hand[2])
-        b.cone((side * 0.34, 1.28, 0), end, 0.07, 0.07, _STEEL)
-        b.ball(end, 0.11, color)
+        b.cone(f"{which} arm", (side * 0.34, 1.28, 0), end, 0.07, 0.07, _STEEL)
+        b.ball(f"{which} hand", end, 0.11, color)
     b.eyes(0.10, 1.66, 0.19, 0.05, (0.1, 0.9, 0.9))
     return 1.80, hand
 
 
 def _snowman(b: _Builder, raised: bool, color: RGB) -> tuple[float, Point]:
     hand: Point = (0.66, 1.72, 0.02) if raised else (0.72, 0.76, 0.05)
-    for height, radius in ((0.42, 0.45), (1.05, 0.34), (1.58, 0.25)):
-        b.ball((0, height, 0), radius, _SNOW)
-    b.cone((0, 1.57, 0.22), (0, 1.55, 0.50), 0.06, 0.015, PALETTE["orange"])
-    b.cone((0, 1.30, 0), (0, 1.36, 0), 0.285, 0.27, color)
-    b.cone((0.12, 1.28, 0.27), (0.17, 0.98, 0.34), 0.065, 0.075, color)
-    for side in (-1, 1):
-        b.cone((side * 0.28, 1.12, 0), (side * hand[0], hand[1], hand[2]), 0.045, 0.035, PALETTE["brown"])
+    for name, height, radius in (("base", 0.42, 0.45), ("torso", 1.05, 0.34), ("head", 1.58, 0.25)):
+        b.ball(name, (0, height, 0), radius, _SNOW)
+    b.cone("nose", (0, 1.57, 0.22), (0, 1.55, 0.50), 0.06, 0.015, PALETTE["orange"])
+    b.cone("scarf", (0, 1.30, 0), (0, 1.36, 0), 0.285, 0.27, color)
+    b.cone("scarf tail", (0.12, 1.28, 0.27), (0.17, 0.98, 0.34), 0.065, 0.075, color)
+    for side, which in _SIDES:
+        b.cone(
+            f"{which} arm", (side * 0.28, 1.12, 0), (side * hand[0], hand[1], hand[2]), 0.045, 0.035, PALETTE["brown"]
+        )
     b.eyes(0.09, 1.66, 0.20, 0.04)
     return 1.80, hand
 
 
 def _bear(b: _Builder, raised: bool, color: RGB) -> tuple[float, Point]:
     hand: Point = (0.55, 1.74, 0.05) if raised else (0.50, 0.72, 0.15)
-    b.cone((0, 0.60, 0), (0, 1.00, 0), 0.40, 0.34, color)
-    b.ball((0, 1.52, 0), 0.30, color)
-    b.cone((0, 1.45, 0.25), (0, 1.43, 0.32), 0.12, 0.09, (0.85, 0.75, 0.60))
-    b.ball((0, 1.48, 0.42), 0.04, _DARK)
-    for side in (-1, 1):
-        b.cone((side * 0.22, 0.16, 0.02), (side * 0.20, 0.40, 0), 0.15, 0.16, color)
-        b.cone((side * 0.32, 1.15, 0), (side * hand[0], hand[1], hand[2]), 0.13, 0.11, color)
-        b.ball((side * 0.22, 1.78, -0.02), 0.10, color)
+    b.cone("torso", (0, 0.60, 0), (0, 1.00, 0), 0.40, 0.34, color)
+    b.ball("head", (0, 1.52, 0), 0.30, color)
+    b.cone("snout", (0, 1.45, 0.25), (0, 1.43, 0.32), 0.12, 0.09, (0.85, 0.75, 0.60))
+    b.ball("nose", (0, 1.48, 0.42), 0.04, _DARK)
+    for side, which in _SIDES:
+        b.cone(f"{which} leg", (side * 0.22, 0.16, 0.02), (side * 0.20, 0.40, 0), 0.15, 0.16, color)
+        b.cone(f"{which} arm", (side * 0.32, 1.15, 0), (side * hand[0], hand[1], hand[2]), 0.13, 0.11, color)
+        b.ball(f"{which} ear", (side * 0.22, 1.78, -0.02), 0.10, color)
     b.eyes(0.11, 1.60, 0.27, 0.04)
     return 1.78, hand
 
 
 def _ball(b: _Builder, raised: bool, color: RGB) -> tuple[float, Point]:
-    b.ball((0, 0.70, 0), 0.70, color)
+    b.ball("ball", (0, 0.70, 0), 0.70, color)
     return 1.36, (0, 0, 0)
 
 
 def _cube(b: _Builder, raised: bool, color: RGB) -> tuple[float, Point]:
-    b.box((0, 0.60, 0), (0.55, 0.55, 0.55), 0.05, color)
+    b.box("cube", (0, 0.60, 0), (0.55, 0.55, 0.55), 0.05, color)
     return 1.20, (0, 0, 0)
 
 
 def _cone(b: _Builder, raised: bool, color: RGB) -> tuple[float, Point]:
-    b.cone((0, 0.16, 0), (0, 1.32, 0), 0.58, 0.05, color)
+    b.cone("cone", (0, 0.16, 0), (0, 1.32, 0), 0.58, 0.05, color)
     return 1.34, (0, 0, 0)
 
 
@@ -186,20 +216,29 @@ _SUBJECTS = {
 }
 
 
-def _build(thing: Attributes) -> _Builder:
+def solids_of(thing: Attributes) -> list[Solid]:
+    """What a thing is made of: its parts, each with a name of its own."""
     b = _Builder()
     top, hand = _SUBJECTS[thing.subject](b, thing.arms == "raised", PALETTE[thing.color])
     hat_color = PALETTE[thing.hat_color]
     if thing.hat == "party":
-        b.cone((0, top + 0.08, 0), (0, top + 0.50, 0), 0.20, 0.02, hat_color)
+        b.cone("hat", (0, top + 0.08, 0), (0, top + 0.50, 0), 0.20, 0.02, hat_color)
     elif thing.hat == "top":
-        b.box((0, top + 0.01, 0), (0.31, 0.025, 0.31), 0.015, hat_color)
-        b.box((0, top + 0.21, 0), (0.18, 0.18, 0.18), 0.02, hat_color)
+        b.box("hat brim", (0, top + 0.01, 0), (0.31, 0.025, 0.31), 0.015, hat_color)
+        b.box("hat", (0, top + 0.21, 0), (0.18, 0.18, 0.18), 0.02, hat_color)
     if thing.balloon == "held":
         center = (hand[0] + 0.08, hand[1] + 0.48, hand[2])
-        b.cone(hand, center, 0.014, 0.014, (0.2, 0.2, 0.2))
-        b.ball(center, 0.22, PALETTE[thing.balloon_color])
-    return b
+        b.cone("string", hand, center, 0.014, 0.014, (0.2, 0.2, 0.2))
+        b.ball("balloon", center, 0.22, PALETTE[thing.balloon_color])
+    return b.solids
+
+
+def _cone_row(cone: RoundCone) -> list[float]:
+    return [*cone.start, *cone.end, cone.start_radius, cone.end_radius, *cone.color]
+
+
+def _box_row(box: RoundedBox) -> list[float]:
+    return [*box.center, *box.half, box.rounding, *box.color]
 
 
 def build(things: Sequence[Attributes], device: torch.device | str = "cpu", pad: bool = False) -> Solids:
@@ -211,17 +250,20 @@ def build(things: Sequence[Attributes], device: torch.device | str = "cpu", pad:
         pad: True gives every batch the world's largest number of solids, so that a compiled renderer sees one shape;
             False no more than this batch needs.
     """
-    builders = [_build(thing) for thing in things]
-    n_cones = 15 if pad else max(1, *(len(b.cones) for b in builders))
-    n_boxes = 4 if pad else max(1, *(len(b.boxes) for b in builders))
-    far_cone, far_box = [0, 0, -50, 0, 0, -50, 0.01, 0.01, 0, 0, 0], [0, 0, -50, 0.01, 0.01, 0.01, 0.01, 0, 0, 0]
+    made_of = [solids_of(thing) for thing in things]
+    cones = [[_cone_row(s) for s in solids if isinstance(s, RoundCone)] for solids in made_of]
+    boxes = [[_box_row(s) for s in solids if isinstance(s, RoundedBox)] for solids in made_of]
+    n_cones = 15 if pad else max(1, *(len(rows) for rows in cones))
+    n_boxes = 4 if pad else max(1, *(len(rows) for rows in boxes))
+    far_cone = [0.0, 0.0, -50.0, 0.0, 0.0, -50.0, 0.01, 0.01, 0.0, 0.0, 0.0]
+    far_box = [0.0, 0.0, -50.0, 0.01, 0.01, 0.01, 0.01, 0.0, 0.0, 0.0]
 
     def tensor(rows: Sequence[object]) -> Tensor:
         return torch.tensor(rows, dtype=torch.float32, device=device)
 
     return Solids(
-        cones=tensor([b.cones + [far_cone] * (n_cones - len(b.cones)) for b in builders]),
-        boxes=tensor([b.boxes + [far_box] * (n_boxes - len(b.boxes)) for b in builders]),
+        cones=tensor([rows + [far_cone] * (n_cones - len(rows)) for rows in cones]),
+        boxes=tensor([rows + [far_box] * (n_boxes - len(rows)) for rows in boxes]),
         ground_color=tensor([_GROUND_COLORS[thing.ground] for thing in things]),
         ground_is_brick=tensor([float(thing.ground == GROUNDS[3]) for thing in things]),
         sky_top=tensor([_SKY[thing.sky][0] for thing in things]),

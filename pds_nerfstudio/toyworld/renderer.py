@@ -23,6 +23,13 @@ _ARRIVED = 1e-4
 _FAR = 60.0
 _SUN = (0.32, -0.30, 0.90)
 
+DRAWING_PAPER, DRAWING_OUTLINE = 0.98, 0.10
+"""Grey of a drawing's paper, and of the line around its subject."""
+DRAWING_LINE = 0.006
+"""Width of that line, as an angle."""
+DRAWING_INK = 0.25
+"""How much of its colour a surface keeps where rays graze it."""
+
 
 @dataclass
 class Cameras:
@@ -227,8 +234,9 @@ def trace(
 
     # The drawing: flat colours on white, a dark line where a ray grazes the subject.
     rim = (normal * -directions).sum(-1) < 0.20
-    ink = torch.where(rim[..., None], color * 0.25, color)
-    paper = torch.where((grazing < 0.006)[..., None], torch.full_like(color, 0.10), torch.full_like(color, 0.98))
+    ink = torch.where(rim[..., None], color * DRAWING_INK, color)
+    line = (grazing < DRAWING_LINE)[..., None]
+    paper = torch.where(line, torch.full_like(color, DRAWING_OUTLINE), torch.full_like(color, DRAWING_PAPER))
     drawing = torch.where(hit[..., None], ink, paper)
 
     is_drawing = solids.is_drawing[:, None] > 0.5

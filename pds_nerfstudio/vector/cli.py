@@ -1,25 +1,27 @@
 """pds-svg: edit an SVG by text, from file to file."""
 
-import dataclasses
 import json
+import shutil
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
+import numpy as np
 import torch
-import tyro
 from PIL import Image
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig, resolve_device
-from pds_nerfstudio.guidance.objectives import DreamCatalystParameters
+from pds_nerfstudio.runs import StepReport, new_folder, read_command, save_config
+from pds_nerfstudio.vector.backend import Backend
+from pds_nerfstudio.vector.diffvg import DiffvgRenderer
 from pds_nerfstudio.vector.document import Document
-from pds_nerfstudio.vector.edit_loop import ImageGuidance, StepReport, VectorEditConfig, VectorEditLoop
+from pds_nerfstudio.vector.edit_loop import ImageGuidance, VectorEditConfig, VectorEditLoop
 from pds_nerfstudio.vector.editor import VectorEditor
+from pds_nerfstudio.vector.rasterizer import Rasterizer
 
 STYLES = {
     "none": "",
@@ -27,13 +29,16 @@ STYLES = {
     "pixelart": "pixel art, on a white background",
 }
 """What each style adds to both prompts."""
+FRAME_MILLISECONDS = 80
+"""Of the history."""
+BACKENDS: dict[str, Backend] = {"exact": Rasterizer, "pydiffvg": DiffvgRenderer}
 
 
 @dataclass
 class SvgEdit:
     """Edits an SVG by text with Posterior Distillation Sampling.
 
-    Points and paints move until the drawing fits the target prompt; the file keeps its elements, ids and
+    Paths, points and paints move until the drawing fits the target prompt; the file keeps its elements, ids and
     groups."""
 
     svg: Path
@@ -43,7 +48,7 @@ class SvgEdit:
     tgt_prompt: str
     """What it should show; best the source prompt with only the edit changed."""
     output_dir: Path = Path("outputs/svg")
-    """The results go into a folder of the drawing's name in here."""
+    """The results go into a new folder of the drawing's name in here."""
     style: Literal["none", "iconography", "pixelart"] = "none"
     """Adds a description of a drawing style to both prompts."""
     style_suffix: str = ""
@@ -54,8 +59,10 @@ class SvgEdit:
     """Where to render, for example cuda:0; 'auto' takes the first GPU, else the CPU."""
     save_every: int = 20
     """A picture goes into the history, and the drawing so far into the folder, every so many steps."""
-    history: Literal["gif", "none"] = "gif"
-    """Whether to leave an animation of the edit."""
+    history: Literal["gif", "mp4", "none"] = "gif"
+    """Whether to leave an animation of the edit; mp4 needs the program ffmpeg."""
+    backend: Literal["exact", "pydiffvg"] = "exact"
+    """What draws. exact: this package's own rasteriser. pydiffvg: where that is installed, for plain drawings."""
     edit: VectorEditConfig = field(default_factory=VectorEditConfig)
     """How the drawing follows the guidance."""
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
@@ -71,6 +78,8 @@ class SvgEdit:
             raise UserError(f"canvas is {self.canvas}: give pixels up to 4096, or 0 for the model's own size.")
         if self.save_every < 1:
             raise UserError(f"save_every is {self.save_every}: give a number of steps, at least 1.")
+        if self.history == "mp4" and shutil.which("ffmpeg") is None:
+            raise UserError("history is mp4, and there is no ffmpeg: install it, or set history to gif.")
         self.edit.check()
         self.guidance.check()
 
@@ -82,45 +91,13 @@ class SvgEdit:
         return source, target
 
 
-@dataclass
-class SvgEditAgain:
-    """Repeats an edit from the config.json it left."""
-
-    config: Annotated[Path, tyro.conf.Positional]
-    """The config.json of a finished edit."""
-
-
-def save_config(config: SvgEdit, path: Path) -> None:
-    """Writes a configuration as JSON."""
-    path.write_text(json.dumps(dataclasses.asdict(config), indent=2, default=str) + "\n")
-
-
-def load_config(path: Path) -> SvgEdit:
-    """Reads a configuration that `save_config` wrote.
-
-    Raises:
-        UserError: it is no such file, or of another version.
-    """
-    try:
-        values = json.loads(path.read_text())
-        catalyst = DreamCatalystParameters(**values["guidance"].pop("dreamcatalyst"))
-        values["guidance"] = GuidanceConfig(**values["guidance"], dreamcatalyst=catalyst)
-        values["edit"] = VectorEditConfig(**values["edit"])
-        return SvgEdit(**{**values, "svg": Path(values["svg"]), "output_dir": Path(values["output_dir"])})
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}.") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not the config.json of an SVG edit of this version ({error}).") from error
-
-
 class Results:
     """The folder an edit leaves: config, drawing, pictures, history and metrics."""
 
     def __init__(self, config: SvgEdit, editor: VectorEditor) -> None:
         """Makes the folder and saves what is known before the edit."""
         self.config, self.editor = config, editor
-        self.folder = config.output_dir / config.svg.stem
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder = new_folder(config.output_dir, config.svg.stem)
         save_config(config, self.folder / "config.json")
         self.before = self._picture()
         self._save(self.before, "before.png")
@@ -153,10 +130,8 @@ class Results:
         self._write_drawing()
         after = self._picture()
         self._save(after, "after.png")
-        if self.config.history == "gif":
-            frames = [self._image(f) for f in [*self._frames, after]]
-            target = self.folder / "history.gif"
-            frames[0].save(target, save_all=True, append_images=frames[1:], duration=80, loop=0)
+        if self.config.history != "none":
+            self._write_history([self._image(f) for f in [*self._frames, after]])
         error = (after - self.before).square().mean().clamp(min=1e-12)
         summary = {
             "complete": complete,
@@ -165,6 +140,17 @@ class Results:
             "steps": self._metrics,
         }
         (self.folder / "metrics.json").write_text(json.dumps(summary, indent=1) + "\n")
+
+    def _write_history(self, frames: list[Image.Image]) -> None:
+        target = self.folder / f"history.{self.config.history}"
+        if self.config.history == "gif":
+            frames[0].save(target, save_all=True, append_images=frames[1:], duration=FRAME_MILLISECONDS, loop=0)
+            return
+        import mediapy
+
+        side = self.editor.canvas // 2 * 2  # what H.264 can hold
+        pictures = [np.asarray(frame)[:side, :side] for frame in frames]
+        mediapy.write_video(target, pictures, fps=1000 / FRAME_MILLISECONDS, crf=18)
 
 
 def edit_svg(config: SvgEdit, document: Document, guidance: ImageGuidance, canvas: int, device: torch.device) -> Path:
@@ -183,19 +169,11 @@ def edit_svg(config: SvgEdit, document: Document, guidance: ImageGuidance, canva
     Raises:
         UserError: the drawing has nothing to edit.
     """
-    editor = VectorEditor(document, canvas, config.edit.groups, device)
+    editor = VectorEditor(document, canvas, config.edit.groups, device, BACKENDS[config.backend])
     loop = VectorEditLoop(editor, guidance, config.edit)
     results = Results(config, editor)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     start = time.perf_counter()
-    with Progress(*columns) as progress:
-        bar = progress.add_task("Editing", total=config.edit.steps)
-
-        def report(step: StepReport) -> None:
-            results.record(step)
-            progress.update(bar, completed=step.step)
-
-        complete = loop.run(report)
+    complete = loop.run(results.record)
     results.finish(complete, time.perf_counter() - start)
     return results.folder
 
@@ -216,10 +194,8 @@ def run(config: SvgEdit) -> Path:
 
 def main() -> None:
     """The command `pds-svg`."""
-    repeat = sys.argv[1:2] == ["--repeat"]
     try:
-        config = load_config(tyro.cli(SvgEditAgain, args=sys.argv[2:]).config) if repeat else tyro.cli(SvgEdit)
-        folder = run(config)
+        folder = run(read_command(SvgEdit))
     except UserError as error:
         sys.exit(str(error))
     print(f"Wrote {folder / 'final.svg'}")

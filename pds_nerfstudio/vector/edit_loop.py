@@ -1,7 +1,7 @@
 """The loop that edits a drawing by text: render, ask the guidance, follow its gradient."""
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -9,8 +9,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.runs import StepReport, take_steps
 from pds_nerfstudio.vector.augmentation import Augmentation
 from pds_nerfstudio.vector.editor import ParameterGroup, VectorEditor
+from pds_nerfstudio.vector.optimizer import BlockAdam
 
 
 class GuidanceResult(Protocol):
@@ -48,10 +50,16 @@ class VectorEditConfig:
 
     steps: int = 500
     """Steps of optimisation."""
+    paths_lr: float = 1.5
+    """How far whole paths are shifted, turned, stretched and slanted in a step, in pixels of a 512-pixel canvas
+    at their farthest point; 0 leaves all movement to the points."""
     points_lr: float = 0.4
     """How far points move in a step, in pixels of a 512-pixel canvas; 0 holds them."""
     colors_lr: float = 0.015
-    """How far colours and opacities (0 to 1) change in a step; 0 holds them."""
+    """How far colours (0 to 1) change in a step; 0 holds them."""
+    opacities_lr: float = 0.0
+    """How far opacities (0 to 1) change in a step. At 0 they stay, so that a part which should be elsewhere has
+    to go there and cannot fade away."""
     strokes_lr: float = 0.03
     """How far stroke widths change in a step, in pixels of a 512-pixel canvas; 0 holds them."""
     gradients_lr: float = 0.2
@@ -61,7 +69,7 @@ class VectorEditConfig:
     noise that the guidance brings."""
     stay_near: float = 0.002
     """Share of its way that everything goes back in each step, so that only what the guidance keeps pushing
-    ends up far from where it was."""
+    ends up far from where it was. It falls with the learning rates."""
     crossing: float = 0.3
     """Resistance against curves that cross themselves, as a multiple of the typical pull on a point."""
     views: int = 1
@@ -79,8 +87,10 @@ class VectorEditConfig:
     def rates(self) -> dict[ParameterGroup, float]:
         """Learning rate of each group of parameters."""
         return {
+            "paths": self.paths_lr,
             "points": self.points_lr,
             "colors": self.colors_lr,
+            "opacities": self.opacities_lr,
             "strokes": self.strokes_lr,
             "gradients": self.gradients_lr,
         }
@@ -104,7 +114,7 @@ class VectorEditConfig:
         for name in ("steps", "views"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}: give at least 1.")
-        for name in ("points_lr", "colors_lr", "strokes_lr", "gradients_lr", "crossing"):
+        for name in ("paths_lr", "points_lr", "colors_lr", "opacities_lr", "strokes_lr", "gradients_lr", "crossing"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UserError(f"{name} is {getattr(self, name)}: give a finite number from 0 up.")
         if not 0 < self.final_rate <= 1:
@@ -112,20 +122,8 @@ class VectorEditConfig:
         if not 0 <= self.stay_near < 1:
             raise UserError(f"stay_near is {self.stay_near}: give a share from 0 to below 1.")
         if not self.groups:
-            raise UserError("All learning rates are 0: let points, colors, strokes or gradients change.")
+            raise UserError("All learning rates are 0: let paths, points, colors, strokes or gradients change.")
         self.augmentation.check()
-
-
-@dataclass
-class StepReport:
-    """What a step of the loop did."""
-
-    step: int
-    """1 for the first."""
-    steps: int
-    metrics: dict[str, float] = field(default_factory=dict)
-    skipped: bool = False
-    """Whether the guidance's gradient was not finite and nothing was changed."""
 
 
 class VectorEditLoop:
@@ -146,7 +144,7 @@ class VectorEditLoop:
         self.editor, self.guidance, self.config = editor, guidance, config
         self.done = 0
         """Steps taken so far."""
-        self.optimizer = torch.optim.Adam(editor.parameter_groups(config.rates))
+        self.optimizer = BlockAdam(editor.parameter_groups(config.rates))
         left = config.final_rate
         self._schedule = torch.optim.lr_scheduler.LinearLR(self.optimizer, 1.0, left, max(config.steps - 1, 1))
         self._generator = torch.Generator().manual_seed(config.seed)
@@ -174,9 +172,13 @@ class VectorEditLoop:
         report.metrics["crossing"] = self._resist_crossing()
         self.optimizer.step()
         self._schedule.step()
-        editor.pull_back(config.stay_near)
+        editor.pull_back(config.stay_near * self._share_of_rates())
         editor.project()
         return report
+
+    def _share_of_rates(self) -> float:
+        group = self.optimizer.param_groups[0]
+        return group["lr"] / group["initial_lr"]
 
     def _resist_crossing(self) -> float:
         """Adds the gradient of the crossing loss to that of the points, on the scale of what is there."""
@@ -197,9 +199,4 @@ class VectorEditLoop:
         Returns:
             Whether all were taken; False after Ctrl-C, which leaves the drawing as the last step left it.
         """
-        try:
-            while self.done < self.config.steps:
-                report(self.step())
-        except KeyboardInterrupt:
-            return False
-        return True
+        return take_steps(self.step, self.config.steps - self.done, report)

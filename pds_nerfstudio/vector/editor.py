@@ -12,21 +12,25 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.vector.affine import Affine
 from pds_nerfstudio.vector.backend import Backend, Renderer
 from pds_nerfstudio.vector.document import Document
+from pds_nerfstudio.vector.placement import Placement
 from pds_nerfstudio.vector.rasterizer import Rasterizer
 from pds_nerfstudio.vector.regularizers import CrossingLoss
 from pds_nerfstudio.vector.scene import SceneParameters
 
-ParameterGroup = Literal["points", "colors", "strokes", "gradients"]
-"""points: where curves go. colors: paints, gradient stops, opacities. strokes: stroke widths. gradients: end
-points of gradients and places of their stops."""
+ParameterGroup = Literal["paths", "points", "colors", "opacities", "strokes", "gradients"]
+"""paths: shifts, turns and stretches of whole paths. points: where curves go. colors: paints, gradient stops.
+opacities: of fills, strokes, stops, groups. strokes: stroke widths. gradients: end points of gradients and places of
+their stops."""
 
 TENSORS: dict[ParameterGroup, tuple[str, ...]] = {
+    "paths": ("paths",),
     "points": ("points",),
-    "colors": ("colors", "opacities"),
+    "colors": ("colors",),
+    "opacities": ("opacities",),
     "strokes": ("widths",),
     "gradients": ("gradients", "offsets"),
 }
-"""The tensors of `SceneParameters` in each group."""
+"""The tensors in each group: those of `SceneParameters`, and the moves of whole paths."""
 
 REFERENCE_CANVAS = 512
 """Changes of points and widths count in pixels of a canvas this large, so that learning rates carry over."""
@@ -66,17 +70,16 @@ class VectorEditor:
         self.source: SceneParameters = document.parameters.map(lambda t: t.to(device))
         pixel = REFERENCE_CANVAS / canvas * self.view[0]
         self._units: dict[str, Tensor] = {}
+        for name, editable in document.editable.items():
+            unit = getattr(document.units, name) * editable / (pixel if name in ("points", "widths") else 1)
+            self._units[name] = unit.to(device).reshape(-1, *(1,) * (getattr(self.source, name).ndim - 1))
+        self._placement = Placement(self.source.points, document.scene.topology, document.editable["points"])
         self.changes: dict[str, Tensor] = {}
-        """The optimiser's tensors, shaped like those of `SceneParameters`."""
-        for group in self.groups:
-            for name in TENSORS[group]:
-                editable = document.editable[name]
-                if not bool(editable.any()):
-                    continue
-                unit = getattr(document.units, name) * editable / (pixel if name in ("points", "widths") else 1)
-                values = getattr(self.source, name)
-                self._units[name] = unit.to(device).reshape(-1, *(1,) * (values.ndim - 1))
-                self.changes[name] = torch.zeros_like(values, requires_grad=True)
+        """The optimiser's tensors, shaped like those of `SceneParameters`, and under "paths" the moves of paths."""
+        for name in (name for group in self.groups for name in TENSORS[group]):
+            if bool(document.editable["points" if name == "paths" else name].any()):
+                start = self._placement.start if name == "paths" else getattr(self.source, name)
+                self.changes[name] = torch.zeros_like(start, requires_grad=True)
         if not self.changes:
             raise UserError(f"{document.name}: it has nothing to edit among {', '.join(self.groups)}.")
         self._controls = document.scene.topology.segments.to(device)
@@ -97,7 +100,11 @@ class VectorEditor:
 
     def parameters(self) -> SceneParameters:
         """The drawing's numbers as they are now."""
-        changed = {name: getattr(self.source, name) + self._units[name] * c for name, c in self.changes.items()}
+        steps = dict(self.changes)
+        if "paths" in steps:
+            moved = self._placement(steps.pop("paths"))
+            steps["points"] = moved + steps["points"] if "points" in steps else moved
+        changed = {name: getattr(self.source, name) + self._units[name] * step for name, step in steps.items()}
         return replace(self.source, **changed)
 
     def render(
@@ -124,10 +131,9 @@ class VectorEditor:
         return self._crossing(self._segments(self.parameters().points))
 
     def _segments(self, points: Tensor) -> Float[Tensor, "s 4 2"]:
-        if "points" in self._units:
-            # locked points get no unit: they take no part in the measure, nor have they a gradient
-            points = points / torch.where(self._units["points"] > 0, self._units["points"], 1)
-        return points[self._controls]
+        # locked points get no unit: they take no part in the measure, nor have they a gradient
+        units = self._units["points"]
+        return (points / torch.where(units > 0, units, 1))[self._controls]
 
     @torch.no_grad()
     def project(self) -> None:

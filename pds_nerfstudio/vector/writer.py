@@ -12,7 +12,7 @@ from torch import Tensor
 from pds_nerfstudio.vector.basic_shapes import GEOMETRY, fit_shape
 from pds_nerfstudio.vector.color import format_color
 from pds_nerfstudio.vector.css import parse_declarations
-from pds_nerfstudio.vector.importer import Imported, PathSlot, Slot
+from pds_nerfstudio.vector.import_record import Imported, PathSlot, Slot
 from pds_nerfstudio.vector.path_grammar import Point, format_path
 from pds_nerfstudio.vector.scene import SceneParameters
 from pds_nerfstudio.vector.svg_numbers import format_number

@@ -102,6 +102,37 @@ class TestPerceptualDistance:
         assert (one > 0).all()
 
 
+class TestInsideARegion:
+    """A picture that is right in its left half and noise in its right."""
+
+    @pytest.fixture
+    def half_right(self) -> tuple[Tensor, Tensor, Tensor]:
+        reference = noise(1, 3, 32, 64)
+        image = reference.clone()
+        image[..., 32:] = noise(1, 3, 32, 32, seed=1)
+        left = torch.zeros(1, 32, 64, dtype=torch.bool)
+        left[..., :24] = True  # a structure's window reaches over the border
+        return image, reference, left
+
+    def test_structure(self, half_right: tuple[Tensor, Tensor, Tensor]) -> None:
+        image, reference, left = half_right
+        assert metrics.ssim(image, reference, left).item() == pytest.approx(1, abs=1e-5)
+        assert metrics.ssim(image, reference, ~left).item() < 0.5
+        assert metrics.ssim(image, reference, torch.zeros_like(left)).isnan()
+
+    def test_features_count_by_the_share_of_their_place(self, half_right: tuple[Tensor, Tensor, Tensor]) -> None:
+        image, reference, left = half_right
+
+        def features(picture: Tensor) -> list[Tensor]:
+            return [picture, torch.nn.functional.avg_pool2d(picture, 8)]
+
+        assert metrics.perceptual_distance(features, image, reference, left).item() == pytest.approx(0, abs=1e-9)
+        everywhere = metrics.perceptual_distance(features, image, reference, torch.ones_like(left))
+        torch.testing.assert_close(everywhere, metrics.perceptual_distance(features, image, reference))
+        right = metrics.perceptual_distance(features, image, reference, ~left)
+        torch.testing.assert_close(right, everywhere * 64 / 40)
+
+
 class TestChangedRegion:
     def test_grows_by_the_margin(self) -> None:
         before = torch.full((1, 3, 12, 12), 0.5)

@@ -77,6 +77,16 @@ class TestWhatCounts:
         both = edit(RAISED, "color", "red")
         assert judge_as_read(monkeypatch, MAN, both, [RAISED, both])[0] == pytest.approx(0.5)
 
+    def test_what_comes_along_is_counted_apart(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        hatted = edit(MAN, "hat", "top")  # its hat is red
+        brown = replace(hatted, hat_color="brown")
+        monkeypatch.setattr(AttributeClassifier, "load", lambda: Reader([hatted, brown]))
+        cameras = held_out_cameras(2, 16, 16)
+        scores = judge(MAN, hatted, cameras, lambda c: true_pictures(hatted, c)).scores
+        assert (scores.success, scores.kept, scores.details) == pytest.approx((1, 1, 0.5))
+        monkeypatch.setattr(AttributeClassifier, "load", lambda: Reader([RAISED, RAISED]))
+        assert math.isnan(judge(MAN, RAISED, cameras, lambda c: true_pictures(RAISED, c)).scores.details)
+
 
 class TestPictures:
     @pytest.fixture(autouse=True)
@@ -89,6 +99,7 @@ class TestPictures:
         assert scores.psnr_true == math.inf
         assert scores.ssim_true == pytest.approx(1, abs=1e-5)
         assert scores.perceptual_true == pytest.approx(0, abs=1e-9)
+        assert scores.psnr_inside == math.inf
         assert 10 < scores.psnr_source < 40
         assert scores.psnr_source == scores.psnr_true_unedited
         assert scores.psnr_outside > 40
@@ -101,6 +112,8 @@ class TestPictures:
         assert scores.psnr_true == scores.psnr_true_unedited
         assert scores.psnr_source == scores.psnr_outside == math.inf
         assert scores.perceptual_source == pytest.approx(0, abs=1e-9)
+        assert scores.perceptual_outside == pytest.approx(0, abs=1e-9)
+        assert scores.psnr_inside < scores.psnr_true_unedited
         assert scores.perceptual_true > 1e-3
         assert scores.ssim_true < 1
         assert torch.equal(judgement.source, judgement.edited)

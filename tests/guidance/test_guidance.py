@@ -281,7 +281,7 @@ def test_prompts_can_change_while_it_runs(denoiser: Denoiser) -> None:
     guidance = guidance_of(denoiser)
     before = guidance.gradient_terms(z, z, t, noise).text
     guidance.set_prompts("a cat", "a bird")
-    assert guidance.prompts == ("a cat", "a bird")
+    assert guidance.prompts == (["a cat"], ["a bird"])
     assert not torch.equal(guidance.gradient_terms(z, z, t, noise).text, before)
     guidance.set_prompts("a cat", " a dog ")
     assert torch.equal(guidance.gradient_terms(z, z, t, noise).text, before)
@@ -566,3 +566,29 @@ class TestRedraw:
         parted = guidance.redraw(image, source, RefinementConfig(), keys=["seen"])
         assert torch.equal(parted[..., -16:], source[..., -16:])
         torch.testing.assert_close(parted[..., :4], whole[..., :4])
+
+
+# --- a pair of prompts for each element -------------------------------------------------------------------
+
+
+def test_each_element_may_have_its_own_prompts(denoiser: Denoiser) -> None:
+    z, source, noise = (random(2, 4, 16, 16, seed=seed) for seed in range(3))
+    t = torch.tensor([500, 300])
+    guidance = Guidance(GuidanceConfig(), denoiser)
+    guidance.set_prompts(["a cat", "a dog"], ["a dog", "a bird"])
+    together = guidance.gradient_terms(z, source, t, noise)
+    for i, pair in enumerate([("a cat", "a dog"), ("a dog", "a bird")]):
+        guidance.set_prompts(*pair)
+        alone = guidance.gradient_terms(z[i : i + 1], source[i : i + 1], t[i : i + 1], noise[i : i + 1])
+        assert torch.allclose(together.text[i], alone.text[0], atol=1e-5)
+        assert torch.allclose(together.identity[i], alone.identity[0], atol=1e-6)
+
+
+def test_as_many_prompts_as_elements(denoiser: Denoiser) -> None:
+    guidance = Guidance(GuidanceConfig(), denoiser)
+    with pytest.raises(ValueError):
+        guidance.set_prompts(["a cat", "a dog"], ["a bird"])
+    guidance.set_prompts(["a cat", "a dog"], ["a dog", "a cat"])
+    z = random(3, 4, 16, 16)
+    with pytest.raises(ValueError, match="2 pairs of prompts for a batch of 3"):
+        guidance.latent_loss(z, z, 0.0)

@@ -1,71 +1,120 @@
-"""Redrawing by SDEdit, against closed forms."""
+"""SDEdit: with an exact denoiser it ends where the prompt's pictures are, and the mask holds the rest."""
 
 import pytest
 import torch
+from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.guidance.refinement import RefinementConfig, sdedit
+from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig
+from pds_nerfstudio.guidance.refinement import RefinementConfig, edited_region, sdedit
 
-from .analytic import MixtureDenoiser
+from .analytic import MixtureDenoiser, stable_diffusion_schedule
 
-MEAN, STD = 2.0, 0.5
-DENOISER = MixtureDenoiser({"": [[0.0]], "a dog": [[MEAN]]}, std=STD)
-
-
-def redrawn(x: torch.Tensor, noise: torch.Tensor | None = None, **config: float) -> torch.Tensor:
-    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype) if noise is None else noise
-    embeddings = DENOISER.encode_prompts(["a dog", ""])
-    return sdedit(DENOISER, x, noise, embeddings, RefinementConfig(**{"guidance_scale": 1.0} | config))  # type: ignore[arg-type]
+ALPHAS = stable_diffusion_schedule().alphas_cumprod
 
 
-def some(n: int = 4000) -> torch.Tensor:
-    return torch.randn(n, 1, 1, 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64) - 1
+def exact(mean: float, std: float):
+    """The noise in noisy samples of N(mean, std²)."""
+
+    def predict(x: Tensor, t: Tensor) -> Tensor:
+        alpha = ALPHAS[t][:, None, None, None]
+        return (1 - alpha).sqrt() / (alpha * std**2 + 1 - alpha) * (x - alpha.sqrt() * mean)
+
+    return predict
+
+
+def run(strength: int, mask: float = 1.0, n: int = 2000) -> tuple[Tensor, Tensor]:
+    """Refines samples around 0 with a model of N(3, 0.1²); returns source and result."""
+    rng = torch.Generator().manual_seed(0)
+    source, noise = (torch.randn(n, 1, 1, 1, generator=rng, dtype=torch.float64) for _ in range(2))
+    times = torch.linspace(strength, 0, 51)[:-1].round().long()
+    masks = torch.full((n, 1, 1, 1), mask, dtype=torch.float64)
+    return source, sdedit(source, source, masks, noise, times, ALPHAS, exact(3.0, 0.1))
 
 
 def test_one_step_gives_the_mean_of_what_may_lie_under_the_noise() -> None:
-    x, noise = some(64), some(64) + 1
-    signal = DENOISER.alphas_cumprod[300]
-    noisy = signal.sqrt() * x + (1 - signal).sqrt() * noise
+    rng = torch.Generator().manual_seed(0)
+    x, noise = (torch.randn(64, 1, 1, 1, generator=rng, dtype=torch.float64) for _ in range(2))
+    mean, std, alpha = 2.0, 0.5, ALPHAS[300]
+    noisy = alpha.sqrt() * x + (1 - alpha).sqrt() * noise
     # Gaussian prior times Gaussian likelihood.
-    gain = signal.sqrt() * STD**2 / (signal * STD**2 + 1 - signal)
-    expected = MEAN + gain * (noisy - signal.sqrt() * MEAN)
-    torch.testing.assert_close(redrawn(x, noise, strength=300 / 999, denoising_steps=1), expected)
+    gain = alpha.sqrt() * std**2 / (alpha * std**2 + 1 - alpha)
+    expected = mean + gain * (noisy - alpha.sqrt() * mean)
+    result = sdedit(x, x, torch.ones_like(x), noise, torch.tensor([300]), ALPHAS, exact(mean, std))
+    torch.testing.assert_close(result, expected)
 
 
 def test_many_steps_follow_the_probability_flow() -> None:
-    x, noise = some(64), some(64) + 1
-    signal = DENOISER.alphas_cumprod[999]
-    noisy = signal.sqrt() * x + (1 - signal).sqrt() * noise
+    rng = torch.Generator().manual_seed(0)
+    x, noise = (torch.randn(64, 1, 1, 1, generator=rng, dtype=torch.float64) for _ in range(2))
+    mean, std, alpha = 2.0, 0.5, ALPHAS[999]
+    noisy = alpha.sqrt() * x + (1 - alpha).sqrt() * noise
     # The flow of a Gaussian keeps each point's standard score (Song et al., Score-Based Generative Modeling, 2021).
-    score = (noisy - signal.sqrt() * MEAN) / (signal * STD**2 + 1 - signal).sqrt()
-    torch.testing.assert_close(
-        redrawn(x, noise, strength=1.0, denoising_steps=999), MEAN + STD * score, atol=0.02, rtol=0
-    )
+    score = (noisy - alpha.sqrt() * mean) / (alpha * std**2 + 1 - alpha).sqrt()
+    result = sdedit(x, x, torch.ones_like(x), noise, torch.arange(999, 0, -1), ALPHAS, exact(mean, std))
+    torch.testing.assert_close(result, mean + std * score, atol=0.02, rtol=0)
 
 
-def test_little_noise_changes_little_and_more_noise_changes_more() -> None:
-    x = some(500)
-    changes = [(redrawn(x, strength=s, denoising_steps=20) - x).abs().mean().item() for s in (0.02, 0.2, 0.5, 0.9)]
-    assert changes == sorted(changes) and changes[0] < 0.1 * changes[-1]
+def test_much_noise_forgets_what_was_there() -> None:
+    source, result = run(999)
+    assert result.mean() == pytest.approx(3, abs=0.02)
+    assert result.std() < 0.15
+    assert abs(torch.corrcoef(torch.stack([source.flatten(), result.flatten()]))[0, 1]) < 0.2
 
 
-def test_the_guidance_scale_pushes_past_the_prompt() -> None:
-    plain, pushed = (redrawn(some(500), strength=0.5, denoising_steps=20, guidance_scale=w).mean() for w in (1, 4))
-    assert pushed > plain + 0.1
+def test_little_noise_keeps_it() -> None:
+    source, result = run(20)
+    correlation = torch.corrcoef(torch.stack([source.flatten(), result.flatten()]))[0, 1]
+    assert correlation > 0.9
+    assert 0 < result.mean() < 2
 
 
-def test_the_model_is_asked_once_a_step_and_never_at_an_earlier_noise_again() -> None:
-    DENOISER.calls.clear()
-    redrawn(some(3), strength=0.4, denoising_steps=6)
-    times = [t.unique().tolist() for _, t, _ in DENOISER.calls]
-    assert len(times) == 6 and times[0] == [400] and all(len(t) == 1 for t in times)
-    assert times == sorted(times, reverse=True)
-    assert all(len(x) == 6 for x, _, _ in DENOISER.calls)  # with the prompt, and without
+def test_what_is_masked_is_the_source_to_the_bit() -> None:
+    source, result = run(500, mask=0.0)
+    assert torch.equal(source, result)
+
+
+def test_the_edited_region_is_where_much_changed() -> None:
+    source = torch.zeros(2, 4, 12, 12)
+    edited = source.clone()
+    edited[0, :, 2:6, 2:6] = 1.0
+    edited[1] = 0.05 * torch.randn(edited[1].shape, generator=torch.Generator().manual_seed(0))
+    region = edited_region(edited, source)
+    assert region.shape == (2, 1, 12, 12)
+    assert (region[0, 0, 3:5, 3:5] == 1).all() and (region[0, 0, 8:, 8:] == 0).all()
+    assert (region[1] == 0).all()
+
+
+class TestOnTheGuidance:
+    """Where one prompt's pictures are all near 1 and the other's near -1."""
+
+    def guidance(self) -> Guidance:
+        denoiser = MixtureDenoiser({"": [[0.0, 0.0]], "source": [[-1.0, -1.0]], "target": [[1.0, 1.0]]}, std=0.05)
+        guidance = Guidance(GuidanceConfig(), denoiser)
+        guidance.set_prompts("source", "target")
+        return guidance
+
+    def test_it_goes_to_the_target(self) -> None:
+        source = torch.full((3, 2, 1, 1), -1.0, dtype=torch.float64)
+        edited = torch.full_like(source, 0.4)
+        refined = self.guidance().refine(edited, source, RefinementConfig(0.9, 40, 1.0))
+        assert torch.allclose(refined, torch.ones_like(refined), atol=0.15)
+
+    def test_what_hardly_changed_or_may_not_goes_back(self) -> None:
+        source = torch.full((3, 2, 1, 1), -1.0, dtype=torch.float64)
+        guidance = self.guidance()
+        assert torch.equal(guidance.refine(source + 0.05, source, RefinementConfig(0.9, 10, 1.0)), source)
+        allowed = torch.zeros(1, 1, 1, 1)
+        assert torch.equal(guidance.refine(source + 1.0, source, RefinementConfig(0.9, 10, 1.0), allowed), source)
+
+    def test_a_seed_gives_the_same_bits(self) -> None:
+        source = torch.full((1, 2, 1, 1), -1.0, dtype=torch.float64)
+        first, second = (self.guidance().refine(source + 1, source, RefinementConfig(0.5, 5, 2.0)) for _ in range(2))
+        assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("strength", 0.0), ("strength", 1.1), ("guidance_scale", -1.0), ("denoising_steps", 0), ("rounds", 0)],
+    ("name", "value"), [("strength", 0.0), ("strength", 1.1), ("guidance_scale", -1.0), ("denoising_steps", 0)]
 )
 def test_values_of_no_use_are_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(UserError, match=f"refinement.{name} is"):

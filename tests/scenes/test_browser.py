@@ -136,7 +136,7 @@ def test_an_edit_is_steered_from_browsers(
     press(first, "Edit")
     wait_for(lambda: live_run.actions("edit") == [{"tgt_prompt": "a red cat on a mat"}], "Edit is on record")
     assert trainer.pipeline.guidance is not None
-    assert trainer.pipeline.guidance.prompts == ("a cat", "a red cat on a mat")
+    assert trainer.pipeline.guidance.prompts == (["a cat"], ["a red cat on a mat"])
     asked_at = trainer.next_step
     wait_for(lambda: trainer.next_step > asked_at + 30, "it goes on")
 

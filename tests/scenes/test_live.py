@@ -64,7 +64,7 @@ class TestSettings:
         change = Request("set", {"guidance_scale": 3.5})
         trainer = run_asking(trainer_config, {1: [change, edit(tgt_prompt="a red dog")]})
         assert seen == [("a dog", 7.5), ("a dog", 7.5), ("a red dog", 3.5), ("a red dog", 3.5)]
-        assert trainer.pipeline.guidance.prompts == ("a cat", "a red dog")
+        assert trainer.pipeline.guidance.prompts == (["a cat"], ["a red dog"])
         (begin, began), *rest = recorded(trainer)
         assert began.action == "set" and began.settings["steps_left"] == 4 and begin == 0
         assert rest == [(4, change), (4, edit(tgt_prompt="a red dog"))]

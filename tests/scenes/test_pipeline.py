@@ -183,7 +183,7 @@ class TestRefinement:
         assert pipeline.guidance is not None
         monkeypatch.setattr(pipeline, "plan", EditPlan(start=0, steps=0, refine_steps=40))
         monkeypatch.setattr(pipeline, "_redrawn", {})
-        monkeypatch.setattr(pipeline.config.refinement, "rounds", 2)
+        monkeypatch.setattr(pipeline.config, "refine_rounds", 2)
         self.asked: list[int] = []
 
         def redraw(image: torch.Tensor, source: torch.Tensor, config: Any, keys: list[int]) -> torch.Tensor:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +8,8 @@ from PIL import Image
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import GuidanceConfig
-from pds_nerfstudio.vector.cli import SvgEdit, edit_svg, load_config, main, save_config
+from pds_nerfstudio.runs import load_config, save_config
+from pds_nerfstudio.vector.cli import SvgEdit, edit_svg, main
 from pds_nerfstudio.vector.document import Document
 from pds_nerfstudio.vector.edit_loop import VectorEditConfig
 
@@ -66,21 +68,26 @@ def test_no_history_on_request(config):
     assert not (_edit(config) / "history.gif").exists()
 
 
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="there is no ffmpeg")
+def test_a_video_on_request(config):
+    config.history = "mp4"
+    video = (_edit(config) / "history.mp4").read_bytes()
+    assert video[4:8] == b"ftyp"
+
+
+def test_a_video_without_ffmpeg_is_refused(config, monkeypatch):
+    config.history = "mp4"
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(UserError, match="ffmpeg"):
+        config.check()
+
+
 def test_the_saved_config_repeats_the_edit(config):
     folder = _edit(config)
     first = (folder / "final.svg").read_bytes()
-    again = load_config(folder / "config.json")
+    again = load_config(SvgEdit, folder / "config.json")
     assert again == config
     assert (_edit(again) / "final.svg").read_bytes() == first
-
-
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"svg": "a"}'])
-def test_what_is_no_config_is_refused(text, tmp_path):
-    (tmp_path / "c.json").write_text(text)
-    with pytest.raises(UserError):
-        load_config(tmp_path / "c.json")
-    with pytest.raises(UserError):
-        load_config(tmp_path / "none.json")
 
 
 def test_prompts_carry_the_style(config):

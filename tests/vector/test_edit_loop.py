@@ -67,7 +67,7 @@ def test_what_the_guidance_is_given():
 
 
 def test_held_groups_stay():
-    editor, _ = _run(VectorEditConfig(steps=5, points_lr=0, strokes_lr=0), Towards(TARGET))
+    editor, _ = _run(VectorEditConfig(steps=5, paths_lr=0, points_lr=0, strokes_lr=0), Towards(TARGET))
     text = editor.svg()
     assert b"M8 8C12 6 20 6 24 8L24 24C20 26 12 26 8 24Z" in text and b'cx="16"' in text and b"#804020" not in text
 
@@ -114,7 +114,7 @@ def test_crossed_curves_uncross():
 
 def test_the_rates_fall_to_their_share():
     editor = VectorEditor(Document(SVG), 64)
-    loop = VectorEditLoop(editor, Towards(TARGET), VectorEditConfig(steps=5, points_lr=1, final_rate=0.2))
+    loop = VectorEditLoop(editor, Towards(TARGET), VectorEditConfig(steps=5, paths_lr=1, final_rate=0.2))
     rates = []
     while loop.done < 5:
         rates.append(loop.optimizer.param_groups[0]["lr"])
@@ -152,7 +152,7 @@ def test_an_interrupt_leaves_what_there_is():
         {"crop": 0},
         {"background": "x"},
     ]
-    + [{"points_lr": 0, "colors_lr": 0, "strokes_lr": 0, "gradients_lr": 0}, {"crossing": float("nan")}],
+    + [{"paths_lr": 0, "points_lr": 0, "colors_lr": 0, "strokes_lr": 0, "gradients_lr": 0}, {"crossing": float("nan")}],
 )
 def test_nonsense_is_refused(change):
     with pytest.raises(UserError):

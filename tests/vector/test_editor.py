@@ -36,11 +36,15 @@ def test_changes_count_in_pixels_of_the_reference_canvas():
 
 def test_only_the_chosen_groups_can_change():
     editor = _editor(groups=("colors",))
-    assert set(editor.changes) == {"colors", "opacities"}
-    groups = _editor().parameter_groups({"points": 1.0, "colors": 0.1, "strokes": 0.2, "gradients": 0.3})
+    assert set(editor.changes) == {"colors"}
+    groups = _editor().parameter_groups(
+        {"paths": 2.0, "points": 1.0, "colors": 0.1, "opacities": 0.4, "strokes": 0.2, "gradients": 0.3}
+    )
     assert [(g["name"], g["lr"], len(g["params"])) for g in groups] == [
+        ("paths", 2.0, 1),
         ("points", 1.0, 1),
-        ("colors", 0.1, 2),
+        ("colors", 0.1, 1),
+        ("opacities", 0.4, 1),
         ("strokes", 0.2, 1),
         ("gradients", 0.3, 2),
     ]

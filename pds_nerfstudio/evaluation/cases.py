@@ -1,0 +1,107 @@
+"""Draws edits of the embedded world, as many as one likes, whose true results are known."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from pds_nerfstudio.toyworld.grammar import HATS, LIMBED, VALUES, Attributes, caption, sample
+from pds_nerfstudio.toyworld.renderer import Cameras, orbit
+
+ATTRIBUTE_OF = {
+    "arms": "arms",
+    "hat added": "hat",
+    "hat removed": "hat",
+    "balloon": "balloon",
+    "color": "color",
+    "subject": "subject",
+    "ground": "ground",
+    "sky": "sky",
+}
+"""The kinds of edits, and the attribute that each changes."""
+PAIR = "two at once"
+"""The kind of edit that changes two attributes of different kinds."""
+
+
+@dataclass(frozen=True)
+class EditCase:
+    """One edit to make.
+
+    Attributes:
+        kind: Of `ATTRIBUTE_OF`, or `PAIR`.
+        index: Its number among the cases of its seed.
+        source: What the picture shows.
+        target: What it should show.
+        azimuth: Degrees from the front, where a single picture is taken from.
+        elevation: Degrees above the horizon.
+        zoom: See `renderer.orbit`.
+    """
+
+    kind: str
+    index: int
+    source: Attributes
+    target: Attributes
+    azimuth: float
+    elevation: float
+    zoom: float
+
+    @property
+    def prompts(self) -> tuple[str, str]:
+        """Source and target prompt. Day, which captions leave unsaid, is said where it is what changes."""
+        source, target = caption(self.source), caption(self.target)
+        if self.source.sky != self.target.sky:
+            source += " by day" if self.source.sky == "day" else ""
+            target += " by day" if self.target.sky == "day" else ""
+        return source, target
+
+    def camera(self, size: int) -> Cameras:
+        """The one camera of a single picture of `size` × `size` pixels."""
+        azimuth, elevation, zoom = torch.tensor([self.azimuth, self.elevation, self.zoom])[:, None]
+        return orbit(azimuth, elevation, zoom, width=size, height=size)
+
+
+def draw_cases(kinds: Sequence[str], n: int, seed: int) -> list[EditCase]:
+    """Draw `n` photos and their edits, going through the kinds in turn. The first cases of a seed are always the same.
+
+    Raises:
+        ValueError: If there is no such kind.
+    """
+    for kind in kinds:
+        if kind not in (*ATTRIBUTE_OF, PAIR):
+            raise ValueError(f"there is no kind of edit {kind!r}: choose {', '.join((*ATTRIBUTE_OF, PAIR))}")
+    return [_draw(kinds[i % len(kinds)], i, seed) for i in range(n)]
+
+
+def _draw(kind: str, index: int, seed: int) -> EditCase:
+    rng = random.Random(f"{seed} {index} {kind}")
+    while True:
+        source = replace(sample(rng, held_out=None), style="photo")
+        names = rng.sample(list(ATTRIBUTE_OF), 2) if kind == PAIR else [kind]
+        if len({ATTRIBUTE_OF[name] for name in names}) < len(names):
+            continue
+        changes: dict[str, Any] = {ATTRIBUTE_OF[name]: _new_value(source, name, rng) for name in names}
+        if None in changes.values():
+            continue
+        try:
+            target = replace(source, **changes)
+        except ValueError:  # a ball has no arms to raise
+            continue
+        if all(target.shows(name) for name in changes):
+            break
+    return EditCase(kind, index, source, target, rng.uniform(-60, 60), rng.uniform(4, 28), rng.uniform(0.84, 1))
+
+
+def _new_value(source: Attributes, kind: str, rng: random.Random) -> str | None:
+    """What the attribute becomes; None if there is nothing to change."""
+    name = ATTRIBUTE_OF[kind]
+    if name in ("arms", "balloon") and source.subject not in LIMBED:
+        return None
+    if kind == "hat added":
+        return rng.choice(HATS[1:]) if source.hat == "none" else None
+    if kind == "hat removed":
+        return "none" if source.hat != "none" else None
+    return rng.choice([value for value in VALUES[name] if value != getattr(source, name)])

@@ -1,0 +1,1 @@
+"""Pictures edited by text: any file in, the same size and mode out."""

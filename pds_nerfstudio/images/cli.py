@@ -1,0 +1,179 @@
+"""pds-image: edit a picture by text, from file to file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig, resolve_device
+from pds_nerfstudio.images.edit_loop import ImageEditConfig, ImageEditLoop, picture_guidance
+from pds_nerfstudio.images.editor import ImageEditor, carry_back
+from pds_nerfstudio.images.picture import Picture
+from pds_nerfstudio.runs import StepReport, new_folder, read_command, save_config, take_steps
+
+_SHEET_SIDE = 768
+
+
+@dataclass
+class ImageEdit:
+    """Edits a picture by text with Posterior Distillation Sampling.
+
+    The result has the size and mode of the picture (any that Pillow reads, and PNG of 16 bits), and its detail wherever
+    the edit changes nothing. Each edit gets a folder of its own."""
+
+    image: Path
+    """The picture to edit."""
+    src_prompt: str
+    """What the picture shows."""
+    tgt_prompt: str
+    """What it should show; best the source prompt with only the edit changed."""
+    mask: Path | None = None
+    """A picture of the same size, white where the edit may change something and black where everything is to stay
+    exactly as it is; greys blend. Opacity counts if the mask has any, else brightness."""
+    output_dir: Path = Path("outputs/images")
+    """The results go into a new folder of the picture's name in here."""
+    device: str = "auto"
+    """Where to work, for example cuda:0; 'auto' takes the first GPU, else the CPU."""
+    preview_every: int = 25
+    """The picture so far is saved as preview.png every so many steps."""
+    edit: ImageEditConfig = field(default_factory=ImageEditConfig)
+    """How the picture follows the guidance."""
+    guidance: GuidanceConfig = field(default_factory=picture_guidance)
+    """The diffusion model, the objective and the seed."""
+
+    def check(self) -> None:
+        """Refuse values that mean nothing.
+
+        Raises:
+            UserError: Naming the option.
+        """
+        if self.preview_every < 1:
+            raise UserError(f"preview_every is {self.preview_every}: give a number of steps, at least 1.")
+        self.edit.check()
+        self.guidance.check()
+
+
+def read_mask(path: Path, size: tuple[int, int]) -> Float[Tensor, "1 1 height width"]:
+    """How much each pixel may change, in 0..1: the opacity of the picture at `path` if it has any, else its brightness.
+
+    Raises:
+        UserError: If it cannot be read, has another size than `size` (height, width), or lets nothing change.
+    """
+    picture = Picture.read(path)
+    if picture.size != size:
+        (height, width), (own_height, own_width) = size, picture.size
+        raise UserError(
+            f"{path} is {own_width}×{own_height} pixels and the picture {width}×{height}: give one of its size."
+        )
+    opacity = picture.opacity()
+    mask = opacity if (opacity < 1).any() else picture.rgb().mean(1, keepdim=True)
+    if not (mask > 0).any():
+        raise UserError(f"{path} is black everywhere and so lets nothing change: make the part to edit white.")
+    return mask
+
+
+class Results:
+    """The folder an edit leaves: config, pictures and metrics."""
+
+    def __init__(self, config: ImageEdit, source: Picture, mask: Tensor | None, editor: ImageEditor) -> None:
+        """Make the folder and save what is known before the edit."""
+        self.config, self.source, self.mask, self.editor = config, source, mask, editor
+        self.folder = new_folder(config.output_dir, config.image.stem)
+        save_config(config, self.folder / "config.json")
+        self._metrics: list[dict] = []
+
+    def picture(self) -> Picture:
+        """The source with the edit so far."""
+        changed = carry_back(self.source.rgb(), self.editor.before, self.editor.pictures())
+        return self.source.with_rgb(changed, self.mask)
+
+    def record(self, report: StepReport) -> None:
+        """Note a step, and from time to time save a preview."""
+        self._metrics.append({"step": report.step, "skipped": report.skipped, **report.metrics})
+        if report.step % self.config.preview_every == 0:
+            self.picture().write(self.folder / "preview.png", self.source)
+
+    def finish(self, complete: bool, seconds: float) -> Path:
+        """Save the result; returns its file."""
+        edited = self.picture()
+        path = self.folder / "edited.png"
+        edited.write(path, self.source)
+        _beside(self.source.rgb(), edited.rgb()).save(self.folder / "before_after.png")
+        error = (edited.rgb() - self.source.rgb()).square().mean().clamp(min=1e-12)
+        summary = {
+            "complete": complete,
+            "seconds": seconds,
+            "psnr_to_source": float(-10 * torch.log10(error)),
+            "share_of_pixels_changed": float((edited.pixels != self.source.pixels).any(2).mean()),
+            "steps": self._metrics,
+        }
+        (self.folder / "metrics.json").write_text(json.dumps(summary, indent=1) + "\n")
+        return path
+
+
+def _beside(before: Float[Tensor, "1 3 height width"], after: Float[Tensor, "1 3 height width"]) -> Image.Image:
+    """Two pictures next to each other, not larger than a screen."""
+    pair = torch.cat([before[0], after[0]], 2).permute(1, 2, 0).clamp(0, 1)
+    image = Image.fromarray((pair * 255).round().to(torch.uint8).numpy().astype(np.uint8))
+    image.thumbnail((2 * _SHEET_SIDE, _SHEET_SIDE), Image.Resampling.LANCZOS)
+    return image
+
+
+def edit_picture(config: ImageEdit, source: Picture, mask: Tensor | None, guidance: Guidance) -> Path:
+    """Run an edit and leave its results in a new folder.
+
+    Args:
+        config: What to do.
+        source: The picture.
+        mask: How much each pixel may change, (1, 1, height, width) in 0..1; None is all.
+        guidance: Its prompts are set.
+
+    Returns:
+        The edited picture's file. Ctrl-C leaves the picture as far as it came.
+
+    Raises:
+        UserError: If the picture is too small.
+    """
+    editor = ImageEditor(source.rgb(), guidance, config.edit.parameters, mask)
+    loop = ImageEditLoop(editor, config.edit)
+    results = Results(config, source, mask, editor)
+    start = time.perf_counter()
+    complete = take_steps(loop.step, config.edit.steps, results.record)
+    with contextlib.suppress(KeyboardInterrupt):  # leaves the edit as the last step left it
+        loop.refine()
+    return results.finish(complete, time.perf_counter() - start)
+
+
+def run(config: ImageEdit) -> Path:
+    """Load the model that the configuration names and edit the picture with it.
+
+    Raises:
+        UserError: Something about the configuration, the picture or the model.
+    """
+    config.check()
+    source = Picture.read(config.image)
+    mask = None if config.mask is None else read_mask(config.mask, source.size)
+    device = resolve_device(config.device, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    guidance = Guidance.from_config(config.guidance, device)
+    guidance.set_prompts(config.src_prompt, config.tgt_prompt)
+    return edit_picture(config, source, mask, guidance)
+
+
+def main() -> None:
+    """The command `pds-image`."""
+    try:
+        path = run(read_command(ImageEdit))
+    except UserError as error:
+        sys.exit(str(error))
+    print(f"Wrote {path} (and before_after.png beside it)")

@@ -1,0 +1,119 @@
+"""What is optimised when a picture is edited, its latent or its pixels, and how the change gets back to the picture."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance.guidance import Guidance, GuidanceOutput
+from pds_nerfstudio.guidance.latents import model_image_size, resize
+from pds_nerfstudio.guidance.refinement import RefinementConfig
+
+ParameterName = Literal["latent", "pixels"]
+Images = Float[Tensor, "batch 3 height width"]
+
+
+class ImageEditor:
+    """A batch of pictures of one size in the course of an edit.
+
+    Args:
+        source: In 0..1, of any size.
+        guidance: Its prompts are set.
+        parameters: 'latent' optimises what the model sees a picture as, 'pixels' the picture itself.
+        allowed: Where pictures may change (above 0) or not, of the size of `source`; None lets them change everywhere.
+
+    Raises:
+        UserError: If the pictures are too small, or `parameters` is neither.
+    """
+
+    def __init__(
+        self,
+        source: Images,
+        guidance: Guidance,
+        parameters: ParameterName,
+        allowed: Float[Tensor, "#batch 1 height width"] | None = None,
+    ) -> None:
+        if parameters not in get_args(ParameterName):
+            raise UserError(f"There are no parameters '{parameters}': choose {' or '.join(get_args(ParameterName))}.")
+        denoiser = guidance.denoiser
+        self.guidance, self.latent = guidance, parameters == "latent"
+        height, width = source.shape[-2:]
+        resolution = guidance.config.resolution or denoiser.resolution
+        size = model_image_size(height, width, resolution, denoiser.size_multiple)
+        shown = resize(source.to(denoiser.device, denoiser.result_dtype), size)
+        with torch.no_grad():
+            self.start = denoiser.encode_image(shown) if self.latent else shown
+        self.parameter = self.start.clone().requires_grad_()
+        """Latents or pixels, at the size that the model works at."""
+        self.before = self.pictures()
+        """The sources as the parameters show them, in 0..1: what `pictures` are to be compared with."""
+        self._allowed = allowed
+        self._free = self._allowed_parameters()
+
+    def _allowed_parameters(self) -> Float[Tensor, "#batch 1 _ _"] | None:
+        """1 for parameters that may change, because one of the pixels that they stand for may, else 0."""
+        if self._allowed is None:
+            return None
+        return F.adaptive_max_pool2d((self._allowed > 0).to(self.start), self.start.shape[-2:])
+
+    def loss(self, progress: float) -> GuidanceOutput:
+        """One step of guidance; `progress` is the share of the edit that is done."""
+        keys = range(len(self.parameter))
+        guide = self.guidance.latent_loss if self.latent else self.guidance
+        return guide(self.parameter, self.start, progress, keys)
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Put back what may not change, and pixels into their range."""
+        if self._free is not None:
+            self.parameter.copy_(torch.where(self._free > 0, self.parameter, self.start))
+        if not self.latent:
+            self.parameter.clamp_(0, 1)
+
+    @torch.no_grad()
+    def refine(self, config: RefinementConfig) -> None:
+        """Sharpen the edit by `Guidance.refine`. From then on the parameters are latents."""
+        if not self.latent:
+            encode = self.guidance.denoiser.encode_image
+            self.start, self.parameter, self.latent = encode(self.start), encode(self.parameter), True
+            self.before = self.guidance.denoiser.decode_latents(self.start)
+            self._free = self._allowed_parameters()
+        self.parameter = self.guidance.refine(self.parameter, self.start, config, allowed=self._free)
+
+    @torch.no_grad()
+    def pictures(self) -> Images:
+        """What the pictures are by now, in 0..1, at the size that the model works at."""
+        parameter = self.parameter.detach()
+        return self.guidance.denoiser.decode_latents(parameter) if self.latent else parameter.clone()
+
+
+def carry_back(source: Images, before: Images, after: Images) -> Images:
+    """Make the change from `before` to `after` on `source`, whose detail the model never saw.
+
+    Where nothing has changed, the source stays as it is, to the bit; where much has, what the model made takes its
+    place, and no ghost of the source's detail is left. In between the two are mixed.
+
+    Args:
+        source: In 0..1, of any size.
+        before: The source as the model works with it, at the model's size.
+        after: The same after the edit.
+    """
+    size = (source.shape[-2], source.shape[-1])
+    before, after = before.to(source), after.to(source)
+    change = (after - before).abs().amax(1, keepdim=True)
+    change = F.avg_pool2d(change, 5, stride=1, padding=2, count_include_pad=False)  # no lone pixel of noise counts
+    taken, replaced = (resize(((change - low) / (high - low)).clamp(0, 1), size) for low, high in (_TAKEN, _REPLACED))
+    detail = source - resize(before, size)
+    edited = (resize(after, size) + (1 - replaced) * detail).clamp(0, 1)
+    return torch.where(taken > 0, torch.lerp(source, edited, taken), source)
+
+
+_TAKEN = (0.01, 0.03)
+"""Changes, of 0..1, from which an edit begins to count and from which it counts in full."""
+_REPLACED = (0.04, 0.12)
+"""Changes, of 0..1, from which the source's detail begins to fade and from which it is gone."""

@@ -1,0 +1,127 @@
+"""What every editor's command does around its own loop: folders, configurations, progress, Ctrl-C."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pds_nerfstudio.errors import UserError
+
+Config = TypeVar("Config")
+
+
+@dataclass
+class StepReport:
+    """What a step of an edit loop did."""
+
+    step: int
+    """1 for the first."""
+    steps: int
+    """Of the whole edit."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Numbers to log."""
+    skipped: bool = False
+    """Whether the guidance's gradient was not finite and nothing was changed."""
+
+
+def take_steps(step: Callable[[], StepReport], steps: int, report: Callable[[StepReport], None]) -> bool:
+    """Take steps of an edit behind a progress bar with the time left.
+
+    Args:
+        step: Takes one.
+        steps: How many.
+        report: Called after each.
+
+    Returns:
+        Whether all were taken; False after Ctrl-C, which leaves things as the last step left them.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        bar = progress.add_task("Editing", total=steps)
+        try:
+            for _ in range(steps):
+                done = step()
+                report(done)
+                progress.update(bar, completed=done.step)
+        except KeyboardInterrupt:
+            return False
+    return True
+
+
+def new_folder(parent: Path, name: str) -> Path:
+    """Make `parent/name`, or `parent/name-2`, `-3` … if that exists: no run ever writes over another.
+
+    Raises:
+        UserError: If no folder can be made there.
+    """
+    number = 1
+    while True:
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            if not folder.exists():  # a parent is a file
+                raise UserError(f"{parent} is not a folder: give another --output-dir.") from None
+            number += 1
+        except OSError as error:
+            raise UserError(f"{folder}: {error.strerror or error}; give another --output-dir.") from error
+
+
+def save_config(config: Any, path: Path) -> None:
+    """Write a configuration (a dataclass of plain values, paths and other such dataclasses) as JSON."""
+    path.write_text(json.dumps(dataclasses.asdict(config), indent=2, default=str) + "\n")
+
+
+def load_config(kind: type[Config], path: Path) -> Config:
+    """Read a configuration that `save_config` wrote.
+
+    Raises:
+        UserError: If it is no such file, or of another version.
+    """
+    try:
+        return _build(kind, json.loads(path.read_text()))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not the config.json of such an edit by this version ({error}).") from error
+
+
+def _build(kind: Any, value: Any) -> Any:
+    """A value of type `kind` from what JSON made of it."""
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return kind(**{name: _build(hints[name], part) for name, part in value.items()})  # type: ignore[operator]
+    if isinstance(kind, types.UnionType):  # something or None
+        some = [option for option in typing.get_args(kind) if option is not types.NoneType]
+        return None if value is None else _build(some[0], value)
+    return Path(value) if kind is Path else value
+
+
+@dataclass
+class _Again:
+    """Repeats an edit from the config.json it left."""
+
+    config: Annotated[Path, tyro.conf.Positional]
+    """The config.json of an edit."""
+
+
+def read_command(kind: type[Config]) -> Config:
+    """The configuration that the command line gives: by its options, or by `--repeat CONFIG.JSON`.
+
+    Raises:
+        UserError: If that file is none.
+    """
+    if sys.argv[1:2] == ["--repeat"]:
+        return load_config(kind, tyro.cli(_Again, args=sys.argv[2:]).config)
+    return tyro.cli(kind)

@@ -1,0 +1,230 @@
+"""What `benchmark_edits.py` can edit: for each representation, how a drawn case becomes pictures to score.
+
+A representation is made for one variant (and refuses options that there aren't, by a UserError) and edits cases:
+`settings` says everything that its results depend on, `edit` makes them. A new one is one class and one row in
+`REPRESENTATIONS`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, get_type_hints
+
+import torch
+from filelock import FileLock
+from jaxtyping import Float
+from scene_edits import edit_scene, recipe, reconstruct
+from torch import Tensor
+
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.evaluation.cases import EditCase
+from pds_nerfstudio.evaluation.toyworld import held_out_cameras, pictures
+from pds_nerfstudio.guidance.denoiser import Denoiser
+from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig, resolve_device, resolve_dtype
+from pds_nerfstudio.guidance.loading import EMBEDDED_MODEL
+from pds_nerfstudio.guidance.objectives import OBJECTIVES
+from pds_nerfstudio.guidance.refinement import RefinementConfig
+from pds_nerfstudio.images.edit_loop import ImageEditConfig, ImageEditLoop, picture_guidance
+from pds_nerfstudio.images.editor import ImageEditor, carry_back
+from pds_nerfstudio.scenes.pipeline import EditPipelineConfig
+from pds_nerfstudio.toyworld.dataset import write_scene
+
+Pictures = Float[Tensor, "views 3 height width"]
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all edits of a benchmark have in common.
+
+    Attributes:
+        seed: Of the noise.
+        size: Side of the pictures, in pixels.
+        views: Held-out cameras to judge a scene from.
+        device: 'auto' for the first GPU, else the CPU.
+        out: Folder for what is made on the way.
+    """
+
+    seed: int
+    size: int
+    views: int
+    device: str
+    out: Path
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to edit: an objective and options, as in "pds,guidance_scale=15"."""
+
+    text: str
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The options with their values, the objective among them.
+
+        Raises:
+            UserError: If there is no such objective, or a part is no name=value.
+        """
+        objective, *parts = self.text.split(",")
+        if objective not in OBJECTIVES:
+            raise UserError(f"'{self.text}' begins with no objective: choose {', '.join(OBJECTIVES)}.")
+        if wrong := [part for part in parts if "=" not in part]:
+            raise UserError(f"'{wrong[0]}' in '{self.text}' is not of the form name=value.")
+        return {"objective": objective} | dict(part.split("=", 1) for part in parts)
+
+
+@dataclass(frozen=True)
+class Edited:
+    """An edit to score, with what it is scored against; views of the same cameras."""
+
+    before: Pictures
+    truth: Pictures
+    edited: Pictures
+    seconds: float
+
+
+class Representation(Protocol):
+    """Something that can be edited in one way."""
+
+    batch: int | None
+    """How many cases to edit at a time; None leaves the choice to the user."""
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that a result depends on besides the case and the setup."""
+
+    def edit(self, cases: Sequence[EditCase]) -> list[Edited]:
+        """Edit cases together."""
+
+
+class Image:
+    """Single pictures, by the loop of pds-image."""
+
+    batch: int | None = None
+
+    def __init__(self, variant: Variant, setup: Setup) -> None:
+        self.setup = setup
+        self.guidance, rest = _configured(picture_guidance(), variant.options)
+        self.config, rest = _configured(ImageEditConfig(), rest)
+        if rest:
+            raise UserError(f"'{variant.text}': there is no option {', '.join(rest)} of the guidance or of pictures.")
+        self.guidance.check()
+        self.config.check()
+
+    def settings(self) -> dict[str, Any]:
+        return {"guidance": asdict(self.guidance), "edit": asdict(self.config)}
+
+    def edit(self, cases: Sequence[EditCase]) -> list[Edited]:
+        before, truth = (
+            torch.cat([pictures(thing(case), case.camera(self.setup.size)) for case in cases])
+            for thing in (lambda case: case.source, lambda case: case.target)
+        )
+        began = time.perf_counter()
+        first = cases[0]
+        noise = random.Random(f"{self.setup.seed} {first.kind} {first.index}").getrandbits(32)
+        guidance = Guidance(replace(self.guidance, seed=noise), _denoiser(self.guidance.model, self.setup.device))
+        sources, targets = zip(*(case.prompts for case in cases), strict=True)
+        guidance.set_prompts(sources, targets)
+        editor = ImageEditor(before, guidance, self.config.parameters)
+        loop = ImageEditLoop(editor, self.config)
+        while loop.done < self.config.steps:
+            loop.step()
+        loop.refine()
+        edited = carry_back(before, editor.before, editor.pictures())
+        edited = (edited * 255).round() / 255  # as a file would hold it
+        seconds = (time.perf_counter() - began) / len(cases)
+        return [Edited(before[i : i + 1], truth[i : i + 1], edited[i : i + 1], seconds) for i in range(len(cases))]
+
+
+class Scene:
+    """Scenes, reconstructed and edited by ns-train with the embedded world's recipe and the variant's options."""
+
+    batch: int | None = 1
+
+    def __init__(self, variant: Variant, setup: Setup, method: str) -> None:
+        self.method, self.setup, self.variant = method, setup, variant
+        self.model = variant.options.get("model", EMBEDDED_MODEL)
+        self.options = [part for name, value in variant.options.items() for part in (self._flag(name), value)]
+
+    def _flag(self, name: str) -> str:
+        """The option of ns-train that is called `name` in a variant."""
+        if name == "steps":
+            return "--max-num-iterations"
+        for config, prefix in _SCENE_OPTIONS.items():
+            if name in get_type_hints(config):
+                return f"{prefix}{name.replace('_', '-')}"
+        raise UserError(f"'{self.variant.text}': there is no option {name} of the guidance or of scenes.")
+
+    def settings(self) -> dict[str, Any]:
+        guidance = {"model": self.model}
+        return {"method": self.method, "recipe": recipe(self.method), "options": self.options, "guidance": guidance}
+
+    def edit(self, cases: Sequence[EditCase]) -> list[Edited]:
+        return [self._edit(case) for case in cases]
+
+    def _edit(self, case: EditCase) -> Edited:
+        from pds_nerfstudio.scenes.loading import FinishedEdit  # imports nerfstudio, which takes its time
+
+        about = f"{self.setup.size} {asdict(case.source)}"
+        folder = self.setup.out / "scenes" / self.method / hashlib.sha256(about.encode()).hexdigest()[:16]
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock"):  # another process may be about to edit the same scene in another way
+            if not (folder / "scene" / "transforms.json").exists():
+                size = self.setup.size
+                for _ in write_scene(folder / "scene", case.source, case.target, width=size, height=size):
+                    pass
+            start = reconstruct(self.method, folder / "scene", folder, case.source, case.target)
+        name = hashlib.sha256(f"{self.variant.text} {self.setup.seed} {case}".encode()).hexdigest()[:16]
+        options = [*self.options, "--load-dir", start, "--show-edit", False, "--pipeline.guidance.seed"]
+        began = time.perf_counter()
+        edit_scene(self.method, folder / "scene", folder, name, case.source, case.target, [*options, self.setup.seed])
+        seconds = time.perf_counter() - began
+        finished = FinishedEdit(folder / name / self.method / "run" / "config.yml")
+        cameras = held_out_cameras(self.setup.views, self.setup.size, self.setup.size)
+        with torch.no_grad():
+            edited = finished.render(cameras.camera_to_world, cameras.focal, cameras.width, cameras.height).cpu()
+        return Edited(pictures(case.source, cameras), pictures(case.target, cameras), edited, seconds)
+
+
+_SCENE_OPTIONS: dict[type, str] = {
+    GuidanceConfig: "--pipeline.guidance.",
+    RefinementConfig: "--pipeline.refinement.",
+    EditPipelineConfig: "--pipeline.",
+}
+"""Where an option of a variant belongs on ns-train's command line."""
+
+
+REPRESENTATIONS: dict[str, Callable[[Variant, Setup], Representation]] = {
+    "image": Image,
+    "splat": functools.partial(Scene, method="pds-splat"),
+    "nerf": functools.partial(Scene, method="pds-nerf"),
+}
+"""Every representation by its name on the command line."""
+
+
+@functools.lru_cache(maxsize=1)
+def _denoiser(model: str, device: str) -> Denoiser:
+    where = resolve_device(device, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return Denoiser.from_pretrained(model, where, resolve_dtype("auto", where))
+
+
+def _configured(config: Config, options: dict[str, str]) -> tuple[Config, dict[str, str]]:
+    """`config` with the options that are among its fields, and the options that aren't.
+
+    Raises:
+        UserError: If a value is no number where one is needed.
+    """
+    hints = get_type_hints(type(config))
+    for name, value in options.items():
+        if name in hints:
+            kind = hints[name] if hints[name] in (int, float) else str
+            try:
+                setattr(config, name, kind(value))
+            except ValueError:
+                raise UserError(f"{name} is '{value}': give a number.") from None
+    return config, {name: value for name, value in options.items() if name not in hints}

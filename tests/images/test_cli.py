@@ -1,0 +1,147 @@
+"""The command: what it leaves, and that it never writes over anything."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance.guidance import GuidanceConfig
+from pds_nerfstudio.images.cli import ImageEdit, edit_picture, main, read_mask
+from pds_nerfstudio.images.edit_loop import ImageEditConfig
+from pds_nerfstudio.images.picture import Picture
+from pds_nerfstudio.runs import load_config
+
+from .conftest import KnownGuidance
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> ImageEdit:
+    pixels = np.random.default_rng(0).integers(100, 255, (40, 30, 4), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "box.png")
+    mask = np.zeros((40, 30), np.uint8)
+    mask[:20] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    return ImageEdit(
+        image=tmp_path / "box.png",
+        src_prompt="a box",
+        tgt_prompt="a grey box",
+        mask=tmp_path / "mask.png",
+        output_dir=tmp_path / "out",
+        preview_every=2,
+        edit=ImageEditConfig(steps=5, latent_lr=0.1),
+        guidance=GuidanceConfig(guidance_scale=3.0),
+    )
+
+
+def edit(config: ImageEdit, guidance: KnownGuidance) -> Path:
+    source = Picture.read(config.image)
+    mask = None if config.mask is None else read_mask(config.mask, source.size)
+    return edit_picture(config, source, mask, guidance)  # type: ignore[arg-type]
+
+
+def test_what_an_edit_leaves(config: ImageEdit, guidance: KnownGuidance) -> None:
+    path = edit(config, guidance)
+    folder = path.parent
+    assert folder == config.output_dir / "box"
+    names = {"config.json", "edited.png", "before_after.png", "preview.png", "metrics.json"}
+    assert {file.name for file in folder.iterdir()} == names
+    before, after = Image.open(config.image), Image.open(path)
+    assert (after.size, after.mode) == (before.size, before.mode) == ((30, 40), "RGBA")
+    old, new = np.asarray(before), np.asarray(after)
+    assert np.array_equal(old[20:], new[20:]) and np.array_equal(old[..., 3], new[..., 3])
+    assert not np.array_equal(old[:20], new[:20])
+    assert Image.open(folder / "before_after.png").size == (60, 40)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["complete"] and [m["step"] for m in metrics["steps"]] == [1, 2, 3, 4, 5]
+    assert 0 < metrics["share_of_pixels_changed"] <= 0.5 and 5 < metrics["psnr_to_source"] < 60
+
+
+def test_an_edit_never_writes_over_another(config: ImageEdit, guidance: KnownGuidance) -> None:
+    first = edit(config, guidance)
+    content = first.read_bytes()
+    again = load_config(ImageEdit, first.parent / "config.json")
+    assert again == config
+    second = edit(again, guidance)
+    assert second.parent == config.output_dir / "box-2"
+    assert first.read_bytes() == content == second.read_bytes()
+
+
+def test_an_interrupt_leaves_the_picture_so_far(
+    config: ImageEdit, guidance: KnownGuidance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follow = guidance.latent_loss
+
+    def interrupted(target, source, progress, keys):
+        if progress > 0.5:
+            raise KeyboardInterrupt
+        return follow(target, source, progress, keys)
+
+    monkeypatch.setattr(guidance, "latent_loss", interrupted)
+    path = edit(config, guidance)
+    assert path.read_bytes() != config.image.read_bytes()
+    metrics = json.loads((path.parent / "metrics.json").read_text())
+    assert not metrics["complete"] and len(metrics["steps"]) == 3
+
+
+def test_a_second_interrupt_leaves_it_too(
+    config: ImageEdit, guidance: KnownGuidance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(guidance, "refine", interrupted)
+    assert edit(config, guidance).exists()
+
+
+class TestMask:
+    def test_brightness_or_opacity(self, tmp_path: Path) -> None:
+        ramp = np.tile(np.linspace(0, 255, 20).astype(np.uint8), (20, 1))
+        Image.fromarray(ramp).save(tmp_path / "grey.png")
+        Image.fromarray(np.dstack([ramp * 0, ramp])).save(tmp_path / "clear.png")
+        expected = torch.from_numpy(ramp)[None, None] / 255
+        for name in ("grey.png", "clear.png"):
+            assert torch.allclose(read_mask(tmp_path / name, (20, 20)), expected, atol=1e-6)
+
+    def test_another_size_is_refused(self, config: ImageEdit) -> None:
+        assert config.mask is not None
+        with pytest.raises(UserError, match="30×40 pixels and the picture 20×10"):
+            read_mask(config.mask, (10, 20))
+
+    def test_black_is_refused(self, tmp_path: Path) -> None:
+        Image.new("L", (20, 20)).save(tmp_path / "m.png")
+        with pytest.raises(UserError, match="black everywhere"):
+            read_mask(tmp_path / "m.png", (20, 20))
+
+
+def test_the_command_says_what_is_wrong_in_one_line(config: ImageEdit, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_with(*arguments: object) -> str:
+        monkeypatch.setattr("sys.argv", ["pds-image", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        assert isinstance(stopped.value.code, str) and "\n" not in stopped.value.code
+        return stopped.value.code
+
+    prompts = ("--src-prompt", "a", "--tgt-prompt", "b")
+    assert "none.png" in run_with("--image", config.image.with_name("none.png"), *prompts)
+    assert "steps" in run_with("--image", config.image, *prompts, "--edit.steps", 0)
+    assert "preview_every" in run_with("--image", config.image, *prompts, "--preview-every", 0)
+    assert "c.json" in run_with("--repeat", config.image.with_name("c.json"))
+
+
+def test_the_embedded_model_edits(tmp_path: Path) -> None:
+    """Two real steps, on a picture of an awkward size."""
+    from pds_nerfstudio.images.cli import run
+
+    pixels = np.random.default_rng(0).integers(0, 255, (50, 37, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "man.png")
+    prompts = {"src_prompt": "a photo of a man", "tgt_prompt": "a photo of a robot"}
+    config = ImageEdit(image=tmp_path / "man.png", **prompts, output_dir=tmp_path, guidance=GuidanceConfig())
+    config.edit = ImageEditConfig(steps=2, latent_lr=1.0, refine_steps=2)
+    first, second = Image.open(run(config)), Image.open(run(config))
+    assert first.size == (37, 50)
+    assert np.array_equal(np.asarray(first), np.asarray(second))
+    assert not np.array_equal(np.asarray(first), pixels)

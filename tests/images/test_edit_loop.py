@@ -1,0 +1,82 @@
+"""The loop follows the guidance, and gives it what it needs."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.images.edit_loop import ImageEditConfig, ImageEditLoop, picture_guidance
+from pds_nerfstudio.images.editor import ImageEditor
+
+from .conftest import KnownGuidance
+
+
+def run(pictures: Tensor, guidance: KnownGuidance, config: ImageEditConfig) -> tuple[ImageEditor, list]:
+    loop = ImageEditLoop(ImageEditor(pictures, guidance, config.parameters), config)
+    reports = [loop.step() for _ in range(config.steps)]
+    loop.refine()
+    return loop.editor, reports
+
+
+@pytest.mark.parametrize("parameters", ["latent", "pixels"])
+def test_it_follows_the_guidance(parameters, pictures: Tensor, guidance: KnownGuidance) -> None:
+    config = ImageEditConfig(parameters, steps=60, latent_lr=0.03, pixels_lr=0.03, refine=0)
+    editor, reports = run(pictures, guidance, config)
+    assert [report.step for report in reports] == list(range(1, 61))
+    assert reports[-1].metrics["distance"] < 0.1 * reports[0].metrics["distance"]
+    target = 0.5 if parameters == "latent" else 0.0
+    assert (editor.pictures() - target).abs().mean() < (editor.before - target).abs().mean() / 3
+
+
+def test_what_the_guidance_is_given(pictures: Tensor, guidance: KnownGuidance) -> None:
+    run(pictures, guidance, ImageEditConfig(steps=4))
+    assert [progress for _, _, progress, _ in guidance.calls] == [0, 0.25, 0.5, 0.75]
+    first, source, _, keys = guidance.calls[0]
+    assert torch.equal(first, source) and keys == [0, 1]
+    assert torch.equal(guidance.calls[-1][1], source)
+
+
+def test_the_rate_falls_to_its_share(pictures: Tensor, guidance: KnownGuidance) -> None:
+    config = ImageEditConfig(steps=5, latent_lr=0.1, final_rate=0.2)
+    loop = ImageEditLoop(ImageEditor(pictures, guidance, "latent"), config)
+    rates = []
+    for _ in range(5):
+        rates.append(loop.optimizer.param_groups[0]["lr"])
+        loop.step()
+    assert rates == pytest.approx([0.1, 0.08, 0.06, 0.04, 0.02])
+
+
+def test_a_step_that_is_not_finite_is_skipped(pictures: Tensor, guidance: KnownGuidance) -> None:
+    guidance.finite = False
+    editor, reports = run(pictures, guidance, ImageEditConfig(steps=2, refine=0))
+    assert all(report.skipped for report in reports)
+    assert torch.equal(editor.pictures(), editor.before)
+
+
+def test_refining_is_a_choice(pictures: Tensor, guidance: KnownGuidance) -> None:
+    plain, _ = run(pictures, guidance, ImageEditConfig(steps=3, refine=0))
+    refined, _ = run(pictures, guidance, ImageEditConfig(steps=3, refine=0.2))
+    change = refined.pictures() - plain.pictures()
+    assert torch.allclose(change[:, 0], torch.tensor(0.2), atol=1e-6) and change[:, 1:].abs().max() == 0
+
+
+def test_the_defaults_are_valid() -> None:
+    picture_guidance().check()
+    ImageEditConfig().check()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": 0},
+        {"latent_lr": 0},
+        {"pixels_lr": float("nan")},
+        {"final_rate": 0},
+        {"refine": 1.5},
+        {"refine_steps": 0},
+        {"refine_scale": -1},
+    ],
+)
+def test_nonsense_is_refused(change: dict) -> None:
+    with pytest.raises(UserError, match=next(iter(change))):
+        ImageEditConfig(**change).check()

@@ -1,0 +1,53 @@
+"""An edited file opens in Chromium and looks as the rasteriser says; skipped where there is no Chromium."""
+
+import base64
+import shutil
+import subprocess
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pds_nerfstudio.vector.document import Document
+from pds_nerfstudio.vector.editor import VectorEditor
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "svg"
+FILES = ["noto/rocket.svg", "noto/robot.svg", "noto-v1/owl.svg", "noto-v1/rainbow.svg", "fluent-emoji-flat/fox.svg"]
+SIDE = 160
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+
+
+def _edited(path):
+    """The file after an edit that moves everything a little, and how that should look."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        editor = VectorEditor(Document.read(path), SIDE)
+    generator = torch.Generator().manual_seed(0)
+    amount = {"paths": 6.0, "points": 1.5, "widths": 2.0, "colors": 0.1, "opacities": 0.1}
+    for name, change in editor.changes.items():
+        change.data += amount.get(name, 1.0) * torch.randn(change.shape, generator=generator)
+    editor.project()
+    with torch.no_grad():
+        return editor.svg(), editor.render()[0]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+def test_edited_files_look_the_same_in_chromium(tmp_path):
+    edits = [_edited(EXAMPLES / name) for name in FILES]
+    images = [
+        f'<img width="{SIDE}" height="{SIDE}" src="data:image/svg+xml;base64,{base64.b64encode(svg).decode()}">'
+        for svg, _ in edits
+    ]
+    page = tmp_path / "page.html"
+    page.write_text(f'<body style="margin:0;display:flex;background:white">{"".join(images)}')
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"]
+    command += ["--force-device-scale-factor=1", f"--user-data-dir={tmp_path / 'profile'}"]
+    command += [f"--screenshot={tmp_path / 'page.png'}", f"--window-size={SIDE * len(FILES)},{SIDE}", page.as_uri()]
+    subprocess.run(command, check=True, capture_output=True, timeout=240)
+    seen = torch.from_numpy(np.array(Image.open(tmp_path / "page.png").convert("RGB"))).permute(2, 0, 1) / 255
+    for k, (name, (_, expected)) in enumerate(zip(FILES, edits, strict=True)):
+        theirs = seen[:, :SIDE, k * SIDE : (k + 1) * SIDE]
+        assert -10 * (theirs - expected).square().mean().log10() > 38, name
