@@ -126,6 +126,9 @@ class EditPanel(ViewerControl):
         with self._refreshing:
             self._refreshed = time.monotonic()
             self._show_settings()
+            if self._session.live:  # nerfstudio's own buttons for the same
+                paused = self._session.status.state == "paused"
+                self.viewer.pause_train.visible, self.viewer.resume_train.visible = not paused, paused
             self._status.content = self._status_text()
             self._pictures.content = self._picture_text()
 

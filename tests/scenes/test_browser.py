@@ -144,6 +144,7 @@ def test_an_edit_is_steered_from_browsers(
     press(second, "Pause")
     wait_for(lambda: live_run.state == "paused", "Pause pauses")
     first.get_by_text("Paused: edit step").wait_for()
+    assert first.get_by_role("button", name="Resume Training").is_visible()  # nerfstudio's own button agrees
     paused_at = trainer.next_step
 
     def shows_something_else(than: np.ndarray, name: str) -> np.ndarray:
