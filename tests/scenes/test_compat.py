@@ -3,6 +3,7 @@
 import io
 import pickle
 import threading
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -303,3 +304,15 @@ class TestCpuSplatfacto:
         before = patched()
         with compat.cpu_splatfacto(active=False):
             assert patched() == before
+
+
+def test_only_the_listed_warnings_of_dependencies_are_left_out() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.resetwarnings()
+        warnings.simplefilter("always")
+        compat.quiet_dependencies()
+        warnings.warn("`torch.cuda.amp.GradScaler(args...)` is deprecated. Use another.", FutureWarning, stacklevel=1)
+        warnings.warn("This DataLoader will create 4 worker processes in total.", UserWarning, stacklevel=1)
+        warnings.warn("Something of the user's own", UserWarning, stacklevel=1)
+        warnings.warn("`ours` is deprecated", FutureWarning, stacklevel=1)
+    assert [str(w.message) for w in caught] == ["Something of the user's own", "`ours` is deprecated"]
