@@ -143,8 +143,12 @@ class TestInterruption:
             signal.raise_signal(signal.SIGINT)
 
         watch.before = twice
-        with pytest.raises(KeyboardInterrupt):
-            run(make_config("splat"))
+        usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                run(make_config("splat"))
+        finally:
+            signal.signal(signal.SIGINT, usual)
 
     def test_before_the_loop_begins_it_is_not_forgotten(
         self, make_config: Any, prepare: Any, monkeypatch: pytest.MonkeyPatch
