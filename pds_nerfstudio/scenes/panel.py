@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from nerfstudio.models.splatfacto import SplatfactoModel
+from nerfstudio.viewer.render_state_machine import RenderAction
 from nerfstudio.viewer.viewer import Viewer
 from nerfstudio.viewer.viewer_elements import ViewerControl
 from viser import GuiButtonGroupHandle
@@ -77,6 +78,7 @@ class EditPanel(ViewerControl):
             handle.disabled = not self._pipeline.training_run
             handle.on_update(lambda _, name=name: self._changed(name))
         self._shown = {name: handle.value for name, handle in self._inputs.items()}
+        viewer.pause_train.on_click(lambda _: self._session.wake())
         self.viser_server.on_client_connect(lambda _: self.refresh(force=True))
 
     def _add_prompts(self) -> None:
@@ -101,7 +103,7 @@ class EditPanel(ViewerControl):
         @split.on_update
         def _(_: object) -> None:
             self._comparison.split = split.value
-            self.viewer._trigger_rerender()
+            self.redraw()
 
     def _add_settings(self) -> None:
         gui, now, inputs = self.viser_server.gui, self._session.settings, self._inputs
@@ -131,6 +133,14 @@ class EditPanel(ViewerControl):
                 self.viewer.pause_train.visible, self.viewer.resume_train.visible = not paused, paused
             self._status.content = self._status_text()
             self._pictures.content = self._picture_text()
+
+    def redraw(self) -> None:
+        """Have the scene rendered anew in every browser. nerfstudio does so now and then while it trains, only."""
+        if not hasattr(self, "_status"):
+            return
+        self.viewer.update_step(self._session.status.step)
+        for machine in list(self.viewer.render_statemachines.values()):
+            machine.action(RenderAction("move", self.viewer.get_camera_state(machine.client)))
 
     def _is_time(self) -> bool:
         return time.monotonic() - self._refreshed > _SECONDS_BETWEEN_REFRESHES

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -354,7 +354,8 @@ class EditTrainer(Trainer):
         return loss, losses, metrics
 
     def _update_viewer_state(self, step: int) -> None:
-        super()._update_viewer_state(step)
+        with suppress(KeyError):  # a browser has left while nerfstudio went through them
+            super()._update_viewer_state(step)
         self.live.update()
         self.pipeline.panel.refresh()
         self.progress.show(self.pipeline.session.status)
