@@ -25,6 +25,7 @@ from nerfstudio.engine.callbacks import TrainingCallbackAttributes
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.models.splatfacto import SplatfactoModel
+from nerfstudio.utils import writer
 from nerfstudio.utils.rich_utils import CONSOLE
 from nerfstudio.viewer.viewer import Viewer
 from rich.markup import escape
@@ -335,6 +336,7 @@ class EditTrainer(Trainer):
     def train_iteration(self, step: int):  # noqa: ANN201 (nerfstudio's tuple of losses)
         """One step; has nerfstudio's loop end where there is something else to do than the next one."""
         began = time.monotonic()
+        writer.GLOBAL_BUFFER["max_iter"] = self.pipeline.plan.end  # for nerfstudio's estimate of the time left
         loss, losses, metrics = super().train_iteration(step)
         loss, losses = loss.detach(), {name: value.detach() for name, value in losses.items()}  # for those who log them
         self._last_step, self.loss = step, float(loss)
@@ -354,6 +356,8 @@ class EditTrainer(Trainer):
         return loss, losses, metrics
 
     def _update_viewer_state(self, step: int) -> None:
+        # Whenever its loop is left, nerfstudio logs the loop's time at this step, and wandb drops all earlier ones after.
+        writer.GLOBAL_BUFFER["max_iter"] = step
         with suppress(KeyError):  # a browser has left while nerfstudio went through them
             super()._update_viewer_state(step)
         self.live.update()
