@@ -356,7 +356,7 @@ class EditTrainer(Trainer):
         return loss, losses, metrics
 
     def _update_viewer_state(self, step: int) -> None:
-        # Whenever its loop is left, nerfstudio logs the loop's time at this step, and wandb drops all earlier ones after.
+        # Whenever nerfstudio's loop is left, it logs its time at this step; wandb drops all earlier steps afterwards.
         writer.GLOBAL_BUFFER["max_iter"] = step
         with suppress(KeyError):  # a browser has left while nerfstudio went through them
             super()._update_viewer_state(step)

@@ -37,9 +37,7 @@ def wandb(monkeypatch: pytest.MonkeyPatch) -> Wandb:
     return stub
 
 
-def test_wandb_loses_nothing_of_a_run_that_is_steered(
-    make_config: Any, prepare: Any, watch: Any, wandb: Wandb
-) -> None:
+def test_wandb_loses_nothing_of_a_run_that_is_steered(make_config: Any, prepare: Any, watch: Any, wandb: Wandb) -> None:
     config = make_config("splat", steps=6, reconstruct=3, vis="wandb", steps_per_picture=2, logging__steps_per_log=1)
     trainer = prepare(config)
     asked = {1: Request("set", {"guidance_scale": 3.0}), 3: Request("edit", {"steps_left": 4})}
