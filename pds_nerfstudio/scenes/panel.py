@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from nerfstudio.models.splatfacto import SplatfactoModel
-from nerfstudio.viewer.render_state_machine import RenderAction
+from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
 from nerfstudio.viewer.viewer import Viewer
 from nerfstudio.viewer.viewer_elements import ViewerControl
 from viser import GuiButtonGroupHandle
@@ -81,6 +81,10 @@ class EditPanel(ViewerControl):
         viewer.pause_train.on_click(lambda _: self._session.wake())
         self.viser_server.on_client_connect(lambda _: self.refresh(force=True))
 
+    @property
+    def _in_viewer(self) -> bool:
+        return hasattr(self, "_status")
+
     def _add_prompts(self) -> None:
         gui, settings = self.viser_server.gui, self._session.settings
         self._inputs["src_prompt"] = gui.add_text(
@@ -121,7 +125,7 @@ class EditPanel(ViewerControl):
 
     def refresh(self, force: bool = False) -> None:
         """Show the session's state, if somebody looks on and it has not just been done."""
-        if not hasattr(self, "_status"):
+        if not self._in_viewer:
             return
         if not force and not (self.viser_server.get_clients() and self._is_time()):
             return
@@ -136,11 +140,22 @@ class EditPanel(ViewerControl):
 
     def redraw(self) -> None:
         """Have the scene rendered anew in every browser. nerfstudio does so now and then while it trains, only."""
-        if not hasattr(self, "_status"):
+        if not self._in_viewer:
             return
         self.viewer.update_step(self._session.status.step)
         for machine in list(self.viewer.render_statemachines.values()):
             machine.action(RenderAction("move", self.viewer.get_camera_state(machine.client)))
+
+    def close(self) -> None:
+        """Let renders that are under way end, and begin no others: a process that ends while they compute crashes."""
+        if not self._in_viewer:
+            return
+        threads = threading.enumerate()  # nerfstudio forgets those whose browser has left
+        machines = [one for one in threads if isinstance(one, RenderStateMachine) and one.viewer is self.viewer]
+        for machine in machines:
+            machine.running, machine.interrupt_render_flag = False, True
+        for machine in machines:
+            machine.join()
 
     def _is_time(self) -> bool:
         return time.monotonic() - self._refreshed > _SECONDS_BETWEEN_REFRESHES

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -318,7 +318,7 @@ class EditTrainer(Trainer):
 
         nerfstudio's loop is left wherever there is something else to do than to run the next step, and entered again.
         """
-        with one_line_errors(), self._stopped_by_ctrl_c():
+        with one_line_errors(), self._stopped_by_ctrl_c(), closing(self.pipeline.panel):
             self._keep_source()
             self._init_viewer_state()
             self.live.serve()

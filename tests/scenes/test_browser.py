@@ -33,6 +33,8 @@ FLAGS = [
     *("--ignore-gpu-blocklist", "--disable-quic"),
 ]
 PATIENCE = 180.0
+REGION = {"x": 50, "y": 150, "width": 600, "height": 700}
+"""Of the viewer's page: some of the scene, clear of panel and axes."""
 
 
 def wait_for(condition: Callable[[], Any], what: str) -> None:
@@ -76,6 +78,7 @@ class LiveRun:
     def stop(self) -> None:
         self.trainer.interrupted = self.trainer.stop_training = True
         self.thread.join(PATIENCE)
+        assert not self.thread.is_alive()
         self.trainer.shutdown()
 
 
@@ -126,8 +129,6 @@ class Looker:
     page: Any
     trainer: EditTrainer
     folder: Path
-    region = {"x": 50, "y": 150, "width": 600, "height": 700}  # noqa: RUF012
-    """Of the page: some of the scene, clear of panel and axes."""
 
     def rendered(self, output: str = "rgb") -> np.ndarray:
         """What the browser should show of one of the model's outputs as things stand."""
@@ -141,14 +142,14 @@ class Looker:
             image = model.get_outputs_for_camera(get_camera(camera, height // 4, width // 4))[output]
             model.train()
         picture = Image.fromarray((image.clamp(0, 1) * 255).byte().numpy()).resize((width, height))
-        left, top = self.region["x"], self.region["y"] - round(box["y"])
-        right, bottom = left + self.region["width"], top + self.region["height"]
+        left, top = REGION["x"], REGION["y"] - round(box["y"])
+        right, bottom = left + REGION["width"], top + REGION["height"]
         return np.array(picture.crop((left, top, right, bottom))).astype(float)
 
     def sees(self, this: np.ndarray, others: list[np.ndarray]) -> bool:
         """Whether the browser shows this picture, and clearly none of the others."""
         path = self.folder / "shown.png"
-        self.page.screenshot(path=path, clip=self.region)
+        self.page.screenshot(path=path, clip=REGION)
         shown = np.array(Image.open(path).convert("RGB")).astype(float)
         return all(distance(shown, this) < distance(shown, other) / 3 for other in others)
 
