@@ -32,7 +32,7 @@ FLAGS = [
     *("--disable-sync", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
     *("--ignore-gpu-blocklist", "--disable-quic"),
 ]
-PATIENCE = 180.0
+PATIENCE = 300.0
 REGION = {"x": 50, "y": 150, "width": 600, "height": 700}
 """Of the viewer's page: some of the scene, clear of panel and axes."""
 
