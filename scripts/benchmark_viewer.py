@@ -83,6 +83,7 @@ def prepare(benchmark: Benchmark, scene: Path, start: Path, vis: str) -> EditTra
         benchmark.method, scene, benchmark.out, f"run-{vis}", source, edit(source, "arms", "raised"), options
     )
     config = tyro.cli(AnnotatedBaseConfigUnion, args=given)
+    config.pipeline.datamanager.data = config.data  # as ns-train takes it
     config.save_config()
     trainer = config.setup()
     trainer.setup()

@@ -126,6 +126,7 @@ class LiveEdit:
             except UserError as error:
                 self._message = str(error)
                 CONSOLE.print(f"[yellow]{error}")
+                self.pipeline.panel.take_back(request.settings)
                 continue
             finally:
                 self._message = " ".join([self._message, *(str(w.message) for w in caught)]).strip()

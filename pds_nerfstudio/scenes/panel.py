@@ -138,6 +138,13 @@ class EditPanel(ViewerControl):
             self._status.content = self._status_text()
             self._pictures.content = self._picture_text()
 
+    def take_back(self, settings: Settings) -> None:
+        """Have the next refresh show what holds in place of settings that were refused, prompts and steps apart."""
+        for name, handle in self._inputs.items():
+            refused = {"t_min", "t_max"} if name == "t_range" else {name}
+            if name not in _WITH_EDIT and refused & settings.keys():
+                self._shown[name] = handle.value
+
     def redraw(self) -> None:
         """Have the scene rendered anew in every browser. nerfstudio does so now and then while it trains, only."""
         if not self._in_viewer:
