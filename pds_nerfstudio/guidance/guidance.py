@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -20,8 +20,15 @@ from pds_nerfstudio.guidance.localization import MaskAverage, difference_mask, s
 from pds_nerfstudio.guidance.objectives import (
     OBJECTIVES,
     DreamCatalystParameters,
+    Latents,
+    LusdParameters,
     ObjectiveName,
     ObjectiveParameters,
+    Prediction,
+    SsdParameters,
+    combine,
+    guided_target,
+    predictions_of,
     weight_table,
 )
 from pds_nerfstudio.guidance.refinement import RefinementConfig, edited_region, sdedit
@@ -49,8 +56,9 @@ class GuidanceConfig:
     objective: ObjectiveName = "pds"
     """What is distilled. pds: change what the text asks for, keep the identity of the source. dds: like pds
     without the pull back to the source. dreamcatalyst: like pds with other weights over time, for faster
-    edits. sds: follow the target prompt only (the classic text-to-3D objective); the source is soon
-    forgotten."""
+    edits. ssd: holds the edit to the source's trajectory and stresses the target prompt, for styles. lusd: what
+    the two prompts say about the edit itself, in steps of one size. sds: follow the target prompt only (the
+    classic text-to-3D objective); the source is soon forgotten."""
     guidance_scale: float = 7.5
     """Classifier-free guidance: how strongly the model obeys the prompts. 7.5 for pictures; published 3D and
     SVG edits use up to 100. If nothing changes raise it; if colours burn or detail melts, lower it."""
@@ -76,6 +84,10 @@ class GuidanceConfig:
     apart, which strengthens the pull back to the source; at the model's own 1000 the pull vanishes."""
     dreamcatalyst: DreamCatalystParameters = field(default_factory=DreamCatalystParameters)
     """Weights of the objective 'dreamcatalyst'; the other objectives ignore them."""
+    ssd: SsdParameters = field(default_factory=SsdParameters)
+    """Weights of the objective 'ssd'; the other objectives ignore them."""
+    lusd: LusdParameters = field(default_factory=LusdParameters)
+    """Weights of the objective 'lusd'; the other objectives ignore them."""
     localize: float = 0.0
     """Confine the text term to where the two prompts disagree (0 = everywhere, 1 = only there). Calms
     backgrounds that should not change. Needs a source prompt to compare with, so not for the objective
@@ -111,7 +123,7 @@ class GuidanceConfig:
         for name in ("t_jitter", "localize"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is {getattr(self, name)}: give a share between 0 and 1.")
-        if self.localize > 0 and OBJECTIVES[self.objective].reference != "source":
+        if self.localize > 0 and OBJECTIVES[self.objective].contrast is None:
             raise UserError(
                 f"localize compares two prompts, and the objective '{self.objective}' looks at one: set "
                 "localize to 0 or choose another objective."
@@ -127,7 +139,7 @@ class GradientTerms:
     """The gradient on the target latent, in its two parts."""
 
     text: Float[Tensor, "batch channels height width"]
-    """χ(t) · (ε̂_tgt − reference), weighted and masked."""
+    """χ(t) · M · (Σ_p c_p·ε̂_p + c_ε·ε), weighted."""
     identity: Float[Tensor, "batch channels height width"]
     """ψ(t) · (x_tgt − x_src), weighted."""
     mask: Float[Tensor, "batch 1 height width"] | None
@@ -176,7 +188,7 @@ class Guidance:
         self.denoiser = denoiser
         self.prompts: tuple[list[str], list[str]] | None = None
         """The source and the target prompts, once set: one each, or one each for every element of a batch."""
-        self._embeddings: Tensor | None = None
+        self._embeddings: dict[str, Float[Tensor, "pairs tokens width"]] = {}
         self._generator = torch.Generator(denoiser.device).manual_seed(config.seed)
         self._source_cache = LatentCache(config.cache_size)
         self._masks = MaskAverage(config.cache_size)
@@ -218,9 +230,8 @@ class Guidance:
             return
         if any(before == after for before, after in zip(sources, targets, strict=True)):
             warnings.warn("The source and target prompts are equal: there is nothing to edit.", stacklevel=2)
-        # One row for each quarter of the batch that the denoiser is given, in its order.
-        quarters = (targets, [""] * len(targets), sources, [""] * len(sources))
-        self._embeddings = torch.stack([self.denoiser.encode_prompts(quarter) for quarter in quarters])
+        by_name = {"target": targets, "source": sources, "none": [""] * len(targets)}
+        self._embeddings = {name: self.denoiser.encode_prompts(some) for name, some in by_name.items()}
         self.prompts = (sources, targets)
         self._masks.clear()
 
@@ -301,7 +312,7 @@ class Guidance:
         z = target.to(self.denoiser.device, self.denoiser.result_dtype)
         t = self.draw_timesteps(len(z), progress)
         noise = torch.randn(z.shape, generator=self._generator, device=z.device, dtype=z.dtype)
-        terms = self.gradient_terms(z, source, t, noise, keys)
+        terms = self.gradient_terms(z, source, t, noise, keys, progress)
         grad = terms.text + terms.identity
         # Equal to ½‖z − sg(z − g)‖² in value and gradient. That form takes g as the difference z − (z − g)
         # and rounds it to the precision of z; this one hands on g to the last bit.
@@ -330,12 +341,12 @@ class Guidance:
         t: Int[Tensor, " batch"],
         noise: Float[Tensor, "batch channels height width"],
         keys: Sequence[Hashable] | None = None,
+        progress: float = 0.0,
     ) -> GradientTerms:
         """The gradient for given times and noise; random numbers are drawn elsewhere.
 
-        The denoiser is called once, with {target, source} × {conditional, unconditional} of every element
-        (the target alone where the objective compares with the noise). Source and target get the same noise,
-        the same time and the same guidance scale.
+        The denoiser is called once, for those predictions of every element that the objective makes use of. Source
+        and target get the same noise and the same time.
 
         Args:
             target: the current latents.
@@ -343,6 +354,7 @@ class Guidance:
             t: one time for each element, not below the stride, on the denoiser's device.
             noise: standard normal, on the denoiser's device.
             keys: see ``latent_loss``. With keys and ``localize``, the masks' averages move on.
+            progress: share of the run that is done, from 0 to 1.
 
         Raises:
             UserError: if no prompts are set or the configuration is invalid.
@@ -355,19 +367,27 @@ class Guidance:
         device, dtype = self.denoiser.device, self.denoiser.result_dtype
         target, source = target.to(device, dtype), source.to(device, dtype)
 
-        if OBJECTIVES[self.config.objective].reference == "source":
-            noisy = torch.stack([self.denoiser.add_noise(x, noise, t) for x in (target, source)])
-            prediction, reference = self._guided_predictions(noisy, t, self.config.guidance_scale)
-        else:
-            noisy = self.denoiser.add_noise(target, noise, t)[None]
-            prediction, reference = self._guided_predictions(noisy, t, self.config.guidance_scale)[0], noise
-        difference = prediction - reference
+        row, parameters, scale = OBJECTIVES[self.config.objective], self._parameters(), self.config.guidance_scale
+        text_terms = row.text(scale, parameters)
+        contrast_terms = row.contrast(scale, parameters) if row.contrast and self.config.localize > 0 else {}
+        noisy = {
+            "target": self.denoiser.add_noise(target, noise, t),
+            "source": self.denoiser.add_noise(source, noise, t),
+        }
+        predictions = self._predict(predictions_of(text_terms, contrast_terms), noisy, t)
 
         text_table, identity_table = self._weights()
-        text = self.config.text_weight * _per_element(text_table[t]) * difference
+        text = combine(text_terms, predictions, noise)
+        text = self.config.text_weight * _per_element(text_table[t]) * text
         identity = self.config.identity_weight * _per_element(identity_table[t]) * (target - source)
-        mask = self._mask(difference, keys) if self.config.localize > 0 else None
-        return GradientTerms(text=text if mask is None else text * mask, identity=identity, mask=mask)
+        mask = None
+        if contrast_terms:
+            mask = self._mask(combine(contrast_terms, predictions, noise), keys)
+            text = mask * text
+        if row.std is not None:
+            factor = row.std(progress, parameters) / _deviation(text + identity)
+            text, identity = factor * text, factor * identity
+        return GradientTerms(text=text, identity=identity, mask=mask)
 
     @torch.no_grad()
     def refine(
@@ -470,11 +490,6 @@ class Guidance:
         image = image.to(self.denoiser.device, self.denoiser.result_dtype)
         return self.denoiser.encode_image(resize(image, self._model_size(image)))
 
-    def _require_embeddings(self) -> Float[Tensor, "4 pairs tokens width"]:
-        if self._embeddings is None:
-            raise UserError("No prompts are set: give a source and a target prompt.")
-        return self._embeddings
-
     def _sdedit(
         self,
         latents: Float[Tensor, "batch channels height width"],
@@ -492,28 +507,27 @@ class Guidance:
             noise,
             times,
             self.denoiser.alphas_cumprod,
-            lambda x, t: self._guided_predictions(x[None], t, config.guidance_scale)[0],
+            lambda x, t: self._guided_target(x, t, config.guidance_scale),
         )
 
-    def _guided_predictions(
-        self,
-        noisy: Float[Tensor, "branches batch channels height width"],
-        t: Int[Tensor, " batch"],
-        guidance_scale: float,
-    ) -> Float[Tensor, "branches batch channels height width"]:
-        """Classifier-free guided predictions u + w·(c − u) (Ho and Salimans 2022) of target and source."""
-        embeddings = self._require_embeddings()
-        branches, batch = noisy.shape[:2]
-        if embeddings.shape[1] not in (1, batch):
-            raise ValueError(f"{embeddings.shape[1]} pairs of prompts for a batch of {batch}")
-        quarters = noisy.repeat_interleave(2, dim=0)
+    def _guided_target(self, x_t: Latents, t: Int[Tensor, " batch"], guidance_scale: float) -> Latents:
+        terms = guided_target(guidance_scale)
+        return combine(terms, self._predict(predictions_of(terms), {"target": x_t}, t), x_t)
+
+    def _predict(
+        self, wanted: Sequence[Prediction], noisy: Mapping[str, Latents], t: Int[Tensor, " batch"]
+    ) -> dict[Prediction, Latents]:
+        """The predictions that are wanted of noisy latents, from one call of the denoiser."""
+        if not self._embeddings:
+            raise UserError("No prompts are set: give a source and a target prompt.")
+        pairs, batch = len(self._embeddings["target"]), len(t)
+        if pairs not in (1, batch):
+            raise ValueError(f"{pairs} pairs of prompts for a batch of {batch}")
+        embeddings = [self._embeddings[prompt].expand(batch, -1, -1) for _, prompt in wanted]
         predictions = self.denoiser.predict_noise(
-            quarters.flatten(0, 1),
-            t.repeat(2 * branches),
-            embeddings[: 2 * branches].expand(-1, batch, -1, -1).flatten(0, 1),
-        ).unflatten(0, (branches, 2, batch))
-        conditional, unconditional = predictions.unbind(dim=1)
-        return unconditional + guidance_scale * (conditional - unconditional)
+            torch.cat([noisy[latent] for latent, _ in wanted]), t.repeat(len(wanted)), torch.cat(embeddings)
+        )
+        return dict(zip(wanted, predictions.split(batch), strict=True))
 
     def _mask(
         self, difference: Float[Tensor, "batch channels height width"], keys: Sequence[Hashable] | None
@@ -528,7 +542,7 @@ class Guidance:
 
     def _weights(self) -> tuple[Float[Tensor, " steps"], Float[Tensor, " steps"]]:
         """χ and ψ at every time, on the denoiser's device; renewed only when the configuration changes."""
-        parameters = ObjectiveParameters(self._stride(), self.config.dreamcatalyst)
+        parameters = self._parameters()
         key = (self.config.objective, dataclasses.astuple(parameters))
         tables = self._weight_tables.get(key)
         if tables is None:
@@ -542,6 +556,9 @@ class Guidance:
             tables = (text, identity)
             self._weight_tables.put(key, tables)
         return tables
+
+    def _parameters(self) -> ObjectiveParameters:
+        return ObjectiveParameters(self._stride(), self.config.dreamcatalyst, self.config.ssd, self.config.lusd)
 
     def _stride(self) -> int:
         return stride_of(self.denoiser.schedule.num_steps, self.config.num_inference_steps)
@@ -592,6 +609,11 @@ def _check_keys(keys: Sequence[Hashable] | None, batch: int) -> None:
 
 def _per_element(weights: Float[Tensor, " batch"]) -> Float[Tensor, "batch 1 1 1"]:
     return weights[:, None, None, None]
+
+
+def _deviation(x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch 1 1 1"]:
+    """Standard deviation of each element's numbers; never 0, so that nothing stays nothing when divided by it."""
+    return x.flatten(1).std(1).clamp_min(torch.finfo(x.dtype).tiny)[:, None, None, None]
 
 
 def _rms(x: Tensor) -> Float[Tensor, ""]:

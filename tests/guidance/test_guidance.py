@@ -21,7 +21,14 @@ from pds_nerfstudio.guidance.guidance import (
     resolve_device,
     resolve_dtype,
 )
-from pds_nerfstudio.guidance.objectives import DreamCatalystParameters, ObjectiveName, chi, psi
+from pds_nerfstudio.guidance.objectives import (
+    DreamCatalystParameters,
+    LusdParameters,
+    ObjectiveName,
+    SsdParameters,
+    chi,
+    psi,
+)
 from pds_nerfstudio.guidance.refinement import RefinementConfig
 
 from .analytic import MixtureDenoiser
@@ -98,6 +105,43 @@ def test_gradient_is_the_formula_term_by_term() -> None:
     assert terms.mask is None
 
 
+def test_ssd_asks_for_the_latents_and_prompts_of_its_formula() -> None:
+    guidance, denoiser = analytic_guidance(objective="ssd", guidance_scale=3.0)
+    target, source, noise = torch.randn(3, 2, 2, 1, 1, generator=torch.Generator().manual_seed(0)).double()
+    t = torch.tensor([30, 600])
+    terms = guidance.gradient_terms(target, source, t, noise)
+
+    def prediction(x: Tensor, prompt: str) -> Tensor:
+        return denoiser.predict_noise(denoiser.add_noise(x, noise, t), t, denoiser.encode_prompts([prompt] * 2))
+
+    expected = (
+        0.5 * 2.0 * (prediction(target, "one") - prediction(source, ""))
+        + 0.5 * 3.0 * (prediction(target, "two") - prediction(target, "one"))
+        + 5.5 * (prediction(target, "two") - prediction(target, ""))
+    )
+    torch.testing.assert_close(terms.text, expected)
+    weight = 0.075 * (t.double() / 1000).exp() * denoiser.alphas_cumprod[t].sqrt()
+    torch.testing.assert_close(terms.identity, weight[:, None, None, None] * (target - source))
+
+
+def test_lusd_gives_every_gradient_the_same_size() -> None:
+    guidance, denoiser = analytic_guidance(objective="lusd")
+    target, source, noise = torch.randn(3, 2, 2, 1, 1, generator=torch.Generator().manual_seed(0)).double()
+    t = torch.tensor([30, 600])
+    terms = guidance.gradient_terms(target, source, t, noise, progress=0.5)
+    x_t = denoiser.add_noise(target, noise, t)
+    two, one = (denoiser.predict_noise(x_t, t, denoiser.encode_prompts([p] * 2)) for p in ("two", "one"))
+    direction = 0.98 * (two - one) + 0.02 * (target - source)
+    scale = 0.08 / direction.flatten(1).std(1)
+    torch.testing.assert_close(terms.text + terms.identity, scale[:, None, None, None] * direction)
+
+
+def test_gradients_of_no_size_stay_nothing(denoiser: Denoiser) -> None:
+    guidance = guidance_of(denoiser, objective="lusd", text_weight=0.0)
+    z = random(1, 4, 16, 16)
+    assert torch.equal(guidance.latent_loss(z, z, 0.0).grad, torch.zeros_like(z))
+
+
 def test_sds_compares_with_the_noise() -> None:
     guidance, denoiser = analytic_guidance(objective="sds", guidance_scale=1.0)
     target, source, noise = torch.randn(3, 1, 2, 1, 1, generator=torch.Generator().manual_seed(0)).double()
@@ -159,7 +203,9 @@ def test_each_element_gets_a_time_of_its_own(denoiser: Denoiser) -> None:
     assert output.t.min() >= 20 and output.t.max() <= 980
 
 
-@pytest.mark.parametrize(("objective", "branches"), [("pds", 4), ("dds", 4), ("dreamcatalyst", 4), ("sds", 2)])
+@pytest.mark.parametrize(
+    ("objective", "branches"), [("pds", 4), ("dds", 4), ("dreamcatalyst", 4), ("sds", 2), ("ssd", 4), ("lusd", 2)]
+)
 def test_one_call_of_the_unet(
     denoiser: Denoiser, count_unet_calls: list[int], objective: ObjectiveName, branches: int
 ) -> None:
@@ -468,7 +514,7 @@ def test_dreamcatalyst_parameters_take_effect_while_it_runs(denoiser: Denoiser) 
     assert not torch.equal(run_of(changed, 1)[0].grad, run_of(plain, 1)[0].grad)
 
 
-@pytest.mark.parametrize("config", [GuidanceConfig, DreamCatalystParameters])
+@pytest.mark.parametrize("config", [GuidanceConfig, DreamCatalystParameters, SsdParameters, LusdParameters])
 def test_every_option_is_annotated_and_explained(config: type) -> None:
     (definition,) = ast.parse(inspect.getsource(config)).body
     assert isinstance(definition, ast.ClassDef)
