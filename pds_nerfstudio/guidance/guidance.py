@@ -13,10 +13,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance.attention import stretch
 from pds_nerfstudio.guidance.cache import BoundedCache
 from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.latents import LatentCache, model_image_size, resize
-from pds_nerfstudio.guidance.localization import MaskAverage, difference_mask, sharpen
+from pds_nerfstudio.guidance.localization import MaskAverage, MaskSource, difference_mask, sharpen
 from pds_nerfstudio.guidance.objectives import (
     OBJECTIVES,
     DreamCatalystParameters,
@@ -90,8 +91,10 @@ class GuidanceConfig:
     """Weights of the objective 'lusd'; the other objectives ignore them."""
     localize: float = 0.0
     """Confine the text term to where the two prompts disagree (0 = everywhere, 1 = only there). Calms
-    backgrounds that should not change. Needs a source prompt to compare with, so not for the objective
-    sds."""
+    backgrounds that should not change."""
+    localize_by: MaskSource = "difference"
+    """What tells where the prompts disagree. difference: the difference of what the model predicts for them (not
+    for the objective sds, which looks at one prompt). attention: where the model looks for the words that differ."""
     resolution: int = 0
     """Side in pixels of the square whose area images are resized to before the model sees them; 0 takes the
     size that the model was trained with. Smaller is faster and coarser."""
@@ -117,16 +120,20 @@ class GuidanceConfig:
         if self.t_schedule not in get_args(TimestepSchedule):
             choices = ", ".join(get_args(TimestepSchedule))
             raise UserError(f"There is no t_schedule '{self.t_schedule}': choose {choices}.")
+        if self.localize_by not in get_args(MaskSource):
+            raise UserError(
+                f"There is no localize_by '{self.localize_by}': choose {' or '.join(get_args(MaskSource))}."
+            )
         for name in ("guidance_scale", "text_weight", "identity_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"{name} is {getattr(self, name)}: give a finite number from 0 up.")
         for name in ("t_jitter", "localize"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is {getattr(self, name)}: give a share between 0 and 1.")
-        if self.localize > 0 and OBJECTIVES[self.objective].contrast is None:
+        if self.localize > 0 and self.localize_by == "difference" and OBJECTIVES[self.objective].contrast is None:
             raise UserError(
                 f"localize compares two prompts, and the objective '{self.objective}' looks at one: set "
-                "localize to 0 or choose another objective."
+                "localize to 0 or localize_by to attention, or choose another objective."
             )
         if self.resolution < 0:
             raise UserError(f"resolution is {self.resolution}: give pixels, or 0 for the model's own.")
@@ -188,6 +195,7 @@ class Guidance:
         self.denoiser = denoiser
         self.prompts: tuple[list[str], list[str]] | None = None
         """The source and the target prompts, once set: one each, or one each for every element of a batch."""
+        self._words: dict[str, Bool[Tensor, "pairs tokens"]] = {}
         self._embeddings: dict[str, Float[Tensor, "pairs tokens width"]] = {}
         self._generator = torch.Generator(denoiser.device).manual_seed(config.seed)
         self._source_cache = LatentCache(config.cache_size)
@@ -232,6 +240,7 @@ class Guidance:
             warnings.warn("The source and target prompts are equal: there is nothing to edit.", stacklevel=2)
         by_name = {"target": targets, "source": sources, "none": [""] * len(targets)}
         self._embeddings = {name: self.denoiser.encode_prompts(some) for name, some in by_name.items()}
+        self._words = {}
         self.prompts = (sources, targets)
         self._masks.clear()
 
@@ -374,15 +383,21 @@ class Guidance:
             "target": self.denoiser.add_noise(target, noise, t),
             "source": self.denoiser.add_noise(source, noise, t),
         }
-        predictions = self._predict(predictions_of(text_terms, contrast_terms), noisy, t)
+        wanted = predictions_of(text_terms, contrast_terms)
+        if self.config.localize == 0:
+            predictions, mask = self._predict(wanted, noisy, t), None
+        elif self.config.localize_by == "difference":
+            predictions = self._predict(wanted, noisy, t)
+            mask = self._average(difference_mask(combine(contrast_terms, predictions, noise)), keys)
+        else:
+            predictions, mask = self._predict_and_attend(wanted, noisy, t)
+            mask = self._average(mask, keys)
 
         text_table, identity_table = self._weights()
         text = combine(text_terms, predictions, noise)
         text = self.config.text_weight * _per_element(text_table[t]) * text
         identity = self.config.identity_weight * _per_element(identity_table[t]) * (target - source)
-        mask = None
-        if contrast_terms:
-            mask = self._mask(combine(contrast_terms, predictions, noise), keys)
+        if mask is not None:
             text = mask * text
         if row.std is not None:
             factor = row.std(progress, parameters) / _deviation(text + identity)
@@ -518,27 +533,47 @@ class Guidance:
         self, wanted: Sequence[Prediction], noisy: Mapping[str, Latents], t: Int[Tensor, " batch"]
     ) -> dict[Prediction, Latents]:
         """The predictions that are wanted of noisy latents, from one call of the denoiser."""
+        predictions = self.denoiser.predict_noise(*self._questions(wanted, noisy, t))
+        return dict(zip(wanted, predictions.split(len(t)), strict=True))
+
+    def _predict_and_attend(
+        self, wanted: Sequence[Prediction], noisy: Mapping[str, Latents], t: Int[Tensor, " batch"]
+    ) -> tuple[dict[Prediction, Latents], Float[Tensor, "batch 1 height width"]]:
+        """The same, and where the model looks for the words that differ: those to come, and those to go."""
+        if not self._words and self.prompts is not None:
+            sources, targets = self.prompts
+            self._words = {
+                "target": self.denoiser.changed_words(targets, sources),
+                "source": self.denoiser.changed_words(sources, targets),
+            }
+            self._words["none"] = torch.zeros_like(self._words["target"])
+        x_t, times, embeddings = self._questions(wanted, noisy, t)
+        words = torch.cat([self._words[prompt].expand(len(t), -1) for _, prompt in wanted])
+        predictions, attention = self.denoiser.predict_noise_and_attention(x_t, times, embeddings, words)
+        mask = torch.stack(stretch(attention).split(len(t))).amax(0)
+        return dict(zip(wanted, predictions.split(len(t)), strict=True)), mask
+
+    def _questions(
+        self, wanted: Sequence[Prediction], noisy: Mapping[str, Latents], t: Int[Tensor, " batch"]
+    ) -> tuple[Latents, Int[Tensor, " questions"], Float[Tensor, "questions tokens width"]]:
+        """What the denoiser is given for the predictions that are wanted: latents, times and text embeddings."""
         if not self._embeddings:
             raise UserError("No prompts are set: give a source and a target prompt.")
         pairs, batch = len(self._embeddings["target"]), len(t)
         if pairs not in (1, batch):
             raise ValueError(f"{pairs} pairs of prompts for a batch of {batch}")
         embeddings = [self._embeddings[prompt].expand(batch, -1, -1) for _, prompt in wanted]
-        predictions = self.denoiser.predict_noise(
-            torch.cat([noisy[latent] for latent, _ in wanted]), t.repeat(len(wanted)), torch.cat(embeddings)
-        )
-        return dict(zip(wanted, predictions.split(batch), strict=True))
+        return torch.cat([noisy[latent] for latent, _ in wanted]), t.repeat(len(wanted)), torch.cat(embeddings)
 
-    def _mask(
-        self, difference: Float[Tensor, "batch channels height width"], keys: Sequence[Hashable] | None
+    def _average(
+        self, mask: Float[Tensor, "batch 1 height width"], keys: Sequence[Hashable] | None
     ) -> Float[Tensor, "batch 1 height width"]:
-        mask = difference_mask(difference)
         if keys is not None:
             mask = self._masks.update([(key, tuple(mask.shape[1:])) for key in keys], mask)
         return self._soften(mask)
 
     def _soften(self, mask: Tensor) -> Tensor:
-        return 1 - self.config.localize * (1 - sharpen(mask))
+        return 1 - self.config.localize * (1 - (sharpen(mask) if self.config.localize_by == "difference" else mask))
 
     def _weights(self) -> tuple[Float[Tensor, " steps"], Float[Tensor, " steps"]]:
         """χ and ψ at every time, on the denoiser's device; renewed only when the configuration changes."""
