@@ -161,7 +161,16 @@ class Denoiser:
         t: Int[Tensor, " batch"],
         embeddings: Float[Tensor, "batch tokens channels"],
     ) -> Float[Tensor, "batch channels height width"]:
-        """ε̂, the noise that the model sees in x_t. Not differentiable.
+        """ε̂, the noise that the model sees in x_t. Not differentiable."""
+        return self.predict_noise_differentiably(x_t, t, embeddings)
+
+    def predict_noise_differentiably(
+        self,
+        x_t: Float[Tensor, "batch channels height width"],
+        t: Int[Tensor, " batch"],
+        embeddings: Float[Tensor, "batch tokens channels"],
+    ) -> Float[Tensor, "batch channels height width"]:
+        """ε̂ as ``predict_noise`` gives it, with gradients that flow back to x_t.
 
         A velocity v = √ᾱ_t·ε − √(1−ᾱ_t)·x (Salimans and Ho 2022, appendix D) is turned into noise by
         ε = √ᾱ_t·v + √(1−ᾱ_t)·x_t.

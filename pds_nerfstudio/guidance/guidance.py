@@ -16,6 +16,7 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.attention import stretch
 from pds_nerfstudio.guidance.cache import BoundedCache
 from pds_nerfstudio.guidance.denoiser import Denoiser
+from pds_nerfstudio.guidance.fixed_point import fixed_point_noise
 from pds_nerfstudio.guidance.latents import LatentCache, model_image_size, resize
 from pds_nerfstudio.guidance.localization import MaskAverage, MaskSource, difference_mask, sharpen
 from pds_nerfstudio.guidance.objectives import (
@@ -28,6 +29,7 @@ from pds_nerfstudio.guidance.objectives import (
     Prediction,
     SsdParameters,
     combine,
+    guided_source,
     guided_target,
     predictions_of,
     weight_table,
@@ -95,6 +97,14 @@ class GuidanceConfig:
     localize_by: MaskSource = "difference"
     """What tells where the prompts disagree. difference: the difference of what the model predicts for them (not
     for the objective sds, which looks at one prompt). attention: where the model looks for the words that differ."""
+    samples: int = 1
+    """How many times and noises the gradient of a step is averaged over, in one call of the model. Worth its cost where
+    a step costs more than the model's part of it, as with NeRFs."""
+    fixed_point_steps: int = 0
+    """Steps that move the noise to where the model sees the source in the noisy source (IDS; its paper uses 3). Each
+    takes the model forward and backward, which makes a step several times as slow."""
+    fixed_point_rate: float = 1.0
+    """Length of these steps."""
     resolution: int = 0
     """Side in pixels of the square whose area images are resized to before the model sees them; 0 takes the
     size that the model was trained with. Smaller is faster and coarser."""
@@ -124,7 +134,7 @@ class GuidanceConfig:
             raise UserError(
                 f"There is no localize_by '{self.localize_by}': choose {' or '.join(get_args(MaskSource))}."
             )
-        for name in ("guidance_scale", "text_weight", "identity_weight"):
+        for name in ("guidance_scale", "text_weight", "identity_weight", "fixed_point_rate"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"{name} is {getattr(self, name)}: give a finite number from 0 up.")
         for name in ("t_jitter", "localize"):
@@ -135,6 +145,10 @@ class GuidanceConfig:
                 f"localize compares two prompts, and the objective '{self.objective}' looks at one: set "
                 "localize to 0 or localize_by to attention, or choose another objective."
             )
+        if self.samples < 1:
+            raise UserError(f"samples is {self.samples}: give at least 1.")
+        if self.fixed_point_steps < 0:
+            raise UserError(f"fixed_point_steps is {self.fixed_point_steps}: give a number of steps, or 0 for none.")
         if self.resolution < 0:
             raise UserError(f"resolution is {self.resolution}: give pixels, or 0 for the model's own.")
         if self.cache_size < 1:
@@ -152,6 +166,11 @@ class GradientTerms:
     mask: Float[Tensor, "batch 1 height width"] | None
     """Where the text term acts, in [0, 1]; None when ``localize`` is 0."""
 
+    def averaged(self, samples: int) -> "GradientTerms":
+        """The mean over each ``samples`` elements in a row; of their masks, whose averages move on, the last one."""
+        text, identity = (x.unflatten(0, (-1, samples)).mean(1) for x in (self.text, self.identity))
+        return GradientTerms(text, identity, None if self.mask is None else self.mask[samples - 1 :: samples])
+
 
 @dataclass(frozen=True)
 class GuidanceOutput:
@@ -162,7 +181,7 @@ class GuidanceOutput:
     grad: Float[Tensor, "batch channels height width"]
     """g, detached."""
     t: Int[Tensor, " batch"]
-    """The time drawn for each element."""
+    """The times drawn: for each element in turn, as many as there are samples."""
     finite: Bool[Tensor, ""]
     """Whether every number in ``grad`` is finite. If not, back-propagating ``loss`` would poison the
     parameters: the caller decides whether to skip the step (and pays the host-device synchronisation of
@@ -319,9 +338,14 @@ class Guidance:
             ValueError: if the shapes or the number of keys do not fit.
         """
         z = target.to(self.denoiser.device, self.denoiser.result_dtype)
-        t = self.draw_timesteps(len(z), progress)
-        noise = torch.randn(z.shape, generator=self._generator, device=z.device, dtype=z.dtype)
-        terms = self.gradient_terms(z, source, t, noise, keys, progress)
+        samples = self.config.samples
+        several = [x.detach().repeat_interleave(samples, dim=0) for x in (z, source.to(z))]
+        t = self.draw_timesteps(len(several[0]), progress)
+        noise = torch.randn(several[0].shape, generator=self._generator, device=z.device, dtype=z.dtype)
+        if self.config.fixed_point_steps > 0:
+            noise = self._fixed_point_noise(several[1], noise, t)
+        several_keys = None if keys is None else [key for key in keys for _ in range(samples)]
+        terms = self.gradient_terms(*several, t, noise, several_keys, progress).averaged(samples)
         grad = terms.text + terms.identity
         # Equal to ½‖z − sg(z − g)‖² in value and gradient. That form takes g as the difference z − (z − g)
         # and rounds it to the precision of z; this one hands on g to the last bit.
@@ -529,6 +553,17 @@ class Guidance:
         terms = guided_target(guidance_scale)
         return combine(terms, self._predict(predictions_of(terms), {"target": x_t}, t), x_t)
 
+    def _fixed_point_noise(self, source: Latents, noise: Latents, t: Int[Tensor, " batch"]) -> Latents:
+        terms = guided_source(self.config.guidance_scale)
+        wanted = predictions_of(terms)
+
+        def predict(x_t: Latents) -> Latents:
+            predictions = self.denoiser.predict_noise_differentiably(*self._questions(wanted, {"source": x_t}, t))
+            return combine(terms, dict(zip(wanted, predictions.split(len(t)), strict=True)), noise)
+
+        alpha_bar, config = self.denoiser.alphas_cumprod[t], self.config
+        return fixed_point_noise(source, noise, alpha_bar, predict, config.fixed_point_steps, config.fixed_point_rate)
+
     def _predict(
         self, wanted: Sequence[Prediction], noisy: Mapping[str, Latents], t: Int[Tensor, " batch"]
     ) -> dict[Prediction, Latents]:
@@ -548,7 +583,8 @@ class Guidance:
             }
             self._words["none"] = torch.zeros_like(self._words["target"])
         x_t, times, embeddings = self._questions(wanted, noisy, t)
-        words = torch.cat([self._words[prompt].expand(len(t), -1) for _, prompt in wanted])
+        times_each = len(t) // len(self._words["none"])
+        words = torch.cat([self._words[prompt].repeat_interleave(times_each, dim=0) for _, prompt in wanted])
         predictions, attention = self.denoiser.predict_noise_and_attention(x_t, times, embeddings, words)
         mask = torch.stack(stretch(attention).split(len(t))).amax(0)
         return dict(zip(wanted, predictions.split(len(t)), strict=True)), mask
@@ -560,9 +596,9 @@ class Guidance:
         if not self._embeddings:
             raise UserError("No prompts are set: give a source and a target prompt.")
         pairs, batch = len(self._embeddings["target"]), len(t)
-        if pairs not in (1, batch):
+        if batch % pairs:
             raise ValueError(f"{pairs} pairs of prompts for a batch of {batch}")
-        embeddings = [self._embeddings[prompt].expand(batch, -1, -1) for _, prompt in wanted]
+        embeddings = [self._embeddings[prompt].repeat_interleave(batch // pairs, dim=0) for _, prompt in wanted]
         return torch.cat([noisy[latent] for latent, _ in wanted]), t.repeat(len(wanted)), torch.cat(embeddings)
 
     def _average(

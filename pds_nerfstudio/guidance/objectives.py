@@ -250,21 +250,25 @@ Weight = Callable[[Schedule, Int[Tensor, " times"], ObjectiveParameters], Float[
 """A weight as a function of time."""
 
 
-def guided_target(guidance_scale: float, parameters: ObjectiveParameters | None = None) -> Combination:
-    """Classifier-free guidance (Ho and Salimans 2022): u + w·(c − u), for the target."""
-    w = guidance_scale
-    return linear((w, TARGET), (1 - w, TARGET_UNPROMPTED))
+def guided_target(guidance_scale: float) -> Combination:
+    """Classifier-free guidance u + w·(c − u) (Ho and Salimans 2022) of the target towards its prompt."""
+    return linear((guidance_scale, TARGET), (1 - guidance_scale, TARGET_UNPROMPTED))
+
+
+def guided_source(guidance_scale: float) -> Combination:
+    """The same of the source towards its own prompt."""
+    return linear((guidance_scale, SOURCE), (1 - guidance_scale, SOURCE_UNPROMPTED))
 
 
 def _guided_difference(guidance_scale: float, parameters: ObjectiveParameters) -> Combination:
     """Target and source, each guided towards its own prompt (Hertz et al., Delta Denoising Score, 2023)."""
-    w = guidance_scale
-    return linear((w, TARGET), (1 - w, TARGET_UNPROMPTED), (-w, SOURCE), (w - 1, SOURCE_UNPROMPTED))
+    target, source = guided_target(guidance_scale), guided_source(guidance_scale)
+    return {**target, **{operand: -coefficient for operand, coefficient in source.items()}}
 
 
 def _guided_residual(guidance_scale: float, parameters: ObjectiveParameters) -> Combination:
     """Poole et al., DreamFusion, 2022: what the guided model sees in place of the noise."""
-    return linear(*((c, operand) for operand, c in guided_target(guidance_scale).items()), (-1.0, NOISE))
+    return {**guided_target(guidance_scale), NOISE: -1.0}
 
 
 def _prompt_difference(guidance_scale: float, parameters: ObjectiveParameters) -> Combination:

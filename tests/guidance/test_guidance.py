@@ -142,6 +142,27 @@ def test_gradients_of_no_size_stay_nothing(denoiser: Denoiser) -> None:
     assert torch.equal(guidance.latent_loss(z, z, 0.0).grad, torch.zeros_like(z))
 
 
+@pytest.mark.parametrize("per_element", [False, True])
+def test_samples_are_averaged(denoiser: Denoiser, count_unet_calls: list[int], per_element: bool) -> None:
+    z, source = (random(2, 4, 16, 16, seed=seed) for seed in range(2))
+    prompts = (["a cat", "a bird"], ["a dog", "a cat"]) if per_element else ("a cat", "a dog")
+    guidance, other = (Guidance(GuidanceConfig(samples=3, localize=0.5), denoiser) for _ in range(2))
+    guidance.set_prompts(*prompts)
+    output = guidance.latent_loss(z, source, 0.0, keys=["a", "b"])
+    assert count_unet_calls == [2 * 3 * 4] and output.t.shape == (6,) and output.grad.shape == z.shape
+    t = other.draw_timesteps(6, 0.0)
+    noise = torch.randn(6, 4, 16, 16, generator=other._generator)
+    gradients = []
+    for i, key in enumerate("ab"):
+        other.set_prompts(*((p[i] for p in prompts) if per_element else prompts))
+        for j in range(3 * i, 3 * i + 3):
+            terms = other.gradient_terms(z[i : i + 1], source[i : i + 1], t[j : j + 1], noise[j : j + 1], [key])
+            gradients.append(terms.text + terms.identity)
+    expected = torch.cat(gradients).unflatten(0, (2, 3)).mean(1)
+    torch.testing.assert_close(output.grad, expected, rtol=1e-3, atol=1e-5)
+    assert output.mask is not None and output.mask.shape == (2, 1, 16, 16)
+
+
 def test_sds_compares_with_the_noise() -> None:
     guidance, denoiser = analytic_guidance(objective="sds", guidance_scale=1.0)
     target, source, noise = torch.randn(3, 1, 2, 1, 1, generator=torch.Generator().manual_seed(0)).double()
@@ -477,6 +498,8 @@ def test_tiny_images_are_refused(denoiser: Denoiser) -> None:
         ({"localize": 1.5}, "localize is 1.5"),
         ({"localize": 0.5, "objective": "sds"}, "set localize to 0"),
         ({"resolution": -1}, "resolution is -1"),
+        ({"samples": 0}, "samples is 0"),
+        ({"localize_by": "magic"}, "no localize_by 'magic': choose difference or attention"),
         ({"cache_size": 0}, "cache_size is 0"),
         ({"t_min": 0.9, "t_max": 0.1}, "swap them"),
         ({"num_inference_steps": 5000}, "num_inference_steps is 5000"),
