@@ -295,6 +295,8 @@ def test_annealed_times_follow_progress(denoiser: Denoiser) -> None:
         [550] * 2,
         [200] * 2,
     ]
+    guidance.config.t_power = 2.0
+    assert guidance.draw_timesteps(2, 0.5).tolist() == [725] * 2
     guidance.config.t_jitter = 0.1
     assert guidance.draw_timesteps(50, 0.5).unique().numel() > 10
 
@@ -499,6 +501,7 @@ def test_tiny_images_are_refused(denoiser: Denoiser) -> None:
         ({"localize": 0.5, "objective": "sds"}, "set localize to 0"),
         ({"resolution": -1}, "resolution is -1"),
         ({"samples": 0}, "samples is 0"),
+        ({"t_power": 0.0}, "t_power is 0.0"),
         ({"localize_by": "magic"}, "no localize_by 'magic': choose difference or attention"),
         ({"cache_size": 0}, "cache_size is 0"),
         ({"t_min": 0.9, "t_max": 0.1}, "swap them"),
