@@ -407,25 +407,20 @@ class Guidance:
 
         row, parameters, scale = OBJECTIVES[self.config.objective], self._parameters(), self.config.guidance_scale
         text_terms = row.text(scale, parameters)
-        contrast_terms = row.contrast(scale, parameters) if row.contrast and self.config.localize > 0 else {}
-        noisy = {
-            "target": self.denoiser.add_noise(target, noise, t),
-            "source": self.denoiser.add_noise(source, noise, t),
-        }
+        by_difference = self.config.localize > 0 and self.config.localize_by == "difference"
+        contrast_terms = row.contrast(scale, parameters) if row.contrast and by_difference else {}
+        noisy = {name: self.denoiser.add_noise(x, noise, t) for name, x in (("target", target), ("source", source))}
         wanted = predictions_of(text_terms, contrast_terms)
-        if self.config.localize == 0:
-            predictions, mask = self._predict(wanted, noisy, t), None
-        elif self.config.localize_by == "difference":
-            predictions = self._predict(wanted, noisy, t)
-            mask = self._average(difference_mask(combine(contrast_terms, predictions, noise)), keys)
+        if self.config.localize > 0 and not by_difference:
+            predictions, raw_mask = self._predict_and_attend(wanted, noisy, t)
         else:
-            predictions, mask = self._predict_and_attend(wanted, noisy, t)
-            mask = self._average(mask, keys)
+            predictions = self._predict(wanted, noisy, t)
+            raw_mask = difference_mask(combine(contrast_terms, predictions, noise)) if contrast_terms else None
 
         text_table, identity_table = self._weights()
-        text = combine(text_terms, predictions, noise)
-        text = self.config.text_weight * _per_element(text_table[t]) * text
+        text = self.config.text_weight * _per_element(text_table[t]) * combine(text_terms, predictions, noise)
         identity = self.config.identity_weight * _per_element(identity_table[t]) * (target - source)
+        mask = None if raw_mask is None else self._average(raw_mask, keys)
         if mask is not None:
             text = mask * text
         if row.std is not None:
