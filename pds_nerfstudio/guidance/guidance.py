@@ -411,11 +411,13 @@ class Guidance:
         contrast_terms = row.contrast(scale, parameters) if row.contrast and by_difference else {}
         noisy = {name: self.denoiser.add_noise(x, noise, t) for name, x in (("target", target), ("source", source))}
         wanted = predictions_of(text_terms, contrast_terms)
+        raw_mask: Tensor | None = None
         if self.config.localize > 0 and not by_difference:
             predictions, raw_mask = self._predict_and_attend(wanted, noisy, t)
         else:
             predictions = self._predict(wanted, noisy, t)
-            raw_mask = difference_mask(combine(contrast_terms, predictions, noise)) if contrast_terms else None
+            if contrast_terms:
+                raw_mask = difference_mask(combine(contrast_terms, predictions, noise))
 
         text_table, identity_table = self._weights()
         text = self.config.text_weight * _per_element(text_table[t]) * combine(text_terms, predictions, noise)
