@@ -516,6 +516,27 @@ def test_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
         resolve_dtype("float8", cpu)
 
 
+@pytest.mark.parametrize(
+    ("choice", "device", "expected"),
+    [("auto", "cuda", True), ("auto", "cpu", False), ("on", "cpu", True), ("off", "cuda", False)],
+)
+def test_what_is_compiled(monkeypatch: pytest.MonkeyPatch, choice: Any, device: str, expected: bool) -> None:
+    asked: list[bool] = []
+
+    def load(model: str, device: torch.device, dtype: torch.dtype, compiled: bool) -> Denoiser:
+        asked.append(compiled)
+        return MixtureDenoiser({"": [[0.0]]}, std=1.0)
+
+    monkeypatch.setattr(Denoiser, "from_pretrained", load)
+    Guidance.from_config(GuidanceConfig(compile=choice, dtype="float32"), device)
+    assert asked == [expected]
+
+
+def test_no_such_choice_of_compiling() -> None:
+    with pytest.raises(UserError, match="compile is 'maybe'"):
+        GuidanceConfig(compile="maybe").check()  # type: ignore[arg-type]
+
+
 # --- CUDA -------------------------------------------------------------------------------------------------
 
 
