@@ -8,12 +8,12 @@ from nerfstudio.configs.base_config import LocalWriterConfig, LoggingConfig, Mac
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManagerConfig
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanagerConfig
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
-from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from pds_nerfstudio.guidance.guidance import GuidanceConfig
 from pds_nerfstudio.scenes.compat import allow_checkpoint_types, quiet_dependencies
 from pds_nerfstudio.scenes.nerf import EditNerfModelConfig
+from pds_nerfstudio.scenes.optimizers import EditAdamConfig
 from pds_nerfstudio.scenes.pipeline import EditPipelineConfig
 from pds_nerfstudio.scenes.splat import EditSplatModelConfig
 from pds_nerfstudio.scenes.trainer import EditTrainerConfig
@@ -27,7 +27,7 @@ _NEVER = 10**9
 
 def _group(lr: float) -> dict:
     # No schedule of nerfstudio's: the pipeline lets the rates fall over the edit, whichever step it begins at.
-    return {"optimizer": AdamOptimizerConfig(lr=lr, eps=1e-15), "scheduler": None}
+    return {"optimizer": EditAdamConfig(lr=lr, eps=1e-15), "scheduler": None}
 
 
 def _method(

@@ -1,6 +1,6 @@
 """A diffusers pipeline behind one noise prediction, whatever it was trained to predict."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.attention import WordAttention
+from pds_nerfstudio.guidance.compilation import CompiledNetwork
 from pds_nerfstudio.guidance.loading import find_model, load_pipeline, read_known_words
 from pds_nerfstudio.guidance.objectives import Schedule
 from pds_nerfstudio.guidance.prompts import PromptEncoder
@@ -33,6 +34,7 @@ class Denoiser:
         device: where the networks run.
         dtype: what the networks run in.
         known_words: the only words the model was trained with, or None.
+        compiled: whether the UNet and the VAE's encoder are compiled (see ``compilation``).
 
     Raises:
         UserError: if the model predicts neither the noise nor the velocity, or has no discrete noise
@@ -49,7 +51,10 @@ class Denoiser:
         device: torch.device,
         dtype: torch.dtype,
         known_words: frozenset[str] | None = None,
+        compiled: bool = False,
     ) -> None:
+        from diffusers.models.attention_processor import AttnProcessor  # here, because it takes seconds
+
         self.prediction_type: str = scheduler.config.get("prediction_type", "epsilon")
         if self.prediction_type not in ("epsilon", "v_prediction"):
             raise UserError(
@@ -61,6 +66,12 @@ class Denoiser:
         self.dtype = dtype
         self.result_dtype = torch.promote_types(dtype, torch.float32)
         self.alphas_cumprod = self.schedule.alphas_cumprod.to(self.result_dtype).to(device)
+        # One product for the projections of an attention layer in place of two or three. The layers made for them begin
+        # with random weights: that shall use up none of the caller's random numbers.
+        with torch.random.fork_rng(devices=[]):
+            unet.fuse_qkv_projections()
+        # One head as wide as all its channels: fused attention kernels were not made for that, least of all backward.
+        vae.set_attn_processor(AttnProcessor())
         # Convolutions on tensor cores want channels last; on the CPU it changes nothing for the better.
         layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
         for module in (unet, vae, text_encoder):
@@ -68,8 +79,17 @@ class Denoiser:
             nn.Module.to(module, device=device, dtype=dtype)
             nn.Module.to(module, memory_format=layout)
             module.eval().requires_grad_(False)
-        self._unet = unet
         self._vae = vae
+        self._unet = unet
+        self._predict_uncompiled: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda x, t, text: (
+            unet(x, t, encoder_hidden_states=text).sample
+        )
+        self._encode_mode: Callable[[Tensor], Tensor] = lambda image: vae.encode(image).latent_dist.mode()
+        self._predict: Callable[..., Tensor] = self._predict_uncompiled
+        if compiled:
+            self._predict = CompiledNetwork(self._predict_uncompiled, "UNet", device)
+            self._encode_mode = CompiledNetwork(self._encode_mode, "VAE's encoder", device, differentiable=True)
+        self._layout = layout
         self._encode_prompts = PromptEncoder(tokenizer, text_encoder, known_words)
         self._latent_scale: float = vae.config.scaling_factor
         self._latent_shift: float = vae.config.get("shift_factor") or 0.0
@@ -85,13 +105,16 @@ class Denoiser:
         """Side in pixels of the square images that the model was trained with."""
 
     @classmethod
-    def from_pretrained(cls, model: str, device: torch.device | str, dtype: torch.dtype) -> "Denoiser":
+    def from_pretrained(
+        cls, model: str, device: torch.device | str, dtype: torch.dtype, compiled: bool = False
+    ) -> "Denoiser":
         """Load a model.
 
         Args:
             model: 'toyworld' (the embedded one), a local diffusers folder, or a hub id.
             device: where to run it.
             dtype: what to run it in.
+            compiled: whether to compile it.
 
         Raises:
             UserError: if the model is not found, cannot be loaded, or is of another kind.
@@ -107,6 +130,7 @@ class Denoiser:
             device=torch.device(device),
             dtype=dtype,
             known_words=read_known_words(folder),
+            compiled=compiled,
         )
 
     def encode_image(
@@ -118,8 +142,8 @@ class Denoiser:
         multiples of ``size_multiple``.
         """
         with self._no_autocast():
-            posterior = self._vae.encode(image.to(self.device, self.dtype) * 2 - 1).latent_dist
-            return (posterior.mode().to(self.result_dtype) - self._latent_shift) * self._latent_scale
+            mode = self._encode_mode(self._input(image) * 2 - 1)
+            return (mode.to(self.result_dtype) - self._latent_shift) * self._latent_scale
 
     @torch.no_grad()
     def decode_latents(
@@ -162,7 +186,7 @@ class Denoiser:
         embeddings: Float[Tensor, "batch tokens channels"],
     ) -> Float[Tensor, "batch channels height width"]:
         """ε̂, the noise that the model sees in x_t. Not differentiable."""
-        return self.predict_noise_differentiably(x_t, t, embeddings)
+        return self._noise(self._predict, x_t, t, embeddings)
 
     def predict_noise_differentiably(
         self,
@@ -170,16 +194,25 @@ class Denoiser:
         t: Int[Tensor, " batch"],
         embeddings: Float[Tensor, "batch tokens channels"],
     ) -> Float[Tensor, "batch channels height width"]:
-        """ε̂ as ``predict_noise`` gives it, with gradients that flow back to x_t.
+        """ε̂ as ``predict_noise`` gives it, with gradients that flow back to x_t. Never compiled."""
+        return self._noise(self._predict_uncompiled, x_t, t, embeddings)
+
+    def _noise(
+        self,
+        predict: Callable[[Tensor, Tensor, Tensor], Tensor],
+        x_t: Float[Tensor, "batch channels height width"],
+        t: Int[Tensor, " batch"],
+        embeddings: Float[Tensor, "batch tokens channels"],
+    ) -> Float[Tensor, "batch channels height width"]:
+        """What the UNet predicts, as noise.
 
         A velocity v = √ᾱ_t·ε − √(1−ᾱ_t)·x (Salimans and Ho 2022, appendix D) is turned into noise by
         ε = √ᾱ_t·v + √(1−ᾱ_t)·x_t.
         """
         x_t, t = x_t.to(self.device), t.to(self.device)
         with self._no_autocast():
-            prediction = self._unet(
-                x_t.to(self.dtype), t, encoder_hidden_states=embeddings.to(self.device, self.dtype)
-            ).sample.to(self.result_dtype)
+            embeddings = embeddings.to(self.device, self.dtype)
+            prediction = predict(self._input(x_t), t, embeddings).to(self.result_dtype)
         if self.prediction_type == "epsilon":
             return prediction
         alpha_bar = self.alphas_cumprod[t][:, None, None, None]
@@ -195,8 +228,12 @@ class Denoiser:
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, "batch 1 height width"]]:
         """ε̂ as ``predict_noise`` gives it, and how much each place attends to ``words`` (see ``attention``)."""
         with WordAttention(self._unet, words.to(self.device)) as attention:
-            prediction = self.predict_noise(x_t, t, embeddings)
+            prediction = self._noise(self._predict_uncompiled, x_t, t, embeddings)
         return prediction, attention.map((x_t.shape[-2], x_t.shape[-1])).to(self.result_dtype)
+
+    def _input(self, x: Float[Tensor, "batch channels height width"]) -> Tensor:
+        """Pixels or latents as the networks take them."""
+        return x.to(self.device, self.dtype, memory_format=self._layout)
 
     def _no_autocast(self) -> AbstractContextManager[None]:
         return torch.autocast(self.device.type, enabled=False)

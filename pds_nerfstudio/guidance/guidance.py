@@ -48,7 +48,7 @@ from pds_nerfstudio.guidance.timesteps import (
 class GuidanceConfig:
     """How a text edit is distilled from a diffusion model.
 
-    All but model, resolution, cache_size, device, dtype and seed may be changed while an edit runs.
+    All but model, resolution, cache_size, device, dtype, compile and seed may be changed while an edit runs.
     """
 
     model: str = "toyworld"
@@ -118,6 +118,10 @@ class GuidanceConfig:
     of what is being edited."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the diffusion model. 'auto': bfloat16 on GPUs that have it, else float32."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether the UNet and the VAE's encoder are compiled, which takes some minutes for each size of views and is kept
+    for later runs. 'auto': on a GPU, not on a CPU. Changes nothing but rounding; where it fails, a warning says so and
+    the model runs as it is."""
     seed: int = 0
     """Seeds the noise and times that are drawn. The same seed repeats the same edit on the same machine."""
 
@@ -134,9 +138,10 @@ class GuidanceConfig:
             choices = ", ".join(get_args(TimestepSchedule))
             raise UserError(f"There is no t_schedule '{self.t_schedule}': choose {choices}.")
         if self.localize_by not in get_args(MaskSource):
-            raise UserError(
-                f"There is no localize_by '{self.localize_by}': choose {' or '.join(get_args(MaskSource))}."
-            )
+            choices = " or ".join(get_args(MaskSource))
+            raise UserError(f"There is no localize_by '{self.localize_by}': choose {choices}.")
+        if self.compile not in ("auto", "on", "off"):
+            raise UserError(f"compile is '{self.compile}': choose auto, on or off.")
         for name in ("guidance_scale", "text_weight", "identity_weight", "fixed_point_rate"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"{name} is {getattr(self, name)}: give a finite number from 0 up.")
@@ -241,7 +246,8 @@ class Guidance:
         config.check()
         chosen = resolve_device(config.device, torch.device(device))
         dtype = resolve_dtype(config.dtype, chosen)
-        return cls(config, Denoiser.from_pretrained(config.model, chosen, dtype))
+        compiled = config.compile == "on" or (config.compile == "auto" and chosen.type == "cuda")
+        return cls(config, Denoiser.from_pretrained(config.model, chosen, dtype, compiled))
 
     def set_prompts(self, source: str | Sequence[str], target: str | Sequence[str]) -> None:
         """Say what the source shows and what it should become. May be called again at any time.

@@ -64,7 +64,7 @@ class EditPanel(ViewerControl):
         with gui.add_folder("Text edit", order=viewer.stats_markdown.order + 0.5):
             self._status = gui.add_markdown("", image_root=self._folder)
             self._add_prompts()
-            if self._pipeline.training_run:
+            if self._pipeline.takes_requests:
                 for row in _ROWS:
                     group = gui.add_button_group("", row)
                     group.value = ""  # viser reports no click on the button that was clicked last
@@ -75,7 +75,7 @@ class EditPanel(ViewerControl):
             with gui.add_folder("Progress"):
                 self._pictures = gui.add_markdown("", image_root=self._folder)
         for name, handle in self._inputs.items():
-            handle.disabled = not self._pipeline.training_run
+            handle.disabled = not self._pipeline.takes_requests
             handle.on_update(lambda _, name=name: self._changed(name))
         self._shown = {name: handle.value for name, handle in self._inputs.items()}
         viewer.pause_train.on_click(lambda _: self._session.wake())

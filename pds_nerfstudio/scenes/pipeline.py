@@ -17,12 +17,13 @@ from torch.cuda.amp.grad_scaler import GradScaler
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig
 from pds_nerfstudio.guidance.refinement import RefinementConfig
+from pds_nerfstudio.scenes.distributed import get_rank, get_world_size
 from pds_nerfstudio.scenes.history import History
 from pds_nerfstudio.scenes.panel import EditPanel
 from pds_nerfstudio.scenes.pictures import EditedView
 from pds_nerfstudio.scenes.plan import EditPlan
 from pds_nerfstudio.scenes.session import GUIDANCE_SETTINGS, EditSession, Settings
-from pds_nerfstudio.scenes.views import SourceViews, view_at
+from pds_nerfstudio.scenes.views import SourceView, SourceViews, view_at, views_of
 
 
 @dataclass
@@ -89,7 +90,10 @@ class EditPipeline(VanillaPipeline):
                     raise UserError(f"--pipeline.{name} is missing: say in a few words what the scene {says}.")
             config.guidance.check()
             config.refinement.check()
-        super().__init__(config, device, test_mode, world_size, local_rank, grad_scaler)
+            config.guidance.seed += get_rank()  # of several GPUs, each draws noise of its own
+        # As if there were one GPU: gradients are averaged by this package's optimisers (see `distributed`).
+        super().__init__(config, device, test_mode, 1, local_rank, grad_scaler)
+        self.world_size = world_size
         self.plan = EditPlan(start=config.reconstruct_steps, steps=0)
         """Set by the trainer before the first step."""
         self.guidance: Guidance | None = None
@@ -131,6 +135,11 @@ class EditPipeline(VanillaPipeline):
         self.config.src_prompt, self.config.tgt_prompt = source, target
 
     @property
+    def takes_requests(self) -> bool:
+        """Whether the viewer's panel may ask for something. Of several GPUs only the first would hear it."""
+        return self.training_run and self.world_size == 1
+
+    @property
     def editing(self) -> bool:
         """Whether the edit has begun."""
         return self._editing
@@ -154,8 +163,7 @@ class EditPipeline(VanillaPipeline):
 
     def _edit_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         assert self.guidance is not None
-        k = step - self.plan.start
-        view = self.views[view_at(k, len(self.views), self.config.guidance.seed)]
+        view = self._view_at(step - self.plan.start)
         rgb, losses = self.model.render_edit_view(view.camera, view.index)
 
         # The guidance's gradient stops at the image: the render's own graph is walked once, with everything else.
@@ -181,9 +189,10 @@ class EditPipeline(VanillaPipeline):
     def _refine_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         assert self.guidance is not None
         k = step - self.plan.refine_start
-        view = self.views[view_at(k, len(self.views), self.config.guidance.seed)]
+        view = self._view_at(k)
         rgb, losses = self.model.render_edit_view(view.camera, view.index)
-        if (k // len(self.views)) % self.config.refine_rounds == 0 or view.index not in self._redrawn:
+        n_views = len(views_of(len(self.views), get_rank(), get_world_size()))
+        if (k // n_views) % self.config.refine_rounds == 0 or view.index not in self._redrawn:
             image = rgb.detach().float().permute(2, 0, 1)[None]
             redrawn = self.guidance.redraw(image, view.image, self.config.refinement, keys=[view.index])
             self._redrawn[view.index] = (redrawn[0].clamp(0, 1) * 255).round().to(torch.uint8)
@@ -191,6 +200,10 @@ class EditPipeline(VanillaPipeline):
         self.last_view = EditedView(view.index, view.image[0].permute(1, 2, 0), rgb.detach(), rgb.detach() - target)
         losses["photometric_loss"] = (rgb - target).abs().mean()
         return {"rgb": rgb}, losses, {}
+
+    def _view_at(self, k: int) -> SourceView:
+        index = view_at(k, len(self.views), self.config.guidance.seed, get_rank(), get_world_size())
+        return self.views[index]
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
@@ -229,7 +242,11 @@ class EditPipeline(VanillaPipeline):
         """Take up a run of this method where it was."""
         self.plan = replace(self.plan, start=state["edit_start"])
         if self.guidance is not None and "guidance" in state:
-            self.guidance.load_state_dict(state["guidance"])
+            guidance = state["guidance"]
+            if get_rank() != 0:  # the random state is the first rank's: noise that all share would be drawn for nothing
+                own = torch.Generator(self.guidance.denoiser.device).manual_seed(self.config.guidance.seed)
+                guidance = {**guidance, "generator": own.get_state()}
+            self.guidance.load_state_dict(guidance)
 
     def write_results(self, folder: Path) -> list[Path]:
         """Leave the edited views, a before/after sheet and a turntable in `folder`; returns what was written."""

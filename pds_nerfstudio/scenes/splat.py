@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import cast
@@ -14,6 +15,7 @@ from nerfstudio.models.splatfacto import SplatfactoModel, SplatfactoModelConfig,
 from torch import Tensor, nn
 
 from pds_nerfstudio.scenes.compat import cpu_splatfacto, offline_lpips
+from pds_nerfstudio.scenes.distributed import get_rank, get_world_size, take_from_first_rank
 
 _NEVER = 10**12
 
@@ -68,8 +70,14 @@ class EditSplatModel(SplatfactoModel):
     def step_post_backward(self, step: int) -> None:
         """Densify and cull; a step whose gradient is not finite says nothing about where to."""
         gradient = self.info["means2d"].grad
-        if gradient is not None and gradient.isfinite().all():
-            super().step_post_backward(step)
+        if gradient is None:
+            return
+        # Decided on the device, without waiting for it: a Gaussian of no radius counts as not seen in this step.
+        seen = gradient.isfinite().all()
+        self.info["radii"] = torch.where(seen, self.info["radii"], 0)
+        super().step_post_backward(step)
+        if step % self.strategy.refine_every == 0:
+            self._follow_first_rank()
 
     def begin_edit(self, first: bool, cameras: Cameras) -> None:
         """Switch to the edit's densification, and strew Gaussians if the edit begins here.
@@ -93,6 +101,7 @@ class EditSplatModel(SplatfactoModel):
         self.strategy_state = self.strategy.initialize_state(scene_scale=1.0)
         if first and self.config.strewn_gaussians:
             self._strew(cameras)
+            self._follow_first_rank()
 
     @torch.no_grad()
     def _strew(self, cameras: Cameras) -> None:
@@ -112,16 +121,46 @@ class EditSplatModel(SplatfactoModel):
             "opacities": torch.full((n, 1), self.config.strewn_opacity, device=self.device).logit(),
         }
         for name, values in new.items():
-            old = self.gauss_params[name]
-            parameter = nn.Parameter(torch.cat([old, values]))
-            self.gauss_params[name] = parameter
-            optimizer = self.optimizers[name]
-            state = optimizer.state.pop(old, {})
-            optimizer.state[parameter] = {
-                key: torch.cat([value, torch.zeros_like(values)]) if value.shape == old.shape else value
-                for key, value in state.items()
-            }
-            optimizer.param_groups[0]["params"] = [parameter]
+            grown = torch.cat([self.gauss_params[name], values])
+            self._replace(name, grown, lambda state: torch.cat([state, state.new_zeros(n, *state.shape[1:])]))
+
+    def _replace(self, name: str, values: Tensor, resize: Callable[[Tensor], Tensor]) -> None:
+        """Have another number of Gaussians.
+
+        Args:
+            name: Of a group of their parameters.
+            values: Of that group from now on.
+            resize: Makes the optimiser's memories of the old values fit the new ones.
+        """
+        old, parameter, optimizer = self.gauss_params[name], nn.Parameter(values), self.optimizers[name]
+        self.gauss_params[name] = parameter
+        state = optimizer.state.pop(old, {})
+        optimizer.state[parameter] = {
+            key: resize(value) if value.shape == old.shape else value for key, value in state.items()
+        }
+        optimizer.param_groups[0]["params"] = [parameter]
+
+    @torch.no_grad()
+    def _follow_first_rank(self) -> None:
+        """Go on with the first rank's Gaussians, where several GPUs edit one scene.
+
+        Each rank has seen views of its own, drawn random numbers of its own, and would split others.
+        """
+        if get_world_size() == 1:
+            return
+        count = torch.tensor(self.num_points, device=self.device)
+        take_from_first_rank([count])
+        n = int(count)
+        for name, values in list(self.gauss_params.items()):
+            if len(values) != n:
+                self._replace(
+                    name, values.new_empty(n, *values.shape[1:]), lambda old: old.new_empty(n, *old.shape[1:])
+                )
+            parameter = self.gauss_params[name]
+            state = self.optimizers[name].state[parameter]
+            take_from_first_rank([parameter, *(state[key] for key in sorted(state) if state[key].ndim)])
+        if get_rank() != 0:
+            self.strategy_state = self.strategy.initialize_state(scene_scale=1.0)
 
     def render_edit_view(
         self, camera: Cameras, index: int
@@ -133,6 +172,10 @@ class EditSplatModel(SplatfactoModel):
             index: Of the training view.
         """
         return cast(Tensor, self.get_outputs(camera)["rgb"]), {}
+
+
+def _room_for(n: int, values: Tensor) -> Tensor:
+    return values.new_empty(n, *values.shape[1:])
 
 
 def looked_at_ball(

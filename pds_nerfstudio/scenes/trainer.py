@@ -22,25 +22,25 @@ import torch
 import yaml
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from nerfstudio.engine.callbacks import TrainingCallbackAttributes
-from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.models.splatfacto import SplatfactoModel
 from nerfstudio.utils import writer
 from nerfstudio.utils.rich_utils import CONSOLE
 from nerfstudio.viewer.viewer import Viewer
 from rich.markup import escape
-from torch.cuda.amp.grad_scaler import GradScaler
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.checkpoints import Checkpoint, adopt_architecture, find_checkpoint, read_checkpoint
+from pds_nerfstudio.scenes.distributed import take_from_first_rank
 from pds_nerfstudio.scenes.history import History, Moment
 from pds_nerfstudio.scenes.live import LiveEdit
+from pds_nerfstudio.scenes.optimizers import EditOptimizers
 from pds_nerfstudio.scenes.pipeline import EditPipeline, EditPipelineConfig
 from pds_nerfstudio.scenes.plan import EditPlan
 from pds_nerfstudio.scenes.progress import ProgressLine, what_next
+from pds_nerfstudio.scenes.readback import Readback
 from pds_nerfstudio.scenes.report import write_report
 
-_BAD_STEPS_IN_A_ROW = 20
 _STEPS_IN_PACE = 20
 
 
@@ -81,47 +81,6 @@ class EditTrainerConfig(TrainerConfig):
         )
 
 
-class EditOptimizers(Optimizers):
-    """nerfstudio's optimisers, which leave out a step whose gradients are not finite."""
-
-    skipped = 0
-    """Steps that were left out."""
-    _in_a_row = 0
-
-    def optimizer_scaler_step_some(self, grad_scaler: GradScaler, param_groups: list[str]) -> None:
-        """Step the groups, or none of them if any gradient holds an infinity or a NaN.
-
-        Raises:
-            UserError: After many such steps in a row, which no single step has harmed.
-        """
-        gradients = [p.grad for name in param_groups for p in self.parameters_now(name) if p.grad is not None]
-        finite = _all_finite(gradients)
-        # With mixed precision the scaler leaves the step out itself, and needs to see infinities to lower its scale.
-        if finite or grad_scaler.is_enabled():
-            super().optimizer_scaler_step_some(grad_scaler, param_groups)
-        if finite:
-            self._in_a_row = 0
-            return
-        self.skipped += 1
-        self._in_a_row += 1
-        CONSOLE.print(f"[yellow]A gradient is not finite: this step is left out ({self.skipped} so far).")
-        if self._in_a_row >= _BAD_STEPS_IN_A_ROW:
-            raise UserError(
-                f"{self._in_a_row} steps in a row had gradients that are not finite: lower the learning rates or "
-                "--pipeline.guidance.guidance-scale, or set --pipeline.guidance.dtype float32."
-            )
-
-    def parameters_now(self, name: str) -> list[torch.nn.Parameter]:
-        """The parameters of a group as they are now: densification replaces them in the optimiser."""
-        return [p for group in self.optimizers[name].param_groups for p in group["params"]]
-
-
-def _all_finite(gradients: list[torch.Tensor]) -> bool:
-    if not gradients:
-        return True
-    return bool(torch.stack([g.abs().amax() for g in gradients if g.numel()]).isfinite().all())
-
-
 class EditTrainer(Trainer):
     """Trains for a number of edit steps, saves safely, and turns a user's mistakes into one line."""
 
@@ -131,8 +90,9 @@ class EditTrainer(Trainer):
     """What the viewer's panel asks for, between two steps."""
     interrupted = False
     """Whether the run is to end before its steps are done."""
+    optimizers: EditOptimizers
     loss = math.nan
-    """All losses together, at the last step."""
+    """All losses together, at the last step of which it is known; on a GPU that is one or two steps ago."""
     _last_step: int | None = None
     _scene_shown = False
 
@@ -153,10 +113,16 @@ class EditTrainer(Trainer):
                     found = other.get(self._checkpoint.kind, "neither nerfacto's nor splatfacto's")
                     raise UserError(f"{path} can't be edited with {self.config.method_name}, it is {found}.")
                 adopt_architecture(self.config.pipeline.model, self._checkpoint)
-                self.config.save_config()  # ns-viewer and the others build the model from it
+                if self.local_rank == 0:
+                    self.config.save_config()  # ns-viewer and the others build the model from it
+            if self.device.startswith("cuda:"):
+                torch.cuda.set_device(self.device)  # what splatfacto means by .cuda()
             super().setup(test_mode)
+            take_from_first_rank([*self.pipeline.model.parameters(), *self.pipeline.model.buffers()])
             self.pace: deque[float] = deque(maxlen=_STEPS_IN_PACE)
-            self.history = self.pipeline.history = History(self.base_dir, self.config.steps_per_picture)
+            self._numbers: Readback[tuple[int, float]] = Readback()
+            pictures = self.config.steps_per_picture if self.local_rank == 0 else 0
+            self.history = self.pipeline.history = History(self.base_dir, pictures)
             self.progress = ProgressLine()
             self.live = LiveEdit(self, self.config.replay)
             if isinstance(self.viewer_state, Viewer):
@@ -173,7 +139,7 @@ class EditTrainer(Trainer):
         if not data.is_file() and not (data / "transforms.json").is_file():
             raise UserError(f"--data {data} holds no transforms.json: make one with ns-process-data, or mend the path.")
 
-    def setup_optimizers(self) -> Optimizers:
+    def setup_optimizers(self) -> EditOptimizers:
         """The optimisers, which skip steps that are not finite."""
         return EditOptimizers(self.config.optimizers.copy(), self.pipeline.get_param_groups())
 
@@ -339,11 +305,12 @@ class EditTrainer(Trainer):
         writer.GLOBAL_BUFFER["max_iter"] = self.pipeline.plan.end  # for nerfstudio's estimate of the time left
         loss, losses, metrics = super().train_iteration(step)
         loss, losses = loss.detach(), {name: value.detach() for name, value in losses.items()}  # for those who log them
-        self._last_step, self.loss = step, float(loss)
+        self._last_step = step
         seconds = time.monotonic() - began
         self.pace.append(seconds)
-        if self.pipeline.plan.edits(step):
-            self.history.add(Moment(step, self.loss, float(metrics.get("gradient_rms", math.nan)), seconds))
+        gradient_rms = torch.as_tensor(metrics.get("gradient_rms", math.nan)).to(loss.device, non_blocking=True)
+        self._numbers.put((step, seconds), [loss, gradient_rms])
+        self._note_numbers()
         # An interruption before the loop has begun is forgotten by nerfstudio, not by this.
         if (
             self.interrupted
@@ -353,7 +320,17 @@ class EditTrainer(Trainer):
             or self.pipeline.session.due(self.next_step)
         ):
             self.stop_training = True
+            self._note_numbers(wait=True)
         return loss, losses, metrics
+
+    def _note_numbers(self, wait: bool = False) -> None:
+        """Keep the numbers of those steps for which they have come back from the device."""
+        for (step, seconds), (loss, gradient_rms) in self._numbers.take(wait):
+            self.loss = loss
+            if self.pipeline.plan.edits(step) and self.local_rank == 0:
+                self.history.add(Moment(step, loss, gradient_rms, seconds))
+        if wait:
+            self.optimizers.count(wait=True)
 
     def _update_viewer_state(self, step: int) -> None:
         # Whenever nerfstudio's loop is left, it logs its time at this step; wandb drops all earlier steps afterwards.
@@ -362,7 +339,8 @@ class EditTrainer(Trainer):
             super()._update_viewer_state(step)
         self.live.update()
         self.pipeline.panel.refresh()
-        self.progress.show(self.pipeline.session.status)
+        if self.local_rank == 0:
+            self.progress.show(self.pipeline.session.status)
         if self.history.wants_pictures(self.pipeline, step):
             with self.train_lock:
                 self.history.add_pictures(self.pipeline, step)
@@ -373,6 +351,7 @@ class EditTrainer(Trainer):
             super()._init_viewer_state()
 
     def _after_train(self) -> None:
+        self._note_numbers(wait=True)
         if self.has_steps:  # nerfstudio's loop was only left
             return
         self.step = self.next_step - 1  # the loop has counted one further to notice that it should end
@@ -384,7 +363,8 @@ class EditTrainer(Trainer):
                 self.write_results(self.base_dir)
         super()._after_train()
         self.live.say(f"Done. The results are in {self.base_dir}")
-        CONSOLE.print(what_next(self), highlight=False, soft_wrap=True)
+        if self.local_rank == 0:
+            CONSOLE.print(what_next(self), highlight=False, soft_wrap=True)
 
     def _train_complete_viewer(self) -> None:
         """Nothing: this trainer's own loop goes on answering the viewer."""

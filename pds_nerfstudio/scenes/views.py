@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 from collections import OrderedDict
@@ -56,7 +57,7 @@ class SourceViews:
         self._device = device
         assert datamanager.train_dataset is not None
         self._dataset = datamanager.train_dataset
-        self._recent: OrderedDict[int, UInt8[Tensor, "3 height width"]] = OrderedDict()
+        self._recent: OrderedDict[int, tuple[Cameras, UInt8[Tensor, "3 height width"]]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -98,21 +99,24 @@ class SourceViews:
         return camera
 
     def __getitem__(self, index: int) -> SourceView:
+        if index not in self._recent:
+            self._recent[index] = self._prepare(index)
+            if len(self._recent) > _CACHED_VIEWS:
+                self._recent.popitem(last=False)
+        camera, image = self._recent[index]
+        return SourceView(index, copy.copy(camera), image[None].float() / 255)
+
+    def _prepare(self, index: int) -> tuple[Cameras, UInt8[Tensor, "3 height width"]]:
+        """A view's camera and picture at the size of the guidance, on the device: each is made once."""
         camera = self.full_size_camera(index)
         scale = self._side / math.sqrt(int(camera.height.item()) * int(camera.width.item()))
         if scale < 1:
             _resize(camera, scale)
         size = int(camera.height.item()), int(camera.width.item())
-        image = self._recent.get(index)
-        if image is None:
-            full = self.full_size_image(index).permute(2, 0, 1)[None]
-            if full.shape[-2:] != size:
-                full = F.interpolate(full, size, mode="bilinear", antialias=True)
-            image = (full[0] * 255).round().to(torch.uint8)
-            self._recent[index] = image
-            if len(self._recent) > _CACHED_VIEWS:
-                self._recent.popitem(last=False)
-        return SourceView(index, camera, image[None].float() / 255)
+        full = self.full_size_image(index).permute(2, 0, 1)[None]
+        if full.shape[-2:] != size:
+            full = F.interpolate(full, size, mode="bilinear", antialias=True)
+        return camera, (full[0] * 255).round().to(torch.uint8)
 
 
 def _resize(camera: Cameras, scale: float) -> None:
@@ -124,11 +128,25 @@ def _resize(camera: Cameras, scale: float) -> None:
     camera.fy, camera.cy = camera.fy * down, camera.cy * down
 
 
-def view_at(k: int, n_views: int, seed: int) -> int:
+def view_at(k: int, n_views: int, seed: int, rank: int = 0, world_size: int = 1) -> int:
     """The view that edit step `k` takes: every view once in each round, in an order that `seed` and the round decide.
 
-    It depends on nothing else, so a resumed run goes on where it was.
+    It depends on nothing else, so a resumed run goes on where it was. Of several ranks each has views of its own, so
+    what is remembered of a view is in one place.
+
+    Args:
+        k: Counted from the first edit step.
+        n_views: How many training views there are.
+        seed: Of the order.
+        rank: Which of the processes that edit together.
+        world_size: How many those are.
     """
-    order = list(range(n_views))
-    random.Random(f"{seed}/{k // n_views}").shuffle(order)
-    return order[k % n_views]
+    own = views_of(n_views, rank, world_size)
+    order = list(own)
+    random.Random(f"{seed}/{k // len(own)}").shuffle(order)
+    return order[k % len(own)]
+
+
+def views_of(n_views: int, rank: int, world_size: int) -> range:
+    """The views of one of several ranks; with more ranks than views, some have the same one."""
+    return range(rank % min(world_size, n_views), n_views, min(world_size, n_views))

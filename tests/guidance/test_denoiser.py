@@ -115,6 +115,9 @@ class FixedOutput(nn.Module):
         self.output = output
         self.config = SimpleNamespace(block_out_channels=(8, 16), sample_size=16)
 
+    def fuse_qkv_projections(self) -> None:
+        """It has none."""
+
     def forward(self, x: Tensor, t: Tensor, encoder_hidden_states: Tensor) -> SimpleNamespace:
         return SimpleNamespace(sample=self.output)
 

@@ -10,7 +10,8 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.denoiser import Denoiser
@@ -588,6 +589,27 @@ def test_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
         resolve_dtype("float8", cpu)
 
 
+@pytest.mark.parametrize(
+    ("choice", "device", "expected"),
+    [("auto", "cuda", True), ("auto", "cpu", False), ("on", "cpu", True), ("off", "cuda", False)],
+)
+def test_what_is_compiled(monkeypatch: pytest.MonkeyPatch, choice: Any, device: str, expected: bool) -> None:
+    asked: list[bool] = []
+
+    def load(model: str, device: torch.device, dtype: torch.dtype, compiled: bool) -> Denoiser:
+        asked.append(compiled)
+        return MixtureDenoiser({"": [[0.0]]}, std=1.0)
+
+    monkeypatch.setattr(Denoiser, "from_pretrained", load)
+    Guidance.from_config(GuidanceConfig(compile=choice, dtype="float32"), device)
+    assert asked == [expected]
+
+
+def test_no_such_choice_of_compiling() -> None:
+    with pytest.raises(UserError, match="compile is 'maybe'"):
+        GuidanceConfig(compile="maybe").check()  # type: ignore[arg-type]
+
+
 # --- CUDA -------------------------------------------------------------------------------------------------
 
 
@@ -604,6 +626,38 @@ def test_a_step_on_a_gpu_never_waits_for_it(model_folder: Path) -> None:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert image.grad is not None and bool(image.grad.isfinite().all())
+
+
+@pytest.mark.parametrize("where", ["cpu", "cuda:0"])
+def test_the_model_may_be_on_a_second_gpu(model_folder: Path, where: str) -> None:
+    """Without one: fake tensors compute nothing, but refuse to mix devices as real ones do."""
+    denoiser = Denoiser.from_pretrained(str(model_folder), "cpu", torch.float32)
+    guidance = guidance_of(denoiser, localize=1.0)
+    second = torch.device("cuda:1")
+    tables = guidance._weights()
+    overwrites = torch.__future__.get_overwrite_module_params_on_conversion()
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            denoiser.device = second
+            denoiser.alphas_cumprod = denoiser.alphas_cumprod.to(second)
+            guidance._embeddings = {name: some.to(second) for name, some in guidance._embeddings.items()}
+            for key, _ in list(guidance._weight_tables.items()):
+                guidance._weight_tables.put(key, (tables[0].to(second), tables[1].to(second)))
+            for network in (denoiser._predict, denoiser._encode_mode):
+                (cell,) = network.__closure__  # type: ignore[attr-defined]
+                nn.Module.to(cell.cell_contents, second)
+            image, source = (
+                torch.rand(1, 3, 48, 48, device=where).requires_grad_(),
+                torch.rand(1, 3, 48, 48, device=where),
+            )
+            output = guidance(image, source, 0.3, keys=["a"])
+            assert output.loss.device == image.device and output.loss.requires_grad
+            assert output.grad.device == second and output.mask is not None and output.mask.device == second
+            redrawn = guidance.redraw(image.detach(), source, RefinementConfig(), keys=["a"])
+            assert redrawn.device == image.device
+    finally:
+        torch.__future__.set_overwrite_module_params_on_conversion(overwrites)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

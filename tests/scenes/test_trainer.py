@@ -10,14 +10,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from PIL import Image
-from torch import nn
 
-from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import GuidanceOutput
-from pds_nerfstudio.scenes import trainer as trainer_module
-from pds_nerfstudio.scenes.trainer import EditOptimizers, EditTrainer
+from pds_nerfstudio.scenes.trainer import EditTrainer
 
 KINDS = ["splat", "nerf"]
 
@@ -253,42 +249,6 @@ class TestPlainCheckpoints:
             for part in ("field.mlp_base", "field.mlp_head", "proposal_networks.0", "proposal_networks.1"):
                 mine = [name for name in before if name.startswith(part)]
                 assert mine and any(not torch.equal(before[name], after[name]) for name in mine), part
-
-
-class TestOptimizers:
-    @pytest.fixture
-    def optimizers(self) -> EditOptimizers:
-        config = {name: {"optimizer": AdamOptimizerConfig(lr=0.1), "scheduler": None} for name in ("a", "b")}
-        return EditOptimizers(config, {name: [nn.Parameter(torch.ones(3))] for name in config})
-
-    @staticmethod
-    def step(optimizers: EditOptimizers, scaler: Any, bad: bool) -> bool:
-        """Whether a step with a good or a bad gradient in group b changed anything."""
-        for (parameter,) in optimizers.parameters.values():
-            parameter.grad = torch.ones(3)
-        if bad:
-            optimizers.parameters["b"][0].grad[1] = torch.inf  # type: ignore[index]
-        scaler.scale(torch.ones(1))
-        before = [parameters[0].clone() for parameters in optimizers.parameters.values()]
-        optimizers.optimizer_scaler_step_some(scaler, ["a", "b"])
-        scaler.update()
-        return any(not torch.equal(x, p[0]) for x, p in zip(before, optimizers.parameters.values(), strict=True))
-
-    def test_a_bad_gradient_stops_all_groups(self, optimizers: EditOptimizers) -> None:
-        scaler = torch.amp.GradScaler("cpu", enabled=False)
-        assert [self.step(optimizers, scaler, bad) for bad in (False, True, False)] == [True, False, True]
-        assert optimizers.skipped == 1
-
-    @pytest.mark.parametrize("enabled", [False, True])
-    def test_only_steps_in_a_row_stop_the_run(self, enabled: bool, optimizers: EditOptimizers) -> None:
-        scaler = torch.amp.GradScaler("cpu", enabled=enabled)
-        for _ in range(3):
-            for _ in range(trainer_module._BAD_STEPS_IN_A_ROW - 1):
-                self.step(optimizers, scaler, True)
-            self.step(optimizers, scaler, False)
-        with pytest.raises(UserError, match="steps in a row"):
-            for _ in range(trainer_module._BAD_STEPS_IN_A_ROW):
-                self.step(optimizers, scaler, True)
 
 
 def spoil(*calls: int) -> Callable[[int, GuidanceOutput], GuidanceOutput]:

@@ -1,0 +1,115 @@
+"""nerfstudio's optimisers, which leave out a step whose gradients are not finite, without waiting to see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from nerfstudio.engine.optimizers import AdamOptimizerConfig, Optimizers
+from nerfstudio.utils.rich_utils import CONSOLE
+from torch import Tensor
+from torch.cuda.amp.grad_scaler import GradScaler
+
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.scenes.distributed import average_gradients
+from pds_nerfstudio.scenes.readback import Readback
+
+BAD_STEPS_IN_A_ROW = 20
+"""So many steps that are not finite end a run."""
+
+
+@dataclass
+class EditAdamConfig(AdamOptimizerConfig):
+    """Adam."""
+
+    fused: bool = field(default_factory=torch.cuda.is_available)
+    """Take a step in one kernel, which also looks by itself whether the gradients are finite: for GPUs."""
+
+
+class EditOptimizers(Optimizers):
+    """nerfstudio's optimisers, which leave out a step whose gradients are not finite.
+
+    Fused optimisers are handed the verdict as a number on their device, so the host neither waits for it nor knows it
+    at once: the steps left out are counted, and a run of them ended, a step or two later. Nothing is harmed by then.
+    """
+
+    skipped = 0
+    """Steps that were left out."""
+    _in_a_row = 0
+
+    def __init__(self, config: dict[str, Any], param_groups: dict[str, list[torch.nn.Parameter]]) -> None:
+        super().__init__(config, param_groups)
+        self._verdicts: Readback[None] = Readback()
+
+    def optimizer_scaler_step_some(self, grad_scaler: GradScaler, param_groups: list[str]) -> None:
+        """Step the groups with the mean of all ranks' gradients, or none of them if that holds an infinity or a NaN.
+
+        Raises:
+            UserError: After many such steps in a row, which no single step has harmed.
+        """
+        average_gradients(parameter for name in param_groups for parameter in self.parameters_now(name))
+        gradients = [p.grad for name in param_groups for p in self.parameters_now(name) if p.grad is not None]
+        bad = _any_not_finite(gradients)
+        if bad is None:
+            return
+        self._verdicts.put(None, [bad])
+        # With mixed precision the scaler leaves the step out itself, and needs to see infinities to lower its scale.
+        if grad_scaler.is_enabled():
+            super().optimizer_scaler_step_some(grad_scaler, param_groups)
+        elif all(self._fused(name) for name in param_groups):
+            with self._told(param_groups, bad):
+                super().optimizer_scaler_step_some(grad_scaler, param_groups)
+        elif not bad:  # waits for the device, if it is a GPU
+            super().optimizer_scaler_step_some(grad_scaler, param_groups)
+        self.count()
+
+    def count(self, wait: bool = False) -> None:
+        """Count the steps that were left out, as far as it is known.
+
+        Args:
+            wait: For all of them to be known.
+
+        Raises:
+            UserError: If there were too many in a row.
+        """
+        for _, (bad,) in self._verdicts.take(wait):
+            if not bad:
+                self._in_a_row = 0
+                continue
+            self.skipped += 1
+            self._in_a_row += 1
+            CONSOLE.print(f"[yellow]A gradient is not finite: this step is left out ({self.skipped} so far).")
+            if self._in_a_row >= BAD_STEPS_IN_A_ROW:
+                raise UserError(
+                    f"{self._in_a_row} steps in a row had gradients that are not finite: lower the learning rates or "
+                    "--pipeline.guidance.guidance-scale, or set --pipeline.guidance.dtype float32."
+                )
+
+    def parameters_now(self, name: str) -> list[torch.nn.Parameter]:
+        """The parameters of a group as they are now: densification replaces them in the optimiser."""
+        return [p for group in self.optimizers[name].param_groups for p in group["params"]]
+
+    def _fused(self, name: str) -> bool:
+        return all(group.get("fused") for group in self.optimizers[name].param_groups)
+
+    @contextmanager
+    def _told(self, names: list[str], bad: Float[Tensor, ""]) -> Iterator[None]:
+        """Let fused optimisers know, on their device, whether to leave a step out: as a GradScaler tells them."""
+        optimizers: list[Any] = [self.optimizers[name] for name in names]
+        for optimizer in optimizers:
+            optimizer.found_inf = bad
+        try:
+            yield
+        finally:
+            for optimizer in optimizers:
+                del optimizer.found_inf
+
+
+def _any_not_finite(gradients: list[Tensor]) -> Float[Tensor, ""] | None:
+    """1 if a number among the gradients is not finite, else 0; None if there are no numbers."""
+    largest = [gradient.abs().amax() for gradient in gradients if gradient.numel()]
+    return 1 - torch.stack(largest).isfinite().all().float() if largest else None

@@ -1,0 +1,66 @@
+"""Numbers on their way from the GPU, for those who want to know them but need not wait."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Generic, Protocol, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Label = TypeVar("Label")
+
+
+class Arrival(Protocol):
+    """What tells when numbers have arrived: on a GPU an event."""
+
+    def query(self) -> bool: ...
+    def synchronize(self) -> object: ...
+
+
+class Readback(Generic[Label]):
+    """A queue of numbers that a device computes. Those of a CPU come out at once, those of a GPU a little later.
+
+    Asking a GPU for a number waits for all the work it has been given. Without that, it is given the next step's work
+    while it is busy with this one's.
+
+    Args:
+        most_late: So many of what was put in may be outstanding before `take` waits for the eldest. It bounds how far
+            the host runs ahead.
+    """
+
+    def __init__(self, most_late: int = 2) -> None:
+        self._most_late = most_late
+        self._outstanding: deque[tuple[Label, Tensor, Arrival | None]] = deque()
+
+    def put(self, label: Label, numbers: list[Float[Tensor, ""]]) -> None:
+        """Send for numbers, all on one device."""
+        values, arrival = send(torch.stack([number.detach().float() for number in numbers]))
+        self._outstanding.append((label, values, arrival))
+
+    def take(self, wait: bool = False) -> Iterator[tuple[Label, list[float]]]:
+        """What has arrived, in the order it was put in.
+
+        Args:
+            wait: Take everything, also what has yet to arrive.
+        """
+        while self._outstanding:
+            label, values, arrival = self._outstanding[0]
+            if arrival is not None and not arrival.query():
+                if not wait and len(self._outstanding) <= self._most_late:
+                    return
+                arrival.synchronize()
+            self._outstanding.popleft()
+            yield label, values.tolist()
+
+
+def send(values: Tensor) -> tuple[Tensor, Arrival | None]:
+    """Have values copied to the host; they may be read once the event that comes with them has happened."""
+    if not values.is_cuda:
+        return values, None
+    copies = values.to("cpu", non_blocking=True)
+    arrival = torch.cuda.Event()
+    arrival.record(torch.cuda.current_stream(values.device))
+    return copies, arrival

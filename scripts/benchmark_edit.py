@@ -1,0 +1,146 @@
+"""Times the steps of NeRF and splat edits by their parts: render, guidance, backward pass, optimisers.
+
+python scripts/benchmark_edit.py --method pds-splat --model toyworld --recipe configs/toyworld-splat.args   # a CPU
+python scripts/benchmark_edit.py --method pds-splat --size 512 --gaussians 200000                           # a GPU
+python scripts/benchmark_edit.py --method pds-nerf --size 512 --options="--pipeline.model.edit-rays-per-step 16384"
+
+The scene is one of the embedded world's, as it is before anything has been learned; with --reconstruct it is learned
+first. Stable Diffusion is built with random weights. What a step costs depends on neither.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
+from random_models import RandomModel
+from timing import Timeline, machine, peak_memory_gb, reset_peak_memory
+
+from pds_nerfstudio.scenes.trainer import EditTrainer, EditTrainerConfig
+from pds_nerfstudio.toyworld.dataset import write_scene
+from pds_nerfstudio.toyworld.grammar import Attributes, caption, edit
+
+
+@dataclass
+class Benchmark:
+    """Times the steps of an edit."""
+
+    method: Literal["pds-splat", "pds-nerf"] = "pds-splat"
+    """What is edited."""
+    model: Literal["sd15", "sd21", "toyworld"] = "sd15"
+    """Stable Diffusion 1.5 or 2.1 with random weights, or the embedded model."""
+    size: int = 512
+    """Side of the views in pixels."""
+    views: int = 8
+    """How many views there are."""
+    gaussians: int = 200_000
+    """How many Gaussians a splat begins with."""
+    reconstruct: int = 0
+    """Steps that reconstruct the scene first."""
+    steps: int = 60
+    """Edit steps that are timed."""
+    warm_up: int = 20
+    """Edit steps before that, in which networks are compiled and sources encoded."""
+    recipe: Path | None = None
+    """A file of ns-train options."""
+    options: str = ""
+    """Further options of ns-train, in one string."""
+    out: Path = Path("outputs/benchmark-edit.json")
+    """Where the figures go; a model of random weights is kept beside them."""
+
+    def run(self) -> None:
+        """Measure, print, and write it down."""
+        torch.backends.cudnn.benchmark = True  # as ns-train does
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = self._trainer(Path(folder))
+            device = torch.device(trainer.device)
+            timeline = Timeline(device)
+            watch(trainer, timeline)
+            reset_peak_memory(device)
+            trainer.train()
+        parts = timeline.medians(self.warm_up)
+        memory = peak_memory_gb(device)
+        print(f"\n{self.method}, {self.size} × {self.size}, {self.model}; {machine(device)}, torch {torch.__version__}")
+        for name, milliseconds in parts.items():
+            print(f"  {name:16s} {milliseconds:9.1f} ms  {100 * milliseconds / parts['step']:4.0f} %")
+        print(f"  peak memory      {memory:9.2f} GB")
+        figures = {"machine": machine(device), "torch": torch.__version__, "milliseconds": parts, "memory_gb": memory}
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        self.out.write_text(json.dumps({**asdict(self), **figures}, indent=1, default=str) + "\n")
+        print(f"Wrote {self.out}")
+
+    def _trainer(self, folder: Path) -> EditTrainer:
+        """Set up as by ns-train."""
+        source = Attributes()
+        target = edit(source, "arms", "raised")
+        for _ in write_scene(
+            folder / "scene", source, target, self.views, self.size, self.size, seed_points=self.gaussians
+        ):
+            pass
+        model: str = self.model
+        if self.model != "toyworld":
+            model = str(RandomModel(out=self.out.parent / f"{self.model}-random", architecture=self.model).write())
+        recipe = self.recipe.read_text() if self.recipe else ""
+        arguments: list[object] = [
+            *(self.method, "--data", folder / "scene", "--output-dir", folder, "--vis", "tensorboard"),
+            *shlex.split(recipe, comments=True),
+            *("--max-num-iterations", self.warm_up + self.steps, "--pipeline.reconstruct-steps", self.reconstruct),
+            *("--pipeline.refine-steps", 0, "--show-edit", False, "--steps-per-picture", 0),
+            *("--pipeline.src-prompt", caption(source), "--pipeline.tgt-prompt", caption(target)),
+            *("--pipeline.guidance.model", model, "--viewer.quit-on-train-completion", True),
+            *shlex.split(self.options),
+        ]
+        config = tyro.cli(AnnotatedBaseConfigUnion, args=[str(argument) for argument in arguments])
+        assert isinstance(config, EditTrainerConfig)
+        config.pipeline.datamanager.data = folder / "scene"
+        config.set_timestamp()
+        torch.manual_seed(config.machine.seed)
+        config.save_config()
+        trainer = config.setup()
+        trainer.setup()
+        return trainer
+
+
+def watch(trainer: EditTrainer, timeline: Timeline) -> None:
+    """Have the timeline know of the parts of each edit step."""
+    pipeline, model = trainer.pipeline, trainer.pipeline.model
+    optimizers: Any = trainer.optimizers
+
+    def wrap(owner: Any, name: str, before: Callable[[], None] | None, after: str) -> None:
+        usual = getattr(owner, name)
+
+        def watched(*arguments: Any, **options: Any) -> Any:
+            if before is not None:
+                before()
+            result = usual(*arguments, **options)
+            timeline.mark(after)
+            return result
+
+        setattr(owner, name, watched)
+
+    wrap(pipeline, "_edit_loss_dict", timeline.begin, "guidance")
+    wrap(model, "render_edit_view", None, "render")
+    # What lies between the losses and the optimisers is the backward pass.
+    step = optimizers.optimizer_scaler_step_some
+
+    def stepped(*arguments: Any) -> None:
+        editing = pipeline.last_view is not None
+        if editing:
+            timeline.mark("backward")
+        step(*arguments)
+        if editing:
+            timeline.mark("optimisers")
+
+    optimizers.optimizer_scaler_step_some = stepped
+
+
+if __name__ == "__main__":
+    tyro.cli(Benchmark).run()
