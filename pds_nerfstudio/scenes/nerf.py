@@ -14,6 +14,7 @@ from nerfstudio.models.nerfacto import NerfactoModel, NerfactoModelConfig
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.compat import offline_lpips
 from pds_nerfstudio.scenes.ray_sampling import render_through_sampled_rays
 
@@ -29,6 +30,9 @@ class EditNerfModelConfig(NerfactoModelConfig):
     """Rays of its view that an edit step is back-propagated through, drawn by how much the edit asks of each and
     weighted so that their mean is the whole view's gradient. The view is always rendered whole; fewer rays are faster
     and noisier. 0 takes all."""
+    triton_hash_grid: bool = False
+    """On a GPU without tiny-cuda-nn, run the hash grids in Triton in place of PyTorch. The results and checkpoints are
+    the same; how much faster it is has not been measured yet."""
 
 
 class EditNerfModel(NerfactoModel):
@@ -40,6 +44,12 @@ class EditNerfModel(NerfactoModel):
         """nerfacto's modules, also where LPIPS' weights can't be downloaded."""
         with offline_lpips():
             super().populate_modules()
+        if self.config.triton_hash_grid:
+            try:
+                from pds_nerfstudio.scenes.hash_encoding import speed_up
+            except ImportError:
+                raise UserError("Triton is not installed: leave out --pipeline.model.triton-hash-grid.") from None
+            speed_up(self)
 
     @property
     def edit_background(self) -> Float[Tensor, "3"]:
