@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import cast
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
-from nerfstudio.cameras.rays import RayBundle
-from nerfstudio.model_components.losses import distortion_loss, interlevel_loss
+from nerfstudio.cameras.rays import RayBundle, RaySamples
+from nerfstudio.model_components.losses import lossfun_distortion, lossfun_outer, ray_samples_to_sdist
 from nerfstudio.models.nerfacto import NerfactoModel, NerfactoModelConfig
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from pds_nerfstudio.scenes.compat import offline_lpips
+from pds_nerfstudio.scenes.ray_sampling import render_through_sampled_rays
 
 
 @dataclass
@@ -24,6 +25,10 @@ class EditNerfModelConfig(NerfactoModelConfig):
     _target: type = field(default_factory=lambda: EditNerfModel)
     edit_rays_per_chunk: int = 16384
     """Rays that an edit step holds gradients for at a time; fewer need less memory and are a little slower."""
+    edit_rays_per_step: int = 0
+    """Rays of its view that an edit step is back-propagated through, drawn by how much the edit asks of each and
+    weighted so that their mean is the whole view's gradient. The view is always rendered whole; fewer rays are faster
+    and noisier. 0 takes all."""
 
 
 class EditNerfModel(NerfactoModel):
@@ -62,7 +67,8 @@ class EditNerfModel(NerfactoModel):
         """A whole view with gradients, and the losses that keep the geometry sound.
 
         Nothing of a chunk but its colours is kept: the backward pass renders each chunk again with the gradient of its
-        colours (exactly, the random state included), so memory is bounded by `edit_rays_per_chunk`.
+        colours (exactly, the random state included), so memory is bounded by `edit_rays_per_chunk`. With
+        `edit_rays_per_step` it renders so many rays of the view again (see `ray_sampling`).
 
         Args:
             camera: One camera.
@@ -72,22 +78,56 @@ class EditNerfModel(NerfactoModel):
         height, width = rays.shape
         rays = rays.flatten()
         rays.camera_indices = torch.full((len(rays), 1), index, device=self.device)
-        colors, interlevel, distortion = [], [], []
-        for start in range(0, len(rays), self.config.edit_rays_per_chunk):
-            chunk = rays[start : start + self.config.edit_rays_per_chunk]
-            rgb, *losses = cast(
-                tuple[Tensor, Tensor, Tensor], checkpoint(self._render_chunk, chunk, use_reentrant=False)
+        n, per_chunk = self.config.edit_rays_per_step, self.config.edit_rays_per_chunk
+        if 0 < n < len(rays):
+            parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+            colors, interlevel, distortion = render_through_sampled_rays(
+                self._render_rays, rays, n, per_chunk, parameters
             )
-            share = len(chunk) / len(rays)
-            colors.append(rgb)
-            interlevel.append(losses[0] * share)
-            distortion.append(losses[1] * share)
-        return torch.cat(colors).reshape(height, width, 3), {
-            "interlevel_loss": self.config.interlevel_loss_mult * torch.stack(interlevel).sum(),
-            "distortion_loss": self.config.distortion_loss_mult * torch.stack(distortion).sum(),
+        else:
+            chunks = [
+                cast(
+                    tuple[Tensor, Tensor, Tensor],
+                    checkpoint(self._render_rays, rays[start : start + per_chunk], use_reentrant=False),
+                )
+                for start in range(0, len(rays), per_chunk)
+            ]
+            colors, each_interlevel, each_distortion = (torch.cat(part) for part in zip(*chunks, strict=True))
+            interlevel, distortion = each_interlevel.mean(), each_distortion.mean()
+        return colors.reshape(height, width, 3), {
+            "interlevel_loss": self.config.interlevel_loss_mult * interlevel,
+            "distortion_loss": self.config.distortion_loss_mult * distortion,
         }
 
-    def _render_chunk(self, rays: RayBundle) -> tuple[Tensor, Tensor, Tensor]:
-        outputs = self.forward(rays)
+    def _render_rays(
+        self, rays: RayBundle
+    ) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, "rays"], Float[Tensor, "rays"]]:
+        """Colours, and each ray's share in nerfacto's two regularisers, whose values are the means over the rays."""
+        # A copy, since nerfacto changes its argument and these rays may be rendered again.
+        outputs: dict[str, Any] = self.forward(replace(rays))
         weights, samples = outputs["weights_list"], outputs["ray_samples_list"]
-        return cast(Tensor, outputs["rgb"]), interlevel_loss(weights, samples), distortion_loss(weights, samples)
+        losses = ray_interlevel_losses(weights, samples), ray_distortion_losses(weights, samples)
+        return outputs["rgb"], *losses
+
+
+def ray_interlevel_losses(weights: list[Tensor], samples: list[RaySamples]) -> Float[Tensor, "rays"]:
+    """What keeps the proposals' histograms above the field's, for each ray (mip-NeRF 360, equation 13).
+
+    Args:
+        weights: Of the samples of each proposal network and, last, of the field; rays × samples × 1 each.
+        samples: Those samples.
+    """
+    edges, heights = ray_samples_to_sdist(samples[-1]).detach(), weights[-1][..., 0].detach()
+    levels = zip(samples[:-1], weights[:-1], strict=True)
+    terms = [lossfun_outer(edges, heights, ray_samples_to_sdist(s), w[..., 0]).mean(-1) for s, w in levels]
+    return torch.stack(terms).sum(0)
+
+
+def ray_distortion_losses(weights: list[Tensor], samples: list[RaySamples]) -> Float[Tensor, "rays"]:
+    """What pulls the density along each ray together (mip-NeRF 360, equation 15).
+
+    Args:
+        weights: As for `ray_interlevel_losses`.
+        samples: As for `ray_interlevel_losses`.
+    """
+    return lossfun_distortion(ray_samples_to_sdist(samples[-1]), weights[-1][..., 0])

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from nerfstudio.model_components.losses import distortion_loss, interlevel_loss
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from pds_nerfstudio.scenes import nerf
-from pds_nerfstudio.scenes.nerf import EditNerfModel
+from pds_nerfstudio.scenes import nerf, ray_sampling
+from pds_nerfstudio.scenes.nerf import EditNerfModel, ray_distortion_losses, ray_interlevel_losses
 from pds_nerfstudio.scenes.trainer import EditTrainer
 
 
@@ -94,6 +95,136 @@ def test_one_chunks_activations_are_held_at_a_time(
     assert most_at_a_time() <= 2
     monkeypatch.setattr(nerf, "checkpoint", lambda function, chunk, use_reentrant: function(chunk))
     assert most_at_a_time() >= 5  # as it would be if the whole graph were kept
+
+
+def test_rendering_chunks_again_does_not_correct_their_pose_again(trainer: EditTrainer, render: Any) -> None:
+    """nerfacto moves the rays that it is given; a pose that was learned must count once in the backward pass, too."""
+    poses = trainer.pipeline.model.camera_optimizer.pose_adjustment
+    sampler = trainer.pipeline.model.proposal_sampler
+    with torch.no_grad():
+        poses[3] = torch.tensor([0.3, -0.2, 0.1, 0.05, 0.02, -0.1])
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for one in (sampler.initial_sampler, sampler.pdf_sampler):
+                patch.setattr(one, "train_stratified", False)
+            _, grads = render(200)
+            patch.setattr(nerf, "checkpoint", lambda function, chunk, use_reentrant: function(chunk))
+            _, kept_grads = render(200)
+    finally:
+        with torch.no_grad():
+            poses.zero_()
+    assert_close(grads, kept_grads, 1e-5)
+
+
+def test_losses_of_rays_have_nerfactos_losses_as_their_means(trainer: EditTrainer) -> None:
+    model, view = trainer.pipeline.model, trainer.pipeline.views[3]
+    rays = view.camera.generate_rays(camera_indices=0, keep_shape=True).flatten()[:50]
+    rays.camera_indices = torch.full((50, 1), 3)
+    outputs = model(rays)
+    weights, samples = outputs["weights_list"], outputs["ray_samples_list"]
+    for ours, theirs in ((ray_interlevel_losses, interlevel_loss), (ray_distortion_losses, distortion_loss)):
+        losses = ours(weights, samples)
+        assert losses.shape == (50,)
+        torch.testing.assert_close(losses.mean(), theirs(weights, samples))
+
+
+class TestSampledRays:
+    """An edit step that is back-propagated through some of its rays."""
+
+    @pytest.fixture
+    def small(self, trainer: EditTrainer, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], tuple[dict, dict]]:
+        """As `render`, of a view of few pixels, with sample positions that are not drawn at random."""
+        model = trainer.pipeline.model
+        assert isinstance(model, EditNerfModel)
+        view = trainer.pipeline.views[3]
+        view.camera.rescale_output_resolution(1 / 6)
+        for one in (model.proposal_sampler.initial_sampler, model.proposal_sampler.pdf_sampler):
+            monkeypatch.setattr(one, "train_stratified", False)
+        monkeypatch.setattr(model.config, "edit_rays_per_chunk", 16)
+
+        def rendered(rays_per_step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+            monkeypatch.setattr(model.config, "edit_rays_per_step", rays_per_step)
+            rgb, losses = model.render_edit_view(view.camera, view.index)
+            y, x = torch.meshgrid(*map(torch.arange, rgb.shape[:2]), indexing="ij")
+            weight = (0.1 * torch.sin(0.9 * x + y) + (x - y).abs().lt(1))[..., None] * torch.tensor([1.0, -2, 0.5])
+            trainer.optimizers.zero_grad_all()
+            # The regularisers' share is made as large as the image's, so that it can't be lost in it.
+            ((rgb * weight).sum() + 1e4 * sum(losses.values(), torch.zeros(()))).backward()
+            grads = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+            return {"rgb": rgb.detach()} | {name: loss.detach() for name, loss in losses.items()}, grads
+
+        return rendered
+
+    def test_values_are_those_of_all_rays(self, small: Any) -> None:
+        assert_close(small(7)[0], small(0)[0], 1e-6)
+
+    def test_the_mean_over_all_draws_is_the_whole_gradient(self, small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """In closed form: one random number decides a draw, and between its break points the draw is the same."""
+        _, whole = small(0)
+        seen: list[Tensor] = []
+        usual = ray_sampling.ray_probabilities
+
+        def watched(gradient: Tensor) -> Tensor:
+            seen.append(usual(gradient))
+            return seen[-1]
+
+        monkeypatch.setattr(ray_sampling, "ray_probabilities", watched)
+        small(5)
+        breaks = (5 * seen[0].cumsum(0)).frac().sort().values
+        edges = torch.cat([breaks.new_zeros(1), breaks, breaks.new_ones(1)])
+        lengths, middles = edges.diff(), (edges[1:] + edges[:-1]) / 2
+        total = {name: torch.zeros_like(gradient) for name, gradient in whole.items()}
+        spread = 0.0
+        for length, middle in zip(lengths, middles, strict=True):
+            if length < 1e-12:
+                continue
+            monkeypatch.setattr(ray_sampling.torch, "rand", lambda *_, middle=middle, **__: middle)
+            _, grads = small(5)
+            for name, gradient in grads.items():
+                total[name] += length * gradient
+            name = "field.mlp_head.layers.0.weight"
+            spread = max(spread, float((grads[name] - whole[name]).norm() / whole[name].norm()))
+        assert_close(total, whole, 1e-4)
+        assert spread > 0.1  # single draws are far from it
+
+    def test_a_number_that_is_not_finite_is_never_missed(self, trainer: EditTrainer) -> None:
+        model, view = trainer.pipeline.model, trainer.pipeline.views[3]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(model.config, "edit_rays_per_step", 8)
+            rgb, _ = model.render_edit_view(view.camera, view.index)
+            weight = torch.zeros_like(rgb)
+            weight[5, 7, 1] = torch.nan
+            trainer.optimizers.zero_grad_all()
+            (rgb * weight).sum().backward()
+        assert any(not p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+    def test_no_more_than_a_chunk_is_held_at_a_time(
+        self, trainer: EditTrainer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model, view = trainer.pipeline.model, trainer.pipeline.views[3]
+        usual, rays_with_graph, alive = model.forward, [], []
+        held: list[StorageWeakRef] = []
+
+        def watched(rays: Any) -> Any:
+            outputs = usual(rays)
+            if torch.is_grad_enabled():
+                rays_with_graph.append(len(rays))
+                held.append(StorageWeakRef(outputs["weights_list"][-1].untyped_storage()))
+                alive.append(sum(not one.expired() for one in held))
+            return outputs
+
+        monkeypatch.setattr(model, "forward", watched)
+        monkeypatch.setattr(model.config, "edit_rays_per_chunk", 64)
+        monkeypatch.setattr(model.config, "edit_rays_per_step", 300)
+        rgb, losses = model.render_edit_view(view.camera, view.index)
+        assert not rays_with_graph
+        (rgb.sum() + sum(losses.values(), torch.zeros(()))).backward()
+        assert rays_with_graph == [64] * 4 + [44] and max(alive) <= 2
+
+    def test_an_edit_runs_and_repeats(self, make_config: Any, run: Any, last_state: Any, differences: Any) -> None:
+        options = {"pipeline__model__edit_rays_per_step": 200, "pipeline__photometric_loss_mult": 1.0}
+        states = [last_state(run(make_config("nerf", name, **options))) for name in ("one", "two")]
+        assert not differences(*states)
 
 
 def test_proposal_networks_learn_in_every_step(render: Any) -> None:

@@ -1,0 +1,112 @@
+"""Back-propagating an image through some of its rays in place of all, without bias.
+
+Rendering an image is cheap against back-propagating it, and where the image's gradient is small a ray has little to
+say. So a view is rendered whole without a graph; when its gradient is known, n rays i are drawn with probabilities p_i
+that follow the gradient's size, rendered again with a graph, and weighted with 1 / (n·p_i). The mean over the draws is
+the gradient of all rays (importance sampling).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Int
+from nerfstudio.cameras.rays import RayBundle
+from torch import Tensor
+
+EVEN_SHARE = 0.5
+"""Share of the rays that is drawn evenly. It bounds every weight to 1 / EVEN_SHARE times that of an even draw: what
+else a ray decides, such as the regularisers' gradient, is never left to a few rays of huge weight."""
+
+RenderRays = Callable[[RayBundle], tuple[Float[Tensor, "rays 3"], Float[Tensor, "rays"], Float[Tensor, "rays"]]]
+"""Colours of rays, and two losses of each."""
+
+
+def ray_probabilities(gradient: Float[Tensor, "rays 3"]) -> Float[Tensor, "rays"]:
+    """p_i = (1 − λ)·‖g_i‖ / Σ‖g‖ + λ/N with λ = `EVEN_SHARE`; even where there is no gradient. In double precision.
+
+    Args:
+        gradient: On each ray's colour.
+    """
+    size = gradient.double().norm(dim=-1).nan_to_num(0, 0, 0)
+    total = size.sum()
+    even = torch.full_like(size, 1 / len(size))
+    return torch.where(total > 0, torch.lerp(size / total.clamp_min(1e-300), even, EVEN_SHARE), even)
+
+
+def systematic_sample(probabilities: Float[Tensor, "rays"], n: int, offset: Float[Tensor, ""]) -> Int[Tensor, "n"]:
+    """n rays, ray i among them n·p_i times on average, and never more than one time more or less than that.
+
+    Systematic sampling: the points (k + u)/n, k = 0 … n−1, with one random u for all, fall into intervals of lengths
+    p_i. It varies less than independent draws and needs no more than one random number.
+
+    Args:
+        probabilities: Sum to one.
+        n: How many.
+        offset: u, uniform in [0, 1).
+    """
+    points = (torch.arange(n, device=probabilities.device, dtype=torch.float64) + offset) / n
+    ends = probabilities.double().cumsum(0)
+    return torch.searchsorted(ends, points * ends[-1], right=True).clamp_max(len(ends) - 1)
+
+
+def render_through_sampled_rays(
+    render: RenderRays, rays: RayBundle, n: int, rays_per_chunk: int, parameters: Sequence[Tensor]
+) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, ""], Float[Tensor, ""]]:
+    """All rays' colours and the means of their two losses, exact in value, back-propagated through n rays.
+
+    What `render` draws at random for a ray, it draws anew when the ray is rendered again: the gradient is that of a
+    view as good as the first. Neither rendering holds more than a chunk at a time.
+
+    Args:
+        render: Renders rays.
+        rays: Of the whole view, in any order.
+        n: How many rays to back-propagate.
+        rays_per_chunk: How many to render at a time.
+        parameters: What gradients are wanted for.
+    """
+    wanted = [parameter for parameter in parameters if parameter.requires_grad]
+    return cast(tuple[Tensor, Tensor, Tensor], _SampledRays.apply(render, rays, n, rays_per_chunk, wanted, *wanted))
+
+
+class _SampledRays(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, render: RenderRays, rays: RayBundle, n: int, rays_per_chunk: int, wanted: list[Tensor], *_: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.render, ctx.rays, ctx.n, ctx.rays_per_chunk, ctx.wanted = render, rays, n, rays_per_chunk, wanted
+        device = wanted[0].device.type
+        ctx.autocast = {
+            "device_type": device,
+            "dtype": torch.get_autocast_dtype(device),
+            "enabled": torch.is_autocast_enabled(device),
+        }
+        parts = [render(rays[start : start + rays_per_chunk]) for start in range(0, len(rays), rays_per_chunk)]
+        colors, first, second = (torch.cat(part) for part in zip(*parts, strict=True))
+        return colors, first.mean(), second.mean()
+
+    @staticmethod
+    def backward(ctx: Any, on_colors: Tensor, on_first: Tensor, on_second: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        probabilities = ray_probabilities(on_colors)
+        offset = torch.rand((), device=on_colors.device, dtype=torch.float64)
+        chosen = systematic_sample(probabilities, ctx.n, offset)
+        weights = 1 / (ctx.n * probabilities[chosen])
+        # If a number anywhere in the image is not finite, it must be seen in the result, whichever rays are drawn.
+        on_colors = on_colors[chosen] + 0 * on_colors.sum()
+        sums: list[Tensor | None] = [None] * len(ctx.wanted)
+        for part in torch.arange(ctx.n, device=chosen.device).split(ctx.rays_per_chunk):
+            with torch.enable_grad(), torch.autocast(**ctx.autocast):
+                outputs = ctx.render(ctx.rays[chosen[part]])
+            weight = weights[part]
+            of_a_mean = weight / len(ctx.rays)
+            factors = (weight[:, None] * on_colors[part], of_a_mean * on_first, of_a_mean * on_second)
+            graphs = [(x, factor.to(x)) for x, factor in zip(outputs, factors, strict=True) if x.requires_grad]
+            ends, given = zip(*graphs, strict=True)
+            gradients = torch.autograd.grad(ends, ctx.wanted, given, allow_unused=True)
+            for index, gradient in enumerate(gradients):
+                if gradient is not None:
+                    so_far = sums[index]
+                    sums[index] = gradient if so_far is None else so_far + gradient
+        return (None,) * 5 + tuple(sums)
