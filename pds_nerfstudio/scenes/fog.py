@@ -70,7 +70,7 @@ def fill_with_fog(model: NerfactoModel, cameras: Cameras, opacity: float, steps:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    optimizer.zero_grad()
+    model.zero_grad()
 
 
 def surface_points(model: NerfactoModel, cameras: Cameras) -> Float[Tensor, "n 3"]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from pds_nerfstudio.scenes.compat import offline_lpips
+from pds_nerfstudio.scenes.fog import fill_with_fog
 from pds_nerfstudio.scenes.ray_sampling import render_through_sampled_rays
 
 
@@ -29,6 +30,12 @@ class EditNerfModelConfig(NerfactoModelConfig):
     """Rays of its view that an edit step is back-propagated through, drawn by how much the edit asks of each and
     weighted so that their mean is the whole view's gradient. The view is always rendered whole; fewer rays are faster
     and noisier. 0 takes all."""
+    fog_opacity: float = 0.2
+    """When the edit begins, faint fog is let into the ball that the cameras look at, so that new things can grow where
+    there was nothing: the share of the light that it takes from a ray through the whole ball. What the edit does not
+    need of it dissolves. 0 makes none."""
+    fog_steps: int = 100
+    """Steps that fit the scene to that fog."""
 
 
 class EditNerfModel(NerfactoModel):
@@ -60,6 +67,8 @@ class EditNerfModel(NerfactoModel):
         # The schedule lets most steps leave the proposal networks without gradients, and counts calls to decide which:
         # rendering in chunks, and each chunk again in the backward pass, would decide differently each time.
         self.proposal_sampler.update_sched = lambda step: -1
+        if first and self.config.fog_opacity:
+            fill_with_fog(self, cameras, self.config.fog_opacity, self.config.fog_steps)
 
     def render_edit_view(
         self, camera: Cameras, index: int
