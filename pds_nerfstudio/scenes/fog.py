@@ -9,11 +9,14 @@ training cameras see.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.fields.base_field import Field
 from nerfstudio.models.nerfacto import NerfactoModel
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.progress import track
@@ -21,11 +24,11 @@ from torch import Tensor
 
 from pds_nerfstudio.scenes.ball import looked_at_ball, random_in_ball
 
-_BATCH = 1024
+_BATCH = 1024  # points, and rays, a step
 _LEARNING_RATE = 5e-3
-_WARMUP = 0.2
-_COLOR_WEIGHT = 30.0
-_LEAST_DENSITY = 1e-30
+_WARMUP = 0.2  # share of the steps over which it rises; then it falls to 0
+_COLOR_WEIGHT = 30.0  # of a colour off by 1, against a density off by a factor of e
+_LEAST_DENSITY = 1e-30  # keeps logarithms finite
 
 
 def fog_density(opacity: float, radius: float) -> float:
@@ -50,21 +53,21 @@ def fill_with_fog(model: NerfactoModel, cameras: Cameras, opacity: float, steps:
         opacity: What the fog takes of the light of a ray through the whole ball, in 0..1.
         steps: How many.
     """
-    networks = [model.field, *model.proposal_networks]
+    networks = cast(list[Field], [model.field, *model.proposal_networks])
     with torch.no_grad():  # all that it is fitted to, before anything moves
         center, radius = looked_at_ball(cameras, surface_points(model, cameras))
         floor = math.log(fog_density(opacity, float(radius)))
         points = [random_in_ball(_BATCH, center, radius) for _ in range(steps)]
         targets = [[_log_density(network, p).clamp_min(floor) for network in networks] for p in points]
         rays = [random_rays(_BATCH, cameras, model.device) for _ in range(steps)]
-        colors = [model(bundle)["rgb"] for bundle in rays]
+        colors = [_colors(model, bundle) for bundle in rays]
     parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=_LEARNING_RATE, eps=1e-15)
     for k in track(range(steps), "Letting faint fog into free space", console=CONSOLE):
         progress = k / steps
         rate = min(1.0, (progress + 1 / steps) / _WARMUP) * (1 - progress)
         optimizer.param_groups[0]["lr"] = rate * _LEARNING_RATE
-        loss = _COLOR_WEIGHT * (model(rays[k])["rgb"] - colors[k]).abs().mean()
+        loss = _COLOR_WEIGHT * (_colors(model, rays[k]) - colors[k]).abs().mean()
         for network, target in zip(networks, targets[k], strict=True):
             loss = loss + (_log_density(network, points[k]) - target).abs().mean()
         optimizer.zero_grad()
@@ -76,7 +79,7 @@ def fill_with_fog(model: NerfactoModel, cameras: Cameras, opacity: float, steps:
 def surface_points(model: NerfactoModel, cameras: Cameras) -> Float[Tensor, "n 3"]:
     """Where random rays of the cameras meet the scene."""
     rays = random_rays(_BATCH, cameras, model.device)
-    return rays.origins + rays.directions * model(rays)["depth"]
+    return rays.origins + rays.directions * model(replace(rays))["depth"]
 
 
 def random_rays(n: int, cameras: Cameras, device: torch.device) -> RayBundle:
@@ -87,5 +90,9 @@ def random_rays(n: int, cameras: Cameras, device: torch.device) -> RayBundle:
     return cameras.generate_rays(camera_indices=indices, coords=torch.rand(n, 2, device=device) * size)
 
 
-def _log_density(network: torch.nn.Module, points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
+def _colors(model: NerfactoModel, rays: RayBundle) -> Float[Tensor, "n 3"]:
+    return model(replace(rays))["rgb"]  # a copy: nerfacto corrects the poses of what it is given, each time anew
+
+
+def _log_density(network: Field, points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
     return network.density_fn(points)[..., 0].float().clamp_min(_LEAST_DENSITY).log()
