@@ -45,6 +45,7 @@ COLUMNS = (
     "ssim_outside",
     "perceptual_true",
     "perceptual_source",
+    "consistency",
     "seconds",
 )
 """Of the table on the screen; table.json has all scores."""
