@@ -154,3 +154,17 @@ def test_random_rays_are_of_the_cameras_and_within_their_images(scene_in_fog: Sc
         assert place.min() >= 0 and place.max() <= 1
         assert place.mean().item() == pytest.approx(0.5, abs=0.05)
         assert place.std().item() == pytest.approx(12**-0.5, abs=0.05)
+
+
+def test_poses_are_corrected_once(scene_in_fog: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rays are rendered twice, for what is to stay and in the fit, and nerfacto changes what it is given."""
+    model = scene_in_fog.model
+    model.load_state_dict(scene_in_fog.foggy)
+    monkeypatch.setattr(model.camera_optimizer.pose_adjustment, "data", torch.full((len(scene_in_fog.views), 6), 0.1))
+    rays = random_rays(50, scene_in_fog.views.cameras, torch.device("cpu"))
+    origins = rays.origins.clone()
+    with torch.no_grad():
+        fog._colors(model, rays)
+    assert torch.equal(rays.origins, origins)
+    model(rays)
+    assert not torch.equal(rays.origins, origins)
