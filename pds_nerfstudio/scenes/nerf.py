@@ -30,7 +30,7 @@ class EditNerfModelConfig(NerfactoModelConfig):
     """Rays of its view that an edit step is back-propagated through, drawn by how much the edit asks of each and
     weighted so that their mean is the whole view's gradient. The view is always rendered whole; fewer rays are faster
     and noisier. 0 takes all."""
-    fog_opacity: float = 0.2
+    fog_opacity: float = 0.3
     """When the edit begins, faint fog is let into the ball that the cameras look at, so that new things can grow where
     there was nothing: the share of the light that it takes from a ray through the whole ball. What the edit does not
     need of it dissolves. 0 makes none."""
