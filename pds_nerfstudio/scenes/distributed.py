@@ -11,10 +11,8 @@ from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
-from nerfstudio.utils.comms import get_rank, get_world_size
+from nerfstudio.utils.comms import get_world_size
 from torch import Tensor, nn
-
-__all__ = ["average_gradients", "get_rank", "get_world_size", "take_from_first_rank"]
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:

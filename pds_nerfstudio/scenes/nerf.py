@@ -16,6 +16,8 @@ from torch.utils.checkpoint import checkpoint
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.compat import offline_lpips
+from pds_nerfstudio.scenes.distributed import take_from_first_rank
+from pds_nerfstudio.scenes.fog import fill_with_fog
 from pds_nerfstudio.scenes.ray_sampling import render_through_sampled_rays
 
 
@@ -30,6 +32,12 @@ class EditNerfModelConfig(NerfactoModelConfig):
     """Rays of its view that an edit step is back-propagated through, drawn by how much the edit asks of each and
     weighted so that their mean is the whole view's gradient. The view is always rendered whole; fewer rays are faster
     and noisier. 0 takes all."""
+    fog_opacity: float = 0.3
+    """When the edit begins, faint fog is let into the ball that the cameras look at, so that new things can grow where
+    there was nothing: the share of the light that it takes from a ray through the whole ball. What the edit does not
+    need of it dissolves. 0 makes none."""
+    fog_steps: int = 100
+    """Steps that fit the scene to that fog."""
     triton_hash_grid: bool = False
     """On a GPU without tiny-cuda-nn, run the hash grids in Triton in place of PyTorch. The results and checkpoints are
     the same; how much faster it is has not been measured yet."""
@@ -42,6 +50,11 @@ class EditNerfModel(NerfactoModel):
 
     def populate_modules(self) -> None:
         """nerfacto's modules, also where LPIPS' weights can't be downloaded."""
+        if not 0 <= self.config.fog_opacity < 1:
+            raise UserError(
+                f"--pipeline.model.fog-opacity is {self.config.fog_opacity}: give a share of the light, from 0 up and "
+                "below 1."
+            )
         with offline_lpips():
             super().populate_modules()
         if self.config.triton_hash_grid:
@@ -70,6 +83,9 @@ class EditNerfModel(NerfactoModel):
         # The schedule lets most steps leave the proposal networks without gradients, and counts calls to decide which:
         # rendering in chunks, and each chunk again in the backward pass, would decide differently each time.
         self.proposal_sampler.update_sched = lambda step: -1
+        if first and self.config.fog_opacity:
+            fill_with_fog(self, cameras, self.config.fog_opacity, self.config.fog_steps)
+            take_from_first_rank(self.parameters())  # each GPU has drawn points and rays of its own
 
     def render_edit_view(
         self, camera: Cameras, index: int

@@ -11,13 +11,13 @@ from jaxtyping import UInt8
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
+from nerfstudio.utils.comms import get_rank, get_world_size
 from torch import Tensor
 from torch.cuda.amp.grad_scaler import GradScaler
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig
 from pds_nerfstudio.guidance.refinement import RefinementConfig
-from pds_nerfstudio.scenes.distributed import get_rank, get_world_size
 from pds_nerfstudio.scenes.history import History
 from pds_nerfstudio.scenes.panel import EditPanel
 from pds_nerfstudio.scenes.pictures import EditedView
@@ -46,6 +46,9 @@ class EditPipelineConfig(VanillaPipelineConfig):
     --pipeline.guidance.localize 0 there is no mask and it acts everywhere)."""
     lr_mult: float = 1.0
     """Multiplies the learning rates of all parameter groups when the edit begins."""
+    lr_warmup_steps: int = 0
+    """Edit steps over which the learning rates rise to their full size, linearly. Adam's steps ignore the size of the
+    gradients until it has seen some: full rates at once would throw every number, needed or not, by a whole rate."""
     lr_final_mult: float = 0.1
     """Share of the learning rates that is left at the edit's last step; they fall exponentially. Small values let the
     noise of single steps average out."""
@@ -223,13 +226,19 @@ class EditPipeline(VanillaPipeline):
         if not self._editing:
             self._editing = True
             self.model.begin_edit(first=step == self.plan.start, cameras=self.views.cameras)
-        fall = self.config.lr_final_mult ** self.plan.progress(step)
-        if self.plan.refines(step):
-            fall = self.config.refine_lr_mult * (fall / self.config.refine_lr_mult) ** self.plan.refine_progress(step)
+        share = self._share_of_rates(step)
         for name, optimizer in optimizers.optimizers.items():
-            rate = optimizers.config[name]["optimizer"].lr * self.config.lr_mult * fall
+            rate = optimizers.config[name]["optimizer"].lr * self.config.lr_mult * share
             for group in optimizer.param_groups:
                 group["lr"] = rate
+
+    def _share_of_rates(self, step: int) -> float:
+        """How much of the edit's learning rates `step` takes: up in the warm-up, then down to the edit's last step."""
+        config, plan = self.config, self.plan
+        fall = config.lr_final_mult ** plan.progress(step)
+        if plan.refines(step):
+            return config.refine_lr_mult * (fall / config.refine_lr_mult) ** plan.refine_progress(step)
+        return fall * min(1.0, (step - plan.start + 1) / max(1, config.lr_warmup_steps))
 
     def get_extra_state(self) -> dict[str, Any]:
         """What a resumed run needs beside weights and optimisers; nothing of the diffusion model."""

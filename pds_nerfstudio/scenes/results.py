@@ -18,7 +18,8 @@ from PIL import Image, ImageDraw
 from rich.progress import track
 from torch import Tensor
 
-from pds_nerfstudio.scenes.splat import EditSplatModel, looked_at_ball
+from pds_nerfstudio.scenes.ball import looked_at_ball
+from pds_nerfstudio.scenes.splat import EditSplatModel
 
 if TYPE_CHECKING:
     from pds_nerfstudio.scenes.pipeline import EditPipeline

@@ -12,10 +12,12 @@ from gsplat.strategy import DefaultStrategy
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.models.splatfacto import SplatfactoModel, SplatfactoModelConfig, random_quat_tensor
+from nerfstudio.utils.comms import get_rank, get_world_size
 from torch import Tensor, nn
 
+from pds_nerfstudio.scenes.ball import looked_at_ball, random_in_ball
 from pds_nerfstudio.scenes.compat import cpu_splatfacto, offline_lpips
-from pds_nerfstudio.scenes.distributed import get_rank, get_world_size, take_from_first_rank
+from pds_nerfstudio.scenes.distributed import take_from_first_rank
 
 _NEVER = 10**12
 
@@ -108,8 +110,7 @@ class EditSplatModel(SplatfactoModel):
         """Add faint Gaussians, evenly over the ball that the cameras look at, coloured like what is nearest."""
         n = self.config.strewn_gaussians
         center, radius = looked_at_ball(cameras, self.means)
-        direction = torch.nn.functional.normalize(torch.randn(n, 3, device=self.device), dim=-1)
-        means = center + radius * torch.rand(n, 1, device=self.device) ** (1 / 3) * direction
+        means = random_in_ball(n, center, radius)
         spacing = radius * (4 * torch.pi / 3 / n) ** (1 / 3)
         nearest = torch.cat([torch.cdist(part, self.means).argmin(1) for part in means.split(256)])
         new = {
@@ -172,31 +173,3 @@ class EditSplatModel(SplatfactoModel):
             index: Of the training view.
         """
         return cast(Tensor, self.get_outputs(camera)["rgb"]), {}
-
-
-def _room_for(n: int, values: Tensor) -> Tensor:
-    return values.new_empty(n, *values.shape[1:])
-
-
-def looked_at_ball(
-    cameras: Cameras, means: Float[Tensor, "n_gaussians 3"]
-) -> tuple[Float[Tensor, "3"], Float[Tensor, ""]]:
-    """Centre and radius of the ball that all cameras look at.
-
-    The centre is the point nearest to all optical axes, in the sense of least squares; where the axes are parallel and
-    don't say how far away it is, the scene's median does. The radius is what the average camera has in view there.
-
-    Args:
-        cameras: The training cameras.
-        means: Of the Gaussians, in the same space.
-    """
-    poses = cameras.camera_to_worlds.to(means)
-    origins, forward = poses[:, :, 3], torch.nn.functional.normalize(-poses[:, :, 2], dim=-1)
-    across = torch.eye(3, device=means.device) - forward[:, :, None] * forward[:, None, :]
-    weight = 1e-3 * len(poses)
-    center = torch.linalg.solve(
-        across.sum(0) + weight * torch.eye(3, device=means.device),
-        (across @ origins[:, :, None]).sum(0)[:, 0] + weight * means.median(0).values,
-    )
-    shorter_side = torch.minimum(cameras.width / cameras.fx, cameras.height / cameras.fy).mean().to(means)
-    return center, (origins - center).norm(dim=-1).mean() * shorter_side / 2

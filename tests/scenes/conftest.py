@@ -64,6 +64,7 @@ def shrink(model: ModelConfig) -> None:
     small = {
         "sh_degree": 1,
         "strewn_gaussians": 40,
+        "fog_steps": 2,
         "implementation": "torch",
         "num_levels": 4,
         "log2_hashmap_size": 10,

@@ -219,20 +219,45 @@ def test_a_run_edits_and_then_refines_and_a_stopped_one_goes_on_refining(
     assert watch.calls == 2 and last_state(resumed)["step"] == 6
 
 
-def test_learning_rates_fall_from_the_edits_first_step_to_its_last(make_config: Any, run: Any, watch: Any) -> None:
-    config = make_config("splat", steps=3, reconstruct=2, pipeline__lr_mult=0.5, pipeline__lr_final_mult=0.01)
+def rates_of(config: Any, run: Any, group: str) -> list[float]:
+    """The learning rate of a group at each step of a run."""
     rates: list[float] = []
     usual = EditTrainer.train_iteration
 
     def noted(self: EditTrainer, step: int) -> Any:
-        rates.append(self.optimizers.optimizers["scales"].param_groups[0]["lr"])
+        rates.append(self.optimizers.optimizers[group].param_groups[0]["lr"])
         return usual(self, step)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(EditTrainer, "train_iteration", noted)
         run(config)
+    return rates
+
+
+def test_learning_rates_fall_from_the_edits_first_step_to_its_last(make_config: Any, run: Any, watch: Any) -> None:
+    config = make_config("splat", steps=3, reconstruct=2, pipeline__lr_mult=0.5, pipeline__lr_final_mult=0.01)
     base = config.optimizers["scales"]["optimizer"].lr
-    assert rates == pytest.approx([base, base, 0.5 * base, 0.05 * base, 0.005 * base])
+    assert rates_of(config, run, "scales") == pytest.approx([base, base, 0.5 * base, 0.05 * base, 0.005 * base])
+
+
+@pytest.mark.parametrize(("kind", "group"), [("splat", "scales"), ("nerf", "fields")])
+def test_learning_rates_warm_up_when_the_edit_begins_and_not_when_it_resumes(
+    kind: str, group: str, make_config: Any, run: Any, watch: Any
+) -> None:
+    options = {"pipeline__lr_warmup_steps": 4, "pipeline__lr_final_mult": 1.0, "pipeline__refine_steps": 0}
+    config = make_config(kind, steps=2, reconstruct=1, **options)
+    base = config.optimizers[group]["optimizer"].lr
+    assert rates_of(config, run, group) == pytest.approx([base, base / 4, base / 2])
+    folder = config.get_base_dir() / "nerfstudio_models"
+    more = make_config(kind, "more", steps=6, load_dir=folder, **options)
+    assert rates_of(more, run, group) == pytest.approx([base * 3 / 4, base, base, base])
+
+
+def test_refining_needs_no_warm_up(make_config: Any, run: Any, watch: Any) -> None:
+    options = {"pipeline__lr_warmup_steps": 100, "pipeline__refine_lr_mult": 0.5, "pipeline__refine_steps": 1}
+    config = make_config("splat", steps=1, reconstruct=0, **options)
+    base = config.optimizers["scales"]["optimizer"].lr
+    assert rates_of(config, run, "scales") == pytest.approx([base / 100, base / 2])
 
 
 def test_a_resumed_edit_begins_nothing_anew(
