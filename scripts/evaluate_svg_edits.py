@@ -29,6 +29,7 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.evaluation.toyworld import score
 from pds_nerfstudio.guidance.guidance import GuidanceConfig
 from pds_nerfstudio.guidance.objectives import OBJECTIVES, ObjectiveName
+from pds_nerfstudio.images.edit_loop import picture_guidance
 from pds_nerfstudio.runs import load_config
 from pds_nerfstudio.scenes.results import contact_sheet
 from pds_nerfstudio.toyworld.drawing import PAPER, drawing
@@ -61,7 +62,7 @@ class Evaluation:
     """Edits to run at a time."""
     edit: VectorEditConfig = field(default_factory=lambda: VectorEditConfig(background=PAPER))
     """How a drawing follows the guidance."""
-    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
+    guidance: GuidanceConfig = field(default_factory=picture_guidance)
     """The guidance; its objective and seed are those above."""
 
 

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig, resolve_device
+from pds_nerfstudio.images.edit_loop import picture_guidance
 from pds_nerfstudio.runs import StepReport, new_folder, read_command, save_config
 from pds_nerfstudio.vector.backend import Backend
 from pds_nerfstudio.vector.diffvg import DiffvgRenderer
 from pds_nerfstudio.vector.document import Document
-from pds_nerfstudio.vector.edit_loop import ImageGuidance, VectorEditConfig, VectorEditLoop
+from pds_nerfstudio.vector.edit_loop import VectorEditConfig, VectorEditLoop
 from pds_nerfstudio.vector.editor import VectorEditor
 from pds_nerfstudio.vector.rasterizer import Rasterizer
 
@@ -65,7 +66,7 @@ class SvgEdit:
     """What draws. exact: this package's own rasteriser. pydiffvg: where that is installed, for plain drawings."""
     edit: VectorEditConfig = field(default_factory=VectorEditConfig)
     """How the drawing follows the guidance."""
-    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
+    guidance: GuidanceConfig = field(default_factory=picture_guidance)
     """The diffusion model and the objective."""
 
     def check(self) -> None:
@@ -153,7 +154,7 @@ class Results:
         mediapy.write_video(target, pictures, fps=1000 / FRAME_MILLISECONDS, crf=18)
 
 
-def edit_svg(config: SvgEdit, document: Document, guidance: ImageGuidance, canvas: int, device: torch.device) -> Path:
+def edit_svg(config: SvgEdit, document: Document, guidance: Guidance, canvas: int, device: torch.device) -> Path:
     """Runs an edit and leaves its results in a folder.
 
     Args:

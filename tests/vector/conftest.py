@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +11,48 @@ from PIL import Image
 from torch import Tensor
 
 from pds_nerfstudio.vector.document import Document
+from pds_nerfstudio.vector.editor import VectorEditor
 from pds_nerfstudio.vector.rasterizer import Rasterizer
 from pds_nerfstudio.vector.scene import Scene, SceneParameters
 
 Check = Callable[[Callable[[Tensor], Tensor], Tensor], float]
+
+
+class Towards:
+    """A guidance whose edit is known: the picture of another drawing. Its latents are the pictures themselves."""
+
+    def __init__(self, svg, canvas=64):
+        self.goal = VectorEditor(Document(svg), canvas).render().detach()
+        self.seen, self.calls = [], []
+        self.finite = True
+        self.config = SimpleNamespace(resolution=0)
+        self.denoiser = SimpleNamespace(
+            device=torch.device("cpu"),
+            result_dtype=torch.float32,
+            resolution=canvas,
+            size_multiple=8,
+            encode_image=torch.clone,
+            decode_latents=torch.clone,
+        )
+
+    def __call__(self, image, source_image, progress, keys=None):
+        self.calls.append("image")
+        self.seen.append((image.detach(), source_image, progress, keys))
+        loss = (image - self.goal).square().sum()
+        return SimpleNamespace(loss=loss, finite=torch.tensor(self.finite), metrics={"distance": loss.detach()})
+
+    def latent_loss(self, target, source, progress, keys=None):
+        self.calls.append("latent")
+        loss = (target - self.goal).square().sum()
+        return SimpleNamespace(loss=loss, finite=torch.tensor(self.finite), metrics={"distance": loss.detach()})
+
+    def refine(self, target, source, config, allowed=None):
+        self.calls.append("refine")
+        return target
+
+    def redraw(self, image, source_image, config, keys=None):
+        self.calls.append("redraw")
+        return self.goal.expand_as(image)
 
 
 def _gradients(function: Callable[[Tensor], Tensor], at: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,7 @@ def config(tmp_path):
         tgt_prompt="a dark box",
         output_dir=tmp_path / "out",
         save_every=2,
-        edit=VectorEditConfig(steps=5, colors_lr=0.05),
+        edit=VectorEditConfig(fit_steps=0, steps=5, refine_steps=0, colors_lr=0.05),
         guidance=GuidanceConfig(guidance_scale=3.0),
     )
 
@@ -96,7 +96,7 @@ def test_prompts_carry_the_style(config):
     assert config.prompts[1] == "a dark box, pixel art, on a white background, on a table"
 
 
-@pytest.mark.parametrize("change", [{"canvas": -1}, {"save_every": 0}, {"edit": VectorEditConfig(steps=0)}])
+@pytest.mark.parametrize("change", [{"canvas": -1}, {"save_every": 0}, {"edit": VectorEditConfig(steps=-1)}])
 def test_nonsense_is_refused(config, change):
     for name, value in change.items():
         setattr(config, name, value)
@@ -114,7 +114,7 @@ def test_the_command_says_what_is_wrong_in_one_line(config, monkeypatch):
 
     prompts = ("--src-prompt", "a", "--tgt-prompt", "b")
     assert "none.svg" in run_with("--svg", config.svg.with_name("none.svg"), *prompts)
-    assert "steps" in run_with("--svg", config.svg, *prompts, "--edit.steps", 0)
+    assert "steps" in run_with("--svg", config.svg, *prompts, "--edit.steps", -1)
     assert "c.json" in run_with("--repeat", config.svg.with_name("c.json"))
     save_config(config, config.svg.with_name("c.json"))
     config.svg.unlink()
