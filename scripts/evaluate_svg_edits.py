@@ -29,7 +29,6 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.evaluation.toyworld import score
 from pds_nerfstudio.guidance.guidance import GuidanceConfig
 from pds_nerfstudio.guidance.objectives import OBJECTIVES, ObjectiveName
-from pds_nerfstudio.images.edit_loop import picture_guidance
 from pds_nerfstudio.runs import load_config
 from pds_nerfstudio.scenes.results import contact_sheet
 from pds_nerfstudio.toyworld.drawing import PAPER, drawing
@@ -37,7 +36,7 @@ from pds_nerfstudio.toyworld.grammar import LIMBED, VALUES, Attributes, caption,
 from pds_nerfstudio.vector.cli import SvgEdit, run
 from pds_nerfstudio.vector.color import parse_color
 from pds_nerfstudio.vector.document import Document
-from pds_nerfstudio.vector.edit_loop import VectorEditConfig
+from pds_nerfstudio.vector.edit_loop import VectorEditConfig, drawing_guidance
 from pds_nerfstudio.vector.rasterizer import Rasterizer
 
 SIDE = 128
@@ -62,7 +61,7 @@ class Evaluation:
     """Edits to run at a time."""
     edit: VectorEditConfig = field(default_factory=lambda: VectorEditConfig(background=PAPER))
     """How a drawing follows the guidance."""
-    guidance: GuidanceConfig = field(default_factory=picture_guidance)
+    guidance: GuidanceConfig = field(default_factory=drawing_guidance)
     """The guidance; its objective and seed are those above."""
 
 

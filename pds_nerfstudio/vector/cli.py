@@ -15,12 +15,11 @@ from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig, resolve_device
-from pds_nerfstudio.images.edit_loop import picture_guidance
 from pds_nerfstudio.runs import StepReport, new_folder, read_command, save_config
 from pds_nerfstudio.vector.backend import Backend
 from pds_nerfstudio.vector.diffvg import DiffvgRenderer
 from pds_nerfstudio.vector.document import Document
-from pds_nerfstudio.vector.edit_loop import VectorEditConfig, VectorEditLoop
+from pds_nerfstudio.vector.edit_loop import VectorEditConfig, VectorEditLoop, drawing_guidance
 from pds_nerfstudio.vector.editor import VectorEditor
 from pds_nerfstudio.vector.rasterizer import Rasterizer
 
@@ -66,7 +65,7 @@ class SvgEdit:
     """What draws. exact: this package's own rasteriser. pydiffvg: where that is installed, for plain drawings."""
     edit: VectorEditConfig = field(default_factory=VectorEditConfig)
     """How the drawing follows the guidance."""
-    guidance: GuidanceConfig = field(default_factory=picture_guidance)
+    guidance: GuidanceConfig = field(default_factory=drawing_guidance)
     """The diffusion model and the objective."""
 
     def check(self) -> None:

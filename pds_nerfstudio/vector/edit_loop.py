@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.guidance.guidance import Guidance
+from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig
 from pds_nerfstudio.guidance.refinement import RefinementConfig
 from pds_nerfstudio.images.edit_loop import ImageEditConfig
 from pds_nerfstudio.runs import StepReport, take_steps
@@ -26,7 +26,9 @@ from pds_nerfstudio.vector.stages import Descent, Draft, Fit, Guided, Redrawing,
 class VectorEditConfig:
     """How a drawing follows the guidance."""
 
-    draft: ImageEditConfig = field(default_factory=ImageEditConfig)
+    draft: ImageEditConfig = field(
+        default_factory=lambda: ImageEditConfig(steps=80, refine=0.5, refine_steps=6, refine_scale=3.0)
+    )
     """First the guidance edits the picture of the drawing, as pds-image edits a picture, without asking what paths can
     do. This says how."""
     fit_steps: int = 150
@@ -34,10 +36,10 @@ class VectorEditConfig:
     steps: int = 0
     """Steps in which the drawing follows the gradient of the guidance directly, as published. They need no draft, but
     hundreds of steps and more care: each is noisy, and what paths have lost they hardly find again."""
-    refine_steps: int = 100
+    refine_steps: int = 0
     """Steps that refine the edit at the end: the picture of the drawing is redrawn by the diffusion model, and paths
-    and paints are fit to that. 0 leaves them out."""
-    refine_rounds: int = 4
+    and paints are fit to that. 0 leaves them out: with the embedded model they mended subjects and spoilt hats."""
+    refine_rounds: int = 2
     """How many times it is redrawn on the way, each time from what the drawing looks like by then."""
     refinement: RefinementConfig = field(default_factory=RefinementConfig)
     """How the diffusion model redraws the picture."""
@@ -125,6 +127,11 @@ class VectorEditConfig:
         self.draft.check()
         self.refinement.check()
         self.augmentation.check()
+
+
+def drawing_guidance() -> GuidanceConfig:
+    """The guidance with what was best for drawings of the embedded world."""
+    return GuidanceConfig(t_schedule="annealed", t_max=0.98, t_min=0.3, identity_weight=1.0, localize=1.0)
 
 
 class VectorEditLoop:

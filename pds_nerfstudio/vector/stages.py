@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -170,8 +171,30 @@ class Redrawing:
         return Goal(framings, self.guidance.redraw(now, before, self.config, self.showing.keys))
 
 
+COARSEST = 32
+"""Pixels on a side to which a difference is halved before paths are fit to it."""
+
+
+def coarse_to_fine(difference: Pictures, share: float) -> Float[Tensor, ""]:
+    """Mean square of a difference, and of what is left of it when it is halved again and again, down to `COARSEST`.
+
+    An edge feels only the pixels that it crosses; in the halved pictures it crosses more, and is drawn to where it
+    should be from farther away. There it knows less well where to stop.
+
+    Args:
+        difference: of two pictures.
+        share: of the coarse pictures in the sum. Each counts twice as much as the next finer one.
+    """
+    total, weight = difference.square().mean(), share
+    while weight > 0 and min(difference.shape[-2:]) >= 2 * COARSEST:
+        difference = F.avg_pool2d(F.pad(difference, (1, 1, 1, 1), mode="replicate"), kernel_size=4, stride=2)
+        weight *= 2
+        total = total + weight * difference.square().mean()
+    return total
+
+
 class Fit:
-    """Fits the drawing to pictures of itself, by their mean squared difference.
+    """Fits the drawing to pictures of itself, in each round from coarse to fine.
 
     Args:
         showing: what shows it.
@@ -193,9 +216,10 @@ class Fit:
         """One step towards the goal."""
         if self._goal is None or number % self._length == 0:
             self._goal = self._make_goal()
-        loss = (self.showing.pictures(self._goal.framings) - self._goal.pictures).square().mean()
-        crossing = self.descent.follow(loss)
-        return {"photometric": float(loss.detach()), "crossing": crossing}
+        difference = self.showing.pictures(self._goal.framings) - self._goal.pictures
+        coarse = 1 - number % self._length / max(1, self._length - 1)
+        crossing = self.descent.follow(coarse_to_fine(difference, coarse))
+        return {"photometric": float(difference.detach().square().mean()), "crossing": crossing}
 
 
 class Guided:

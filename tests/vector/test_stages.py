@@ -8,7 +8,7 @@ from pds_nerfstudio.images.edit_loop import ImageEditConfig
 from pds_nerfstudio.vector.augmentation import Augmentation
 from pds_nerfstudio.vector.document import Document
 from pds_nerfstudio.vector.editor import VectorEditor
-from pds_nerfstudio.vector.stages import Descent, Draft, Fit, Goal, Redrawing, Showing
+from pds_nerfstudio.vector.stages import Descent, Draft, Fit, Goal, Redrawing, Showing, coarse_to_fine
 
 from .conftest import Towards
 
@@ -34,10 +34,28 @@ def test_a_fit_finds_the_drawing_that_a_picture_shows():
     goal = Goal(showing.whole(), Towards(TARGET).goal)
     fit = Fit(showing, _descent(showing, 120), lambda: goal, 120)
     losses = [fit.step(number)["photometric"] for number in range(fit.steps)]
-    assert losses[-1] < 5e-3 * losses[0]
+    assert losses[-1] < 1e-2 * losses[0]
     found, wanted = showing.editor.parameters(), Document(TARGET).parameters
     assert (found.colors - wanted.colors).abs().max() < 0.1
     assert (found.points - wanted.points).norm(dim=1).mean() < 0.25
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_halved_pictures_count_twice_as_much_each(share):
+    """A plain difference stays what it is when it is halved: from 128 pixels to 64 and to 32."""
+    difference = torch.full((1, 3, 128, 128), 0.5)
+    assert float(coarse_to_fine(difference, share)) == pytest.approx(0.25 * (1 + 2 * share + 4 * share))
+    assert float(coarse_to_fine(difference[..., :63, :63], share)) == pytest.approx(0.25)
+
+
+def test_only_coarse_pictures_see_what_lies_a_few_pixels_away():
+    """Two lone pixels of opposite signs: at full size neither knows of the other."""
+    difference = torch.zeros(1, 3, 64, 64)
+    difference[..., 31, 31], difference[..., 31, 32] = 1.0, -1.0
+    apart = difference.roll(20, -1)
+    apart[..., 31, 31], apart[..., 31, 51] = 1.0, 0.0
+    assert coarse_to_fine(difference, 0.0) == coarse_to_fine(apart, 0.0)
+    assert coarse_to_fine(difference, 1.0) < coarse_to_fine(apart, 1.0)
 
 
 def test_a_fit_takes_a_new_goal_each_round():
