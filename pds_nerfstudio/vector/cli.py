@@ -22,6 +22,7 @@ from pds_nerfstudio.vector.document import Document
 from pds_nerfstudio.vector.edit_loop import VectorEditConfig, VectorEditLoop, drawing_guidance
 from pds_nerfstudio.vector.editor import VectorEditor
 from pds_nerfstudio.vector.rasterizer import Rasterizer
+from pds_nerfstudio.vector.stages import Draft
 
 STYLES = {
     "none": "",
@@ -125,6 +126,11 @@ class Results:
     def _write_drawing(self) -> None:
         (self.folder / "final.svg").write_bytes(self.editor.svg())
 
+    @torch.no_grad()
+    def save_draft(self, draft: Draft) -> None:
+        """Saves the picture that the drawing was to be fit to, to compare with what its paths made of it."""
+        self._save(draft.goal().pictures[0].cpu(), "draft.png")
+
     def finish(self, complete: bool, seconds: float) -> None:
         """Saves the result."""
         self._write_drawing()
@@ -174,6 +180,8 @@ def edit_svg(config: SvgEdit, document: Document, guidance: Guidance, canvas: in
     results = Results(config, editor)
     start = time.perf_counter()
     complete = loop.run(results.record)
+    if loop.draft is not None:
+        results.save_draft(loop.draft)
     results.finish(complete, time.perf_counter() - start)
     return results.folder
 
