@@ -45,6 +45,7 @@ COLUMNS = (
     "ssim_outside",
     "perceptual_true",
     "perceptual_source",
+    "consistency",
     "seconds",
 )
 """Of the table on the screen; table.json has all scores."""
@@ -62,10 +63,10 @@ FIDELITY = {
 class Benchmark:
     """What to compare."""
 
-    variants: tuple[str, ...] = ("pds", "dds", "sds,localize=0", "dreamcatalyst")
+    variants: tuple[str, ...] = ("pds", "dds", "sds,localize=0", "dds,localize=0,refine=0", "sds,localize=0,refine=0")
     """Ways to edit: an objective, and after commas any options that differ from the defaults of the representation, as
     name=value with the names of the guidance's options (guidance_scale, localize, t_max ...) or, for pictures, of the
-    edit's (steps, latent_lr, parameters ...)."""
+    edit's (steps, latent_lr, parameters ...). Without mask and refinement, baselines are as published."""
     representation: str = "image"
     """What is edited: image, or splat or nerf (minutes an edit without a GPU)."""
     kinds: tuple[str, ...] = tuple(ATTRIBUTE_OF)

@@ -103,11 +103,7 @@ def score_by_clip(finished: FinishedEdit, evaluation: Evaluation) -> Scored:
     model = clip.load_clip(evaluation.clip, finished.pipeline.device)
     config = finished.pipeline.config
     before, after = finished.before_and_after(evaluation.views)
-    each = [
-        clip.judge(model, b[None], a[None], config.src_prompt, config.tgt_prompt)
-        for b, a in zip(before, after, strict=True)
-    ]
-    scores = {name: sum(asdict(s)[name] for s in each) / len(each) for name in asdict(each[0])}
+    scores = asdict(clip.judge(model, before, after, config.src_prompt, config.tgt_prompt))
     return f"By CLIP ({evaluation.clip})", scores, {config.src_prompt: before, config.tgt_prompt: after}
 
 

@@ -95,7 +95,7 @@ def cases(count: int, edits: tuple[str, ...], seed: int) -> list[Case]:
 def task(evaluation: Evaluation, case: Case, objective: ObjectiveName) -> SvgEdit:
     """The edit of one case as a configuration of pds-svg."""
     guidance = dataclasses.replace(evaluation.guidance, objective=objective, seed=evaluation.seed)
-    if OBJECTIVES[objective].reference != "source":
+    if OBJECTIVES[objective].contrast is None:
         guidance.localize = 0.0  # one prediction has nothing to be compared with
     return SvgEdit(
         svg=evaluation.out / "drawings" / f"{case.name}.svg",

@@ -28,6 +28,18 @@ def reconstruct(method: str, scene: Path, out: Path, source: Attributes, target:
     return checkpoints
 
 
+def arguments(
+    method: str, scene: Path, out: Path, name: str, source: Attributes, target: Attributes, options: Sequence[object]
+) -> list[str]:
+    """What `edit_scene`, which takes the same, gives to ns-train."""
+    given = [
+        *(method, "--data", scene, "--output-dir", out, "--experiment-name", name, "--timestamp", "run"),
+        *shlex.split(recipe(method), comments=True),
+        *("--pipeline.src-prompt", caption(source), "--pipeline.tgt-prompt", caption(target), *options),
+    ]
+    return [*map(str, given)]
+
+
 def edit_scene(
     method: str, scene: Path, out: Path, name: str, source: Attributes, target: Attributes, options: Sequence[object]
 ) -> float:
@@ -46,13 +58,12 @@ def edit_scene(
         SystemExit: If it fails, with the place of its output.
     """
     command = [
-        *(Path(sys.executable).with_name("ns-train"), method, "--data", scene, "--output-dir", out),
-        *("--experiment-name", name, "--timestamp", "run", *shlex.split(recipe(method), comments=True)),
-        *("--pipeline.src-prompt", caption(source), "--pipeline.tgt-prompt", caption(target), *options),
+        str(Path(sys.executable).with_name("ns-train")),
+        *arguments(method, scene, out, name, source, target, options),
     ]
     (out / name).mkdir(parents=True, exist_ok=True)
     with open(out / name / "train.log", "w") as log:
-        process = subprocess.Popen([*map(str, command)], stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"Error: {name} failed; its output is in {out / name / 'train.log'}")

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.evaluation.consistency import direction_consistency
 
 _ADVICE = "pass the folder of a CLIP model, or a hub id such as 'openai/clip-vit-large-patch14'"
 _BATCH = 16
@@ -31,11 +32,14 @@ class ClipScores:
         directional: CLIP directional similarity, −1..1: whether the pictures changed the way the prompts did.
         score: CLIP score of the edited pictures, −1..1: whether they show what the target prompt says.
         score_unedited: The same of the unedited pictures: what doing nothing would score.
+        consistency: Whether neighbouring views change alike, −1..1 (see `consistency.direction_consistency`); NaN for a
+            single view.
     """
 
     directional: float
     score: float
     score_unedited: float
+    consistency: float
 
 
 def clip_score(
@@ -123,8 +127,8 @@ class Clip:
 
 def judge(
     clip: Clip,
-    source: Float[Tensor, "views 3 height width"],
-    edited: Float[Tensor, "views 3 height width"],
+    source: Sequence[Float[Tensor, "3 _ _"]],
+    edited: Sequence[Float[Tensor, "3 _ _"]],
     source_prompt: str,
     target_prompt: str,
 ) -> ClipScores:
@@ -132,17 +136,18 @@ def judge(
 
     Args:
         clip: The model to judge by.
-        source: Pictures of the scene before the edit, in 0..1.
+        source: Pictures of the scene before the edit, in 0..1, of any sizes, neighbouring views in a row.
         edited: The same views after it.
         source_prompt: What the scene showed.
         target_prompt: What it should show.
     """
-    before, after = clip.image_features(source), clip.image_features(edited)
+    before, after = (torch.cat([clip.image_features(view[None]) for view in views]) for views in (source, edited))
     texts = clip.text_features([source_prompt, target_prompt])
     return ClipScores(
         directional=directional_similarity(before, after, texts[:1], texts[1:]).mean().item(),
         score=clip_score(after, texts[1:]).mean().item(),
         score_unedited=clip_score(before, texts[1:]).mean().item(),
+        consistency=direction_consistency(F.normalize(before, dim=1), F.normalize(after, dim=1)).mean().item(),
     )
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-Features = Callable[[Float[Tensor, "batch 3 height width"]], Sequence[Float[Tensor, "batch _ _ _"]]]
+from pds_nerfstudio.evaluation.consistency import Features
 
 
 def psnr(

@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from pds_nerfstudio.evaluation import metrics
+from pds_nerfstudio.evaluation.consistency import direction_consistency, pooled_features
 from pds_nerfstudio.toyworld.classifier import AttributeClassifier
 from pds_nerfstudio.toyworld.dataset import photograph, walk_around
 from pds_nerfstudio.toyworld.grammar import VALUES, Attributes
@@ -49,6 +50,9 @@ class EditScores:
         perceptual_source: The same to the unedited scene.
         perceptual_inside: To the true edit, inside.
         perceptual_outside: To the unedited scene, outside.
+        consistency: Whether neighbouring views change alike, −1..1 (see `consistency.direction_consistency`, here on
+            the classifier's features); NaN for a single view.
+        consistency_true: The same of the true edit.
     """
 
     success: float
@@ -67,6 +71,8 @@ class EditScores:
     perceptual_source: float
     perceptual_inside: float
     perceptual_outside: float
+    consistency: float
+    consistency_true: float
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,7 @@ def score(source: Attributes, target: Attributes, before: Pictures, truth: Pictu
 
     psnr, ssim = compare(metrics.psnr), compare(metrics.ssim)
     perceptual = compare(partial(metrics.perceptual_distance, classifier.features))
+    seen = [pooled_features(classifier.features, images) for images in (before, truth, edited)]
     return EditScores(
         success=torch.stack(right).all(0).float().mean().item(),
         kept=torch.stack(same).float().mean().item(),
@@ -150,6 +157,8 @@ def score(source: Attributes, target: Attributes, before: Pictures, truth: Pictu
         perceptual_source=perceptual[1],
         perceptual_inside=perceptual[2],
         perceptual_outside=perceptual[3],
+        consistency=metrics.mean(direction_consistency(seen[0], seen[2])),
+        consistency_true=metrics.mean(direction_consistency(seen[0], seen[1])),
     )
 
 

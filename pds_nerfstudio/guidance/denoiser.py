@@ -5,10 +5,11 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance.attention import WordAttention
 from pds_nerfstudio.guidance.loading import find_model, load_pipeline, read_known_words
 from pds_nerfstudio.guidance.objectives import Schedule
 from pds_nerfstudio.guidance.prompts import PromptEncoder
@@ -138,6 +139,11 @@ class Denoiser:
         with self._no_autocast():
             return self._encode_prompts(prompts)
 
+    def changed_words(self, prompts: Sequence[str], others: Sequence[str]) -> Bool[Tensor, "prompts tokens"]:
+        """For each prompt, which of its tokens are not in the other one that it is paired with."""
+        changed = (self._encode_prompts.changed_words(*pair) for pair in zip(prompts, others, strict=True))
+        return torch.stack(list(changed)).to(self.device)
+
     def add_noise(
         self,
         x: Float[Tensor, "batch channels height width"],
@@ -155,7 +161,16 @@ class Denoiser:
         t: Int[Tensor, " batch"],
         embeddings: Float[Tensor, "batch tokens channels"],
     ) -> Float[Tensor, "batch channels height width"]:
-        """ε̂, the noise that the model sees in x_t. Not differentiable.
+        """ε̂, the noise that the model sees in x_t. Not differentiable."""
+        return self.predict_noise_differentiably(x_t, t, embeddings)
+
+    def predict_noise_differentiably(
+        self,
+        x_t: Float[Tensor, "batch channels height width"],
+        t: Int[Tensor, " batch"],
+        embeddings: Float[Tensor, "batch tokens channels"],
+    ) -> Float[Tensor, "batch channels height width"]:
+        """ε̂ as ``predict_noise`` gives it, with gradients that flow back to x_t.
 
         A velocity v = √ᾱ_t·ε − √(1−ᾱ_t)·x (Salimans and Ho 2022, appendix D) is turned into noise by
         ε = √ᾱ_t·v + √(1−ᾱ_t)·x_t.
@@ -169,6 +184,19 @@ class Denoiser:
             return prediction
         alpha_bar = self.alphas_cumprod[t][:, None, None, None]
         return alpha_bar.sqrt() * prediction + (1 - alpha_bar).sqrt() * x_t.to(self.result_dtype)
+
+    @torch.no_grad()
+    def predict_noise_and_attention(
+        self,
+        x_t: Float[Tensor, "batch channels height width"],
+        t: Int[Tensor, " batch"],
+        embeddings: Float[Tensor, "batch tokens channels"],
+        words: Bool[Tensor, "batch tokens"],
+    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, "batch 1 height width"]]:
+        """ε̂ as ``predict_noise`` gives it, and how much each place attends to ``words`` (see ``attention``)."""
+        with WordAttention(self._unet, words.to(self.device)) as attention:
+            prediction = self.predict_noise(x_t, t, embeddings)
+        return prediction, attention.map((x_t.shape[-2], x_t.shape[-1])).to(self.result_dtype)
 
     def _no_autocast(self) -> AbstractContextManager[None]:
         return torch.autocast(self.device.type, enabled=False)

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -13,15 +13,25 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance.attention import stretch
 from pds_nerfstudio.guidance.cache import BoundedCache
 from pds_nerfstudio.guidance.denoiser import Denoiser
+from pds_nerfstudio.guidance.fixed_point import fixed_point_noise
 from pds_nerfstudio.guidance.latents import LatentCache, model_image_size, resize
-from pds_nerfstudio.guidance.localization import MaskAverage, difference_mask, sharpen
+from pds_nerfstudio.guidance.localization import MaskAverage, MaskSource, difference_mask, sharpen
 from pds_nerfstudio.guidance.objectives import (
     OBJECTIVES,
     DreamCatalystParameters,
+    Latents,
+    LusdParameters,
     ObjectiveName,
     ObjectiveParameters,
+    Prediction,
+    SsdParameters,
+    combine,
+    guided_source,
+    guided_target,
+    predictions_of,
     weight_table,
 )
 from pds_nerfstudio.guidance.refinement import RefinementConfig, edited_region, sdedit
@@ -49,8 +59,9 @@ class GuidanceConfig:
     objective: ObjectiveName = "pds"
     """What is distilled. pds: change what the text asks for, keep the identity of the source. dds: like pds
     without the pull back to the source. dreamcatalyst: like pds with other weights over time, for faster
-    edits. sds: follow the target prompt only (the classic text-to-3D objective); the source is soon
-    forgotten."""
+    edits. ssd: holds the edit to the source's trajectory and stresses the target prompt, for styles. lusd: what
+    the two prompts say about the edit itself, in steps of one size. sds: follow the target prompt only (the
+    classic text-to-3D objective); the source is soon forgotten."""
     guidance_scale: float = 7.5
     """Classifier-free guidance: how strongly the model obeys the prompts. 7.5 for pictures; published 3D and
     SVG edits use up to 100. If nothing changes raise it; if colours burn or detail melts, lower it."""
@@ -71,15 +82,32 @@ class GuidanceConfig:
     t_jitter: float = 0.0
     """Width of the random spread around the annealed noise level, as a share of the noise schedule (0 to 1).
     Unused by the uniform schedule."""
+    t_power: float = 1.0
+    """How the annealed noise level falls: with the run's progress to this power. 1 falls evenly; 2 stays longer where
+    the light of a whole picture can change. Unused by the uniform schedule."""
     num_inference_steps: int = 500
     """PDS compares two neighbouring times of a sampler with this many steps. Fewer steps put them further
     apart, which strengthens the pull back to the source; at the model's own 1000 the pull vanishes."""
     dreamcatalyst: DreamCatalystParameters = field(default_factory=DreamCatalystParameters)
     """Weights of the objective 'dreamcatalyst'; the other objectives ignore them."""
+    ssd: SsdParameters = field(default_factory=SsdParameters)
+    """Weights of the objective 'ssd'; the other objectives ignore them."""
+    lusd: LusdParameters = field(default_factory=LusdParameters)
+    """Weights of the objective 'lusd'; the other objectives ignore them."""
     localize: float = 0.0
     """Confine the text term to where the two prompts disagree (0 = everywhere, 1 = only there). Calms
-    backgrounds that should not change. Needs a source prompt to compare with, so not for the objective
-    sds."""
+    backgrounds that should not change."""
+    localize_by: MaskSource = "difference"
+    """What tells where the prompts disagree. difference: the difference of what the model predicts for them (not
+    for the objective sds, which looks at one prompt). attention: where the model looks for the words that differ."""
+    samples: int = 1
+    """How many times and noises the gradient of a step is averaged over, in one call of the model. Worth its cost where
+    a step costs more than the model's part of it, as with NeRFs."""
+    fixed_point_steps: int = 0
+    """Steps that move the noise to where the model sees the source in the noisy source (IDS; its paper uses 3). Each
+    takes the model forward and backward, which makes a step several times as slow."""
+    fixed_point_rate: float = 1.0
+    """Length of these steps."""
     resolution: int = 0
     """Side in pixels of the square whose area images are resized to before the model sees them; 0 takes the
     size that the model was trained with. Smaller is faster and coarser."""
@@ -105,17 +133,27 @@ class GuidanceConfig:
         if self.t_schedule not in get_args(TimestepSchedule):
             choices = ", ".join(get_args(TimestepSchedule))
             raise UserError(f"There is no t_schedule '{self.t_schedule}': choose {choices}.")
-        for name in ("guidance_scale", "text_weight", "identity_weight"):
+        if self.localize_by not in get_args(MaskSource):
+            raise UserError(
+                f"There is no localize_by '{self.localize_by}': choose {' or '.join(get_args(MaskSource))}."
+            )
+        for name in ("guidance_scale", "text_weight", "identity_weight", "fixed_point_rate"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"{name} is {getattr(self, name)}: give a finite number from 0 up.")
         for name in ("t_jitter", "localize"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is {getattr(self, name)}: give a share between 0 and 1.")
-        if self.localize > 0 and OBJECTIVES[self.objective].reference != "source":
+        if self.localize > 0 and self.localize_by == "difference" and OBJECTIVES[self.objective].contrast is None:
             raise UserError(
                 f"localize compares two prompts, and the objective '{self.objective}' looks at one: set "
-                "localize to 0 or choose another objective."
+                "localize to 0 or localize_by to attention, or choose another objective."
             )
+        if not 0 < self.t_power < math.inf:
+            raise UserError(f"t_power is {self.t_power}: give a finite number above 0.")
+        if self.samples < 1:
+            raise UserError(f"samples is {self.samples}: give at least 1.")
+        if self.fixed_point_steps < 0:
+            raise UserError(f"fixed_point_steps is {self.fixed_point_steps}: give a number of steps, or 0 for none.")
         if self.resolution < 0:
             raise UserError(f"resolution is {self.resolution}: give pixels, or 0 for the model's own.")
         if self.cache_size < 1:
@@ -127,11 +165,16 @@ class GradientTerms:
     """The gradient on the target latent, in its two parts."""
 
     text: Float[Tensor, "batch channels height width"]
-    """χ(t) · (ε̂_tgt − reference), weighted and masked."""
+    """χ(t) · M · (Σ_p c_p·ε̂_p + c_ε·ε), weighted."""
     identity: Float[Tensor, "batch channels height width"]
     """ψ(t) · (x_tgt − x_src), weighted."""
     mask: Float[Tensor, "batch 1 height width"] | None
     """Where the text term acts, in [0, 1]; None when ``localize`` is 0."""
+
+    def averaged(self, samples: int) -> "GradientTerms":
+        """The mean over each ``samples`` elements in a row; of their masks, whose averages move on, the last one."""
+        text, identity = (x.unflatten(0, (-1, samples)).mean(1) for x in (self.text, self.identity))
+        return GradientTerms(text, identity, None if self.mask is None else self.mask[samples - 1 :: samples])
 
 
 @dataclass(frozen=True)
@@ -143,7 +186,7 @@ class GuidanceOutput:
     grad: Float[Tensor, "batch channels height width"]
     """g, detached."""
     t: Int[Tensor, " batch"]
-    """The time drawn for each element."""
+    """The times drawn: for each element in turn, as many as there are samples."""
     finite: Bool[Tensor, ""]
     """Whether every number in ``grad`` is finite. If not, back-propagating ``loss`` would poison the
     parameters: the caller decides whether to skip the step (and pays the host-device synchronisation of
@@ -176,7 +219,8 @@ class Guidance:
         self.denoiser = denoiser
         self.prompts: tuple[list[str], list[str]] | None = None
         """The source and the target prompts, once set: one each, or one each for every element of a batch."""
-        self._embeddings: Tensor | None = None
+        self._words: dict[str, Bool[Tensor, "pairs tokens"]] = {}
+        self._embeddings: dict[str, Float[Tensor, "pairs tokens width"]] = {}
         self._generator = torch.Generator(denoiser.device).manual_seed(config.seed)
         self._source_cache = LatentCache(config.cache_size)
         self._masks = MaskAverage(config.cache_size)
@@ -218,9 +262,9 @@ class Guidance:
             return
         if any(before == after for before, after in zip(sources, targets, strict=True)):
             warnings.warn("The source and target prompts are equal: there is nothing to edit.", stacklevel=2)
-        # One row for each quarter of the batch that the denoiser is given, in its order.
-        quarters = (targets, [""] * len(targets), sources, [""] * len(sources))
-        self._embeddings = torch.stack([self.denoiser.encode_prompts(quarter) for quarter in quarters])
+        by_name = {"target": targets, "source": sources, "none": [""] * len(targets)}
+        self._embeddings = {name: self.denoiser.encode_prompts(some) for name, some in by_name.items()}
+        self._words = {}
         self.prompts = (sources, targets)
         self._masks.clear()
 
@@ -299,9 +343,14 @@ class Guidance:
             ValueError: if the shapes or the number of keys do not fit.
         """
         z = target.to(self.denoiser.device, self.denoiser.result_dtype)
-        t = self.draw_timesteps(len(z), progress)
-        noise = torch.randn(z.shape, generator=self._generator, device=z.device, dtype=z.dtype)
-        terms = self.gradient_terms(z, source, t, noise, keys)
+        samples = self.config.samples
+        targets, sources = (x.detach().repeat_interleave(samples, dim=0) for x in (z, source.to(z)))
+        t = self.draw_timesteps(len(targets), progress)
+        noise = torch.randn(targets.shape, generator=self._generator, device=z.device, dtype=z.dtype)
+        if self.config.fixed_point_steps > 0:
+            noise = self._fixed_point_noise(sources, noise, t)
+        each = None if keys is None else [key for key in keys for _ in range(samples)]
+        terms = self.gradient_terms(targets, sources, t, noise, each, progress).averaged(samples)
         grad = terms.text + terms.identity
         # Equal to ½‖z − sg(z − g)‖² in value and gradient. That form takes g as the difference z − (z − g)
         # and rounds it to the precision of z; this one hands on g to the last bit.
@@ -330,12 +379,12 @@ class Guidance:
         t: Int[Tensor, " batch"],
         noise: Float[Tensor, "batch channels height width"],
         keys: Sequence[Hashable] | None = None,
+        progress: float = 0.0,
     ) -> GradientTerms:
         """The gradient for given times and noise; random numbers are drawn elsewhere.
 
-        The denoiser is called once, with {target, source} × {conditional, unconditional} of every element
-        (the target alone where the objective compares with the noise). Source and target get the same noise,
-        the same time and the same guidance scale.
+        The denoiser is called once, for those predictions of every element that the objective makes use of. Source
+        and target get the same noise and the same time.
 
         Args:
             target: the current latents.
@@ -343,6 +392,7 @@ class Guidance:
             t: one time for each element, not below the stride, on the denoiser's device.
             noise: standard normal, on the denoiser's device.
             keys: see ``latent_loss``. With keys and ``localize``, the masks' averages move on.
+            progress: share of the run that is done, from 0 to 1.
 
         Raises:
             UserError: if no prompts are set or the configuration is invalid.
@@ -355,19 +405,30 @@ class Guidance:
         device, dtype = self.denoiser.device, self.denoiser.result_dtype
         target, source = target.to(device, dtype), source.to(device, dtype)
 
-        if OBJECTIVES[self.config.objective].reference == "source":
-            noisy = torch.stack([self.denoiser.add_noise(x, noise, t) for x in (target, source)])
-            prediction, reference = self._guided_predictions(noisy, t, self.config.guidance_scale)
+        row, parameters, scale = OBJECTIVES[self.config.objective], self._parameters(), self.config.guidance_scale
+        text_terms = row.text(scale, parameters)
+        by_difference = self.config.localize > 0 and self.config.localize_by == "difference"
+        contrast_terms = row.contrast(scale, parameters) if row.contrast and by_difference else {}
+        noisy = {name: self.denoiser.add_noise(x, noise, t) for name, x in (("target", target), ("source", source))}
+        wanted = predictions_of(text_terms, contrast_terms)
+        raw_mask: Tensor | None = None
+        if self.config.localize > 0 and not by_difference:
+            predictions, raw_mask = self._predict_and_attend(wanted, noisy, t)
         else:
-            noisy = self.denoiser.add_noise(target, noise, t)[None]
-            prediction, reference = self._guided_predictions(noisy, t, self.config.guidance_scale)[0], noise
-        difference = prediction - reference
+            predictions = self._predict(wanted, noisy, t)
+            if contrast_terms:
+                raw_mask = difference_mask(combine(contrast_terms, predictions, noise))
 
         text_table, identity_table = self._weights()
-        text = self.config.text_weight * _per_element(text_table[t]) * difference
+        text = self.config.text_weight * _per_element(text_table[t]) * combine(text_terms, predictions, noise)
         identity = self.config.identity_weight * _per_element(identity_table[t]) * (target - source)
-        mask = self._mask(difference, keys) if self.config.localize > 0 else None
-        return GradientTerms(text=text if mask is None else text * mask, identity=identity, mask=mask)
+        mask = None if raw_mask is None else self._average(raw_mask, keys)
+        if mask is not None:
+            text = mask * text
+        if row.std is not None:
+            factor = row.std(progress, parameters) / _deviation(text + identity)
+            text, identity = factor * text, factor * identity
+        return GradientTerms(text=text, identity=identity, mask=mask)
 
     @torch.no_grad()
     def refine(
@@ -439,7 +500,7 @@ class Guidance:
         if self.config.t_schedule == "uniform":
             return uniform_timesteps(batch, low, high, self._generator)
         jitter = self.config.t_jitter * self.denoiser.schedule.num_steps
-        return annealed_timesteps(batch, low, high, progress, jitter, self._generator)
+        return annealed_timesteps(batch, low, high, progress, jitter, self._generator, self.config.t_power)
 
     def forget_sources(self) -> None:
         """Forget all source latents and masks, for when the source images themselves change."""
@@ -470,11 +531,6 @@ class Guidance:
         image = image.to(self.denoiser.device, self.denoiser.result_dtype)
         return self.denoiser.encode_image(resize(image, self._model_size(image)))
 
-    def _require_embeddings(self) -> Float[Tensor, "4 pairs tokens width"]:
-        if self._embeddings is None:
-            raise UserError("No prompts are set: give a source and a target prompt.")
-        return self._embeddings
-
     def _sdedit(
         self,
         latents: Float[Tensor, "batch channels height width"],
@@ -492,43 +548,74 @@ class Guidance:
             noise,
             times,
             self.denoiser.alphas_cumprod,
-            lambda x, t: self._guided_predictions(x[None], t, config.guidance_scale)[0],
+            lambda x, t: self._guided_target(x, t, config.guidance_scale),
         )
 
-    def _guided_predictions(
-        self,
-        noisy: Float[Tensor, "branches batch channels height width"],
-        t: Int[Tensor, " batch"],
-        guidance_scale: float,
-    ) -> Float[Tensor, "branches batch channels height width"]:
-        """Classifier-free guided predictions u + w·(c − u) (Ho and Salimans 2022) of target and source."""
-        embeddings = self._require_embeddings()
-        branches, batch = noisy.shape[:2]
-        if embeddings.shape[1] not in (1, batch):
-            raise ValueError(f"{embeddings.shape[1]} pairs of prompts for a batch of {batch}")
-        quarters = noisy.repeat_interleave(2, dim=0)
-        predictions = self.denoiser.predict_noise(
-            quarters.flatten(0, 1),
-            t.repeat(2 * branches),
-            embeddings[: 2 * branches].expand(-1, batch, -1, -1).flatten(0, 1),
-        ).unflatten(0, (branches, 2, batch))
-        conditional, unconditional = predictions.unbind(dim=1)
-        return unconditional + guidance_scale * (conditional - unconditional)
+    def _guided_target(self, x_t: Latents, t: Int[Tensor, " batch"], guidance_scale: float) -> Latents:
+        terms = guided_target(guidance_scale)
+        return combine(terms, self._predict(predictions_of(terms), {"target": x_t}, t), x_t)
 
-    def _mask(
-        self, difference: Float[Tensor, "batch channels height width"], keys: Sequence[Hashable] | None
+    def _fixed_point_noise(self, source: Latents, noise: Latents, t: Int[Tensor, " batch"]) -> Latents:
+        terms = guided_source(self.config.guidance_scale)
+        wanted = predictions_of(terms)
+
+        def predict(x_t: Latents) -> Latents:
+            predictions = self.denoiser.predict_noise_differentiably(*self._questions(wanted, {"source": x_t}, t))
+            return combine(terms, dict(zip(wanted, predictions.split(len(t)), strict=True)), noise)
+
+        alpha_bar, config = self.denoiser.alphas_cumprod[t], self.config
+        return fixed_point_noise(source, noise, alpha_bar, predict, config.fixed_point_steps, config.fixed_point_rate)
+
+    def _predict(
+        self, wanted: Sequence[Prediction], noisy: Mapping[str, Latents], t: Int[Tensor, " batch"]
+    ) -> dict[Prediction, Latents]:
+        """The predictions that are wanted of noisy latents, from one call of the denoiser."""
+        predictions = self.denoiser.predict_noise(*self._questions(wanted, noisy, t))
+        return dict(zip(wanted, predictions.split(len(t)), strict=True))
+
+    def _predict_and_attend(
+        self, wanted: Sequence[Prediction], noisy: Mapping[str, Latents], t: Int[Tensor, " batch"]
+    ) -> tuple[dict[Prediction, Latents], Float[Tensor, "batch 1 height width"]]:
+        """The same, and where the model looks for the words that differ: those to come, and those to go."""
+        if not self._words and self.prompts is not None:
+            sources, targets = self.prompts
+            self._words = {
+                "target": self.denoiser.changed_words(targets, sources),
+                "source": self.denoiser.changed_words(sources, targets),
+            }
+            self._words["none"] = torch.zeros_like(self._words["target"])
+        x_t, times, embeddings = self._questions(wanted, noisy, t)
+        times_each = len(t) // len(self._words["none"])
+        words = torch.cat([self._words[prompt].repeat_interleave(times_each, dim=0) for _, prompt in wanted])
+        predictions, attention = self.denoiser.predict_noise_and_attention(x_t, times, embeddings, words)
+        mask = torch.stack(stretch(attention).split(len(t))).amax(0)
+        return dict(zip(wanted, predictions.split(len(t)), strict=True)), mask
+
+    def _questions(
+        self, wanted: Sequence[Prediction], noisy: Mapping[str, Latents], t: Int[Tensor, " batch"]
+    ) -> tuple[Latents, Int[Tensor, " questions"], Float[Tensor, "questions tokens width"]]:
+        """What the denoiser is given for the predictions that are wanted: latents, times and text embeddings."""
+        if not self._embeddings:
+            raise UserError("No prompts are set: give a source and a target prompt.")
+        pairs, batch = len(self._embeddings["target"]), len(t)
+        if batch % pairs:
+            raise ValueError(f"{pairs} pairs of prompts for a batch of {batch}")
+        embeddings = [self._embeddings[prompt].repeat_interleave(batch // pairs, dim=0) for _, prompt in wanted]
+        return torch.cat([noisy[latent] for latent, _ in wanted]), t.repeat(len(wanted)), torch.cat(embeddings)
+
+    def _average(
+        self, mask: Float[Tensor, "batch 1 height width"], keys: Sequence[Hashable] | None
     ) -> Float[Tensor, "batch 1 height width"]:
-        mask = difference_mask(difference)
         if keys is not None:
             mask = self._masks.update([(key, tuple(mask.shape[1:])) for key in keys], mask)
         return self._soften(mask)
 
     def _soften(self, mask: Tensor) -> Tensor:
-        return 1 - self.config.localize * (1 - sharpen(mask))
+        return 1 - self.config.localize * (1 - (sharpen(mask) if self.config.localize_by == "difference" else mask))
 
     def _weights(self) -> tuple[Float[Tensor, " steps"], Float[Tensor, " steps"]]:
         """χ and ψ at every time, on the denoiser's device; renewed only when the configuration changes."""
-        parameters = ObjectiveParameters(self._stride(), self.config.dreamcatalyst)
+        parameters = self._parameters()
         key = (self.config.objective, dataclasses.astuple(parameters))
         tables = self._weight_tables.get(key)
         if tables is None:
@@ -542,6 +629,9 @@ class Guidance:
             tables = (text, identity)
             self._weight_tables.put(key, tables)
         return tables
+
+    def _parameters(self) -> ObjectiveParameters:
+        return ObjectiveParameters(self._stride(), self.config.dreamcatalyst, self.config.ssd, self.config.lusd)
 
     def _stride(self) -> int:
         return stride_of(self.denoiser.schedule.num_steps, self.config.num_inference_steps)
@@ -592,6 +682,11 @@ def _check_keys(keys: Sequence[Hashable] | None, batch: int) -> None:
 
 def _per_element(weights: Float[Tensor, " batch"]) -> Float[Tensor, "batch 1 1 1"]:
     return weights[:, None, None, None]
+
+
+def _deviation(x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch 1 1 1"]:
+    """Standard deviation of each element's numbers; never 0, so that nothing stays nothing when divided by it."""
+    return x.flatten(1).std(1).clamp_min(torch.finfo(x.dtype).tiny)[:, None, None, None]
 
 
 def _rms(x: Tensor) -> Float[Tensor, ""]:

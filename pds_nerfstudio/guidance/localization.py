@@ -6,6 +6,7 @@ so the masks of one view are averaged over the steps.
 """
 
 from collections.abc import Hashable, Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pds_nerfstudio.guidance.cache import BoundedCache
+
+MaskSource = Literal["difference", "attention"]
+"""What a mask is made from."""
 
 
 def difference_mask(

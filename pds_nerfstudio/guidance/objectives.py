@@ -1,23 +1,24 @@
 """What is distilled: every objective as a row of one form.
 
-Write x for a clean latent, ᾱ_t for the cumulative signal power of the noise schedule, and ε̂ for the noise
-that the model predicts (with classifier-free guidance) in x_t = √ᾱ_t·x + √(1−ᾱ_t)·ε. Every objective here
+Write x for a clean latent, ᾱ_t for the cumulative signal power of the noise schedule, and ε̂(x, y) for the noise that
+the model predicts under the prompt y in x_t = √ᾱ_t·x + √(1−ᾱ_t)·ε, with the same ε for every x. Every objective here
 pulls on the target latent with the gradient
 
-    g = χ(t) · (ε̂_tgt − reference)  +  ψ(t) · (x_tgt − x_src)
-        \\______ text term ______/       \\__ identity term __/
+    g = χ(t) · M · (Σ_p c_p·ε̂_p + c_ε·ε)  +  ψ(t) · (x_tgt − x_src)
+        \\__________ text term __________/     \\__ identity term __/
 
-where the reference is the prediction for the source under the source prompt, or the noise ε itself. The text
-term moves the edit towards the target prompt; the identity term ties it to the source.
+over predictions p: pairs of a latent (x_tgt or x_src) and a prompt (y_tgt, y_src or none). Classifier-free guidance is
+such a sum too. The text term moves the edit towards the target prompt; the identity term ties it to the source. M is a
+mask (``localization``), or 1. Only predictions whose coefficient is not 0 are asked for, all in one call of the UNet.
 
-To add an objective: write its two weights as functions of (schedule, t, parameters), add one row to
-``OBJECTIVES`` and its name to ``ObjectiveName``.
+To add an objective: write its coefficients as a function of (guidance scale, parameters) and its two weights as
+functions of (schedule, t, parameters), then add one row to ``OBJECTIVES`` and its name to ``ObjectiveName``.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -156,18 +157,138 @@ class DreamCatalystParameters:
     """Identity weight at t = 0; it grows to psi0·e at t = T. Larger stays closer to the source."""
 
 
+@dataclass
+class SsdParameters:
+    """Weights of the objective 'ssd' beside the guidance scale, which weights the change of prompts."""
+
+    trajectory: float = 2.0
+    """How strongly the edit is held to the trajectory of the source."""
+    enhancement: float = 5.5
+    """How much the target prompt counts by itself: more for changes of style."""
+    psi0: float = 0.075
+    """Identity weight, which grows with e^τ and falls with the signal at t."""
+
+
+@dataclass
+class LusdParameters:
+    """Weights of the objective 'lusd'."""
+
+    identity: float = 0.02
+    """Share of the pull back to the source, from 0 to 1; the text has the rest."""
+    first_std: float = 0.15
+    """Standard deviation that each gradient is given when the edit begins."""
+    last_std: float = 0.01
+    """The same when the edit ends; it falls evenly on the way."""
+
+
 @dataclass(frozen=True)
 class ObjectiveParameters:
-    """What the weights of an objective may depend on besides the schedule and t."""
+    """What an objective may depend on besides the schedule, t and the guidance scale."""
 
     stride: int
     """Training steps from t back to s, for the objectives that look at two times."""
     dreamcatalyst: DreamCatalystParameters = field(default_factory=DreamCatalystParameters)
     """Weights of the objective 'dreamcatalyst'."""
+    ssd: SsdParameters = field(default_factory=SsdParameters)
+    """Weights of the objective 'ssd'."""
+    lusd: LusdParameters = field(default_factory=LusdParameters)
+    """Weights of the objective 'lusd'."""
 
 
+class Prediction(NamedTuple):
+    """ε̂ of one noisy latent under one prompt: what a UNet is asked for."""
+
+    latent: Literal["target", "source"]
+    prompt: Literal["target", "source", "none"]
+
+
+TARGET = Prediction("target", "target")
+"""ε̂(x_tgt, y_tgt)."""
+TARGET_AS_SOURCE = Prediction("target", "source")
+"""ε̂(x_tgt, y_src): what the source prompt says about the edit."""
+TARGET_UNPROMPTED = Prediction("target", "none")
+"""ε̂(x_tgt, ∅)."""
+SOURCE = Prediction("source", "source")
+"""ε̂(x_src, y_src)."""
+SOURCE_UNPROMPTED = Prediction("source", "none")
+"""ε̂(x_src, ∅)."""
+NOISE: Literal["noise"] = "noise"
+"""ε, the noise that was added."""
+
+Operand = Prediction | Literal["noise"]
+Combination = Mapping[Operand, float]
+"""A linear combination: the coefficient of each prediction, and of the noise."""
+Latents = Float[Tensor, "batch channels height width"]
+
+
+def linear(*terms: tuple[float, Operand]) -> Combination:
+    """The combination of the terms, those of one operand added up."""
+    total: dict[Operand, float] = {}
+    for coefficient, operand in terms:
+        total[operand] = total.get(operand, 0.0) + coefficient
+    return total
+
+
+def predictions_of(*combinations: Combination) -> list[Prediction]:
+    """What the UNet has to be asked for: the predictions that count, each once."""
+    counting = (o for combination in combinations for o, coefficient in combination.items() if coefficient)
+    return [operand for operand in dict.fromkeys(counting) if isinstance(operand, Prediction)]
+
+
+def combine(combination: Combination, predictions: Mapping[Prediction, Latents], noise: Latents) -> Latents:
+    """The value of a combination; predictions without a coefficient need not be there."""
+    total = torch.zeros_like(noise)
+    for operand, coefficient in combination.items():
+        if coefficient:
+            total = total + coefficient * (predictions[operand] if isinstance(operand, Prediction) else noise)
+    return total
+
+
+Coefficients = Callable[[float, ObjectiveParameters], Combination]
+"""A combination as a function of the guidance scale."""
 Weight = Callable[[Schedule, Int[Tensor, " times"], ObjectiveParameters], Float[Tensor, " times"]]
 """A weight as a function of time."""
+
+
+def guided_target(guidance_scale: float) -> Combination:
+    """Classifier-free guidance u + w·(c − u) (Ho and Salimans 2022) of the target towards its prompt."""
+    return linear((guidance_scale, TARGET), (1 - guidance_scale, TARGET_UNPROMPTED))
+
+
+def guided_source(guidance_scale: float) -> Combination:
+    """The same of the source towards its own prompt."""
+    return linear((guidance_scale, SOURCE), (1 - guidance_scale, SOURCE_UNPROMPTED))
+
+
+def _guided_difference(guidance_scale: float, parameters: ObjectiveParameters) -> Combination:
+    """Target and source, each guided towards its own prompt (Hertz et al., Delta Denoising Score, 2023)."""
+    target, source = guided_target(guidance_scale), guided_source(guidance_scale)
+    return {**target, **{operand: -coefficient for operand, coefficient in source.items()}}
+
+
+def _guided_residual(guidance_scale: float, parameters: ObjectiveParameters) -> Combination:
+    """Poole et al., DreamFusion, 2022: what the guided model sees in place of the noise."""
+    return {**guided_target(guidance_scale), NOISE: -1.0}
+
+
+def _prompt_difference(guidance_scale: float, parameters: ObjectiveParameters) -> Combination:
+    """What the two prompts say about one and the same latent; no guidance scale is needed."""
+    return linear((1.0, TARGET), (-1.0, TARGET_AS_SOURCE))
+
+
+def _ssd_text(guidance_scale: float, parameters: ObjectiveParameters) -> Combination:
+    """Zhu et al., Stable Score Distillation, 2025: the source's trajectory, the change of prompt, the target prompt."""
+    trajectory, prompt = parameters.ssd.trajectory / 2, guidance_scale / 2
+    enhancement = parameters.ssd.enhancement
+    return linear(
+        *((trajectory, TARGET_AS_SOURCE), (-trajectory, SOURCE_UNPROMPTED)),
+        *((prompt, TARGET), (-prompt, TARGET_AS_SOURCE)),
+        *((enhancement, TARGET), (-enhancement, TARGET_UNPROMPTED)),
+    )
+
+
+def _constant(value: float) -> Weight:
+    return lambda schedule, t, parameters: torch.full_like(schedule.alphas_cumprod[t], value)
 
 
 def _pds_text(schedule: Schedule, t: Tensor, parameters: ObjectiveParameters) -> Tensor:
@@ -183,46 +304,67 @@ def _sds_text(schedule: Schedule, t: Tensor, parameters: ObjectiveParameters) ->
     return 1 - schedule.alphas_cumprod[t]
 
 
-def _dds_text(schedule: Schedule, t: Tensor, parameters: ObjectiveParameters) -> Tensor:
-    """Hertz et al., Delta Denoising Score, 2023: the bare difference of predictions."""
-    return torch.ones_like(schedule.alphas_cumprod[t])
-
-
-def _no_identity(schedule: Schedule, t: Tensor, parameters: ObjectiveParameters) -> Tensor:
-    return torch.zeros_like(schedule.alphas_cumprod[t])
+def _tau(schedule: Schedule, t: Tensor) -> Tensor:
+    return t.to(schedule.alphas_cumprod) / schedule.num_steps
 
 
 def _dreamcatalyst_text(schedule: Schedule, t: Tensor, parameters: ObjectiveParameters) -> Tensor:
     """Kim et al., DreamCatalyst, 2024: δ + γ·τ^(1/e)."""
-    tau = t.to(schedule.alphas_cumprod) / schedule.num_steps
-    return parameters.dreamcatalyst.delta + parameters.dreamcatalyst.gamma * tau ** (1 / math.e)
+    return parameters.dreamcatalyst.delta + parameters.dreamcatalyst.gamma * _tau(schedule, t) ** (1 / math.e)
 
 
 def _dreamcatalyst_identity(schedule: Schedule, t: Tensor, parameters: ObjectiveParameters) -> Tensor:
     """Kim et al., DreamCatalyst, 2024: ψ0·e^τ."""
-    tau = t.to(schedule.alphas_cumprod) / schedule.num_steps
-    return parameters.dreamcatalyst.psi0 * tau.exp()
+    return parameters.dreamcatalyst.psi0 * _tau(schedule, t).exp()
+
+
+def _ssd_identity(schedule: Schedule, t: Tensor, parameters: ObjectiveParameters) -> Tensor:
+    """Zhu et al., Stable Score Distillation, 2025: ψ0·e^τ times the difference of the noisy latents."""
+    return parameters.ssd.psi0 * _tau(schedule, t).exp() * schedule.alphas_cumprod[t].sqrt()
+
+
+def _lusd_text(schedule: Schedule, t: Tensor, parameters: ObjectiveParameters) -> Tensor:
+    """Chinchuthakun et al., LUSD, 2025: 1 − λ."""
+    return _constant(1 - parameters.lusd.identity)(schedule, t, parameters)
+
+
+def _lusd_identity(schedule: Schedule, t: Tensor, parameters: ObjectiveParameters) -> Tensor:
+    """Chinchuthakun et al., LUSD, 2025: λ."""
+    return _constant(parameters.lusd.identity)(schedule, t, parameters)
+
+
+def _lusd_std(progress: float, parameters: ObjectiveParameters) -> float:
+    """Chinchuthakun et al., LUSD, 2025: the standard deviation that a gradient is given, falling over the edit."""
+    first, last = parameters.lusd.first_std, parameters.lusd.last_std
+    return first + (last - first) * min(max(progress, 0.0), 1.0)
 
 
 @dataclass(frozen=True)
 class Objective:
     """One row of the form at the top of this module."""
 
+    text: Coefficients
+    """c_p, and c_ε."""
     text_weight: Weight
     """χ(t)."""
     identity_weight: Weight
     """ψ(t)."""
-    reference: Literal["source", "noise"]
-    """What the target's prediction is compared with: the source's prediction, or the noise that was added."""
+    contrast: Coefficients | None
+    """What is near 0 where the two prompts agree, and so says where to edit; None if one prompt is never looked at."""
+    std: Callable[[float, ObjectiveParameters], float] | None = None
+    """Standard deviation that the gradient of each element is scaled to, by the share of the run that is done; None
+    leaves it as it is."""
 
 
-ObjectiveName = Literal["pds", "sds", "dds", "dreamcatalyst"]
+ObjectiveName = Literal["pds", "sds", "dds", "dreamcatalyst", "ssd", "lusd"]
 
 OBJECTIVES: dict[ObjectiveName, Objective] = {
-    "pds": Objective(_pds_text, _pds_identity, "source"),
-    "sds": Objective(_sds_text, _no_identity, "noise"),
-    "dds": Objective(_dds_text, _no_identity, "source"),
-    "dreamcatalyst": Objective(_dreamcatalyst_text, _dreamcatalyst_identity, "source"),
+    "pds": Objective(_guided_difference, _pds_text, _pds_identity, _guided_difference),
+    "sds": Objective(_guided_residual, _sds_text, _constant(0), None),
+    "dds": Objective(_guided_difference, _constant(1), _constant(0), _guided_difference),
+    "dreamcatalyst": Objective(_guided_difference, _dreamcatalyst_text, _dreamcatalyst_identity, _guided_difference),
+    "ssd": Objective(_ssd_text, _constant(1), _ssd_identity, _prompt_difference),
+    "lusd": Objective(_prompt_difference, _lusd_text, _lusd_identity, _prompt_difference, _lusd_std),
 }
 """Every objective by the name that the command line knows it by."""
 

@@ -1,12 +1,13 @@
 """Prompts to text embeddings, each prompt encoded once."""
 
+import difflib
 import re
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pds_nerfstudio.guidance.cache import BoundedCache
@@ -38,6 +39,17 @@ class PromptEncoder:
         and of words that the model does not know.
         """
         return torch.stack([self._embedding(prompt) for prompt in prompts])
+
+    def changed_words(self, prompt: str, other: str) -> Bool[Tensor, " tokens"]:
+        """Which tokens of a prompt another prompt doesn't have in their place, as a person would compare the two."""
+        own, others = (
+            self._tokenizer(p, max_length=self._max_tokens, truncation=True).input_ids for p in (prompt, other)
+        )
+        changed = torch.zeros(self._max_tokens, dtype=torch.bool)
+        for kind, begin, end, *_ in difflib.SequenceMatcher(None, own, others, autojunk=False).get_opcodes():
+            if kind != "equal":
+                changed[begin:end] = True
+        return changed
 
     def _embedding(self, prompt: str) -> Float[Tensor, "tokens channels"]:
         embedding = self._cache.get(prompt)

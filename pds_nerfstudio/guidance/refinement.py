@@ -14,8 +14,7 @@ from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.localization import sharpen
-
-Latents = Float[Tensor, "batch channels height width"]
+from pds_nerfstudio.guidance.objectives import Latents
 
 
 @dataclass

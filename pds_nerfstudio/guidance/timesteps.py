@@ -64,11 +64,11 @@ def uniform_timesteps(batch: int, low: int, high: int, generator: torch.Generato
 
 
 def annealed_timesteps(
-    batch: int, low: int, high: int, progress: float, jitter: float, generator: torch.Generator
+    batch: int, low: int, high: int, progress: float, jitter: float, generator: torch.Generator, power: float = 1.0
 ) -> Int[Tensor, " batch"]:
-    """Times around one that falls linearly from ``high`` at progress 0 to ``low`` at progress 1.
+    """Times around one that falls from ``high`` at progress 0 to ``low`` at progress 1, with its power.
 
-    Coarse changes come first and detail last (DreamCatalyst and others).
+    Coarse changes come first and detail last (DreamCatalyst and others, with power 1).
 
     Args:
         batch: how many to draw.
@@ -77,7 +77,8 @@ def annealed_timesteps(
         progress: share of the run that is done; clamped to [0, 1].
         jitter: width of the uniform jitter in training steps; each element has its own. Times stay in range.
         generator: source of the jitter; its device is the result's.
+        power: above 1, large times are left more slowly; below, faster.
     """
-    centre = high - (high - low) * min(max(progress, 0.0), 1.0)
+    centre = high - (high - low) * min(max(progress, 0.0), 1.0) ** power
     noise = torch.rand(batch, generator=generator, device=generator.device) - 0.5
     return (centre + jitter * noise).round().long().clamp(low, high)

@@ -59,7 +59,7 @@ class LiveEdit:
 
     def serve(self) -> None:
         """Do what was asked for, until there is a step to run or the run is over."""
-        trainer = self.trainer
+        trainer, at_rest = self.trainer, False
         while True:
             self._answer()
             paused = trainer.training_state == "paused"
@@ -67,6 +67,11 @@ class LiveEdit:
                 return
             if not trainer.has_steps and not trainer.stays_open and not self.session.due(trainer.next_step):
                 return
+            if not at_rest:  # browsers may still show how things stood some steps ago
+                at_rest = True
+                self.update()
+                self.pipeline.panel.refresh(force=True)
+                self.pipeline.panel.redraw()
             time.sleep(_POLL_SECONDS)
 
     def update(self) -> None:
@@ -121,6 +126,7 @@ class LiveEdit:
             except UserError as error:
                 self._message = str(error)
                 CONSOLE.print(f"[yellow]{error}")
+                self.pipeline.panel.take_back(request.settings)
                 continue
             finally:
                 self._message = " ".join([self._message, *(str(w.message) for w in caught)]).strip()
@@ -163,6 +169,7 @@ class LiveEdit:
         self.trainer.restore_source()
         self.pipeline.begin_round(self.trainer.next_step, self.round)
         self._pause(_)
+        self.pipeline.panel.redraw()
         self._message = "Back at the source."
 
     def _snapshot(self, _: Settings) -> None:

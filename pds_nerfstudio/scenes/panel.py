@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from nerfstudio.models.splatfacto import SplatfactoModel
+from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
 from nerfstudio.viewer.viewer import Viewer
 from nerfstudio.viewer.viewer_elements import ViewerControl
 from viser import GuiButtonGroupHandle
@@ -77,7 +78,12 @@ class EditPanel(ViewerControl):
             handle.disabled = not self._pipeline.training_run
             handle.on_update(lambda _, name=name: self._changed(name))
         self._shown = {name: handle.value for name, handle in self._inputs.items()}
+        viewer.pause_train.on_click(lambda _: self._session.wake())
         self.viser_server.on_client_connect(lambda _: self.refresh(force=True))
+
+    @property
+    def _in_viewer(self) -> bool:
+        return hasattr(self, "_status")
 
     def _add_prompts(self) -> None:
         gui, settings = self.viser_server.gui, self._session.settings
@@ -101,7 +107,7 @@ class EditPanel(ViewerControl):
         @split.on_update
         def _(_: object) -> None:
             self._comparison.split = split.value
-            self.viewer._trigger_rerender()
+            self.redraw()
 
     def _add_settings(self) -> None:
         gui, now, inputs = self.viser_server.gui, self._session.settings, self._inputs
@@ -119,7 +125,7 @@ class EditPanel(ViewerControl):
 
     def refresh(self, force: bool = False) -> None:
         """Show the session's state, if somebody looks on and it has not just been done."""
-        if not hasattr(self, "_status"):
+        if not self._in_viewer:
             return
         if not force and not (self.viser_server.get_clients() and self._is_time()):
             return
@@ -131,6 +137,32 @@ class EditPanel(ViewerControl):
                 self.viewer.pause_train.visible, self.viewer.resume_train.visible = not paused, paused
             self._status.content = self._status_text()
             self._pictures.content = self._picture_text()
+
+    def take_back(self, settings: Settings) -> None:
+        """Have the next refresh show what holds in place of settings that were refused, prompts and steps apart."""
+        for name, handle in self._inputs.items():
+            refused = {"t_min", "t_max"} if name == "t_range" else {name}
+            if name not in _WITH_EDIT and refused & settings.keys():
+                self._shown[name] = handle.value
+
+    def redraw(self) -> None:
+        """Have the scene rendered anew in every browser. nerfstudio does so now and then while it trains, only."""
+        if not self._in_viewer:
+            return
+        self.viewer.update_step(self._session.status.step)
+        for machine in list(self.viewer.render_statemachines.values()):
+            machine.action(RenderAction("move", self.viewer.get_camera_state(machine.client)))
+
+    def close(self) -> None:
+        """Let renders that are under way end, and begin no others: a process that ends while they compute crashes."""
+        if not self._in_viewer:
+            return
+        threads = threading.enumerate()  # nerfstudio forgets those whose browser has left
+        machines = [one for one in threads if isinstance(one, RenderStateMachine) and one.viewer is self.viewer]
+        for machine in machines:
+            machine.running, machine.interrupt_render_flag = False, True
+        for machine in machines:
+            machine.join()
 
     def _is_time(self) -> bool:
         return time.monotonic() - self._refreshed > _SECONDS_BETWEEN_REFRESHES

@@ -105,34 +105,53 @@ def report(
         plot("seconds a step", {"seconds": history.series("seconds")}),
     ]
     strip = [
-        f'<figure><img src="{_image(image)}" alt=""><figcaption>{step}</figcaption></figure>'
+        f'<figure><img src="{image_url(image)}" alt=""><figcaption>{step}</figcaption></figure>'
         for step, image in history.strip().items()
     ]
+    sliders = [slider(*pair, f"view {number}") for number, pair in enumerate(pairs, 1)]
     parts = [
         f"<h1>{source} <span>→</span> {target}</h1>",
         "<h2>Before and after</h2><p>Move the handle, or use the arrow keys.</p>",
-        '<div class="grid">' + "".join(_slider(*pair, number) for number, pair in enumerate(pairs)) + "</div>",
+        '<div class="grid">' + "".join(sliders) + "</div>",
         *([f"<h2>From all around</h2>{_turntable(turntable)}"] if turntable else []),
         *([f'<h2>Step by step</h2><div class="strip">{"".join(strip)}</div>'] if strip else []),
         "<h2>Over the steps</h2>" + '<div class="plots">' + "".join(plots) + "</div>",
         '<div class="tables">' + _table("Figures", figures) + _table("Settings", settings) + "</div>",
         _asked(record),
     ]
+    return page(f"{source} → {target}", parts)
+
+
+def page(title: str, parts: Sequence[str]) -> str:
+    """An HTML document in the style of the reports; `slider` works in it.
+
+    Args:
+        title: Escaped.
+        parts: Of its body; empty ones are left out.
+    """
     head, tail = _PAGE.split("{body}")
-    return head.replace("{title}", f"{source} → {target}") + "\n".join(filter(None, parts)) + tail
+    return head.replace("{title}", title) + "\n".join(filter(None, parts)) + tail
 
 
-def _image(picture: Picture) -> str:
+def image_url(picture: Picture) -> str:
+    """A picture, made smaller if it is large, as a URL to be written into a page."""
     image = Image.fromarray(picture)
     image.thumbnail((_LARGEST_SIDE, _LARGEST_SIDE), Image.Resampling.LANCZOS)
     return data_url(jpeg(np.array(image), 88), "image/jpeg")
 
 
-def _slider(before: Picture, after: Picture, number: int) -> str:
+def slider(before: Picture, after: Picture, name: str) -> str:
+    """Two pictures of one size over each other, with a handle between them.
+
+    Args:
+        before: On the left.
+        after: On the right.
+        name: What they show, for those who can't see them; escaped.
+    """
     return (
-        f'<div class="pair" style="--at:50%"><img src="{_image(after)}" alt="after">'
-        f'<img class="before" src="{_image(before)}" alt="before"><i></i>'
-        f'<input type="range" min="0" max="100" value="50" step="0.5" aria-label="before and after, view {number + 1}">'
+        f'<div class="pair" style="--at:50%"><img src="{image_url(after)}" alt="after">'
+        f'<img class="before" src="{image_url(before)}" alt="before"><i></i>'
+        f'<input type="range" min="0" max="100" value="50" step="0.5" aria-label="before and after, {name}">'
         "</div>"
     )
 

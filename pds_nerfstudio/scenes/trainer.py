@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -25,6 +25,7 @@ from nerfstudio.engine.callbacks import TrainingCallbackAttributes
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.models.splatfacto import SplatfactoModel
+from nerfstudio.utils import writer
 from nerfstudio.utils.rich_utils import CONSOLE
 from nerfstudio.viewer.viewer import Viewer
 from rich.markup import escape
@@ -317,7 +318,7 @@ class EditTrainer(Trainer):
 
         nerfstudio's loop is left wherever there is something else to do than to run the next step, and entered again.
         """
-        with one_line_errors(), self._stopped_by_ctrl_c():
+        with one_line_errors(), self._stopped_by_ctrl_c(), closing(self.pipeline.panel):
             self._keep_source()
             self._init_viewer_state()
             self.live.serve()
@@ -335,6 +336,7 @@ class EditTrainer(Trainer):
     def train_iteration(self, step: int):  # noqa: ANN201 (nerfstudio's tuple of losses)
         """One step; has nerfstudio's loop end where there is something else to do than the next one."""
         began = time.monotonic()
+        writer.GLOBAL_BUFFER["max_iter"] = self.pipeline.plan.end  # for nerfstudio's estimate of the time left
         loss, losses, metrics = super().train_iteration(step)
         loss, losses = loss.detach(), {name: value.detach() for name, value in losses.items()}  # for those who log them
         self._last_step, self.loss = step, float(loss)
@@ -354,7 +356,10 @@ class EditTrainer(Trainer):
         return loss, losses, metrics
 
     def _update_viewer_state(self, step: int) -> None:
-        super()._update_viewer_state(step)
+        # Whenever nerfstudio's loop is left, it logs its time at this step; wandb drops all earlier steps afterwards.
+        writer.GLOBAL_BUFFER["max_iter"] = step
+        with suppress(KeyError):  # a browser has left while nerfstudio went through them
+            super()._update_viewer_state(step)
         self.live.update()
         self.pipeline.panel.refresh()
         self.progress.show(self.pipeline.session.status)

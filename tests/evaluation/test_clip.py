@@ -1,6 +1,7 @@
 """CLIP scores: the formulas on features made by hand, and the way from a model's folder to them."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pds_nerfstudio.evaluation.clip import (
     load_clip,
     preprocess,
 )
+from pds_nerfstudio.evaluation.consistency import direction_consistency
 
 SIZE = 32
 MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.3, 0.2]
@@ -150,7 +152,16 @@ class TestModel:
         assert scores.score_unedited == pytest.approx(clip_score(before, robot).mean().item(), abs=1e-6)
         expected = directional_similarity(before, after, man, robot).mean().item()
         assert scores.directional == pytest.approx(expected, abs=1e-6)
+        unit = [torch.nn.functional.normalize(features, dim=1) for features in (before, after)]
+        assert scores.consistency == pytest.approx(direction_consistency(*unit).mean().item(), abs=1e-5)
         assert len({scores.score, scores.score_unedited, scores.directional}) == 3
+
+    def test_views_may_differ_in_size(self, clip: Clip) -> None:
+        views = [picture(40, 40)[0], picture(56, 33, 1)[0]]
+        scores = judge(clip, views, [view.flip(2) for view in views], "a man", "a robot")
+        alone = [judge(clip, [view], [view.flip(2)], "a man", "a robot") for view in views]
+        assert scores.score == pytest.approx(sum(s.score for s in alone) / 2, abs=1e-6)
+        assert math.isnan(alone[0].consistency)
 
     def test_an_edit_that_does_nothing(self, clip: Clip) -> None:
         source = picture(40, 40)

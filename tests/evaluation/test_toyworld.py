@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pds_nerfstudio.evaluation import metrics
-from pds_nerfstudio.evaluation.toyworld import held_out_cameras, is_toyworld_scene, judge
+from pds_nerfstudio.evaluation.toyworld import held_out_cameras, is_toyworld_scene, judge, score
 from pds_nerfstudio.toyworld.classifier import AttributeClassifier
 from pds_nerfstudio.toyworld.dataset import photograph, walk_around, write_scene
 from pds_nerfstudio.toyworld.geometry import build
@@ -153,6 +153,15 @@ class TestWithTheClassifier:
         assert done.psnr_true > done.psnr_true_unedited + 20
         assert done.psnr_outside > 40
         assert done.perceptual_true < 0.01 * done.perceptual_source
+
+    def test_an_edit_that_every_other_view_lacks_is_inconsistent(self) -> None:
+        hatted, cameras = edit(MAN, "hat", "top"), held_out_cameras(4, 48, 48)
+        before, truth = (render(build([thing]), cameras).rgb for thing in (MAN, hatted))
+        flickers = torch.where((torch.arange(4) % 2 == 0)[:, None, None, None], truth, before)
+        done, flickering = (score(MAN, hatted, before, truth, edited) for edited in (truth, flickers))
+        assert done.consistency == done.consistency_true > 0.8
+        assert abs(flickering.consistency) < 0.1
+        assert flickering.consistency_true == done.consistency_true
 
     def test_nothing_done_keeps_all_and_does_not_succeed(self) -> None:
         idle = judge(MAN, RAISED, held_out_cameras(3, 48, 48), lambda c: true_pictures(MAN, c)).scores

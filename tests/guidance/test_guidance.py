@@ -21,7 +21,14 @@ from pds_nerfstudio.guidance.guidance import (
     resolve_device,
     resolve_dtype,
 )
-from pds_nerfstudio.guidance.objectives import DreamCatalystParameters, ObjectiveName, chi, psi
+from pds_nerfstudio.guidance.objectives import (
+    DreamCatalystParameters,
+    LusdParameters,
+    ObjectiveName,
+    SsdParameters,
+    chi,
+    psi,
+)
 from pds_nerfstudio.guidance.refinement import RefinementConfig
 
 from .analytic import MixtureDenoiser
@@ -98,6 +105,64 @@ def test_gradient_is_the_formula_term_by_term() -> None:
     assert terms.mask is None
 
 
+def test_ssd_asks_for_the_latents_and_prompts_of_its_formula() -> None:
+    guidance, denoiser = analytic_guidance(objective="ssd", guidance_scale=3.0)
+    target, source, noise = torch.randn(3, 2, 2, 1, 1, generator=torch.Generator().manual_seed(0)).double()
+    t = torch.tensor([30, 600])
+    terms = guidance.gradient_terms(target, source, t, noise)
+
+    def prediction(x: Tensor, prompt: str) -> Tensor:
+        return denoiser.predict_noise(denoiser.add_noise(x, noise, t), t, denoiser.encode_prompts([prompt] * 2))
+
+    expected = (
+        0.5 * 2.0 * (prediction(target, "one") - prediction(source, ""))
+        + 0.5 * 3.0 * (prediction(target, "two") - prediction(target, "one"))
+        + 5.5 * (prediction(target, "two") - prediction(target, ""))
+    )
+    torch.testing.assert_close(terms.text, expected)
+    weight = 0.075 * (t.double() / 1000).exp() * denoiser.alphas_cumprod[t].sqrt()
+    torch.testing.assert_close(terms.identity, weight[:, None, None, None] * (target - source))
+
+
+def test_lusd_gives_every_gradient_the_same_size() -> None:
+    guidance, denoiser = analytic_guidance(objective="lusd")
+    target, source, noise = torch.randn(3, 2, 2, 1, 1, generator=torch.Generator().manual_seed(0)).double()
+    t = torch.tensor([30, 600])
+    terms = guidance.gradient_terms(target, source, t, noise, progress=0.5)
+    x_t = denoiser.add_noise(target, noise, t)
+    two, one = (denoiser.predict_noise(x_t, t, denoiser.encode_prompts([p] * 2)) for p in ("two", "one"))
+    direction = 0.98 * (two - one) + 0.02 * (target - source)
+    scale = 0.08 / direction.flatten(1).std(1)
+    torch.testing.assert_close(terms.text + terms.identity, scale[:, None, None, None] * direction)
+
+
+def test_gradients_of_no_size_stay_nothing(denoiser: Denoiser) -> None:
+    guidance = guidance_of(denoiser, objective="lusd", text_weight=0.0)
+    z = random(1, 4, 16, 16)
+    assert torch.equal(guidance.latent_loss(z, z, 0.0).grad, torch.zeros_like(z))
+
+
+@pytest.mark.parametrize("per_element", [False, True])
+def test_samples_are_averaged(denoiser: Denoiser, count_unet_calls: list[int], per_element: bool) -> None:
+    z, source = (random(2, 4, 16, 16, seed=seed) for seed in range(2))
+    prompts = (["a cat", "a bird"], ["a dog", "a cat"]) if per_element else ("a cat", "a dog")
+    guidance, other = (Guidance(GuidanceConfig(samples=3, localize=0.5), denoiser) for _ in range(2))
+    guidance.set_prompts(*prompts)
+    output = guidance.latent_loss(z, source, 0.0, keys=["a", "b"])
+    assert count_unet_calls == [2 * 3 * 4] and output.t.shape == (6,) and output.grad.shape == z.shape
+    t = other.draw_timesteps(6, 0.0)
+    noise = torch.randn(6, 4, 16, 16, generator=other._generator)
+    gradients = []
+    for i, key in enumerate("ab"):
+        other.set_prompts(*((p[i] for p in prompts) if per_element else prompts))
+        for j in range(3 * i, 3 * i + 3):
+            terms = other.gradient_terms(z[i : i + 1], source[i : i + 1], t[j : j + 1], noise[j : j + 1], [key])
+            gradients.append(terms.text + terms.identity)
+    expected = torch.cat(gradients).unflatten(0, (2, 3)).mean(1)
+    torch.testing.assert_close(output.grad, expected, rtol=1e-3, atol=1e-5)
+    assert output.mask is not None and output.mask.shape == (2, 1, 16, 16)
+
+
 def test_sds_compares_with_the_noise() -> None:
     guidance, denoiser = analytic_guidance(objective="sds", guidance_scale=1.0)
     target, source, noise = torch.randn(3, 1, 2, 1, 1, generator=torch.Generator().manual_seed(0)).double()
@@ -159,7 +224,9 @@ def test_each_element_gets_a_time_of_its_own(denoiser: Denoiser) -> None:
     assert output.t.min() >= 20 and output.t.max() <= 980
 
 
-@pytest.mark.parametrize(("objective", "branches"), [("pds", 4), ("dds", 4), ("dreamcatalyst", 4), ("sds", 2)])
+@pytest.mark.parametrize(
+    ("objective", "branches"), [("pds", 4), ("dds", 4), ("dreamcatalyst", 4), ("sds", 2), ("ssd", 4), ("lusd", 2)]
+)
 def test_one_call_of_the_unet(
     denoiser: Denoiser, count_unet_calls: list[int], objective: ObjectiveName, branches: int
 ) -> None:
@@ -228,6 +295,8 @@ def test_annealed_times_follow_progress(denoiser: Denoiser) -> None:
         [550] * 2,
         [200] * 2,
     ]
+    guidance.config.t_power = 2.0
+    assert guidance.draw_timesteps(2, 0.5).tolist() == [725] * 2
     guidance.config.t_jitter = 0.1
     assert guidance.draw_timesteps(50, 0.5).unique().numel() > 10
 
@@ -431,6 +500,9 @@ def test_tiny_images_are_refused(denoiser: Denoiser) -> None:
         ({"localize": 1.5}, "localize is 1.5"),
         ({"localize": 0.5, "objective": "sds"}, "set localize to 0"),
         ({"resolution": -1}, "resolution is -1"),
+        ({"samples": 0}, "samples is 0"),
+        ({"t_power": 0.0}, "t_power is 0.0"),
+        ({"localize_by": "magic"}, "no localize_by 'magic': choose difference or attention"),
         ({"cache_size": 0}, "cache_size is 0"),
         ({"t_min": 0.9, "t_max": 0.1}, "swap them"),
         ({"num_inference_steps": 5000}, "num_inference_steps is 5000"),
@@ -468,7 +540,7 @@ def test_dreamcatalyst_parameters_take_effect_while_it_runs(denoiser: Denoiser) 
     assert not torch.equal(run_of(changed, 1)[0].grad, run_of(plain, 1)[0].grad)
 
 
-@pytest.mark.parametrize("config", [GuidanceConfig, DreamCatalystParameters])
+@pytest.mark.parametrize("config", [GuidanceConfig, DreamCatalystParameters, SsdParameters, LusdParameters])
 def test_every_option_is_annotated_and_explained(config: type) -> None:
     (definition,) = ast.parse(inspect.getsource(config)).body
     assert isinstance(definition, ast.ClassDef)

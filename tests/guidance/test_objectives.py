@@ -1,6 +1,7 @@
 """ψ, χ and the objectives, against published numbers and against the long form they are derived from."""
 
 import math
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, get_args
 
@@ -11,11 +12,22 @@ from torch import Tensor
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.objectives import (
     OBJECTIVES,
+    SOURCE,
+    SOURCE_UNPROMPTED,
+    TARGET,
+    TARGET_AS_SOURCE,
+    TARGET_UNPROMPTED,
     DreamCatalystParameters,
+    LusdParameters,
     ObjectiveName,
     ObjectiveParameters,
+    Prediction,
     Schedule,
+    SsdParameters,
     chi,
+    combine,
+    linear,
+    predictions_of,
     psi,
     weight_table,
 )
@@ -113,38 +125,105 @@ def test_every_objective_has_a_name_on_the_command_line() -> None:
     assert set(OBJECTIVES) == set(get_args(ObjectiveName))
 
 
-def weights_of(name: ObjectiveName, parameters: ObjectiveParameters) -> tuple[Tensor, Tensor]:
+# Each objective as its paper writes it, over ε̂ of (latent, prompt): x for the target latent, s for the source's.
+PARAMETERS = ObjectiveParameters(
+    stride=4,
+    dreamcatalyst=DreamCatalystParameters(delta=0.05, gamma=0.2, psi0=0.1),
+    ssd=SsdParameters(trajectory=1.4, enhancement=3.0, psi0=0.2),
+    lusd=LusdParameters(identity=0.1, first_std=0.4, last_std=0.2),
+)
+PAPERS: dict[str, Callable[[dict[str, float], float, float], tuple[float, float]]] = {
+    "pds": lambda e, w, t: (
+        float(chi(SCHEDULE, torch.tensor([int(t)]), 4))
+        * ((e["x0"] + w * (e["xt"] - e["x0"])) - (e["s0"] + w * (e["ss"] - e["s0"]))),
+        float(psi(SCHEDULE, torch.tensor([int(t)]), 4)),
+    ),
+    "sds": lambda e, w, t: (
+        (1 - float(SCHEDULE.alphas_cumprod[int(t)])) * (e["x0"] + w * (e["xt"] - e["x0"]) - e["noise"]),
+        0.0,
+    ),
+    "dds": lambda e, w, t: ((e["x0"] + w * (e["xt"] - e["x0"])) - (e["s0"] + w * (e["ss"] - e["s0"])), 0.0),
+    "dreamcatalyst": lambda e, w, t: (
+        (0.05 + 0.2 * (t / 1000) ** (1 / math.e))
+        * ((e["x0"] + w * (e["xt"] - e["x0"])) - (e["s0"] + w * (e["ss"] - e["s0"]))),
+        0.1 * math.exp(t / 1000),
+    ),
+    "ssd": lambda e, w, t: (
+        0.5 * 1.4 * (e["xs"] - e["s0"]) + 0.5 * w * (e["xt"] - e["xs"]) + 3.0 * (e["xt"] - e["x0"]),
+        0.2 * math.exp(t / 1000) * float(SCHEDULE.alphas_cumprod[int(t)]) ** 0.5,
+    ),
+    "lusd": lambda e, w, t: (0.9 * (e["xt"] - e["xs"]), 0.1),
+}
+PREDICTIONS = {
+    TARGET: "xt",
+    TARGET_AS_SOURCE: "xs",
+    TARGET_UNPROMPTED: "x0",
+    SOURCE: "ss",
+    SOURCE_UNPROMPTED: "s0",
+}
+
+
+@pytest.mark.parametrize("scale", [1.0, 7.5, 100.0])
+@pytest.mark.parametrize("name", get_args(ObjectiveName))
+def test_row_is_the_formula_of_its_paper(name: ObjectiveName, scale: float) -> None:
     row = OBJECTIVES[name]
-    return row.text_weight(SCHEDULE, TIMES, parameters), row.identity_weight(SCHEDULE, TIMES, parameters)
+    generator = torch.Generator().manual_seed(0)
+    for t in TIMES.tolist():
+        values = dict(zip([*PREDICTIONS.values(), "noise"], torch.randn(6, generator=generator).tolist(), strict=True))
+        predictions = {key: torch.full((1, 1, 1, 1), values[e]).double() for key, e in PREDICTIONS.items()}
+        noise = torch.full((1, 1, 1, 1), values["noise"]).double()
+        times = torch.tensor([t])
+        text = row.text_weight(SCHEDULE, times, PARAMETERS) * combine(row.text(scale, PARAMETERS), predictions, noise)
+        expected_text, expected_identity = PAPERS[name](values, scale, t)
+        assert float(text) == pytest.approx(expected_text, rel=1e-6)
+        assert float(row.identity_weight(SCHEDULE, times, PARAMETERS)) == pytest.approx(expected_identity)
 
 
-def test_pds_row() -> None:
-    text, identity = weights_of("pds", ObjectiveParameters(stride=4))
-    torch.testing.assert_close(text, chi(SCHEDULE, TIMES, 4))
-    torch.testing.assert_close(identity, psi(SCHEDULE, TIMES, 4))
-    assert OBJECTIVES["pds"].reference == "source"
-
-
-def test_sds_row() -> None:
-    text, identity = weights_of("sds", ObjectiveParameters(stride=2))
-    torch.testing.assert_close(text, 1 - SCHEDULE.alphas_cumprod[TIMES])
-    assert not identity.any() and OBJECTIVES["sds"].reference == "noise"
-
-
-def test_dds_row() -> None:
-    text, identity = weights_of("dds", ObjectiveParameters(stride=2))
-    assert (text == 1).all() and not identity.any() and OBJECTIVES["dds"].reference == "source"
-
-
-def test_dreamcatalyst_row() -> None:
-    parameters = ObjectiveParameters(2, DreamCatalystParameters(delta=0.05, gamma=0.2, psi0=0.1))
-    text, identity = weights_of("dreamcatalyst", parameters)
-    for index, t in enumerate(TIMES.tolist()):
-        tau = t / 1000
-        assert float(text[index]) == pytest.approx(0.05 + 0.2 * tau ** (1 / math.e))
-        assert float(identity[index]) == pytest.approx(0.1 * math.exp(tau))
-    assert OBJECTIVES["dreamcatalyst"].reference == "source"
+def test_published_parameters() -> None:
     assert DreamCatalystParameters() == DreamCatalystParameters(delta=0.2, gamma=0.8, psi0=0.075)
+    assert SsdParameters() == SsdParameters(trajectory=2.0, enhancement=5.5, psi0=0.075)
+    assert LusdParameters() == LusdParameters(identity=0.02, first_std=0.15, last_std=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "asked"),
+    [
+        ("pds", 7.5, {TARGET, TARGET_UNPROMPTED, SOURCE, SOURCE_UNPROMPTED}),
+        ("pds", 1.0, {TARGET, SOURCE}),
+        ("sds", 7.5, {TARGET, TARGET_UNPROMPTED}),
+        ("ssd", 7.5, {TARGET, TARGET_AS_SOURCE, TARGET_UNPROMPTED, SOURCE_UNPROMPTED}),
+        ("lusd", 7.5, {TARGET, TARGET_AS_SOURCE}),
+    ],
+)
+def test_no_prediction_is_asked_for_that_does_not_count(
+    name: ObjectiveName, scale: float, asked: set[Prediction]
+) -> None:
+    row = OBJECTIVES[name]
+    contrast = row.contrast(scale, PARAMETERS) if row.contrast else {}
+    wanted = predictions_of(row.text(scale, PARAMETERS), contrast)
+    assert set(wanted) == asked and len(wanted) == len(asked)
+
+
+@pytest.mark.parametrize("name", [name for name, row in OBJECTIVES.items() if row.contrast])
+def test_contrast_vanishes_where_latents_and_prompts_agree(name: ObjectiveName) -> None:
+    """With equal latents, predictions differ by their prompt alone; with equal prompts, by nothing."""
+    contrast = OBJECTIVES[name].contrast
+    assert contrast is not None
+    values = {"target": 0.4, "source": 0.4, "none": -1.0}
+    predictions = {key: torch.full((1, 1, 1, 1), values[key.prompt]) for key in PREDICTIONS}
+    total = combine(contrast(7.5, PARAMETERS), predictions, torch.ones(1, 1, 1, 1))
+    assert total.abs().max() < 1e-5
+
+
+def test_terms_of_one_prediction_are_added_up() -> None:
+    combination = linear((2.0, TARGET), (-0.5, SOURCE), (1.0, TARGET), (0.5, SOURCE))
+    assert combination == {TARGET: 3.0, SOURCE: 0.0} and predictions_of(combination) == [TARGET]
+
+
+def test_std_of_lusd_falls_evenly() -> None:
+    std = OBJECTIVES["lusd"].std
+    assert std is not None
+    assert [std(p, PARAMETERS) for p in (-1.0, 0.0, 0.5, 1.0, 2.0)] == pytest.approx([0.4, 0.4, 0.3, 0.2, 0.2])
 
 
 def test_weight_table_is_looked_up_by_time() -> None:

@@ -67,6 +67,27 @@ def test_dds_moves_every_sample_by_the_difference_of_means() -> None:
     torch.testing.assert_close(moved, torch.tensor([2.0, -1.0]).double().expand_as(moved), rtol=0, atol=1e-4)
 
 
+def test_ssd_ends_where_its_terms_balance() -> None:
+    """With every prompt one Gaussian, each difference of predictions is k√ᾱ times a difference of means or latents."""
+    source_mean, target_mean, any_mean = (torch.tensor(m).double() for m in ([-1.0, 0.5], [1.0, -0.5], [0.2, 0.3]))
+    means = {"": [any_mean.tolist()], "source": [source_mean.tolist()], "target": [target_mean.tolist()]}
+    denoiser = MixtureDenoiser(means, std=0.5)
+    guidance = Guidance(GuidanceConfig(objective="ssd", guidance_scale=3.0, t_max=0.9), denoiser)
+    guidance.set_prompts("source", "target")
+    start = samples_of([source_mean.tolist()], 0.5)[:, :, None, None]
+    x, total = start.clone(), torch.zeros_like(start)
+    for step in range(400):
+        x = x - 0.2 * guidance.latent_loss(x, start, step / 400).grad
+        total += x if step >= 200 else 0
+    moved = (total / 200 - start)[:, :, 0, 0]
+    t = torch.arange(20, 901)
+    alpha_bar = denoiser.alphas_cumprod[t]
+    pull = ((1 - alpha_bar).sqrt() / (alpha_bar * 0.25 + 1 - alpha_bar) * alpha_bar.sqrt()).mean()
+    hold = (0.075 * (t / 1000).exp() * alpha_bar.sqrt()).mean()
+    wanted = (source_mean - any_mean) + 1.5 * (target_mean - source_mean) + 5.5 * (target_mean - any_mean)
+    torch.testing.assert_close(moved.mean(0), pull * wanted / (pull + hold), rtol=0.02, atol=0.02)
+
+
 def test_sds_forgets_the_source() -> None:
     source = samples_of([[-1.0, 0.5]], 0.25)
     result = edit("sds", [[-1.0, 0.5]], [[1.0, -0.5]], 0.25, source)

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import tyro
 from PIL import Image
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import GuidanceConfig
 from pds_nerfstudio.images.cli import ImageEdit, edit_picture, main, read_mask
-from pds_nerfstudio.images.edit_loop import ImageEditConfig
+from pds_nerfstudio.images.edit_loop import ImageEditConfig, picture_guidance
 from pds_nerfstudio.images.picture import Picture
 from pds_nerfstudio.runs import load_config
 
@@ -145,3 +146,12 @@ def test_the_embedded_model_edits(tmp_path: Path) -> None:
     assert first.size == (37, 50)
     assert np.array_equal(np.asarray(first), np.asarray(second))
     assert not np.array_equal(np.asarray(first), pixels)
+
+
+@pytest.mark.parametrize("recipe", sorted((Path(__file__).parents[2] / "configs").glob("picture-*.args")), ids=str)
+def test_recipes_are_accepted_and_change_the_defaults(recipe: Path) -> None:
+    lines = [line for line in recipe.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    needed = ["--image", "a.png", "--src-prompt", "a cat", "--tgt-prompt", "a dog"]
+    config = tyro.cli(ImageEdit, args=[*needed, *" ".join(lines).split()])
+    config.check()
+    assert (config.edit, config.guidance) != (ImageEditConfig(), picture_guidance())

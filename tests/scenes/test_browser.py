@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nerfstudio.viewer.utils import get_camera
 from PIL import Image
 
 from pds_nerfstudio.scenes.checkpoints import read_checkpoint
@@ -31,7 +32,9 @@ FLAGS = [
     *("--disable-sync", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
     *("--ignore-gpu-blocklist", "--disable-quic"),
 ]
-PATIENCE = 180.0
+PATIENCE = 300.0
+REGION = {"x": 50, "y": 150, "width": 600, "height": 700}
+"""Of the viewer's page: some of the scene, clear of panel and axes."""
 
 
 def wait_for(condition: Callable[[], Any], what: str) -> None:
@@ -75,6 +78,7 @@ class LiveRun:
     def stop(self) -> None:
         self.trainer.interrupted = self.trainer.stop_training = True
         self.thread.join(PATIENCE)
+        assert not self.thread.is_alive()
         self.trainer.shutdown()
 
 
@@ -83,7 +87,7 @@ def live_run(make_config: Any, prepare: Any) -> Iterator[LiveRun]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    config = make_config("splat", steps=100_000, reconstruct=5, vis="viewer", show_edit=True)
+    config = make_config("splat", steps=100_000, reconstruct=5, vis="viewer", show_edit=True, pipeline__lr_mult=5.0)
     config.viewer.quit_on_train_completion = False
     config.viewer.websocket_host, config.viewer.websocket_port = "127.0.0.1", port
     run = LiveRun(prepare(config))
@@ -94,28 +98,76 @@ def live_run(make_config: Any, prepare: Any) -> Iterator[LiveRun]:
 @pytest.fixture
 def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        chromium = started.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS, timeout=PATIENCE * 1000)
         yield chromium
         chromium.close()
 
 
 def open_viewer(browser: Any, url: str) -> Any:
-    page = browser.new_context(viewport={"width": 1100, "height": 900}).new_page()
-    page.set_default_timeout(PATIENCE * 1000)
+    page = new_page(browser, viewport={"width": 1100, "height": 900})
     page.goto(url)
     page.get_by_text("Text edit").wait_for()
     return page
 
 
-def scene_shown(page: Any, path: Path) -> np.ndarray:
-    """What the browser shows of the scene, beside the panel."""
-    page.screenshot(path=path, clip={"x": 50, "y": 100, "width": 600, "height": 700}, timeout=PATIENCE * 1000)
-    return np.array(Image.open(path).convert("RGB")).astype(float)
+def new_page(browser: Any, **options: Any) -> Any:
+    page = browser.new_context(**options).new_page()
+    page.set_default_timeout(PATIENCE * 1000)
+    return page
+
+
+@dataclass
+class Looker:
+    """Compares what a browser shows of the scene with what the run holds.
+
+    Attributes:
+        page: Of the first of the browsers.
+        trainer: Of the run.
+        folder: For screenshots.
+    """
+
+    page: Any
+    trainer: EditTrainer
+    folder: Path
+
+    def rendered(self, output: str = "rgb") -> np.ndarray:
+        """What the browser should show of one of the model's outputs as things stand."""
+        viewer, model = self.trainer.viewer_state, self.trainer.pipeline.model
+        clients = viewer.viser_server.get_clients()
+        camera = viewer.get_camera_state(clients[min(clients)])
+        box = self.page.locator("canvas").first.bounding_box()
+        height, width = round(box["height"]), round(box["height"] * camera.aspect)
+        with self.trainer.train_lock, torch.no_grad():
+            model.eval()
+            image = model.get_outputs_for_camera(get_camera(camera, height // 4, width // 4))[output]
+            model.train()
+        picture = Image.fromarray((image.clamp(0, 1) * 255).byte().numpy()).resize((width, height))
+        left, top = REGION["x"], REGION["y"] - round(box["y"])
+        right, bottom = left + REGION["width"], top + REGION["height"]
+        return np.array(picture.crop((left, top, right, bottom))).astype(float)
+
+    def sees(self, this: np.ndarray, others: list[np.ndarray]) -> bool:
+        """Whether the browser shows this picture, and clearly none of the others."""
+        path = self.folder / "shown.png"
+        self.page.screenshot(path=path, clip=REGION)
+        shown = np.array(Image.open(path).convert("RGB")).astype(float)
+        return all(distance(shown, this) < distance(shown, other) / 3 for other in others)
+
+
+def distance(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean difference of two pictures, in 0..255."""
+    return float(np.abs(one - other).mean())
 
 
 def field(page: Any, label: str) -> Any:
     """The input beside a label; viser ties not all of them together."""
     return page.locator(f'xpath=//label[text()="{label}"]/ancestor::div[contains(@class, "Flex-root")][1]//input').first
+
+
+def show(page: Any, what: str) -> None:
+    """Set the panel's output switch."""
+    field(page, "Show").click()
+    page.get_by_role("option", name=what, exact=True).click()
 
 
 def press(page: Any, button: str) -> None:
@@ -128,6 +180,8 @@ def test_an_edit_is_steered_from_browsers(
     trainer = live_run.trainer
     session = trainer.pipeline.session
     first, second = open_viewer(browser, live_run.url), open_viewer(browser, live_run.url)
+    viewer = trainer.viewer_state
+    wait_for(lambda: len(viewer.viser_server.get_clients()) == 2, "both browsers have a camera")
 
     # Other words take effect while it runs, and both browsers see them.
     field(first, "Target").fill("a red cat on a mat")
@@ -138,38 +192,29 @@ def test_an_edit_is_steered_from_browsers(
     assert trainer.pipeline.guidance is not None
     assert trainer.pipeline.guidance.prompts == (["a cat"], ["a red cat on a mat"])
     asked_at = trainer.next_step
-    wait_for(lambda: trainer.next_step > asked_at + 30, "it goes on")
+    wait_for(lambda: trainer.next_step > asked_at + 60, "it goes on")
 
     # Paused, the scene holds still; the switch shows the source and the change.
     press(second, "Pause")
     wait_for(lambda: live_run.state == "paused", "Pause pauses")
     first.get_by_text("Paused: edit step").wait_for()
-    assert first.get_by_role("button", name="Resume Training").is_visible()  # nerfstudio's own button agrees
+    first.get_by_role("button", name="Resume Training").wait_for()  # nerfstudio's own button agrees
     paused_at = trainer.next_step
+    press(first, "Hide Train Cams")
+    looker = Looker(first, trainer, tmp_path)
+    edited = looker.rendered()
+    show(first, "source")
+    wait_for(lambda: viewer.control_panel.output_render == "source", "the switch has arrived")
+    source, change = looker.rendered("source"), looker.rendered("change")
+    assert min(distance(edited, source), distance(change, source), distance(change, edited)) > 10
+    wait_for(lambda: looker.sees(source, [edited, change]), "the source is shown")
+    show(first, "change")
+    wait_for(lambda: looker.sees(change, [edited, source]), "the change is shown")
+    wait_for(lambda: field(second, "Show").input_value() == "change", "the second browser follows")
+    show(first, "edited")
+    wait_for(lambda: looker.sees(edited, [source, change]), "the edited scene is shown")
 
-    def shows_something_else(than: np.ndarray, name: str) -> np.ndarray:
-        shown = [than]
-
-        def looked() -> bool:
-            shown[0] = scene_shown(first, tmp_path / f"{name}.png")
-            return float(np.abs(shown[0] - than).mean()) > 2
-
-        wait_for(looked, f"the picture changes to {name}")
-        return shown[0]
-
-    black = np.zeros((700, 600, 3))
-    edited = shows_something_else(black, "edited")
-    field(first, "Show").click()
-    first.get_by_role("option", name="source").click()
-    source = shows_something_else(edited, "source")
-    field(first, "Show").click()
-    first.get_by_role("option", name="change").click()
-    shows_something_else(source, "change")
-    assert field(second, "Show").input_value() == "change"
-    field(first, "Show").click()
-    first.get_by_role("option", name="edited").click()
-
-    # Branch and Snapshot keep the result; Undo gives the source back to the last bit.
+    # Branch and Snapshot keep the result; Undo gives the source back to the last bit, and to be seen.
     press(first, "Branch")
     wait_for(lambda: live_run.actions("branch"), "Branch is on record")
     branch = trainer.base_dir.with_name("run_a-red-cat-on-a-mat")
@@ -183,7 +228,8 @@ def test_an_edit_is_steered_from_browsers(
     was, now = read_checkpoint(source_file), read_checkpoint(kept)
     assert differences(was.model_weights, now.model_weights) == []
     assert differences(was.state["optimizers"], now.state["optimizers"]) == []
-    shows_something_else(edited, "undone")
+    assert np.array_equal(looker.rendered(), source)
+    wait_for(lambda: looker.sees(source, [edited, change]), "Undo is to be seen")
     assert trainer.next_step == paused_at
 
     # A few more steps, and it is done: the report opens from its file, without a network.
@@ -194,14 +240,14 @@ def test_an_edit_is_steered_from_browsers(
     wait_for(lambda: live_run.state == "finished", "the last steps are run")
     assert trainer.next_step == paused_at + 3
     second.get_by_text("The results are in").wait_for()
-    assert second.get_by_text("Finished: edit step 3 of 3").is_visible()
+    second.get_by_text("Finished: edit step 3 of 3").wait_for()
     assert session.settings["steps_left"] == 0
     look_at_report(browser, trainer.base_dir / "report.html", tmp_path)
 
 
 def look_at_report(browser: Any, path: Path, tmp_path: Path) -> None:
-    context = browser.new_context(offline=True, viewport={"width": 900, "height": 900})
-    page, asked_for = context.new_page(), []
+    page = new_page(browser, offline=True, viewport={"width": 900, "height": 900})
+    asked_for: list[str] = []
     page.on("request", lambda request: asked_for.append(request.url))
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))

@@ -228,6 +228,22 @@ class TestWaiting:
         trainer.train()
         assert watch.calls == 3 and len(list(snapshots.glob("*.ckpt"))) == 1
 
+    def test_browsers_are_shown_where_it_paused_and_what_was_undone(
+        self, make_config: Any, prepare: Any, watch: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        trainer = prepare(make_config("splat", steps=3))
+        session, drawn = trainer.pipeline.session, []
+        monkeypatch.setattr(
+            trainer.pipeline.panel,
+            "redraw",
+            lambda: drawn.append((session.status.state, trainer.next_step, trainer.pipeline.editing)),
+        )
+        watch.before = lambda call: session.ask(Request("pause"))
+        self.later(lambda: len(drawn) == 1, lambda: session.ask(Request("undo")))
+        self.later(lambda: len(drawn) == 2, lambda: session.ask(Request("stop")))
+        trainer.train()
+        assert drawn == [("paused", 3, True), ("paused", 3, False)]
+
     def test_ctrl_c_while_it_is_paused_saves(self, make_config: Any, prepare: Any, watch: Any) -> None:
         trainer = prepare(make_config("splat", steps=3))
         watch.before = lambda call: trainer.pipeline.session.ask(Request("pause"))
