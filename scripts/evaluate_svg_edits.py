@@ -36,7 +36,7 @@ from pds_nerfstudio.toyworld.grammar import LIMBED, VALUES, Attributes, caption,
 from pds_nerfstudio.vector.cli import SvgEdit, run
 from pds_nerfstudio.vector.color import parse_color
 from pds_nerfstudio.vector.document import Document
-from pds_nerfstudio.vector.edit_loop import VectorEditConfig
+from pds_nerfstudio.vector.edit_loop import VectorEditConfig, drawing_guidance
 from pds_nerfstudio.vector.rasterizer import Rasterizer
 
 SIDE = 128
@@ -61,7 +61,7 @@ class Evaluation:
     """Edits to run at a time."""
     edit: VectorEditConfig = field(default_factory=lambda: VectorEditConfig(background=PAPER))
     """How a drawing follows the guidance."""
-    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
+    guidance: GuidanceConfig = field(default_factory=drawing_guidance)
     """The guidance; its objective and seed are those above."""
 
 

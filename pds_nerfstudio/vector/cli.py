@@ -19,9 +19,10 @@ from pds_nerfstudio.runs import StepReport, new_folder, read_command, save_confi
 from pds_nerfstudio.vector.backend import Backend
 from pds_nerfstudio.vector.diffvg import DiffvgRenderer
 from pds_nerfstudio.vector.document import Document
-from pds_nerfstudio.vector.edit_loop import ImageGuidance, VectorEditConfig, VectorEditLoop
+from pds_nerfstudio.vector.edit_loop import VectorEditConfig, VectorEditLoop, drawing_guidance
 from pds_nerfstudio.vector.editor import VectorEditor
 from pds_nerfstudio.vector.rasterizer import Rasterizer
+from pds_nerfstudio.vector.stages import Draft
 
 STYLES = {
     "none": "",
@@ -65,7 +66,7 @@ class SvgEdit:
     """What draws. exact: this package's own rasteriser. pydiffvg: where that is installed, for plain drawings."""
     edit: VectorEditConfig = field(default_factory=VectorEditConfig)
     """How the drawing follows the guidance."""
-    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
+    guidance: GuidanceConfig = field(default_factory=drawing_guidance)
     """The diffusion model and the objective."""
 
     def check(self) -> None:
@@ -125,6 +126,11 @@ class Results:
     def _write_drawing(self) -> None:
         (self.folder / "final.svg").write_bytes(self.editor.svg())
 
+    @torch.no_grad()
+    def save_draft(self, draft: Draft) -> None:
+        """Saves the picture that the drawing was to be fit to, to compare with what its paths made of it."""
+        self._save(draft.goal().pictures[0].cpu(), "draft.png")
+
     def finish(self, complete: bool, seconds: float) -> None:
         """Saves the result."""
         self._write_drawing()
@@ -153,7 +159,7 @@ class Results:
         mediapy.write_video(target, pictures, fps=1000 / FRAME_MILLISECONDS, crf=18)
 
 
-def edit_svg(config: SvgEdit, document: Document, guidance: ImageGuidance, canvas: int, device: torch.device) -> Path:
+def edit_svg(config: SvgEdit, document: Document, guidance: Guidance, canvas: int, device: torch.device) -> Path:
     """Runs an edit and leaves its results in a folder.
 
     Args:
@@ -174,6 +180,8 @@ def edit_svg(config: SvgEdit, document: Document, guidance: ImageGuidance, canva
     results = Results(config, editor)
     start = time.perf_counter()
     complete = loop.run(results.record)
+    if loop.draft is not None:
+        results.save_draft(loop.draft)
     results.finish(complete, time.perf_counter() - start)
     return results.folder
 

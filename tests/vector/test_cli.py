@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -8,12 +9,17 @@ from PIL import Image
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import GuidanceConfig
+from pds_nerfstudio.images.edit_loop import ImageEditConfig
 from pds_nerfstudio.runs import load_config, save_config
 from pds_nerfstudio.vector.cli import SvgEdit, edit_svg, main
 from pds_nerfstudio.vector.document import Document
 from pds_nerfstudio.vector.edit_loop import VectorEditConfig
 
+from .conftest import Towards
+
 SVG = b'<svg viewBox="0 0 8 8"><path id="a" d="M1 1L7 1L7 7L1 7Z" fill="red"/><!-- kept --></svg>'
+
+GUIDED = VectorEditConfig(fit_steps=0, steps=5, refine_steps=0, colors_lr=0.05)
 
 
 def _darken(image, source_image, progress, keys=None):
@@ -29,7 +35,7 @@ def config(tmp_path):
         tgt_prompt="a dark box",
         output_dir=tmp_path / "out",
         save_every=2,
-        edit=VectorEditConfig(steps=5, colors_lr=0.05),
+        edit=GUIDED,
         guidance=GuidanceConfig(guidance_scale=3.0),
     )
 
@@ -50,6 +56,15 @@ def test_what_an_edit_leaves(config):
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["complete"] and [m["step"] for m in metrics["steps"]] == [1, 2, 3, 4, 5]
     assert metrics["steps"][0]["mean"] > metrics["steps"][-1]["mean"] and metrics["psnr_to_source"] > 0
+
+
+def test_the_draft_is_left_beside_what_paths_made_of_it(config):
+    config.edit = VectorEditConfig(draft=ImageEditConfig(steps=40, refine=0), fit_steps=120)
+    folder = _edit(config, Towards(SVG.replace(b'"red"', b'"blue"'), 32))
+    for name in ("draft", "after"):
+        red, _, blue = Image.open(folder / f"{name}.png").getpixel((16, 16))
+        assert blue > red, name
+    assert not (_edit(replace(config, edit=GUIDED)) / "draft.png").exists()
 
 
 def test_an_interrupt_leaves_the_drawing_so_far(config):
@@ -96,7 +111,7 @@ def test_prompts_carry_the_style(config):
     assert config.prompts[1] == "a dark box, pixel art, on a white background, on a table"
 
 
-@pytest.mark.parametrize("change", [{"canvas": -1}, {"save_every": 0}, {"edit": VectorEditConfig(steps=0)}])
+@pytest.mark.parametrize("change", [{"canvas": -1}, {"save_every": 0}, {"edit": VectorEditConfig(steps=-1)}])
 def test_nonsense_is_refused(config, change):
     for name, value in change.items():
         setattr(config, name, value)
@@ -114,7 +129,7 @@ def test_the_command_says_what_is_wrong_in_one_line(config, monkeypatch):
 
     prompts = ("--src-prompt", "a", "--tgt-prompt", "b")
     assert "none.svg" in run_with("--svg", config.svg.with_name("none.svg"), *prompts)
-    assert "steps" in run_with("--svg", config.svg, *prompts, "--edit.steps", 0)
+    assert "steps" in run_with("--svg", config.svg, *prompts, "--edit.steps", -1)
     assert "c.json" in run_with("--repeat", config.svg.with_name("c.json"))
     save_config(config, config.svg.with_name("c.json"))
     config.svg.unlink()

@@ -154,6 +154,7 @@ def _everything():
     turned = (0.9, 0.2, -0.15, 1.1, 2, -3)
     clip = Clip((ClipShape(kite, turned),))
     line = Stroke(linear, builder.add_width(1.7), (most,), join=Join.ROUND)
+    plain = Stroke(Solid(builder.add_color(0.7, 0.1, 0.5)), builder.add_width(2.3), (builder.add_opacity(0.7),))
     return builder.build(
         [
             Shape(blob, fill=Fill(linear, (most,))),
@@ -166,6 +167,7 @@ def _everything():
                 clip,
             ),
             Shape(blob, turned, fill=Fill(solid, (half,)), clip=Clip((ClipShape(hole, evenodd=True),))),
+            Shape(builder.add_polygon([(22.3, 3.2), (29.1, 8.4), (20.7, 13.9)]), fill=Fill(solid), stroke=plain),
         ]
     )
 
