@@ -28,11 +28,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from pds_nerfstudio.guidance.denoiser import Denoiser
-from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig
+from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig, resolve_dtypes
 from pds_nerfstudio.guidance.loading import EMBEDDED_MODEL, find_model, load_pipeline
 
 Model = Literal["sd15", "sd21", "toyworld"]
-Variant = Literal["published", "float32", "bfloat16", "float16", "compiled"]
+Variant = Literal["published", "float32", "bfloat16", "float16", "mixed", "compiled"]
 
 _PROMPTS = ("a photo of a man in a blue shirt", "a photo of a man in a red shirt")
 _TIMES_FOR_ERROR = (50, 250, 500, 750, 950)
@@ -72,9 +72,9 @@ class Benchmark:
 
     models: tuple[Model, ...] = ("sd15", "sd21")
     """Stable Diffusion 1.5 and 2.1 are built with random weights; toyworld is the embedded model."""
-    variants: tuple[Variant, ...] = ("published", "float32", "bfloat16", "compiled")
-    """published: as the published code does it. float32, bfloat16, float16: this package's, uncompiled. compiled:
-    compiled, in bfloat16 on a GPU and float32 on a CPU."""
+    variants: tuple[Variant, ...] = ("published", "float32", "bfloat16", "mixed", "compiled")
+    """published: as the published code does it. float32, bfloat16, float16, mixed: this package's in these precisions,
+    uncompiled. compiled: compiled, in the precision that is the default there."""
     size: int = 0
     """Side of the images in pixels; 0 is the model's own."""
     batch: int = 1
@@ -98,7 +98,7 @@ class Benchmark:
             published: float | None = None
             reference: Tensor | None = None
             for variant in sorted(self.variants, key=lambda v: v not in ("published", "float32")):
-                dtype = _dtype(variant, device)
+                dtype, _ = _dtypes(variant, device)
                 if dtype not in peaks:
                     peaks[dtype] = matmul_peak(device, dtype)
                 measurement, gradients = self._measure(model, variant, device, peaks[dtype])
@@ -121,7 +121,7 @@ class Benchmark:
             guidance, step = None, PublishedStep(model, device)
             side = self.size or step.resolution
         else:
-            guidance = _guidance(model, _dtype(variant, device), device, variant == "compiled", self.size)
+            guidance = _guidance(model, _dtypes(variant, device), device, variant == "compiled", self.size)
             step = _editors_step(guidance)
             side = self.size or guidance.denoiser.resolution
         rng = torch.Generator().manual_seed(0)
@@ -170,7 +170,7 @@ class Benchmark:
     ) -> float:
         """Operations in a step; those of a compiled one are the uncompiled one's."""
         if variant == "compiled":
-            step = _editors_step(_guidance(model, _dtype(variant, device), device, False, self.size))
+            step = _editors_step(_guidance(model, _dtypes(variant, device), device, False, self.size))
         step(image, source)  # the source's latent is known from here on
         with FlopCounterMode(display=False) as counter:
             step(image, source)
@@ -201,10 +201,9 @@ class Benchmark:
         print(f"Wrote {self.out}")
 
 
-def _dtype(variant: Variant, device: torch.device) -> torch.dtype:
-    if variant == "compiled":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    return {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(variant, torch.float32)
+def _dtypes(variant: Variant, device: torch.device) -> tuple[torch.dtype, torch.dtype]:
+    """Of the UNet and of the VAE."""
+    return resolve_dtypes({"published": "float32", "compiled": "auto"}.get(variant, variant), device)
 
 
 def _pipeline(model: Model, device: torch.device) -> Any:
@@ -214,10 +213,12 @@ def _pipeline(model: Model, device: torch.device) -> Any:
         return random_pipeline(model)
 
 
-def _guidance(model: Model, dtype: torch.dtype, device: torch.device, compiled: bool, resolution: int) -> Guidance:
+def _guidance(
+    model: Model, dtypes: tuple[torch.dtype, torch.dtype], device: torch.device, compiled: bool, resolution: int
+) -> Guidance:
     pipeline = _pipeline(model, device)
     parts = {name: getattr(pipeline, name) for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")}
-    denoiser = Denoiser(**parts, device=device, dtype=dtype, compiled=compiled)
+    denoiser = Denoiser(**parts, device=device, dtype=dtypes[0], compiled=compiled, vae_dtype=dtypes[1])
     guidance = Guidance(GuidanceConfig(resolution=resolution), denoiser)
     guidance.set_prompts(*_PROMPTS)
     return guidance

@@ -26,7 +26,7 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.evaluation.cases import EditCase
 from pds_nerfstudio.evaluation.toyworld import held_out_cameras, pictures
 from pds_nerfstudio.guidance.denoiser import Denoiser
-from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig, resolve_device, resolve_dtype
+from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig, resolve_device, resolve_dtypes
 from pds_nerfstudio.guidance.loading import EMBEDDED_MODEL
 from pds_nerfstudio.guidance.objectives import OBJECTIVES
 from pds_nerfstudio.guidance.refinement import RefinementConfig
@@ -210,7 +210,8 @@ REPRESENTATIONS: dict[str, Callable[[Variant, Setup], Representation]] = {
 @functools.lru_cache(maxsize=1)
 def _denoiser(model: str, device: str) -> Denoiser:
     where = resolve_device(device, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    return Denoiser.from_pretrained(model, where, resolve_dtype("auto", where))
+    dtype, vae_dtype = resolve_dtypes("auto", where)
+    return Denoiser.from_pretrained(model, where, dtype, vae_dtype=vae_dtype)
 
 
 def _configured(config: Config, options: dict[str, str]) -> tuple[Config, dict[str, str]]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.attention import WordAttention
 from pds_nerfstudio.guidance.compilation import CompiledNetwork
+from pds_nerfstudio.guidance.fusible import make_fusible
 from pds_nerfstudio.guidance.loading import find_model, load_pipeline, read_known_words
 from pds_nerfstudio.guidance.objectives import Schedule
 from pds_nerfstudio.guidance.prompts import PromptEncoder
@@ -35,6 +36,7 @@ class Denoiser:
         dtype: what the networks run in.
         known_words: the only words the model was trained with, or None.
         compiled: whether the UNet and the VAE's encoder are compiled (see ``compilation``).
+        vae_dtype: what the VAE runs in, if in something else.
 
     Raises:
         UserError: if the model predicts neither the noise nor the velocity, or has no discrete noise
@@ -52,6 +54,7 @@ class Denoiser:
         dtype: torch.dtype,
         known_words: frozenset[str] | None = None,
         compiled: bool = False,
+        vae_dtype: torch.dtype | None = None,
     ) -> None:
         from diffusers.models.attention_processor import AttnProcessor  # here, because it takes seconds
 
@@ -64,7 +67,8 @@ class Denoiser:
         self.schedule = Schedule.from_scheduler(scheduler)
         self.device = device
         self.dtype = dtype
-        self.result_dtype = torch.promote_types(dtype, torch.float32)
+        self.vae_dtype = vae_dtype or dtype
+        self.result_dtype = torch.promote_types(torch.promote_types(dtype, self.vae_dtype), torch.float32)
         self.alphas_cumprod = self.schedule.alphas_cumprod.to(self.result_dtype).to(device)
         # One product for the projections of an attention layer in place of two or three. The layers made for them begin
         # with random weights: that shall use up none of the caller's random numbers.
@@ -74,9 +78,11 @@ class Denoiser:
         vae.set_attn_processor(AttnProcessor())
         # Convolutions on tensor cores want channels last; on the CPU it changes nothing for the better.
         layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
-        for module in (unet, vae, text_encoder):
+        if compiled and layout == torch.channels_last:
+            make_fusible(vae.encoder)  # the UNet, which has no backward pass, gains nothing by it
+        for module, precision in ((unet, dtype), (vae, self.vae_dtype), (text_encoder, dtype)):
             # The plain method: diffusers' own warns of parts to keep in float32 when there are none.
-            nn.Module.to(module, device=device, dtype=dtype)
+            nn.Module.to(module, device=device, dtype=precision)
             nn.Module.to(module, memory_format=layout)
             module.eval().requires_grad_(False)
         self._vae = vae
@@ -106,7 +112,12 @@ class Denoiser:
 
     @classmethod
     def from_pretrained(
-        cls, model: str, device: torch.device | str, dtype: torch.dtype, compiled: bool = False
+        cls,
+        model: str,
+        device: torch.device | str,
+        dtype: torch.dtype,
+        compiled: bool = False,
+        vae_dtype: torch.dtype | None = None,
     ) -> "Denoiser":
         """Load a model.
 
@@ -115,6 +126,7 @@ class Denoiser:
             device: where to run it.
             dtype: what to run it in.
             compiled: whether to compile it.
+            vae_dtype: what to run the VAE in, if in something else.
 
         Raises:
             UserError: if the model is not found, cannot be loaded, or is of another kind.
@@ -131,6 +143,7 @@ class Denoiser:
             dtype=dtype,
             known_words=read_known_words(folder),
             compiled=compiled,
+            vae_dtype=vae_dtype,
         )
 
     def encode_image(
@@ -142,7 +155,7 @@ class Denoiser:
         multiples of ``size_multiple``.
         """
         with self._no_autocast():
-            mode = self._encode_mode(self._input(image) * 2 - 1)
+            mode = self._encode_mode(self._input(image, self.vae_dtype) * 2 - 1)
             return (mode.to(self.result_dtype) - self._latent_shift) * self._latent_scale
 
     @torch.no_grad()
@@ -152,7 +165,7 @@ class Denoiser:
         """Images in [0, 1] of latents. Not differentiable."""
         latents = latents.to(self.device, self.result_dtype) / self._latent_scale + self._latent_shift
         with self._no_autocast():
-            image = self._vae.decode(latents.to(self.dtype)).sample
+            image = self._vae.decode(latents.to(self.vae_dtype)).sample
         return (image.to(self.result_dtype) / 2 + 0.5).clamp(0, 1)
 
     def encode_prompts(self, prompts: Sequence[str]) -> Float[Tensor, "prompts tokens channels"]:
@@ -212,7 +225,7 @@ class Denoiser:
         x_t, t = x_t.to(self.device), t.to(self.device)
         with self._no_autocast():
             embeddings = embeddings.to(self.device, self.dtype)
-            prediction = predict(self._input(x_t), t, embeddings).to(self.result_dtype)
+            prediction = predict(self._input(x_t, self.dtype), t, embeddings).to(self.result_dtype)
         if self.prediction_type == "epsilon":
             return prediction
         alpha_bar = self.alphas_cumprod[t][:, None, None, None]
@@ -231,9 +244,9 @@ class Denoiser:
             prediction = self._noise(self._predict_uncompiled, x_t, t, embeddings)
         return prediction, attention.map((x_t.shape[-2], x_t.shape[-1])).to(self.result_dtype)
 
-    def _input(self, x: Float[Tensor, "batch channels height width"]) -> Tensor:
+    def _input(self, x: Float[Tensor, "batch channels height width"], dtype: torch.dtype) -> Tensor:
         """Pixels or latents as the networks take them."""
-        return x.to(self.device, self.dtype, memory_format=self._layout)
+        return x.to(self.device, dtype, memory_format=self._layout)
 
     def _no_autocast(self) -> AbstractContextManager[None]:
         return torch.autocast(self.device.type, enabled=False)

@@ -116,8 +116,10 @@ class GuidanceConfig:
     device: str = "auto"
     """Where the diffusion model runs, for example cuda:1 to give it a GPU of its own. 'auto' takes the device
     of what is being edited."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Precision of the diffusion model. 'auto': bfloat16 on GPUs that have it, else float32."""
+    dtype: Literal["auto", "mixed", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the diffusion model. mixed: the UNet in float16, whose finer steps the difference of two predictions
+    needs, and the VAE in bfloat16, whose range its gradients need. 'auto': mixed on GPUs that have both, else
+    float32."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Whether the UNet and the VAE's encoder are compiled, which takes some minutes for each size of views and is kept
     for later runs. 'auto': on a GPU, not on a CPU. Changes nothing but rounding; where it fails, a warning says so and
@@ -245,9 +247,9 @@ class Guidance:
         """
         config.check()
         chosen = resolve_device(config.device, torch.device(device))
-        dtype = resolve_dtype(config.dtype, chosen)
+        dtype, vae_dtype = resolve_dtypes(config.dtype, chosen)
         compiled = config.compile == "on" or (config.compile == "auto" and chosen.type == "cuda")
-        return cls(config, Denoiser.from_pretrained(config.model, chosen, dtype, compiled))
+        return cls(config, Denoiser.from_pretrained(config.model, chosen, dtype, compiled, vae_dtype))
 
     def set_prompts(self, source: str | Sequence[str], target: str | Sequence[str]) -> None:
         """Say what the source shows and what it should become. May be called again at any time.
@@ -663,10 +665,12 @@ def resolve_device(name: str, default: torch.device) -> torch.device:
     return device
 
 
-def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The dtype called ``name``; 'auto' means bfloat16 where the GPU computes in it, else float32.
+def resolve_dtypes(name: str, device: torch.device) -> tuple[torch.dtype, torch.dtype]:
+    """What ``name`` means for the UNet and for the VAE (see ``GuidanceConfig.dtype``).
 
-    bfloat16 has float32's range, so unlike float16 it needs no care about overflow.
+    An edit's gradient is the small difference of large predictions, so what counts of the UNet is the fineness of its
+    numbers, of which float16 has eight times as many as bfloat16. Nothing is back-propagated through the UNet; through
+    the VAE it is, and bfloat16 has float32's range.
 
     Raises:
         UserError: if there is no such choice.
@@ -674,11 +678,14 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         # Compute capability 8 (Ampere) brought bfloat16; older GPUs emulate it, slowly.
         has_bfloat16 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-        return torch.bfloat16 if has_bfloat16 else torch.float32
-    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if name not in dtypes:
-        raise UserError(f"There is no dtype '{name}': choose auto, {', '.join(dtypes)}.")
-    return dtypes[name]
+        name = "mixed" if has_bfloat16 else "float32"
+    pairs = {
+        "mixed": (torch.float16, torch.bfloat16),
+        **{str(dtype)[6:]: (dtype, dtype) for dtype in (torch.float32, torch.bfloat16, torch.float16)},
+    }
+    if name not in pairs:
+        raise UserError(f"There is no dtype '{name}': choose auto, {', '.join(pairs)}.")
+    return pairs[name]
 
 
 def _check_keys(keys: Sequence[Hashable] | None, batch: int) -> None:

@@ -20,7 +20,7 @@ from pds_nerfstudio.guidance.guidance import (
     GuidanceConfig,
     GuidanceOutput,
     resolve_device,
-    resolve_dtype,
+    resolve_dtypes,
 )
 from pds_nerfstudio.guidance.objectives import (
     DreamCatalystParameters,
@@ -568,6 +568,7 @@ def test_from_config_loads_the_model_without_a_sound(model_folder: Path, capfd: 
     assert capfd.readouterr() == ("", "")
     assert guidance.denoiser.device == torch.device("cpu") and guidance.denoiser.dtype == torch.float32
     assert half.denoiser.device == torch.device("cpu") and half.denoiser.dtype == torch.bfloat16
+    assert half.denoiser.vae_dtype == torch.bfloat16
 
 
 def test_devices() -> None:
@@ -580,13 +581,15 @@ def test_devices() -> None:
 
 def test_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda:0")
-    assert resolve_dtype("auto", cpu) == torch.float32
-    assert resolve_dtype("float16", cpu) == torch.float16
-    for version, expected in (((7, 5), torch.float32), ((8, 0), torch.bfloat16)):
+    assert resolve_dtypes("auto", cpu) == (torch.float32, torch.float32)
+    assert resolve_dtypes("float16", cpu) == (torch.float16, torch.float16)
+    mixed = (torch.float16, torch.bfloat16)
+    assert resolve_dtypes("mixed", cpu) == mixed
+    for version, expected in (((7, 5), (torch.float32, torch.float32)), ((8, 0), mixed)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, version=version: version)
-        assert resolve_dtype("auto", cuda) == expected
+        assert resolve_dtypes("auto", cuda) == expected
     with pytest.raises(UserError, match="no dtype 'float8'"):
-        resolve_dtype("float8", cpu)
+        resolve_dtypes("float8", cpu)
 
 
 @pytest.mark.parametrize(
@@ -596,7 +599,7 @@ def test_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_compiled(monkeypatch: pytest.MonkeyPatch, choice: Any, device: str, expected: bool) -> None:
     asked: list[bool] = []
 
-    def load(model: str, device: torch.device, dtype: torch.dtype, compiled: bool) -> Denoiser:
+    def load(model: str, device: torch.device, dtype: torch.dtype, compiled: bool, vae: torch.dtype) -> Denoiser:
         asked.append(compiled)
         return MixtureDenoiser({"": [[0.0]]}, std=1.0)
 
