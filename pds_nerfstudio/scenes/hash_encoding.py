@@ -101,7 +101,9 @@ def _backward_table(
     for corner in tl.static_range(8):
         row, wx, wy, wz = _corner(x, y, z, corner, level, table_size)
         share = (wx * wy * wz)[:, None] * gradient
-        tl.atomic_add(on_table + row[:, None] * FEATURES + features[None, :], share, mask=inside[:, None])
+        tl.atomic_add(
+            on_table + row[:, None] * FEATURES + features[None, :], share, mask=inside[:, None], sem="relaxed"
+        )
 
 
 @triton.jit

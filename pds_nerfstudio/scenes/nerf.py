@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle, RaySamples
+from nerfstudio.field_components.field_heads import FieldHeadNames
+from nerfstudio.fields.base_field import Field
 from nerfstudio.model_components.losses import lossfun_distortion, lossfun_outer, ray_samples_to_sdist
 from nerfstudio.models.nerfacto import NerfactoModel, NerfactoModelConfig
 from torch import Tensor
@@ -27,8 +30,9 @@ class EditNerfModelConfig(NerfactoModelConfig):
 
     _target: type = field(default_factory=lambda: EditNerfModel)
     edit_rays_per_chunk: int = 16384
-    """Rays that an edit step holds gradients for at a time; fewer need less memory and are a little slower."""
-    edit_rays_per_step: int = 0
+    """Rays that an edit step holds gradients for at a time; fewer need less memory and are a little slower. (What is
+    rendered without gradients is rendered --pipeline.model.eval-num-rays-per-chunk rays at a time.)"""
+    edit_rays_per_step: int = 16384
     """Rays of its view that an edit step is back-propagated through, drawn by how much the edit asks of each and
     weighted so that their mean is the whole view's gradient. The view is always rendered whole; fewer rays are faster
     and noisier. 0 takes all."""
@@ -38,9 +42,9 @@ class EditNerfModelConfig(NerfactoModelConfig):
     need of it dissolves. 0 makes none."""
     fog_steps: int = 100
     """Steps that fit the scene to that fog."""
-    triton_hash_grid: bool = False
-    """On a GPU without tiny-cuda-nn, run the hash grids in Triton in place of PyTorch. The results and checkpoints are
-    the same; how much faster it is has not been measured yet."""
+    triton: Literal["auto", "on", "off"] = "auto"
+    """Whether hash grids and proposal networks run in Triton where PyTorch would run them: on a GPU without
+    tiny-cuda-nn. auto: if Triton is installed. Results and checkpoints are the same, up to rounding."""
 
 
 class EditNerfModel(NerfactoModel):
@@ -57,12 +61,19 @@ class EditNerfModel(NerfactoModel):
             )
         with offline_lpips():
             super().populate_modules()
-        if self.config.triton_hash_grid:
+        self._density_fns_for_colors: Sequence[Callable[..., Tensor]] = self.density_fns
+        if self.config.triton != "off":
             try:
+                from pds_nerfstudio.scenes.fused_density import density_without_gradients
                 from pds_nerfstudio.scenes.hash_encoding import speed_up
             except ImportError:
-                raise UserError("Triton is not installed: leave out --pipeline.model.triton-hash-grid.") from None
+                if self.config.triton == "on":
+                    raise UserError("Triton is not installed: leave out --pipeline.model.triton on.") from None
+                return
             speed_up(self)
+            fast = [density_without_gradients(cast(Field, network)) for network in self.proposal_networks]
+            # One network may serve all rounds of proposals.
+            self._density_fns_for_colors = fast * (len(self.density_fns) // len(fast))
 
     @property
     def edit_background(self) -> Float[Tensor, "3"]:
@@ -108,7 +119,13 @@ class EditNerfModel(NerfactoModel):
         if 0 < n < len(rays):
             parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
             colors, interlevel, distortion = render_through_sampled_rays(
-                self._render_rays, rays, n, per_chunk, parameters
+                self._render_rays,
+                self._render_colors,
+                rays,
+                n,
+                per_chunk,
+                self.config.eval_num_rays_per_chunk,
+                parameters,
             )
         else:
             chunks = [
@@ -134,6 +151,19 @@ class EditNerfModel(NerfactoModel):
         weights, samples = outputs["weights_list"], outputs["ray_samples_list"]
         losses = ray_interlevel_losses(weights, samples), ray_distortion_losses(weights, samples)
         return outputs["rgb"], *losses
+
+    @torch.no_grad()
+    def _render_colors(self, rays: RayBundle) -> Float[Tensor, "rays 3"]:
+        """The colours of `_render_rays` alone: of what nerfacto computes beside them, depths cost most."""
+        rays = replace(rays)
+        if self.collider is not None:
+            rays = self.collider(rays)
+        if self.training:
+            self.camera_optimizer.apply_to_raybundle(rays)
+        samples, _, _ = self.proposal_sampler(rays, density_fns=self._density_fns_for_colors)
+        outputs = self.field.forward(samples)
+        weights = samples.get_weights(outputs[FieldHeadNames.DENSITY])
+        return cast(Tensor, self.renderer_rgb(rgb=outputs[FieldHeadNames.RGB], weights=weights))
 
 
 def ray_interlevel_losses(weights: list[Tensor], samples: list[RaySamples]) -> Float[Tensor, "rays"]:

@@ -8,6 +8,7 @@ the gradient of all rays (importance sampling).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -20,8 +21,15 @@ EVEN_SHARE = 0.5
 """Share of the rays that is drawn evenly. It bounds every weight to 1 / EVEN_SHARE times that of an even draw: what
 else a ray decides, such as the regularisers' gradient, is never left to a few rays of huge weight."""
 
+_RAYS_FOR_LOSSES = 4096
+"""How many rays, evenly spread over the view, the values of the losses are the means of. (Their gradients are those of
+the rays that are drawn.)"""
+
 RenderRays = Callable[[RayBundle], tuple[Float[Tensor, "rays 3"], Float[Tensor, "rays"], Float[Tensor, "rays"]]]
 """Colours of rays, and two losses of each."""
+
+RenderColors = Callable[[RayBundle], Float[Tensor, "rays 3"]]
+"""Colours of rays, without gradients."""
 
 
 def ray_probabilities(gradient: Float[Tensor, "rays 3"]) -> Float[Tensor, "rays"]:
@@ -53,39 +61,58 @@ def systematic_sample(probabilities: Float[Tensor, "rays"], n: int, offset: Floa
 
 
 def render_through_sampled_rays(
-    render: RenderRays, rays: RayBundle, n: int, rays_per_chunk: int, parameters: Sequence[Tensor]
+    render: RenderRays,
+    render_colors: RenderColors,
+    rays: RayBundle,
+    n: int,
+    rays_per_chunk: int,
+    colors_per_chunk: int,
+    parameters: Sequence[Tensor],
 ) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, ""], Float[Tensor, ""]]:
-    """All rays' colours and the means of their two losses, exact in value, back-propagated through n rays.
+    """All rays' colours and the means of their two losses, back-propagated through n rays.
 
-    What `render` draws at random for a ray, it draws anew when the ray is rendered again: the gradient is that of a
-    view as good as the first. Neither rendering holds more than a chunk at a time.
+    What is drawn at random for a ray is drawn anew when the ray is rendered again: the gradient is that of a view as
+    good as the first. No rendering holds more than a chunk at a time. The losses' values are those of a few thousand
+    rays.
 
     Args:
         render: Renders rays.
-        rays: Of the whole view, in any order.
+        render_colors: Renders the colours alone, as `render` does.
+        rays: Of the whole view, row by row.
         n: How many rays to back-propagate.
-        rays_per_chunk: How many to render at a time.
+        rays_per_chunk: How many to render at a time with gradients.
+        colors_per_chunk: How many to render at a time without.
         parameters: What gradients are wanted for.
     """
     wanted = [parameter for parameter in parameters if parameter.requires_grad]
-    return cast(tuple[Tensor, Tensor, Tensor], _SampledRays.apply(render, rays, n, rays_per_chunk, wanted, *wanted))
+    chunks = rays_per_chunk, colors_per_chunk
+    outputs = _SampledRays.apply(render, render_colors, rays, n, chunks, wanted, *wanted)
+    return cast(tuple[Tensor, Tensor, Tensor], outputs)
 
 
 class _SampledRays(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, render: RenderRays, rays: RayBundle, n: int, rays_per_chunk: int, wanted: list[Tensor], *_: Tensor
+        ctx: Any,
+        render: RenderRays,
+        render_colors: RenderColors,
+        rays: RayBundle,
+        n: int,
+        chunks: tuple[int, int],
+        wanted: list[Tensor],
+        *_: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.render, ctx.rays, ctx.n, ctx.rays_per_chunk, ctx.wanted = render, rays, n, rays_per_chunk, wanted
+        ctx.render, ctx.rays, ctx.n, ctx.wanted = render, rays, n, wanted
+        ctx.rays_per_chunk, per_chunk = chunks
         device = wanted[0].device.type
         ctx.autocast = {
             "device_type": device,
             "dtype": torch.get_autocast_dtype(device),
             "enabled": torch.is_autocast_enabled(device),
         }
-        parts = [render(rays[start : start + rays_per_chunk]) for start in range(0, len(rays), rays_per_chunk)]
-        colors, first, second = (torch.cat(part) for part in zip(*parts, strict=True))
-        return colors, first.mean(), second.mean()
+        colors = torch.cat([render_colors(rays[start : start + per_chunk]) for start in range(0, len(rays), per_chunk)])
+        losses = render(rays[:: math.ceil(len(rays) / _RAYS_FOR_LOSSES)])[1:]
+        return colors, losses[0].mean(), losses[1].mean()
 
     @staticmethod
     def backward(ctx: Any, on_colors: Tensor, on_first: Tensor, on_second: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
@@ -109,4 +136,4 @@ class _SampledRays(torch.autograd.Function):
                 if gradient is not None:
                     so_far = sums[index]
                     sums[index] = gradient if so_far is None else so_far + gradient
-        return (None,) * 5 + tuple(sums)
+        return (None,) * 6 + tuple(sums)

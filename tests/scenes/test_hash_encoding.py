@@ -133,12 +133,18 @@ def test_on_a_cpu_pytorch_goes_on(triton_grid: ModuleType, monkeypatch: pytest.M
 def test_a_nerf_has_the_same_weights_and_render(
     triton_grid: ModuleType, config_in: Any, prepare: Any, tmp_path: Any
 ) -> None:
-    options = {"pipeline__model__triton_hash_grid": True, "pipeline__model__edit_rays_per_chunk": 4096}
+    options = {"pipeline__model__triton": "on", "pipeline__model__edit_rays_per_chunk": 4096}
     fast, plain = (
         prepare(config_in(tmp_path / name, "nerf", reconstruct=0, **extra)).pipeline.eval()
-        for name, extra in (("fast", options), ("plain", {}))
+        for name, extra in (("fast", options), ("plain", {"pipeline__model__triton": "off"}))
     )
     assert fast.state_dict().keys() == plain.state_dict().keys()
+    for ours, theirs in zip(fast.model._density_fns_for_colors, plain.model.density_fns, strict=True):
+        points = 2 * torch.randn(3, 100, 3, generator=torch.Generator().manual_seed(4)).to(DEVICE)
+        points[0, 0], points[0, 1, 0], points[0, 2] = 0.0, 1.0, 1e9
+        densities = ours(points)
+        torch.testing.assert_close(densities, theirs(points).detach(), rtol=1e-4, atol=1e-6)
+        assert ours is not theirs and densities.std() > 0 and not densities.requires_grad
     camera = plain.views[0].camera
     camera.rescale_output_resolution(1 / 4)
     images = [run.model.get_outputs_for_camera(camera)["rgb"] for run in (fast, plain)]
