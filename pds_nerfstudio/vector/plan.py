@@ -65,8 +65,10 @@ class Plan:
     evenodd: Bool[Tensor, " r"]
     strokes: dict[int, Stroke]
     """The regions that are strokes."""
+    segments: Int[Tensor, "s 4"]
+    """The topology's segments."""
     segment_path: Int[Tensor, " s"]
-    """Path of each of the topology's segments."""
+    """Path of each of them."""
     filled: Segments
     stroked: Segments
     closing: Int[Tensor, "k 2"]
@@ -174,6 +176,7 @@ def make_plan(scene: Scene) -> Plan:
         transforms=tuple(planner.transforms),
         evenodd=torch.tensor(planner.evenodd, dtype=torch.bool),
         strokes=planner.strokes,
+        segments=segments,
         segment_path=torch.tensor(topology.path, dtype=torch.long)[topology.contour],
         filled=filled.segments(straight),
         stroked=stroked.segments(straight),
