@@ -123,8 +123,7 @@ def stroke_edges(
     stretch = local.new_tensor([affine.largest_scale(views[r]) for r in part.instance_region.tolist()])
     device = local.device
     pens = Pens(
-        half_width=0.5
-        * parameters.widths[torch.tensor([s.width for s in styles], device=device)].clamp(min=0),
+        half_width=0.5 * parameters.widths[torch.tensor([s.width for s in styles], device=device)].clamp(min=0),
         join=torch.tensor([int(s.join) for s in styles], device=device),
         cap=torch.tensor([int(s.cap) for s in styles], device=device),
         miter_limit=local.new_tensor([s.miter_limit for s in styles]),

@@ -68,7 +68,7 @@ class _Picture:
 
     def bands(self, regions: int) -> tuple[int, int]:
         """Programs for all rows of so many regions."""
-        return max(regions, 1), triton.cdiv(self.height, _ROWS)
+        return regions, triton.cdiv(self.height, _ROWS)
 
 
 @dataclass(frozen=True)
@@ -285,6 +285,8 @@ class TiledRasterizer:
             return self.reference.render(parameters, width, height, view, background)
         device = points.device
         program = self._program_on(device)
+        if not len(program.items):
+            return points.new_zeros(4, height, width) if background is None else background.to(points)
         maps, gradients = self._maps(view, device)
         edges, region, firsts = self._strokes(parameters, view, maps)
         boxes = points.new_zeros(0, 4)
@@ -292,10 +294,8 @@ class TiledRasterizer:
             boxes = bounding_boxes(points[program.boxed_segments], program.boxed_owner, program.boxed)
         opaque = background is not None
         below = points.new_empty(0) if background is None else background.to(points).contiguous()
-        inputs = (
-            points, edges, parameters.colors, parameters.opacities, parameters.gradients, parameters.offsets, boxes
-        )  # fmt: skip
-        inputs = tuple(t.contiguous() for t in inputs)
+        rows = (parameters.colors, parameters.opacities, parameters.gradients, parameters.offsets)
+        inputs = [t.contiguous() for t in (points, edges, *rows, boxes)]
         picture = _Picture(
             program, maps, gradients, region, firsts, width, height, opaque, self.tolerance,
             torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, below)),

@@ -210,9 +210,7 @@ def composite_backward(
             pr, pg, pb, pa = _load4(pictures + picture, plane, pixel, on)
             r, g, b, a = _load4(kept_pictures + picture, plane, pixel, on)
             below = gr * r + gg * g + gb * b + ga * a
-            _store4(
-                grad_pictures + picture, plane, pixel, on, gr * both, gg * both, gb * both, (ga - below) * both
-            )
+            _store4(grad_pictures + picture, plane, pixel, on, gr * both, gg * both, gb * both, (ga - below) * both)
             by_both = gr * pr + gg * pg + gb * pb + ga * pa - pa * below
             tl.atomic_add(grad_masks + mask * plane + pixel, by_both * factor, mask=on & (mask >= 0))
             _hand_on_product(item, opacities, grad_opacities, _sum(by_both * shown), OPACITIES)

@@ -331,7 +331,7 @@ def find_ambiguous(winding, marks, windows, offsets, odd, bounds, listed, tiles,
             matters = ((low < 1 - _SLACK) & (high > _SLACK - 1)) | evenodd
             found = boundary & matters & (tl.ceil(high - _SLACK) - tl.floor(low + _SLACK) >= 2)
             tile_row, tile_column = row // _TILE, column // _TILE
-            corner = offset + (tile_row * _TILE).to(tl.int64) * (width + 1) + tile_column * _TILE
+            corner = offset + tile_row.to(tl.int64) * _TILE * (width + 1) + tile_column * _TILE
             before = tl.atomic_or(marks + corner, _LISTED, mask=found)
             fresh = found & ((before & _LISTED) == 0)
             slot = tl.atomic_add(listed + corner * 0, 1, mask=fresh)
@@ -376,7 +376,7 @@ def _fine_winding(
     winding = tl.zeros((_FINE, _FINE), tl.float32)
     for s in range(start, end):
         if DIRECT:
-            e = edges + 4 * s.to(tl.int64)
+            e = edges + 4 * s
             x0, y0, x1, y1 = _to_tile(tl.load(e), tl.load(e + 1), tl.load(e + 2), tl.load(e + 3), x, y)
             if (tl.maximum(y0, y1) > 0) & (tl.minimum(y0, y1) < _FINE) & (tl.minimum(x0, x1) < _FINE):
                 winding += _fine_area(x0, y0, x1, y1)
@@ -543,37 +543,43 @@ def _pull_segment(
     lane = tl.arange(0, CHORDS)
     none = lane * 0
     ax, ay, bx, by, cx, cy, dx, dy, n = _open(points, segments, straight, matrices, region, s, tolerance)
-    gax, gay, gbx, gby = 0.0, 0.0, 0.0, 0.0
-    gcx, gcy, gdx, gdy = 0.0, 0.0, 0.0, 0.0
-    for first in range(0, n, CHORDS):
-        k = first + lane
-        x0, y0, x1, y1 = _chord(k, n, ax, ay, bx, by, cx, cy, dx, dy)
-        x0, y0, x1, y1 = x0 * scale - x, y0 * scale - y, x1 * scale - x, y1 * scale - y
-        at_start, at_end = _pull(
-            x0, y0, x1, y1, k < n, none + width, none + height, none + offset, odd & (none == 0), winding, grad
-        )
-        nx, ny = (y0 - y1) * scale, (x1 - x0) * scale
-        t0, t1 = _parameters(k, n)
-        p0, q0, r0, s0 = _bernstein(t0)
-        p1, q1, r1, s1 = _bernstein(t1)
-        p, q, r, z = (
-            p0 * at_start + p1 * at_end,
-            q0 * at_start + q1 * at_end,
-            r0 * at_start + r1 * at_end,
-            s0 * at_start + s1 * at_end,
-        )
-        gax += tl.sum(p * nx, 0)
-        gay += tl.sum(p * ny, 0)
-        gbx += tl.sum(q * nx, 0)
-        gby += tl.sum(q * ny, 0)
-        gcx += tl.sum(r * nx, 0)
-        gcy += tl.sum(r * ny, 0)
-        gdx += tl.sum(z * nx, 0)
-        gdy += tl.sum(z * ny, 0)
-    _hand_on(total, points, tl.load(segments + 4 * s), matrices, region, gax, gay)
-    _hand_on(total, points, tl.load(segments + 4 * s + 1), matrices, region, gbx, gby)
-    _hand_on(total, points, tl.load(segments + 4 * s + 2), matrices, region, gcx, gcy)
-    _hand_on(total, points, tl.load(segments + 4 * s + 3), matrices, region, gdx, gdy)
+    # a curve lies within the box around its control points
+    left = tl.minimum(tl.minimum(ax, bx), tl.minimum(cx, dx)) * scale - x
+    right = tl.maximum(tl.maximum(ax, bx), tl.maximum(cx, dx)) * scale - x
+    top = tl.minimum(tl.minimum(ay, by), tl.minimum(cy, dy)) * scale - y
+    bottom = tl.maximum(tl.maximum(ay, by), tl.maximum(cy, dy)) * scale - y
+    if (left < width + 1) & (right > -1) & (top < height + 1) & (bottom > -1):
+        gax, gay, gbx, gby = 0.0, 0.0, 0.0, 0.0
+        gcx, gcy, gdx, gdy = 0.0, 0.0, 0.0, 0.0
+        for first in range(0, n, CHORDS):
+            k = first + lane
+            x0, y0, x1, y1 = _chord(k, n, ax, ay, bx, by, cx, cy, dx, dy)
+            x0, y0, x1, y1 = x0 * scale - x, y0 * scale - y, x1 * scale - x, y1 * scale - y
+            at_start, at_end = _pull(
+                x0, y0, x1, y1, k < n, none + width, none + height, none + offset, odd & (none == 0), winding, grad
+            )
+            nx, ny = (y0 - y1) * scale, (x1 - x0) * scale
+            t0, t1 = _parameters(k, n)
+            p0, q0, r0, s0 = _bernstein(t0)
+            p1, q1, r1, s1 = _bernstein(t1)
+            p, q, r, z = (
+                p0 * at_start + p1 * at_end,
+                q0 * at_start + q1 * at_end,
+                r0 * at_start + r1 * at_end,
+                s0 * at_start + s1 * at_end,
+            )
+            gax += tl.sum(p * nx, 0)
+            gay += tl.sum(p * ny, 0)
+            gbx += tl.sum(q * nx, 0)
+            gby += tl.sum(q * ny, 0)
+            gcx += tl.sum(r * nx, 0)
+            gcy += tl.sum(r * ny, 0)
+            gdx += tl.sum(z * nx, 0)
+            gdy += tl.sum(z * ny, 0)
+        _hand_on(total, points, tl.load(segments + 4 * s), matrices, region, gax, gay)
+        _hand_on(total, points, tl.load(segments + 4 * s + 1), matrices, region, gbx, gby)
+        _hand_on(total, points, tl.load(segments + 4 * s + 2), matrices, region, gcx, gcy)
+        _hand_on(total, points, tl.load(segments + 4 * s + 3), matrices, region, gdx, gdy)
 
 
 @triton.jit
@@ -605,9 +611,7 @@ def pull(
         x, y = tl.load(window), tl.load(window + 1)
         width, height, offset = tl.load(window + 2), tl.load(window + 3), tl.load(offsets + region)
         evenodd = tl.load(odd + region) != 0
-        at_start, at_end = _pull(
-            x0 - x, y0 - y, x1 - x, y1 - y, valid, width, height, offset, evenodd, winding, grad
-        )
+        at_start, at_end = _pull(x0 - x, y0 - y, x1 - x, y1 - y, valid, width, height, offset, evenodd, winding, grad)
         _hand_on_edges(grad_points, e, valid, at_start, at_end, y0 - y1, x1 - x0)
     else:
         region = tl.load(regions + program)

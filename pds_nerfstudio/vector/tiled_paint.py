@@ -165,9 +165,7 @@ def _passage(place, before, here, footprint):
 
 
 @triton.jit
-def paint(
-    textures, draws, maps, boxes, stops, geometries, offsets, colors, opacities, windows, starts, cells
-):
+def paint(textures, draws, maps, boxes, stops, geometries, offsets, colors, opacities, windows, starts, cells):
     """Colour and alpha of all regions that are painted with gradients. One program for each and ROWS rows."""
     draw = draws + DRAW * tl.program_id(0)
     region, radial, spread = tl.load(draw), tl.load(draw + 1) != 0, tl.load(draw + 2)
@@ -375,7 +373,12 @@ def paint_backward(
             safe = tl.where(footprint > 0, footprint, 1.0)
             beyond = apart / safe + 0.5
             seam = (spread == REPEAT) & (beyond > 0) & (beyond < 1)
-            sr, sg, sb, sa = tl.where(seam, gr, 0.0), tl.where(seam, gg, 0.0), tl.where(seam, gb, 0.0), tl.where(seam, ga, 0.0)
+            sr, sg, sb, sa = (
+                tl.where(seam, gr, 0.0),
+                tl.where(seam, gg, 0.0),
+                tl.where(seam, gb, 0.0),
+                tl.where(seam, ga, 0.0),
+            )
             by_beyond = sr * (fr - lr) + sg * (fg - lg) + sb * (fb - lb) + sa * (fa - la)
             by_t = by_beyond / safe
             by_footprint = -by_beyond * apart / (safe * safe)

@@ -1,13 +1,13 @@
 """A scene's plan as the tables of integers that the Triton kernels walk through, made once for each scene."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pds_nerfstudio.vector import affine, tiled_compositor, tiled_coverage, tiled_paint
+from pds_nerfstudio.vector import affine, tiled_compositor, tiled_paint
 from pds_nerfstudio.vector.affine import Affine
 from pds_nerfstudio.vector.plan import Draw, Layer, Mask, Plan
 from pds_nerfstudio.vector.rasterizer import MAX_SCALE
@@ -61,8 +61,7 @@ class Program:
 
     def to(self, device: torch.device) -> "Program":
         """The same on a device."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Program(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in values.items()})
+        return replace(self, **{k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)})  # type: ignore[arg-type]
 
 
 @dataclass
