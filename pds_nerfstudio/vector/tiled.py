@@ -184,9 +184,9 @@ class _Render(torch.autograd.Function):
                 OPAQUE=root and picture.opaque, KEEP=picture.differentiable, OPACITIES=program.opacities,
             )  # fmt: skip
         ctx.picture, ctx.background = picture, background.shape
-        ctx.save_for_backward(points, edges, colors, opacities, geometries, offsets, boxes)
-        ctx.kept = (
-            windows, starts, winding, cover, listed, tiles, masks, textures, pictures, kept, kept_pictures
+        ctx.save_for_backward(
+            points, edges, colors, opacities, geometries, offsets, boxes,
+            windows, starts, winding, cover, listed, tiles, masks, textures, pictures, kept, kept_pictures,
         )  # fmt: skip
         return out
 
@@ -194,11 +194,12 @@ class _Render(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         picture, program = ctx.picture, ctx.picture.program
-        points, edges, colors, opacities, geometries, offsets, boxes = ctx.saved_tensors
-        windows, starts, winding, cover, listed, tiles, masks, textures, pictures, kept, kept_pictures = ctx.kept
+        inputs, kept = ctx.saved_tensors[:7], ctx.saved_tensors[7:]
+        points, edges, colors, opacities, geometries, offsets, boxes = inputs
+        windows, starts, winding, cover, listed, tiles, masks, textures, pictures, kept, kept_pictures = kept
         cells, size = cover.numel(), (picture.width, picture.height)
         grad = grad.contiguous()
-        totals = _zeros_like(*ctx.saved_tensors)
+        totals = _zeros_like(*inputs)
         on_points, on_edges, on_colors, on_opacities, on_geometries, on_offsets, on_boxes = totals
         on_background = grad.new_empty(ctx.background)
         on_cover, on_textures = torch.zeros_like(cover), torch.empty_like(textures)

@@ -33,6 +33,12 @@ def _pixels(width, height):
 
 
 @triton.jit
+def _plane(width, height):
+    """Pixels of a plane, as a number that products with it do not overflow."""
+    return tl.full((), 0, tl.int64) + height * width
+
+
+@triton.jit
 def _cells(region, windows, offsets, x, y):
     """Where a region keeps the pixels, which of them lie in its window, and whether the window meets the tile."""
     window = windows + 4 * region
@@ -110,7 +116,7 @@ def composite(
 ):
     """Lays items first … last − 1 over a background of three planes (`OPAQUE`), or over nothing."""
     x, y, pixel, on = _pixels(width, height)
-    plane = (height * width).to(tl.int64)
+    plane = _plane(width, height)
     r = tl.zeros((TILE, TILE), tl.float32)
     g, b, a = r, r, r
     if OPAQUE:
@@ -192,7 +198,7 @@ def composite_backward(
 ):
     """Walks back through what `composite` did."""
     x, y, pixel, on = _pixels(width, height)
-    plane = (height * width).to(tl.int64)
+    plane = _plane(width, height)
     gr = tl.load(grad + pixel, mask=on, other=0.0)
     gg = tl.load(grad + plane + pixel, mask=on, other=0.0)
     gb = tl.load(grad + 2 * plane + pixel, mask=on, other=0.0)
@@ -261,7 +267,7 @@ def union(cover, masks, entries, windows, offsets, number, clip, first, last, wi
     entries: region of each, and the mask that cuts it, or −1.
     """
     x, y, pixel, on = _pixels(width, height)
-    plane = (height * width).to(tl.int64)
+    plane = _plane(width, height)
     left = tl.full((TILE, TILE), 1.0, tl.float32)
     for i in range(first, last):
         covered, inner, _, _ = _clipped(entries + 2 * i, cover, masks, windows, offsets, x, y, pixel, plane)
@@ -276,7 +282,7 @@ def union_backward(
 ):
     """The way back from mask `number` to what it was made of."""
     x, y, pixel, on = _pixels(width, height)
-    plane = (height * width).to(tl.int64)
+    plane = _plane(width, height)
     grad = tl.load(grad_masks + number * plane + pixel, mask=on, other=0.0)
     cut = tl.load(masks + clip * plane + pixel, mask=on & (clip >= 0), other=1.0)
     left = tl.full((TILE, TILE), 1.0, tl.float32)

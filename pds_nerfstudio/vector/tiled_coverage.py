@@ -148,7 +148,7 @@ def _widen(x0, y0, x1, y1, valid, region, bounds, width, height):
     tl.atomic_max(at + 3, tl.minimum(tl.maximum(bottom, 0.0), height).to(tl.int32), mask=valid)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["total"])
 def bound(
     points, segments, straight, regions, matrices, edges, bounds, total, tolerance, width, height, DIRECT: tl.constexpr
 ):
@@ -241,7 +241,7 @@ def _scatter_chords(x0, y0, x1, y1, valid, region, windows, offsets, area, marks
             tl.store(marks + cell, _BOUNDARY, mask=crossed)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["total"])
 def scatter(
     points,
     segments,
@@ -582,7 +582,7 @@ def _pull_segment(
         _hand_on(total, points, tl.load(segments + 4 * s + 3), matrices, region, gdx, gdy)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["total"])
 def pull(
     points,
     segments,

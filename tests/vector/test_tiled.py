@@ -173,7 +173,7 @@ def _assert_alike(reference, ours, tolerance=1e-4):
             assert error < tolerance, (name, float(error))
 
 
-@pytest.mark.parametrize("seed", [0, 5, 8])
+@pytest.mark.parametrize("seed", [0, 5])
 def test_drawings_of_all_kinds_are_drawn_alike(tiled, seed):
     """Of these the one in PyTorch makes the same in float32 as in float64; some others turn on a number's last bits."""
     scene, parameters = _Drawing(seed).build()
@@ -181,14 +181,15 @@ def test_drawings_of_all_kinds_are_drawn_alike(tiled, seed):
     _assert_alike(*_pair(tiled, scene, parameters, opaque=seed % 3 != 0, view=view))
 
 
-@pytest.mark.parametrize("evenodd", [False, True])
-def test_where_outlines_cross_pixels_are_supersampled_alike(tiled, evenodd):
+def test_where_outlines_cross_pixels_are_supersampled_alike(tiled):
     builder = SceneBuilder()
-    star = [(12.1, 1.3), (18.7, 20.2), (2.3, 8.4), (21.9, 8.1), (5.2, 20.6)]
-    bow = [(24.3, 3.1), (30.8, 14.7), (30.2, 2.6), (23.7, 15.4)]
-    fill = Fill(Solid(builder.add_color(0.9, 0.3, 0.1)), (builder.add_opacity(0.8),), evenodd)
-    shapes = [Shape(builder.add_polygon(points), fill=fill) for points in (star, bow, star + star)]
-    _assert_alike(*_pair(tiled, *builder.build(shapes), opaque=True, size=(33, 23)))
+    star = [(6.13, 0.71), (9.37, 10.22), (1.19, 4.24), (10.94, 4.08), (2.61, 10.33)]
+    bow = [(12.3, 3.1), (16.8, 8.7), (16.2, 2.6), (11.7, 9.4)]
+    twice = 2 * [(12.21, 11.17), (17.38, 12.06), (14.62, 15.71)]
+    paint, half = Solid(builder.add_color(0.9, 0.3, 0.1)), (builder.add_opacity(0.8),)
+    rules = [(star, False), (bow, False), (twice, False), (twice, True)]
+    shapes = [Shape(builder.add_polygon(points), fill=Fill(paint, half, rule)) for points, rule in rules]
+    _assert_alike(*_pair(tiled, *builder.build(shapes), opaque=True, size=(19, 17)))
 
 
 def test_edges_on_pixel_borders_pull_alike(tiled):
