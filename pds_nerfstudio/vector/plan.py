@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pds_nerfstudio.vector.affine import Affine
@@ -71,6 +71,11 @@ class Plan:
     """Path of each of them."""
     filled: Segments
     stroked: Segments
+    stroke_regions: tuple[int, ...]
+    """Region of each instance of a contour that is stroked."""
+    pens: Int[Tensor, "i 3"]
+    """For each of them the row of its width, its join and its cap."""
+    miter_limits: Float[Tensor, " i"]
     closing: Int[Tensor, "k 2"]
     """Rows of `points` from which and to which a straight line closes an open contour of a filled region."""
     closing_region: Int[Tensor, " k"]
@@ -171,6 +176,7 @@ def make_plan(scene: Scene) -> Plan:
                 closing_region.append(region)
     segments = topology.segments
     straight = (segments[:, 0] == segments[:, 1]) & (segments[:, 2] == segments[:, 3])
+    styles = [planner.strokes[region] for region in stroked.instance_region]
     return Plan(
         root=root,
         transforms=tuple(planner.transforms),
@@ -180,6 +186,9 @@ def make_plan(scene: Scene) -> Plan:
         segment_path=torch.tensor(topology.path, dtype=torch.long)[topology.contour],
         filled=filled.segments(straight),
         stroked=stroked.segments(straight),
+        stroke_regions=tuple(stroked.instance_region),
+        pens=torch.tensor([[s.width, s.join, s.cap] for s in styles], dtype=torch.long).reshape(-1, 3),
+        miter_limits=torch.tensor([s.miter_limit for s in styles]),
         closing=torch.tensor(closing, dtype=torch.long).reshape(-1, 2),
         closing_region=torch.tensor(closing_region, dtype=torch.long),
     )

@@ -45,7 +45,7 @@ def drop_points(lines: Polylines) -> Polylines:
     corners = torch.cumsum((~lines.smooth).long(), 0)
     until = torch.cat([chosen[1:] - 1, chosen.new_full((1,), real.numel() - 1)])[: chosen.numel()]
     smooth = lines.smooth[chosen] & (corners[until] == corners[chosen])
-    return Polylines(lines.edges[chosen], lines.contour[chosen], smooth, lines.closed & (extent > 0))
+    return Polylines(lines.edges.index_select(0, chosen), lines.contour[chosen], smooth, lines.closed & (extent > 0))
 
 
 def neighbours(contour: Int[Tensor, " e"], closed: Bool[Tensor, " c"]) -> tuple[Int[Tensor, " e"], Int[Tensor, " e"]]:

@@ -1,6 +1,5 @@
 """From a scene and its numbers to pixels."""
 
-from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -91,6 +90,11 @@ def _apply(matrices: Float[Tensor, "n 2 3"], points: Float[Tensor, "n k 2"]) -> 
     return moved.clamp(-MAX_COORDINATE, MAX_COORDINATE)
 
 
+def _rows(values: Float[Tensor, "n d"], rows: Int[Tensor, "s k"]) -> Float[Tensor, "s k d"]:
+    """Rows of a tensor; on a GPU, the backward pass of indexing by brackets sorts them first."""
+    return values.index_select(0, rows.flatten()).view(*rows.shape, values.shape[1])
+
+
 def _matrix(transform: Affine, like: Tensor) -> Float[Tensor, "2 3"]:
     a, b, c, d, e, f = transform
     return like.new_tensor([[a, c, e], [b, d, f]])
@@ -99,8 +103,8 @@ def _matrix(transform: Affine, like: Tensor) -> Float[Tensor, "2 3"]:
 def stroke_edges(
     plan: Plan,
     parameters: SceneParameters,
-    views: Sequence[Affine],
     matrices: Float[Tensor, "r 2 3"],
+    stretch: Float[Tensor, " i"],
     tolerance: float,
 ) -> tuple[Float[Tensor, "e 2 2"], Int[Tensor, " e"]]:
     """Outlines of all strokes, differentiable in points and widths.
@@ -109,24 +113,22 @@ def stroke_edges(
         plan: of the scene, with strokes in it.
         segments: the scene's own.
         parameters: the scene's numbers.
-        views: from each region's units to the canvas.
-        matrices: the same on the parameters' device, bounded.
+        matrices: from each region's units to the canvas.
+        stretch: by how much they lengthen at most, for each of the plan's `stroke_regions`.
         tolerance: largest distance between a curve and its chords, in pixels.
 
     Returns:
         Directed edges in canvas pixels, and the region of each.
     """
     part = plan.stroked
-    local = parameters.points[plan.segments[part.segment]]
+    local = _rows(parameters.points, plan.segments[part.segment])
     ctrl = _apply(matrices[part.region], local)
-    styles = [plan.strokes[r] for r in part.instance_region.tolist()]
-    stretch = local.new_tensor([affine.largest_scale(views[r]) for r in part.instance_region.tolist()])
-    device = local.device
+    width, join, cap = plan.pens.unbind(1)
     pens = Pens(
-        half_width=0.5 * parameters.widths[torch.tensor([s.width for s in styles], device=device)].clamp(min=0),
-        join=torch.tensor([int(s.join) for s in styles], device=device),
-        cap=torch.tensor([int(s.cap) for s in styles], device=device),
-        miter_limit=local.new_tensor([s.miter_limit for s in styles]),
+        half_width=0.5 * parameters.widths.index_select(0, width).clamp(min=0),
+        join=join,
+        cap=cap,
+        miter_limit=plan.miter_limits.to(local.dtype),
         tolerance=tolerance / stretch.clamp(min=1e-12),
     )
     with torch.no_grad():
@@ -137,10 +139,14 @@ def stroke_edges(
     edges, segment = flatten(local, counts)
     smooth = torch.cat([segment[1:] == segment[:-1], segment.new_zeros(1, dtype=torch.bool)])[: segment.numel()]
     lines = drop_points(Polylines(edges, part.instance[segment], smooth, part.instance_closed))
-    lines, owner = _dashed(lines, [(s.dashes, s.dash_offset) for s in styles])
-    pens = Pens(**{name: values[owner] for name, values in vars(pens).items()})
+    styles = [plan.strokes[region] for region in plan.stroke_regions]
+    of = part.instance_region
+    if any(style.dashes for style in styles):
+        lines, owner = _dashed(lines, [(s.dashes, s.dash_offset) for s in styles])
+        pens = Pens(**{name: values[owner] for name, values in vars(pens).items()})
+        of = of[owner]
     outline, contour = stroke_outline(lines, pens)
-    region = part.instance_region[owner[contour]]
+    region = of[contour]
     return _apply(matrices[region], outline), region
 
 
@@ -164,7 +170,8 @@ class _Frame:
         self.matrices = matrices.reshape(-1, 3, 2).transpose(1, 2)
         edges, region = self._fills()
         if plan.strokes:
-            around, of = stroke_edges(plan, parameters, self.views, self.matrices, tolerance)
+            stretch = points.new_tensor([affine.largest_scale(self.views[r]) for r in plan.stroke_regions])
+            around, of = stroke_edges(plan, parameters, self.matrices, stretch, tolerance)
             edges, region = torch.cat([edges, around]), torch.cat([region, of])
         self.windows = fit_windows(edges, region, plan.regions, width, height)
         cover, field = coverage(edges, region, self.windows, plan.evenodd)
@@ -322,8 +329,6 @@ def _dashed(lines: Polylines, patterns: list[tuple[tuple[float, ...], float]]) -
     """Cuts the contours that have a dash pattern, and says which contour each result came from."""
     contours = len(patterns)
     device = lines.contour.device
-    if not any(pattern for pattern, _ in patterns):
-        return lines, torch.arange(contours, device=device)
     counts = torch.bincount(lines.contour, minlength=contours).tolist()
     parts, owner, start, made = [], [], 0, 0
     closed = lines.closed.tolist()

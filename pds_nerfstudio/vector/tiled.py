@@ -288,8 +288,8 @@ class TiledRasterizer:
         program = self._program_on(device)
         if not len(program.items):
             return points.new_zeros(4, height, width) if background is None else background.to(points)
-        maps, gradients = self._maps(view, device)
-        edges, region, firsts = self._strokes(parameters, view, maps)
+        maps, gradients, stretch = self._maps(view, device)
+        edges, region, firsts = self._strokes(parameters, maps, stretch)
         boxes = points.new_zeros(0, 4)
         if program.boxed:
             boxes = bounding_boxes(points[program.boxed_segments], program.boxed_owner, program.boxed)
@@ -304,19 +304,26 @@ class TiledRasterizer:
         with torch.cuda.device_of(points):
             return _Render.apply(*inputs, below, picture)  # type: ignore[no-untyped-call]
 
-    def _make_maps(self, view: Affine, device: torch.device) -> tuple[Tensor, Tensor]:
+    def _make_maps(self, view: Affine, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """The view's part in every transform: of regions, of gradients, and how it stretches strokes."""
         plan = self.reference.plan
-        return canvas_maps(plan.transforms, view).to(device), gradient_maps(plan, view).to(device)
+        stretch = [
+            affine.largest_scale(affine.compose(view, plan.transforms[region])) for region in plan.stroke_regions
+        ]
+        return (
+            canvas_maps(plan.transforms, view).to(device),
+            gradient_maps(plan, view).to(device),
+            torch.tensor(stretch).to(device),
+        )
 
-    def _strokes(self, parameters: SceneParameters, view: Affine, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _strokes(self, parameters: SceneParameters, maps: Tensor, stretch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Edges around the strokes, sorted by region, the region of each, and where each region's begin."""
         plan, points = self.reference.plan_on(parameters.points.device), parameters.points
         if not plan.strokes:
             none = points.new_zeros(0, dtype=torch.int32)
             return points.new_zeros(0, 2, 2), none, none
-        views = [affine.compose(view, transform) for transform in plan.transforms]
-        matrices = maps.reshape(-1, 3, 2).transpose(1, 2)
-        edges, region = stroke_edges(plan, parameters, views, matrices, self.tolerance)
+        matrices = maps.view(-1, 3, 2).transpose(1, 2)
+        edges, region = stroke_edges(plan, parameters, matrices, stretch, self.tolerance)
         region, order = torch.sort(region)
         firsts = torch.searchsorted(region, torch.arange(plan.regions + 1, device=points.device))
-        return edges[order], region.int(), firsts.int()
+        return edges.index_select(0, order), region.int(), firsts.int()

@@ -173,7 +173,7 @@ def _assert_alike(reference, ours, tolerance=1e-4):
             assert error < tolerance, (name, float(error))
 
 
-@pytest.mark.parametrize("seed", [0, 5])
+@pytest.mark.parametrize("seed", [5, 40])
 def test_drawings_of_all_kinds_are_drawn_alike(tiled, seed):
     """Of these the one in PyTorch makes the same in float32 as in float64; some others turn on a number's last bits."""
     scene, parameters = _Drawing(seed).build()
