@@ -91,6 +91,20 @@ def _chord(k, n, ax, ay, bx, by, cx, cy, dx, dy):
 
 
 @triton.jit
+def _lanes(first, n, width, height):
+    """What each lane works on, from chord `first` on: a chord, and the step and start in its rows and in its columns.
+
+    A straight line is one chord, however long: all lanes share it, by rows if it is steep, else by columns.
+    """
+    lane = tl.arange(0, CHORDS)
+    alone = n == 1
+    by_rows = tl.where(alone & (tl.abs(height) > tl.abs(width)), CHORDS, 1)
+    by_columns = tl.where(alone & (by_rows == 1), CHORDS, 1)
+    k = tl.where(alone, 0, first + lane)
+    return k, by_rows, tl.where(by_rows > 1, lane, 0), by_columns, tl.where(by_columns > 1, lane, 0)
+
+
+@triton.jit
 def _edge(edges, e, valid):
     """Both ends of edges in canvas pixels."""
     at = edges + 4 * e.to(tl.int64)
@@ -198,8 +212,10 @@ def lay_out(bounds, windows, offsets, regions, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _scatter_chords(x0, y0, x1, y1, valid, region, windows, offsets, area, marks):
-    """Adds the signed areas of a row of chords; see `coverage._cut`."""
+def _scatter_chords(
+    x0, y0, x1, y1, valid, by_rows, row_part, by_columns, column_part, region, windows, offsets, area, marks
+):
+    """Adds the signed areas of the lanes' parts of chords; see `_lanes` and `coverage._cut`."""
     window = windows + 4 * region
     x, y = tl.load(window, mask=valid, other=0), tl.load(window + 1, mask=valid, other=0)
     width, height = tl.load(window + 2, mask=valid, other=0), tl.load(window + 3, mask=valid, other=0)
@@ -213,9 +229,10 @@ def _scatter_chords(x0, y0, x1, y1, valid, region, windows, offsets, area, marks
     rise = tl.where(rise == 0, 1.0, rise)[:, None]
     step = tl.arange(0, ROWS)[None, :]
     width = width[:, None]
-    for start in range(0, tl.max(count, 0), ROWS):
-        row = first[:, None] + (start + step)
-        seen = (start + step) < count[:, None]
+    for start in range(0, tl.cdiv(tl.max(count, 0), by_rows), ROWS):
+        place = (start + step) * by_rows + row_part[:, None]
+        row = first[:, None] + place
+        seen = place < count[:, None]
         low = tl.maximum(1.0 * row, top[:, None])
         high = tl.minimum(row + 1.0, bottom[:, None])
         x_low = x0[:, None] + run[:, None] * ((low - y0[:, None]) / rise)
@@ -226,9 +243,9 @@ def _scatter_chords(x0, y0, x1, y1, valid, region, windows, offsets, area, marks
         right = tl.minimum(tl.maximum(tl.ceil(tl.maximum(x_low, x_high)) - 1, -1.0), 1.0 * width).to(tl.int32)
         columns = tl.where(seen, tl.maximum(right, left) - left + 1, 0)
         line = offset[:, None] + row.to(tl.int64) * (width + 1)
-        for i in range(0, tl.max(tl.max(columns, 1), 0)):
-            column = left + i
-            crossed = i < columns
+        for i in range(0, tl.cdiv(tl.max(tl.max(columns, 1), 0), by_columns)):
+            column = left + (i * by_columns + column_part[:, None])
+            crossed = i * by_columns + column_part[:, None] < columns
             before = tl.where(column < 0, -FAR, 1.0 * column)
             after = tl.where(column >= width, FAR, column + 1.0)
             u_in, u_out = _between(x_low, span, before, after)
@@ -265,14 +282,17 @@ def scatter(
         valid = e < total
         x0, y0, x1, y1 = _edge(edges, e, valid)
         region = tl.load(regions + e, mask=valid, other=0)
-        _scatter_chords(x0, y0, x1, y1, valid, region, windows, offsets, area, marks)
+        _scatter_chords(x0, y0, x1, y1, valid, 1, lane * 0, 1, lane * 0, region, windows, offsets, area, marks)
     else:
         region = tl.load(regions + program)
         ax, ay, bx, by, cx, cy, dx, dy, n = _open(points, segments, straight, matrices, region, program, tolerance)
         for first in range(0, n, CHORDS):
-            k = first + lane
+            k, by_rows, row_part, by_columns, column_part = _lanes(first, n, dx - ax, dy - ay)
             x0, y0, x1, y1 = _chord(k, n, ax, ay, bx, by, cx, cy, dx, dy)
-            _scatter_chords(x0, y0, x1, y1, k < n, region + lane * 0, windows, offsets, area, marks)
+            _scatter_chords(
+                x0, y0, x1, y1, k < n, by_rows, row_part, by_columns, column_part, region + lane * 0, windows, offsets,
+                area, marks,
+            )  # fmt: skip
 
 
 @triton.jit
@@ -432,10 +452,11 @@ def refine(
 
 
 @triton.jit
-def _pull(x0, y0, x1, y1, valid, width, height, offset, odd, winding, grad):
+def _pull(x0, y0, x1, y1, valid, by_rows, row_part, by_columns, column_part, width, height, offset, odd, winding, grad):
     """What the loss gains when chords move outward: at their starts, at their ends; see `coverage._density`.
 
-    The chords are in their window's coordinates. To be multiplied by the chord's normal (−Δy, Δx).
+    The lanes' parts of chords, see `_lanes`, are in their window's coordinates. The result is to be multiplied by the
+    chord's normal (−Δy, Δx).
     """
     rise, run = y1 - y0, x1 - x0
     level = rise == 0
@@ -453,9 +474,10 @@ def _pull(x0, y0, x1, y1, valid, width, height, offset, odd, winding, grad):
     step = tl.arange(0, ROWS)[None, :]
     at_start = tl.zeros((CHORDS,), tl.float32)
     at_end = tl.zeros((CHORDS,), tl.float32)
-    for start in range(0, tl.max(count, 0), ROWS):
-        row = first[:, None] + (start + step)
-        seen = (start + step) < count[:, None]
+    for start in range(0, tl.cdiv(tl.max(count, 0), by_rows), ROWS):
+        place = (start + step) * by_rows + row_part[:, None]
+        row = first[:, None] + place
+        seen = place < count[:, None]
         low = tl.maximum(1.0 * row, top[:, None])
         high = tl.minimum(row + 1.0, bottom[:, None])
         t_low = tl.where(level, 0.0, (low - y0[:, None]) / rise)
@@ -467,9 +489,9 @@ def _pull(x0, y0, x1, y1, valid, width, height, offset, odd, winding, grad):
         right = tl.minimum(tl.maximum(tl.ceil(tl.maximum(x_low, x_high)) - 1, -1.0), 1.0 * width).to(tl.int32)
         columns = tl.where(seen, tl.maximum(right, left) - left + 1, 0)
         line = offset[:, None] + row.to(tl.int64) * (width + 1)
-        for i in range(0, tl.max(tl.max(columns, 1), 0)):
-            column = left + i
-            crossed = i < columns
+        for i in range(0, tl.cdiv(tl.max(tl.max(columns, 1), 0), by_columns)):
+            column = left + (i * by_columns + column_part[:, None])
+            crossed = i * by_columns + column_part[:, None] < columns
             outer = tl.where(column < 0, -FAR, 1.0 * column)
             u_in, u_out = _between(x_low, span, outer, tl.where(column >= width, FAR, column + 1.0))
             t_in, t_out = t_low + u_in * t_run, t_low + u_out * t_run
@@ -540,8 +562,7 @@ def _pull_segment(
     total,
 ):
     """`_pull` for all chords of a segment, in a window at (x, y) of pixels `scale` times as fine; adds to `total`."""
-    lane = tl.arange(0, CHORDS)
-    none = lane * 0
+    none = tl.arange(0, CHORDS) * 0
     ax, ay, bx, by, cx, cy, dx, dy, n = _open(points, segments, straight, matrices, region, s, tolerance)
     # a curve lies within the box around its control points
     left = tl.minimum(tl.minimum(ax, bx), tl.minimum(cx, dx)) * scale - x
@@ -552,12 +573,13 @@ def _pull_segment(
         gax, gay, gbx, gby = 0.0, 0.0, 0.0, 0.0
         gcx, gcy, gdx, gdy = 0.0, 0.0, 0.0, 0.0
         for first in range(0, n, CHORDS):
-            k = first + lane
+            k, by_rows, row_part, by_columns, column_part = _lanes(first, n, dx - ax, dy - ay)
             x0, y0, x1, y1 = _chord(k, n, ax, ay, bx, by, cx, cy, dx, dy)
             x0, y0, x1, y1 = x0 * scale - x, y0 * scale - y, x1 * scale - x, y1 * scale - y
             at_start, at_end = _pull(
-                x0, y0, x1, y1, k < n, none + width, none + height, none + offset, odd & (none == 0), winding, grad
-            )
+                x0, y0, x1, y1, k < n, by_rows, row_part, by_columns, column_part, none + width, none + height,
+                none + offset, odd & (none == 0), winding, grad,
+            )  # fmt: skip
             nx, ny = (y0 - y1) * scale, (x1 - x0) * scale
             t0, t1 = _parameters(k, n)
             p0, q0, r0, s0 = _bernstein(t0)
@@ -611,7 +633,9 @@ def pull(
         x, y = tl.load(window), tl.load(window + 1)
         width, height, offset = tl.load(window + 2), tl.load(window + 3), tl.load(offsets + region)
         evenodd = tl.load(odd + region) != 0
-        at_start, at_end = _pull(x0 - x, y0 - y, x1 - x, y1 - y, valid, width, height, offset, evenodd, winding, grad)
+        at_start, at_end = _pull(
+            x0 - x, y0 - y, x1 - x, y1 - y, valid, 1, e * 0, 1, e * 0, width, height, offset, evenodd, winding, grad
+        )
         _hand_on_edges(grad_points, e, valid, at_start, at_end, y0 - y1, x1 - x0)
     else:
         region = tl.load(regions + program)
@@ -683,8 +707,8 @@ def pull_refined(
                     x0, y0, x1, y1 = _edge(edges, e, e < end)
                     x0, y0, x1, y1 = _to_tile(x0, y0, x1, y1, x, y)
                     at_start, at_end = _pull(
-                        x0, y0, x1, y1, e < end, none + _FINE, none + _FINE, none.to(tl.int64), evenodd & (none == 0),
-                        fine_winding, fine_grad,
+                        x0, y0, x1, y1, e < end, 1, none, 1, none, none + _FINE, none + _FINE, none.to(tl.int64),
+                        evenodd & (none == 0), fine_winding, fine_grad,
                     )  # fmt: skip
                     nx, ny = (y0 - y1) * _SCALE, (x1 - x0) * _SCALE
                     _hand_on_edges(grad_points, e, e < end, at_start, at_end, nx, ny)
