@@ -259,11 +259,12 @@ def test_a_large_drawing_on_a_gpu():
         shapes.append(Shape(path, fill=fill, stroke=Stroke(Solid(color), builder.add_width(2))))
     scene, parameters = builder.build(shapes)
     reference, ours = _pair(TiledRasterizer, scene, parameters, opaque=True, size=(512, 512))
-    # coordinates of hundreds have a last bit of some 3e-5 pixels
-    torch.testing.assert_close(ours[0], reference[0], rtol=0, atol=1e-3)
+    assert isinstance(exact(scene), TiledRasterizer)
+    # coordinates of hundreds have a last bit of some 3e-5 pixels: in float32, PyTorch is off by 4e-4 and 3e-4 itself
+    torch.testing.assert_close(ours[0], reference[0], rtol=0, atol=2e-3)
     for name, expected in reference[1].items():
         if expected is not None and expected.numel():
-            assert (ours[1][name].double() - expected).norm() < 1e-3 * expected.norm(), name
+            assert (ours[1][name].double() - expected).norm() < 2e-3 * expected.norm(), name
 
 
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter compiles nothing")
