@@ -29,7 +29,8 @@ class Polylines:
 
 def lengths(edges: Float[Tensor, "*b 2 2"]) -> Float[Tensor, "*b"]:
     """Edge lengths, with gradient 0 for an edge of length 0."""
-    square = (edges[..., 1, :] - edges[..., 0, :]).square().sum(-1)
+    start, end = edges.unbind(-2)
+    square = (end - start).square().sum(-1)
     return torch.where(square > 0, square, 1).sqrt() * (square > 0)
 
 

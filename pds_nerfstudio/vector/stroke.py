@@ -71,8 +71,8 @@ class _Outline:
             last = (k + 1 == count[owner])[:, None]
         packed = torch.cat([centre, start - centre, end], 1).index_select(0, owner)
         centre, radius, end = packed[:, None].split(2, -1)
-        ends = centre + radius * cos + _quarter_turn(radius) * sin
-        self.line(ends[:, 0], torch.where(last, end[:, 0], ends[:, 1]), contour[owner])
+        from_, to = (centre + radius * cos + _quarter_turn(radius) * sin).unbind(1)
+        self.line(from_, torch.where(last, end.squeeze(1), to), contour[owner])
 
     def collect(self) -> tuple[Tensor, Tensor]:
         return torch.cat(self._edges), torch.cat(self._contours)
@@ -97,27 +97,28 @@ def stroke_outline(lines: Polylines, pens: Pens) -> tuple[Float[Tensor, "m 2 2"]
     edges, contour = lines.edges, lines.contour
     length = lengths(edges)
     flat = length == 0
-    along = (edges[:, 1] - edges[:, 0]) / torch.where(flat, 1, length)[:, None]
+    from_, to = edges.unbind(1)
+    along = (to - from_) / torch.where(flat, 1, length)[:, None]
     along = torch.where(flat[:, None], _right(along), along)
     half = pens.half_width.index_select(0, contour)
-    side = _quarter_turn(along) * half[:, None]
-    left = edges + side[:, None]
-    right = edges - side[:, None]
+    reach = along * half[:, None]
+    side = _quarter_turn(reach)
+    left_from, left_to, right_from, right_to = from_ + side, to + side, from_ - side, to - side
     outline = _Outline()
-    outline.line(right[:, 0], right[:, 1], contour)
-    outline.line(left[:, 1], left[:, 0], contour)
+    outline.line(right_from, right_to, contour)
+    outline.line(left_to, left_from, contour)
     before, after = neighbours(contour, lines.closed)
     chosen = (after >= 0).nonzero()[:, 0]
     if chosen.numel():
-        start = torch.cat([along, left[:, 0], right[:, 0]], 1).index_select(0, after[chosen])
-        end = torch.cat([along, left[:, 1], right[:, 1], edges[:, 1], half[:, None]], 1).index_select(0, chosen)
+        start = torch.cat([along, left_from, right_from], 1).index_select(0, after[chosen])
+        end = torch.cat([along, left_to, right_to, to, half[:, None]], 1).index_select(0, chosen)
         room = torch.minimum(length[chosen], length[after[chosen]]).detach()
         _joints(outline, pens, contour[chosen], lines.smooth[chosen], room, end, start)
     ends, starts = ((neighbour < 0).nonzero()[:, 0] for neighbour in (after, before))
     if ends.numel():
         # going round the end of the stroke leads from the right to the left side, round its start the other way
-        last = torch.cat([edges[:, 1], right[:, 1], left[:, 1], along * half[:, None]], 1).index_select(0, ends)
-        first = torch.cat([edges[:, 0], left[:, 0], right[:, 0], -along * half[:, None]], 1).index_select(0, starts)
+        last = torch.cat([to, right_to, left_to, reach], 1).index_select(0, ends)
+        first = torch.cat([from_, left_from, right_from, -reach], 1).index_select(0, starts)
         _caps(outline, pens, torch.cat([contour[ends], contour[starts]]), torch.cat([last, first]))
     return outline.collect()
 
@@ -129,7 +130,8 @@ def _right(like: Tensor) -> Tensor:
 
 def _quarter_turn(vectors: Tensor) -> Tensor:
     """From x towards y."""
-    return torch.stack([-vectors[..., 1], vectors[..., 0]], -1)
+    x, y = vectors.unbind(-1)
+    return torch.stack([-y, x], -1)
 
 
 def _joints(
