@@ -164,7 +164,7 @@ def _hand_on_product(item, opacities, grad_opacities, grad, OPACITIES: tl.conste
     for k in tl.static_range(OPACITIES):
         row = tl.load(item + ITEM + k)
         others = _product(item, opacities, k, OPACITIES)
-        tl.atomic_add(grad_opacities + row, grad * others, mask=row >= 0)
+        tl.atomic_add(grad_opacities + row, grad * others, mask=row >= 0, sem="relaxed")
 
 
 @triton.jit(do_not_specialize=["cells", "first", "last"])
@@ -218,7 +218,7 @@ def composite_backward(
             below = gr * r + gg * g + gb * b + ga * a
             _store4(grad_pictures + picture, plane, pixel, on, gr * both, gg * both, gb * both, (ga - below) * both)
             by_both = gr * pr + gg * pg + gb * pb + ga * pa - pa * below
-            tl.atomic_add(grad_masks + mask * plane + pixel, by_both * factor, mask=on & (mask >= 0))
+            tl.atomic_add(grad_masks + mask * plane + pixel, by_both * factor, mask=on & (mask >= 0), sem="relaxed")
             _hand_on_product(item, opacities, grad_opacities, _sum(by_both * shown), OPACITIES)
             rest = 1 - pa * both
             gr, gg, gb, ga = gr * rest, gg * rest, gb * rest, ga * rest
@@ -233,7 +233,10 @@ def composite_backward(
                 by_alpha = gr * dr + gg * dg + gb * db + ga * da
                 tl.store(grad_cover + cell, by_alpha * own * shown * factor, mask=inside)
                 tl.atomic_add(
-                    grad_masks + mask * plane + pixel, by_alpha * covered * own * factor, mask=inside & (mask >= 0)
+                    grad_masks + mask * plane + pixel,
+                    by_alpha * covered * own * factor,
+                    mask=inside & (mask >= 0),
+                    sem="relaxed",
                 )
                 _hand_on_product(item, opacities, grad_opacities, _sum(by_alpha * covered * own * shown), OPACITIES)
                 r, g, b = gr * alpha, gg * alpha, gb * alpha
@@ -241,9 +244,9 @@ def composite_backward(
                     _store4(grad_textures, cells, cell, inside, r, g, b, by_alpha * covered * shown * factor)
                 else:
                     color = grad_colors + 3 * tl.load(item + 2)
-                    tl.atomic_add(color, _sum(r))
-                    tl.atomic_add(color + 1, _sum(g))
-                    tl.atomic_add(color + 2, _sum(b))
+                    tl.atomic_add(color, _sum(r), sem="relaxed")
+                    tl.atomic_add(color + 1, _sum(g), sem="relaxed")
+                    tl.atomic_add(color + 2, _sum(b), sem="relaxed")
                 gr, gg, gb, ga = gr - r, gg - g, gb - b, ga - ga * alpha
     if OPAQUE:
         tl.store(grad_background + pixel, gr, mask=on)
@@ -296,5 +299,5 @@ def union_backward(
         pull = grad * cut * others
         tl.store(grad_cover + cell, pull * inner, mask=inside)
         own = tl.load(entries + 2 * i + 1)
-        tl.atomic_add(grad_masks + own * plane + pixel, pull * covered, mask=inside & (own >= 0))
-    tl.atomic_add(grad_masks + clip * plane + pixel, grad * (1 - left), mask=on & (clip >= 0))
+        tl.atomic_add(grad_masks + own * plane + pixel, pull * covered, mask=inside & (own >= 0), sem="relaxed")
+    tl.atomic_add(grad_masks + clip * plane + pixel, grad * (1 - left), mask=on & (clip >= 0), sem="relaxed")

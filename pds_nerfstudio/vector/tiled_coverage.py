@@ -253,8 +253,8 @@ def _scatter_chords(
             inset = tl.where(inside, x_low + span * (0.5 * (u_in + u_out)) - column, 0.0)
             piece = signed * (u_out - u_in)
             cell = line + tl.maximum(column, 0)
-            tl.atomic_add(area + cell, piece * (1 - inset), mask=crossed)
-            tl.atomic_add(area + cell + 1, piece * inset, mask=crossed & inside)
+            tl.atomic_add(area + cell, piece * (1 - inset), mask=crossed, sem="relaxed")
+            tl.atomic_add(area + cell + 1, piece * inset, mask=crossed & inside, sem="relaxed")
             tl.store(marks + cell, _BOUNDARY, mask=crossed)
 
 
@@ -354,7 +354,7 @@ def find_ambiguous(winding, marks, windows, offsets, odd, bounds, listed, tiles,
             corner = offset + tile_row.to(tl.int64) * _TILE * (width + 1) + tile_column * _TILE
             before = tl.atomic_or(marks + corner, _LISTED, mask=found)
             fresh = found & ((before & _LISTED) == 0)
-            slot = tl.atomic_add(listed + corner * 0, 1, mask=fresh)
+            slot = tl.atomic_add(listed + corner * 0, 1, mask=fresh, sem="relaxed")
             to = tiles + 3 * slot.to(tl.int64)
             tl.store(to, region + slot * 0, mask=fresh)
             tl.store(to + 1, tile_row + slot * 0, mask=fresh)
@@ -528,17 +528,17 @@ def _hand_on(total, points, row, matrices, region, gx, gy):
     x, y = _place(points, row, matrices, region)
     gx, gy = tl.where(tl.abs(x) < REACH, gx, 0.0), tl.where(tl.abs(y) < REACH, gy, 0.0)
     matrix = matrices + 6 * region
-    tl.atomic_add(total + 2 * row, tl.load(matrix + 0) * gx + tl.load(matrix + 1) * gy)
-    tl.atomic_add(total + 2 * row + 1, tl.load(matrix + 2) * gx + tl.load(matrix + 3) * gy)
+    tl.atomic_add(total + 2 * row, tl.load(matrix + 0) * gx + tl.load(matrix + 1) * gy, sem="relaxed")
+    tl.atomic_add(total + 2 * row + 1, tl.load(matrix + 2) * gx + tl.load(matrix + 3) * gy, sem="relaxed")
 
 
 @triton.jit
 def _hand_on_edges(total, e, valid, at_start, at_end, nx, ny):
     to = total + 4 * e.to(tl.int64)
-    tl.atomic_add(to, at_start * nx, mask=valid)
-    tl.atomic_add(to + 1, at_start * ny, mask=valid)
-    tl.atomic_add(to + 2, at_end * nx, mask=valid)
-    tl.atomic_add(to + 3, at_end * ny, mask=valid)
+    tl.atomic_add(to, at_start * nx, mask=valid, sem="relaxed")
+    tl.atomic_add(to + 1, at_start * ny, mask=valid, sem="relaxed")
+    tl.atomic_add(to + 2, at_end * nx, mask=valid, sem="relaxed")
+    tl.atomic_add(to + 3, at_end * ny, mask=valid, sem="relaxed")
 
 
 @triton.jit

@@ -270,21 +270,21 @@ def _hand_on_geometry(s0, s1, s2, s3, s4, s5, radial, geometry, total):
         gx = tl.where(moved, reach / length * (by_x - along * ax / length), s0)
         gy = tl.where(moved, reach / length * (by_y - along * ay / length), s1)
         by_growth = s4 + tl.where(moved, 0.998 * _sign(growth) * along, 0.0)
-        tl.atomic_add(total, gx + tl.where(moved, s2, 0.0))
-        tl.atomic_add(total + 1, gy + tl.where(moved, s3, 0.0))
-        tl.atomic_add(total + 2, by_growth)
-        tl.atomic_add(total + 3, tl.where(moved, 0.0, s2) - gx)
-        tl.atomic_add(total + 4, tl.where(moved, 0.0, s3) - gy)
-        tl.atomic_add(total + 5, s5 - by_growth)
+        tl.atomic_add(total, gx + tl.where(moved, s2, 0.0), sem="relaxed")
+        tl.atomic_add(total + 1, gy + tl.where(moved, s3, 0.0), sem="relaxed")
+        tl.atomic_add(total + 2, by_growth, sem="relaxed")
+        tl.atomic_add(total + 3, tl.where(moved, 0.0, s2) - gx, sem="relaxed")
+        tl.atomic_add(total + 4, tl.where(moved, 0.0, s3) - gy, sem="relaxed")
+        tl.atomic_add(total + 5, s5 - by_growth, sem="relaxed")
     else:
         _, _, wx, wy, square = _vector(geometry)
         safe = tl.where(square > 0, square, 1.0)
         along = 2 * (s0 * wx + s1 * wy)
         gx, gy = s0 / safe - along * wx, s1 / safe - along * wy
-        tl.atomic_add(total, -s2 * wx - gx)
-        tl.atomic_add(total + 1, -s2 * wy - gy)
-        tl.atomic_add(total + 2, gx)
-        tl.atomic_add(total + 3, gy)
+        tl.atomic_add(total, -s2 * wx - gx, sem="relaxed")
+        tl.atomic_add(total + 1, -s2 * wy - gy, sem="relaxed")
+        tl.atomic_add(total + 2, gx, sem="relaxed")
+        tl.atomic_add(total + 3, gy, sem="relaxed")
 
 
 @triton.jit
@@ -295,19 +295,19 @@ def _hand_on_box(s0, s1, s2, s3, boxes, row, total):
     by_width = tl.where(width > 1e-12, -s2 / width, 0.0)
     by_height = tl.where(height > 1e-12, -s3 / height, 0.0)
     box = total + 4 * row
-    tl.atomic_add(box, -s0 / width - by_width, mask=some)
-    tl.atomic_add(box + 1, -s1 / height - by_height, mask=some)
-    tl.atomic_add(box + 2, by_width, mask=some)
-    tl.atomic_add(box + 3, by_height, mask=some)
+    tl.atomic_add(box, -s0 / width - by_width, mask=some, sem="relaxed")
+    tl.atomic_add(box + 1, -s1 / height - by_height, mask=some, sem="relaxed")
+    tl.atomic_add(box + 2, by_width, mask=some, sem="relaxed")
+    tl.atomic_add(box + 3, by_height, mask=some, sem="relaxed")
 
 
 @triton.jit
 def _hand_on_color(r, g, b, a, stops, s, on_colors, on_opacities):
     color = on_colors + 3 * tl.load(stops + 3 * s + 1)
-    tl.atomic_add(color, r)
-    tl.atomic_add(color + 1, g)
-    tl.atomic_add(color + 2, b)
-    tl.atomic_add(on_opacities + tl.load(stops + 3 * s + 2), a)
+    tl.atomic_add(color, r, sem="relaxed")
+    tl.atomic_add(color + 1, g, sem="relaxed")
+    tl.atomic_add(color + 2, b, sem="relaxed")
+    tl.atomic_add(on_opacities + tl.load(stops + 3 * s + 2), a, sem="relaxed")
 
 
 @triton.jit
@@ -315,7 +315,7 @@ def _hand_on_offset(by_offset, stops, s, offsets, total):
     """Adds to the gradient by a stop's place, unless that is out of range."""
     row = tl.load(stops + 3 * s)
     own = tl.load(offsets + row)
-    tl.atomic_add(total + row, by_offset, mask=(own >= 0) & (own <= 1))
+    tl.atomic_add(total + row, by_offset, mask=(own >= 0) & (own <= 1), sem="relaxed")
 
 
 @triton.jit
