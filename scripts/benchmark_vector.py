@@ -1,7 +1,8 @@
-"""Times the rasteriser, forward and backward, on random drawings; beside it pydiffvg where that is installed.
+"""Times the rasterisers, forward and backward, on random drawings: that in PyTorch, beside it on a GPU the tiled one in
+Triton, and pydiffvg where that is installed.
 
 python scripts/benchmark_vector.py --threads 2
-python scripts/benchmark_vector.py --device cuda --paths 50 100 200 300
+python scripts/benchmark_vector.py --device cuda --canvas 512 --paths 50 100 200 300 --repeats 30
 """
 
 import importlib.util
@@ -16,6 +17,8 @@ import torch
 import tyro
 from torch import Tensor
 
+from pds_nerfstudio.vector.affine import IDENTITY
+from pds_nerfstudio.vector.backend import Renderer
 from pds_nerfstudio.vector.rasterizer import Rasterizer
 from pds_nerfstudio.vector.scene import Fill, Scene, SceneBuilder, SceneParameters, Shape, Solid, Stroke
 
@@ -31,7 +34,8 @@ class Benchmark:
     strokes: bool = False
     """Gives every path a stroke two pixels wide as well."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where to run."""
+    """Where to run. On a GPU with Triton, the tiled rasteriser is timed beside the one in PyTorch and compared with it:
+    the largest difference between the pictures, and the gradients' distance relative to their length."""
     threads: int = 2
     """CPU threads."""
     repeats: int = 9
@@ -42,32 +46,64 @@ class Benchmark:
         torch.set_num_threads(self.threads)
         where = torch.cuda.get_device_name() if self.device == "cuda" else f"CPU, {self.threads} threads"
         print(f"{where}; milliseconds, forward + backward (forward alone)")
-        diffvg = importlib.util.find_spec("pydiffvg") is not None
         for side in self.canvas:
             for count in self.paths:
-                scene, parameters = random_drawing(count, side, self.strokes)
-                line = f"{side:5d}² {count:5d} paths  {self._time(_ours(scene, parameters, side, self.device))}"
-                if diffvg:
-                    line += f"  pydiffvg {self._time(_diffvg(scene, parameters, side, self.device))}"
-                print(line)
+                print(f"{side:5d}² {count:5d} paths  {self._line(*random_drawing(count, side, self.strokes), side)}")
 
-    def _time(self, forward: Callable[[], Tensor]) -> str:
-        weight: Tensor | None = None
-        total, first = [], []
+    def _line(self, scene: Scene, parameters: SceneParameters, side: int) -> str:
+        numbers = parameters.map(lambda t: t.to(self.device).requires_grad_())
+        reference = self._time(_drawn(Rasterizer(scene), numbers, side))
+        line = f"pytorch {reference}"
+        if self.device == "cuda" and importlib.util.find_spec("triton") is not None:
+            from pds_nerfstudio.vector.tiled import TiledRasterizer
+
+            tiled = TiledRasterizer(scene)
+            time = self._time(_drawn(tiled, numbers, side))
+            picture, gradient = _errors(Rasterizer(scene), tiled, numbers, side)
+            ratio = reference.both / time.both
+            line += f"  tiled {time}  {ratio:5.1f} times as fast; off by {picture:.1e}, gradient by {gradient:.1e}"
+        if importlib.util.find_spec("pydiffvg") is not None:
+            line += f"  pydiffvg {self._time(_diffvg(scene, parameters, side, self.device))}"
+        return line
+
+    def _time(self, forward: Callable[[], Tensor]) -> "_Time":
+        weight = torch.randn_like(forward())
+        both, first = [], []
         for _ in range(self.repeats + 2):
-            start = self._now()
+            marks = [self._now()]
             image = forward()
-            middle = self._now()
-            weight = torch.randn_like(image) if weight is None else weight
+            marks.append(self._now())
             (image * weight).sum().backward()
-            total.append(self._now() - start)
-            first.append(middle - start)
-        return f"{1e3 * statistics.median(total[2:]):8.1f} ({1e3 * statistics.median(first[2:]):.1f})"
+            marks.append(self._now())
+            first.append(self._between(*marks[:2]))
+            both.append(self._between(marks[0], marks[2]))
+        return _Time(statistics.median(both[2:]), statistics.median(first[2:]))
 
-    def _now(self) -> float:
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter()
+    def _now(self) -> Any:
+        """A moment, on the GPU's own clock if that is what works."""
+        if self.device == "cpu":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def _between(self, start: Any, end: Any) -> float:
+        """Milliseconds."""
+        if self.device == "cpu":
+            return 1e3 * (end - start)
+        end.synchronize()
+        return start.elapsed_time(end)
+
+
+@dataclass(frozen=True)
+class _Time:
+    """Milliseconds."""
+
+    both: float
+    forward: float
+
+    def __str__(self) -> str:
+        return f"{self.both:8.2f} ({self.forward:.2f})"
 
 
 def random_drawing(paths: int, side: int, strokes: bool) -> tuple[Scene, SceneParameters]:
@@ -90,11 +126,23 @@ def random_drawing(paths: int, side: int, strokes: bool) -> tuple[Scene, ScenePa
     return builder.build(shapes)
 
 
-def _ours(scene: Scene, parameters: SceneParameters, side: int, device: str) -> Callable[[], Tensor]:
-    rasterizer = Rasterizer(scene)
-    numbers = parameters.map(lambda t: t.to(device).requires_grad_())
-    background = torch.ones(3, side, side, device=device)
-    return lambda: rasterizer.render(numbers, side, side, background=background)
+def _drawn(renderer: Renderer, numbers: SceneParameters, side: int) -> Callable[[], Tensor]:
+    background = torch.ones(3, side, side, device=numbers.points.device)
+    return lambda: renderer.render(numbers, side, side, IDENTITY, background)
+
+
+def _errors(reference: Renderer, other: Renderer, numbers: SceneParameters, side: int) -> tuple[float, float]:
+    """Largest difference between the pictures, and relative distance between the gradients by everything."""
+    pictures, gradients = [], []
+    for renderer in (reference, other):
+        picture = _drawn(renderer, numbers, side)()
+        pictures.append(picture.detach())
+        weight = torch.randn(picture.shape, generator=torch.Generator().manual_seed(0)).to(picture)
+        used = [t for t in vars(numbers).values() if t.numel()]
+        parts = torch.autograd.grad((picture * weight).sum(), used)
+        gradients.append(torch.cat([p.flatten() for p in parts]))
+    distance = (gradients[1] - gradients[0]).norm() / gradients[0].norm()
+    return float((pictures[1] - pictures[0]).abs().max()), float(distance)
 
 
 def _diffvg(scene: Scene, parameters: SceneParameters, side: int, device: str) -> Callable[[], Tensor]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig, resolve_device
 from pds_nerfstudio.runs import StepReport, new_folder, read_command, save_config
-from pds_nerfstudio.vector.backend import Backend
+from pds_nerfstudio.vector.backend import Backend, exact
 from pds_nerfstudio.vector.diffvg import DiffvgRenderer
 from pds_nerfstudio.vector.document import Document
 from pds_nerfstudio.vector.edit_loop import VectorEditConfig, VectorEditLoop, drawing_guidance
@@ -32,7 +32,7 @@ STYLES = {
 """What each style adds to both prompts."""
 FRAME_MILLISECONDS = 80
 """Of the history."""
-BACKENDS: dict[str, Backend] = {"exact": Rasterizer, "pydiffvg": DiffvgRenderer}
+BACKENDS: dict[str, Backend] = {"exact": exact, "pytorch": Rasterizer, "pydiffvg": DiffvgRenderer}
 
 
 @dataclass
@@ -62,8 +62,9 @@ class SvgEdit:
     """A picture goes into the history, and the drawing so far into the folder, every so many steps."""
     history: Literal["gif", "mp4", "none"] = "gif"
     """Whether to leave an animation of the edit; mp4 needs the program ffmpeg."""
-    backend: Literal["exact", "pydiffvg"] = "exact"
-    """What draws. exact: this package's own rasteriser. pydiffvg: where that is installed, for plain drawings."""
+    backend: Literal["exact", "pytorch", "pydiffvg"] = "exact"
+    """What draws. exact: this package's own rasteriser, on a GPU by Triton kernels where Triton is there. pytorch: the
+    same without Triton; slower on a GPU. pydiffvg: where that is installed, for plain drawings."""
     edit: VectorEditConfig = field(default_factory=VectorEditConfig)
     """How the drawing follows the guidance."""
     guidance: GuidanceConfig = field(default_factory=drawing_guidance)

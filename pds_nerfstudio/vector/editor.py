@@ -10,10 +10,9 @@ from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.vector.affine import Affine
-from pds_nerfstudio.vector.backend import Backend, Renderer
+from pds_nerfstudio.vector.backend import Backend, Renderer, exact
 from pds_nerfstudio.vector.document import Document
 from pds_nerfstudio.vector.placement import Placement
-from pds_nerfstudio.vector.rasterizer import Rasterizer
 from pds_nerfstudio.vector.regularizers import CrossingLoss
 from pds_nerfstudio.vector.scene import SceneParameters
 
@@ -50,7 +49,7 @@ class VectorEditor:
         canvas: int,
         groups: Sequence[ParameterGroup] = get_args(ParameterGroup),
         device: torch.device | str = "cpu",
-        backend: Backend = Rasterizer,
+        backend: Backend = exact,
     ) -> None:
         """Prepares an edit.
 

@@ -55,7 +55,7 @@ def pixel_footprint(t: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
     return square.clamp(min=1e-12).sqrt()
 
 
-_SHARP = 0.05
+SHARP = 0.05
 """Neighbouring stops at least this far apart are taken for a smooth passage, whatever a pixel's size."""
 
 
@@ -77,11 +77,11 @@ def gradient_colors(
     ordered = torch.cummax(offsets.clamp(0, 1), 0).values
     steps = ordered[1:] - ordered[:-1]
     seam = spread == "repeat"
-    footprint = pixel_footprint(t) if seam or bool((steps < _SHARP).any()) else torch.zeros_like(t)
+    footprint = pixel_footprint(t) if seam or bool((steps < SHARP).any()) else torch.zeros_like(t)
     place = spread_parameter(t, spread)
     result = values[0][:, None, None].expand(-1, *t.shape)
     for k in range(values.shape[0] - 1):
-        if bool(steps[k] < _SHARP):
+        if bool(steps[k] < SHARP):
             middle = 0.5 * (ordered[k] + ordered[k + 1])
             done = ((place - middle) / torch.maximum(steps[k], footprint) + 0.5).clamp(0, 1)
         else:

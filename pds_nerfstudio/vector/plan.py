@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pds_nerfstudio.vector.affine import Affine
@@ -65,10 +65,17 @@ class Plan:
     evenodd: Bool[Tensor, " r"]
     strokes: dict[int, Stroke]
     """The regions that are strokes."""
+    segments: Int[Tensor, "s 4"]
+    """The topology's segments."""
     segment_path: Int[Tensor, " s"]
-    """Path of each of the topology's segments."""
+    """Path of each of them."""
     filled: Segments
     stroked: Segments
+    stroke_regions: tuple[int, ...]
+    """Region of each instance of a contour that is stroked."""
+    pens: Int[Tensor, "i 3"]
+    """For each of them the row of its width, its join and its cap."""
+    miter_limits: Float[Tensor, " i"]
     closing: Int[Tensor, "k 2"]
     """Rows of `points` from which and to which a straight line closes an open contour of a filled region."""
     closing_region: Int[Tensor, " k"]
@@ -169,14 +176,19 @@ def make_plan(scene: Scene) -> Plan:
                 closing_region.append(region)
     segments = topology.segments
     straight = (segments[:, 0] == segments[:, 1]) & (segments[:, 2] == segments[:, 3])
+    styles = [planner.strokes[region] for region in stroked.instance_region]
     return Plan(
         root=root,
         transforms=tuple(planner.transforms),
         evenodd=torch.tensor(planner.evenodd, dtype=torch.bool),
         strokes=planner.strokes,
+        segments=segments,
         segment_path=torch.tensor(topology.path, dtype=torch.long)[topology.contour],
         filled=filled.segments(straight),
         stroked=stroked.segments(straight),
+        stroke_regions=tuple(stroked.instance_region),
+        pens=torch.tensor([[s.width, s.join, s.cap] for s in styles], dtype=torch.long).reshape(-1, 3),
+        miter_limits=torch.tensor([s.miter_limit for s in styles]),
         closing=torch.tensor(closing, dtype=torch.long).reshape(-1, 2),
         closing_region=torch.tensor(closing_region, dtype=torch.long),
     )

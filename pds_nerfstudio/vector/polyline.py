@@ -29,7 +29,8 @@ class Polylines:
 
 def lengths(edges: Float[Tensor, "*b 2 2"]) -> Float[Tensor, "*b"]:
     """Edge lengths, with gradient 0 for an edge of length 0."""
-    square = (edges[..., 1, :] - edges[..., 0, :]).square().sum(-1)
+    start, end = edges.unbind(-2)
+    square = (end - start).square().sum(-1)
     return torch.where(square > 0, square, 1).sqrt() * (square > 0)
 
 
@@ -45,7 +46,7 @@ def drop_points(lines: Polylines) -> Polylines:
     corners = torch.cumsum((~lines.smooth).long(), 0)
     until = torch.cat([chosen[1:] - 1, chosen.new_full((1,), real.numel() - 1)])[: chosen.numel()]
     smooth = lines.smooth[chosen] & (corners[until] == corners[chosen])
-    return Polylines(lines.edges[chosen], lines.contour[chosen], smooth, lines.closed & (extent > 0))
+    return Polylines(lines.edges.index_select(0, chosen), lines.contour[chosen], smooth, lines.closed & (extent > 0))
 
 
 def neighbours(contour: Int[Tensor, " e"], closed: Bool[Tensor, " c"]) -> tuple[Int[Tensor, " e"], Int[Tensor, " e"]]:

@@ -42,8 +42,10 @@ class Rasterizer:
         """
         self.scene = scene
         self.tolerance = tolerance
-        self._plan = make_plan(scene)
-        self._on_device = lru_cache(maxsize=4)(self._plan_on)
+        self.plan = make_plan(scene)
+        """The scene, sorted, on the CPU."""
+        self.plan_on = lru_cache(maxsize=4)(self._moved)
+        """The same on a device."""
 
     def render(
         self,
@@ -66,13 +68,13 @@ class Rasterizer:
             sRGB in 0 … 1 with 3 channels over a background; without one, premultiplied RGBA.
         """
         points = parameters.points
-        plan = self._on_device(points.device)
-        frame = _Frame(self.scene, plan, parameters, view, width, height, self.tolerance)
+        plan = self.plan_on(points.device)
+        frame = _Frame(plan, parameters, view, width, height, self.tolerance)
         if background is None:
             background = points.new_zeros(4, height, width)
         return frame.paint(plan.root.items, background.to(points), (0, 0))
 
-    def _plan_on(self, device: torch.device) -> Plan:
+    def _moved(self, device: torch.device) -> Plan:
         def moved(value: object) -> object:
             if isinstance(value, Tensor):
                 return value.to(device)
@@ -80,7 +82,7 @@ class Rasterizer:
                 return Segments(**{name: moved(inner) for name, inner in vars(value).items()})  # type: ignore[arg-type]
             return value
 
-        return Plan(**{name: moved(value) for name, value in vars(self._plan).items()})  # type: ignore[arg-type]
+        return Plan(**{name: moved(value) for name, value in vars(self.plan).items()})  # type: ignore[arg-type]
 
 
 def _apply(matrices: Float[Tensor, "n 2 3"], points: Float[Tensor, "n k 2"]) -> Float[Tensor, "n k 2"]:
@@ -88,9 +90,64 @@ def _apply(matrices: Float[Tensor, "n 2 3"], points: Float[Tensor, "n k 2"]) -> 
     return moved.clamp(-MAX_COORDINATE, MAX_COORDINATE)
 
 
+def _rows(values: Float[Tensor, "n d"], rows: Int[Tensor, "s k"]) -> Float[Tensor, "s k d"]:
+    """Rows of a tensor; on a GPU, the backward pass of indexing by brackets sorts them first."""
+    return values.index_select(0, rows.flatten()).view(*rows.shape, values.shape[1])
+
+
 def _matrix(transform: Affine, like: Tensor) -> Float[Tensor, "2 3"]:
     a, b, c, d, e, f = transform
     return like.new_tensor([[a, c, e], [b, d, f]])
+
+
+def stroke_edges(
+    plan: Plan,
+    parameters: SceneParameters,
+    matrices: Float[Tensor, "r 2 3"],
+    stretch: Float[Tensor, " i"],
+    tolerance: float,
+) -> tuple[Float[Tensor, "e 2 2"], Int[Tensor, " e"]]:
+    """Outlines of all strokes, differentiable in points and widths.
+
+    Args:
+        plan: of the scene, with strokes in it.
+        segments: the scene's own.
+        parameters: the scene's numbers.
+        matrices: from each region's units to the canvas.
+        stretch: by how much they lengthen at most, for each of the plan's `stroke_regions`.
+        tolerance: largest distance between a curve and its chords, in pixels.
+
+    Returns:
+        Directed edges in canvas pixels, and the region of each.
+    """
+    part = plan.stroked
+    local = _rows(parameters.points, plan.segments[part.segment])
+    ctrl = _apply(matrices[part.region], local)
+    width, join, cap = plan.pens.unbind(1)
+    pens = Pens(
+        half_width=0.5 * parameters.widths.index_select(0, width).clamp(min=0),
+        join=join,
+        cap=cap,
+        miter_limit=plan.miter_limits.to(local.dtype),
+        tolerance=tolerance / stretch.clamp(min=1e-12),
+    )
+    with torch.no_grad():
+        # the sides of a stroke turn with the curve, at a distance of half its width
+        turns = turning(ctrl) / arc_step(pens.half_width, pens.tolerance)[part.instance]
+        counts = torch.maximum(chord_counts(ctrl, tolerance), turns.ceil().clamp(max=MAX_CHORDS).long())
+        counts = torch.where(part.straight, 1, counts)
+    edges, segment = flatten(local, counts)
+    smooth = torch.cat([segment[1:] == segment[:-1], segment.new_zeros(1, dtype=torch.bool)])[: segment.numel()]
+    lines = drop_points(Polylines(edges, part.instance[segment], smooth, part.instance_closed))
+    styles = [plan.strokes[region] for region in plan.stroke_regions]
+    of = part.instance_region
+    if any(style.dashes for style in styles):
+        lines, owner = _dashed(lines, [(s.dashes, s.dash_offset) for s in styles])
+        pens = Pens(**{name: values[owner] for name, values in vars(pens).items()})
+        of = of[owner]
+    outline, contour = stroke_outline(lines, pens)
+    region = of[contour]
+    return _apply(matrices[region], outline), region
 
 
 class _Frame:
@@ -98,7 +155,6 @@ class _Frame:
 
     def __init__(
         self,
-        scene: Scene,
         plan: Plan,
         parameters: SceneParameters,
         view: Affine,
@@ -108,61 +164,28 @@ class _Frame:
     ) -> None:
         self.plan, self.parameters, self.view, self.tolerance = plan, parameters, view, tolerance
         points = parameters.points
-        self.segments = scene.topology.segments.to(points.device)
         self.views = [affine.compose(view, transform) for transform in plan.transforms]
         # a scale beyond all measure must not turn coordinates into infinities
         matrices = points.new_tensor(self.views).nan_to_num().clamp(-MAX_SCALE, MAX_SCALE)
         self.matrices = matrices.reshape(-1, 3, 2).transpose(1, 2)
         edges, region = self._fills()
         if plan.strokes:
-            stroke_edges, stroke_region = self._strokes()
-            edges, region = torch.cat([edges, stroke_edges]), torch.cat([region, stroke_region])
+            stretch = points.new_tensor([affine.largest_scale(self.views[r]) for r in plan.stroke_regions])
+            around, of = stroke_edges(plan, parameters, self.matrices, stretch, tolerance)
+            edges, region = torch.cat([edges, around]), torch.cat([region, of])
         self.windows = fit_windows(edges, region, plan.regions, width, height)
         cover, field = coverage(edges, region, self.windows, plan.evenodd)
         self.cover = refine(cover, field, edges, region, self.windows, plan.evenodd)
         self._boxes: dict[int, Tensor] = {}
 
-    def _controls(self, part: Segments) -> tuple[Tensor, Tensor]:
-        """Control points in path units and in canvas pixels."""
-        local = self.parameters.points[self.segments[part.segment]]
-        return local, _apply(self.matrices[part.region], local)
-
     def _fills(self) -> tuple[Tensor, Tensor]:
         plan, part = self.plan, self.plan.filled
-        _, ctrl = self._controls(part)
+        ctrl = _apply(self.matrices[part.region], self.parameters.points[self.plan.segments[part.segment]])
         with torch.no_grad():
             counts = torch.where(part.straight, 1, chord_counts(ctrl, self.tolerance))
         edges, segment = flatten(ctrl, counts)
         closing = _apply(self.matrices[plan.closing_region], self.parameters.points[plan.closing])
         return torch.cat([edges, closing]), torch.cat([part.region[segment], plan.closing_region])
-
-    def _strokes(self) -> tuple[Tensor, Tensor]:
-        plan, part = self.plan, self.plan.stroked
-        local, ctrl = self._controls(part)
-        styles = [plan.strokes[r] for r in part.instance_region.tolist()]
-        stretch = local.new_tensor([affine.largest_scale(self.views[r]) for r in part.instance_region.tolist()])
-        device = local.device
-        pens = Pens(
-            half_width=0.5
-            * self.parameters.widths[torch.tensor([s.width for s in styles], device=device)].clamp(min=0),
-            join=torch.tensor([int(s.join) for s in styles], device=device),
-            cap=torch.tensor([int(s.cap) for s in styles], device=device),
-            miter_limit=local.new_tensor([s.miter_limit for s in styles]),
-            tolerance=self.tolerance / stretch.clamp(min=1e-12),
-        )
-        with torch.no_grad():
-            # the sides of a stroke turn with the curve, at a distance of half its width
-            turns = turning(ctrl) / arc_step(pens.half_width, pens.tolerance)[part.instance]
-            counts = torch.maximum(chord_counts(ctrl, self.tolerance), turns.ceil().clamp(max=MAX_CHORDS).long())
-            counts = torch.where(part.straight, 1, counts)
-        edges, segment = flatten(local, counts)
-        smooth = torch.cat([segment[1:] == segment[:-1], segment.new_zeros(1, dtype=torch.bool)])[: segment.numel()]
-        lines = drop_points(Polylines(edges, part.instance[segment], smooth, part.instance_closed))
-        lines, owner = _dashed(lines, [(s.dashes, s.dash_offset) for s in styles])
-        pens = Pens(**{name: values[owner] for name, values in vars(pens).items()})
-        outline, contour = stroke_outline(lines, pens)
-        region = part.instance_region[owner[contour]]
-        return _apply(self.matrices[region], outline), region
 
     def paint(
         self, items: tuple[Draw | Layer, ...], background: Float[Tensor, "c h w"], origin: tuple[int, int]
@@ -273,7 +296,7 @@ class _Frame:
 
     def _bounding_box(self, path: int) -> Float[Tensor, " 4"]:
         if path not in self._boxes:
-            segments = self.segments[self.plan.segment_path == path]
+            segments = self.plan.segments[self.plan.segment_path == path]
             owner = torch.zeros_like(segments[:, 0])
             self._boxes[path] = bounding_boxes(self.parameters.points[segments], owner, 1)[0]
         return self._boxes[path]
@@ -306,8 +329,6 @@ def _dashed(lines: Polylines, patterns: list[tuple[tuple[float, ...], float]]) -
     """Cuts the contours that have a dash pattern, and says which contour each result came from."""
     contours = len(patterns)
     device = lines.contour.device
-    if not any(pattern for pattern, _ in patterns):
-        return lines, torch.arange(contours, device=device)
     counts = torch.bincount(lines.contour, minlength=contours).tolist()
     parts, owner, start, made = [], [], 0, 0
     closed = lines.closed.tolist()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pds_nerfstudio.vector.polyline import Polylines, lengths, neighbours
@@ -69,10 +69,10 @@ class _Outline:
             turns = torch.stack([k, k + 1], 1) * (angle / count)[owner][:, None]
             cos, sin = turns.cos()[..., None], turns.sin()[..., None]
             last = (k + 1 == count[owner])[:, None]
-        radius = (start - centre)[owner][:, None]
-        turned = torch.cat([-radius[..., 1:], radius[..., :1]], -1)
-        ends = centre[owner][:, None] + radius * cos + turned * sin
-        self.line(ends[:, 0], torch.where(last, end[owner], ends[:, 1]), contour[owner])
+        packed = torch.cat([centre, start - centre, end], 1).index_select(0, owner)
+        centre, radius, end = packed[:, None].split(2, -1)
+        from_, to = (centre + radius * cos + _quarter_turn(radius) * sin).unbind(1)
+        self.line(from_, torch.where(last, end.squeeze(1), to), contour[owner])
 
     def collect(self) -> tuple[Tensor, Tensor]:
         return torch.cat(self._edges), torch.cat(self._contours)
@@ -97,78 +97,84 @@ def stroke_outline(lines: Polylines, pens: Pens) -> tuple[Float[Tensor, "m 2 2"]
     edges, contour = lines.edges, lines.contour
     length = lengths(edges)
     flat = length == 0
-    along = (edges[:, 1] - edges[:, 0]) / torch.where(flat, 1, length)[:, None]
-    along = torch.where(flat[:, None], along.new_tensor([1.0, 0.0]), along)
-    side = torch.stack([-along[:, 1], along[:, 0]], 1) * pens.half_width[contour][:, None]
-    left = edges + side[:, None]
-    right = edges - side[:, None]
+    from_, to = edges.unbind(1)
+    along = (to - from_) / torch.where(flat, 1, length)[:, None]
+    along = torch.where(flat[:, None], _right(along), along)
+    half = pens.half_width.index_select(0, contour)
+    reach = along * half[:, None]
+    side = _quarter_turn(reach)
+    left_from, left_to, right_from, right_to = from_ + side, to + side, from_ - side, to - side
     outline = _Outline()
-    outline.line(right[:, 0], right[:, 1], contour)
-    outline.line(left[:, 1], left[:, 0], contour)
+    outline.line(right_from, right_to, contour)
+    outline.line(left_to, left_from, contour)
     before, after = neighbours(contour, lines.closed)
-    _joints(outline, lines, pens, after, length.detach(), along, left, right)
-    for end, neighbour in ((1, after), (0, before)):
-        chosen = (neighbour < 0).nonzero()[:, 0]
-        if chosen.numel():
-            # going round the end of the stroke leads from the right to the left side, round its start the
-            # other way
-            sides = (right, left) if end == 1 else (left, right)
-            outward = along if end == 1 else -along
-            _caps(
-                outline,
-                lines,
-                pens,
-                chosen,
-                edges[chosen, end],
-                sides[0][chosen, end],
-                sides[1][chosen, end],
-                outward,
-            )
+    chosen = (after >= 0).nonzero()[:, 0]
+    if chosen.numel():
+        start = torch.cat([along, left_from, right_from], 1).index_select(0, after[chosen])
+        end = torch.cat([along, left_to, right_to, to, half[:, None]], 1).index_select(0, chosen)
+        room = torch.minimum(length[chosen], length[after[chosen]]).detach()
+        _joints(outline, pens, contour[chosen], lines.smooth[chosen], room, end, start)
+    ends, starts = ((neighbour < 0).nonzero()[:, 0] for neighbour in (after, before))
+    if ends.numel():
+        # going round the end of the stroke leads from the right to the left side, round its start the other way
+        last = torch.cat([to, right_to, left_to, reach], 1).index_select(0, ends)
+        first = torch.cat([from_, left_from, right_from, -reach], 1).index_select(0, starts)
+        _caps(outline, pens, torch.cat([contour[ends], contour[starts]]), torch.cat([last, first]))
     return outline.collect()
+
+
+def _right(like: Tensor) -> Tensor:
+    """The direction of what has none."""
+    return torch.cat([torch.ones_like(like[:, :1]), torch.zeros_like(like[:, :1])], 1)
+
+
+def _quarter_turn(vectors: Tensor) -> Tensor:
+    """From x towards y."""
+    x, y = vectors.unbind(-1)
+    return torch.stack([-y, x], -1)
 
 
 def _joints(
     outline: _Outline,
-    lines: Polylines,
     pens: Pens,
-    after: Tensor,
-    length: Tensor,
-    along: Tensor,
-    left: Tensor,
-    right: Tensor,
+    contour: Int[Tensor, " j"],
+    smooth: Bool[Tensor, " j"],
+    room: Float[Tensor, " j"],
+    end: Float[Tensor, "j 9"],
+    start: Float[Tensor, "j 6"],
 ) -> None:
-    first = (after >= 0).nonzero()[:, 0]
-    if first.numel() == 0:
-        return
-    second = after[first]
-    contour = lines.contour[first]
-    vertex = lines.edges[first, 1]
-    half = pens.half_width[contour]
-    dot = (along[first] * along[second]).sum(1)
+    """Outlines around joints.
+
+    Args:
+        outline: gets the edges.
+        pens: one for each contour.
+        contour: of each joint.
+        smooth: joints inside of a curve.
+        room: length of the shorter of the two edges.
+        end: direction, left and right corner, and vertex where the first edge ends, and half the width.
+        start: direction, left and right corner where the second one starts.
+    """
+    first, left_end, right_end, vertex, half = end.split([2, 2, 2, 2, 1], 1)
+    second, left_start, right_start = start.split(2, 1)
+    dot = (first * second).sum(1)
     with torch.no_grad():
-        cross = along[first, 0] * along[second, 1] - along[first, 1] * along[second, 0]
+        half = half[:, 0]
+        cross = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]
         to_left = (cross > 0)[:, None]
         angle = torch.atan2(cross.abs(), dot)
-        room = torch.minimum(length[first], length[second])
         kite = half * torch.tan(angle / 2) <= room
         kite &= angle < 3.1
         round_off = half * (1 - torch.cos(angle / 2)) > pens.tolerance[contour]
-        join = torch.where(lines.smooth[first], int(Join.ROUND), pens.join[contour])
+        join = torch.where(smooth, int(Join.ROUND), pens.join[contour])
         within_limit = (2 / (1 + dot).clamp(min=1e-12)).sqrt() <= pens.miter_limit[contour]
         mitred = round_off & (join == Join.MITER) & within_limit & (angle < 3.1)
         rounded = round_off & (join == Join.ROUND)
-        plain = ~mitred & ~rounded
-    left_end, left_start = left[first, 1], left[second, 0]
-    right_end, right_start = right[first, 1], right[second, 0]
     # seen along the outline, the left side runs backwards
-    inner_from, inner_to = (
-        torch.where(to_left, left_start, right_end),
-        torch.where(to_left, left_end, right_start),
-    )
-    outer_from, outer_to = (
-        torch.where(to_left, right_end, left_start),
-        torch.where(to_left, right_start, left_end),
-    )
+    inner_from, inner_to, outer_from, outer_to = torch.where(
+        to_left,
+        torch.cat([left_start, left_end, right_end, right_start], 1),
+        torch.cat([right_end, right_start, left_start, left_end], 1),
+    ).split(2, 1)
 
     # the crossing of two offset lines: v + (n1 + n2) / (1 + cos), from the two corners on that side
     spread = 1 + torch.where(kite | mitred, dot, 0)[:, None]
@@ -176,38 +182,41 @@ def _joints(
     outline.line(inner_from, crossing, contour)
     outline.line(crossing, inner_to, contour)
 
-    outline.line(outer_from[plain], outer_to[plain], contour[plain])
-    if bool(mitred.any()):
-        tip = (vertex + (outer_from + outer_to - 2 * vertex) / spread)[mitred]
-        outline.line(outer_from[mitred], tip, contour[mitred])
-        outline.line(tip, outer_to[mitred], contour[mitred])
-    if bool(rounded.any()):
-        outline.arc(vertex[rounded], outer_from[rounded], outer_to[rounded], angle[rounded], contour[rounded], pens)
+    outer = torch.cat([outer_from, outer_to, vertex, spread], 1)
+    plain, mitred, rounded = (of.nonzero()[:, 0] for of in (~mitred & ~rounded, mitred, rounded))
+    outer_from, outer_to = outer[:, :4].index_select(0, plain).split(2, 1)
+    outline.line(outer_from, outer_to, contour[plain])
+    if mitred.numel():
+        outer_from, outer_to, vertex, spread = outer.index_select(0, mitred).split([2, 2, 2, 1], 1)
+        tip = vertex + (outer_from + outer_to - 2 * vertex) / spread
+        outline.line(outer_from, tip, contour[mitred])
+        outline.line(tip, outer_to, contour[mitred])
+    if rounded.numel():
+        outer_from, outer_to, vertex = outer[:, :6].index_select(0, rounded).split(2, 1)
+        outline.arc(vertex, outer_from, outer_to, angle[rounded], contour[rounded], pens)
 
 
-def _caps(
-    outline: _Outline,
-    lines: Polylines,
-    pens: Pens,
-    chosen: Tensor,
-    vertex: Tensor,
-    start: Tensor,
-    end: Tensor,
-    outward: Tensor,
-) -> None:
-    """Leads the outline from `start` to `end` around the end of a contour."""
-    contour = lines.contour[chosen]
-    reach = outward[chosen] * pens.half_width[contour][:, None]
+def _caps(outline: _Outline, pens: Pens, contour: Int[Tensor, " k"], ends: Float[Tensor, "k 8"]) -> None:
+    """Leads the outline around the ends of contours.
+
+    Args:
+        outline: gets the edges.
+        pens: one for each contour.
+        contour: of each end.
+        ends: vertex, the corners that the outline comes from and goes to, and how far a cap reaches.
+    """
     cap = pens.cap[contour]
-    butt, rounded, square = (cap == kind for kind in (Cap.BUTT, Cap.ROUND, Cap.SQUARE))
-    outline.line(start[butt], end[butt], contour[butt])
-    if bool(square.any()):
-        corner, opposite = (start + reach)[square], (end + reach)[square]
-        outline.line(start[square], corner, contour[square])
-        outline.line(corner, opposite, contour[square])
-        outline.line(opposite, end[square], contour[square])
-    if bool(rounded.any()):
-        middle, centre, of = (vertex + reach)[rounded], vertex[rounded], contour[rounded]
+    butt, rounded, square = ((cap == kind).nonzero()[:, 0] for kind in (Cap.BUTT, Cap.ROUND, Cap.SQUARE))
+    if butt.numel():
+        _, start, end, _ = ends.index_select(0, butt).split(2, 1)
+        outline.line(start, end, contour[butt])
+    if square.numel():
+        _, start, end, reach = ends.index_select(0, square).split(2, 1)
+        outline.line(start, start + reach, contour[square])
+        outline.line(start + reach, end + reach, contour[square])
+        outline.line(end + reach, end, contour[square])
+    if rounded.numel():
+        centre, start, end, reach = ends.index_select(0, rounded).split(2, 1)
         quarter = torch.full_like(centre[:, 0], math.pi / 2)
-        outline.arc(centre, start[rounded], middle, quarter, of, pens)
-        outline.arc(centre, middle, end[rounded], quarter, of, pens)
+        outline.arc(centre, start, centre + reach, quarter, contour[rounded], pens)
+        outline.arc(centre, centre + reach, end, quarter, contour[rounded], pens)
