@@ -200,7 +200,8 @@ def speed_up(model: nn.Module) -> int:
     encodings = [m for m in model.modules() if isinstance(m, HashEncoding) and m.tcnn_encoding is None]
     for encoding in encodings:
         # nerfstudio keeps the scalings on the CPU, and sends them anew for each call.
-        encoding.register_buffer("_scalings_on_device", encoding.scalings.float(), persistent=False)
+        scalings = encoding.scalings.to(encoding.hash_table.device, torch.float32)
+        encoding.register_buffer("_scalings_on_device", scalings, persistent=False)
         encoding.pytorch_fwd = partial(_run, encoding, encoding.pytorch_fwd)  # type: ignore[method-assign]
     return len(encodings)
 
