@@ -97,6 +97,9 @@ class GuidanceConfig:
     localize: float = 0.0
     """Confine the text term to where the two prompts disagree (0 = everywhere, 1 = only there). Calms
     backgrounds that should not change."""
+    identity_inside: float = 1.0
+    """Share of the identity term that acts where ``localize`` lets the text act (0 to 1; 1 is PDS as published). Less
+    lets go of what the edit replaces, and holds what it doesn't as before."""
     localize_by: MaskSource = "difference"
     """What tells where the prompts disagree. difference: the difference of what the model predicts for them (not
     for the objective sds, which looks at one prompt). attention: where the model looks for the words that differ."""
@@ -147,7 +150,7 @@ class GuidanceConfig:
         for name in ("guidance_scale", "text_weight", "identity_weight", "fixed_point_rate"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"{name} is {getattr(self, name)}: give a finite number from 0 up.")
-        for name in ("t_jitter", "localize"):
+        for name in ("t_jitter", "localize", "identity_inside"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is {getattr(self, name)}: give a share between 0 and 1.")
         if self.localize > 0 and self.localize_by == "difference" and OBJECTIVES[self.objective].contrast is None:
@@ -174,7 +177,7 @@ class GradientTerms:
     text: Float[Tensor, "batch channels height width"]
     """χ(t) · M · (Σ_p c_p·ε̂_p + c_ε·ε), weighted."""
     identity: Float[Tensor, "batch channels height width"]
-    """ψ(t) · (x_tgt − x_src), weighted."""
+    """ψ(t) · (1 − (1 − ι)·M) · (x_tgt − x_src), weighted; ι is ``identity_inside``."""
     mask: Float[Tensor, "batch 1 height width"] | None
     """Where the text term acts, in [0, 1]; None when ``localize`` is 0."""
 
@@ -433,6 +436,7 @@ class Guidance:
         mask = None if raw_mask is None else self._average(raw_mask, keys)
         if mask is not None:
             text = mask * text
+            identity = (1 - (1 - self.config.identity_inside) * mask) * identity
         if row.std is not None:
             factor = row.std(progress, parameters) / _deviation(text + identity)
             text, identity = factor * text, factor * identity

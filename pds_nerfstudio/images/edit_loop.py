@@ -66,7 +66,15 @@ class ImageEditConfig:
 
 def picture_guidance() -> GuidanceConfig:
     """The guidance with what was best for pictures of the embedded world (docs/objectives.md has the figures)."""
-    return GuidanceConfig(t_schedule="annealed", t_max=0.98, t_min=0.3, t_power=2.0, identity_weight=2.0, localize=1.0)
+    return GuidanceConfig(
+        t_schedule="annealed",
+        t_max=1.0,
+        t_min=0.3,
+        t_power=2.0,
+        identity_weight=4.0,
+        identity_inside=0.3,
+        localize=1.0,
+    )
 
 
 class ImageEditLoop:

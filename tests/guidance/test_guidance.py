@@ -433,6 +433,20 @@ def test_localize_masks_the_text_term_alone(denoiser: Denoiser) -> None:
     assert torch.equal(confined.identity, everywhere.identity)
 
 
+def test_the_identity_term_may_let_go_inside_the_mask(denoiser: Denoiser) -> None:
+    target, source, noise = (random(1, 4, 16, 16, seed=seed) for seed in range(3))
+    t = torch.tensor([500])
+    held, free = (
+        guidance_of(denoiser, localize=1.0, identity_inside=share).gradient_terms(target, source, t, noise)
+        for share in (1.0, 0.25)
+    )
+    assert held.mask is not None and 0 < held.mask.min() < held.mask.max()
+    assert torch.equal(free.text, held.text)
+    torch.testing.assert_close(free.identity, (1 - 0.75 * held.mask) * held.identity)
+    unmasked = guidance_of(denoiser, identity_inside=0.25).gradient_terms(target, source, t, noise)
+    assert torch.equal(unmasked.identity, held.identity)
+
+
 def test_masks_of_a_view_are_averaged_over_the_steps_until_the_prompts_change(denoiser: Denoiser) -> None:
     guidance = guidance_of(denoiser, localize=1.0)
     z, source, t = random(1, 4, 16, 16), random(1, 4, 16, 16, seed=1), torch.tensor([500])
@@ -497,6 +511,7 @@ def test_tiny_images_are_refused(denoiser: Denoiser) -> None:
         ({"guidance_scale": float("nan")}, "guidance_scale is nan"),
         ({"text_weight": -1.0}, "text_weight is -1.0"),
         ({"identity_weight": float("inf")}, "identity_weight is inf"),
+        ({"identity_inside": 1.5}, "identity_inside is 1.5"),
         ({"t_jitter": 2.0}, "t_jitter is 2.0"),
         ({"localize": 1.5}, "localize is 1.5"),
         ({"localize": 0.5, "objective": "sds"}, "set localize to 0"),
