@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
@@ -39,6 +40,9 @@ class EditPipelineConfig(VanillaPipelineConfig):
     """If the run starts from no checkpoint: steps that reconstruct the scene before the edit begins."""
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     """The diffusion model and how it edits."""
+    views_per_step: int = 1
+    """Views that an edit step looks at, in one call of the diffusion model where they are of one size. More of them
+    make a step steadier and as much dearer: worth it where a single view leaves a GPU idle."""
     guidance_loss_mult: float = 1.0
     """Multiplies the guidance's loss (a mean over the numbers of a latent)."""
     photometric_loss_mult: float = 0.0
@@ -91,6 +95,8 @@ class EditPipeline(VanillaPipeline):
             ):
                 if not prompt.strip():
                     raise UserError(f"--pipeline.{name} is missing: say in a few words what the scene {says}.")
+            if config.views_per_step < 1:
+                raise UserError(f"--pipeline.views-per-step is {config.views_per_step}: give at least 1.")
             config.guidance.check()
             config.refinement.check()
             config.guidance.seed += get_rank()  # of several GPUs, each draws noise of its own
@@ -165,29 +171,50 @@ class EditPipeline(VanillaPipeline):
         return self._refine_loss_dict(step) if self.plan.refines(step) else self._edit_loss_dict(step)
 
     def _edit_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        n = self.config.views_per_step
+        first = n * (step - self.plan.start)
+        views = [self._view_at(k) for k in range(first, first + n)]
+        renders = [self.model.render_edit_view(view.camera, view.index) for view in views]
+        parts = [losses for _, losses in renders]
+        metrics: dict[str, Tensor] = {}
+        together: dict[torch.Size, list[tuple[SourceView, Tensor]]] = defaultdict(list)
+        for view, (rgb, _) in zip(views, renders, strict=True):
+            together[rgb.shape].append((view, rgb))
+        for group in together.values():
+            guided, metrics = self._guide(
+                [view for view, _ in group], [rgb for _, rgb in group], self.plan.progress(step)
+            )
+            parts += guided
+        names = dict.fromkeys(name for part in parts for name in part)
+        losses = {name: torch.stack([part[name] for part in parts if name in part]).sum() / n for name in names}
+        return {"rgb": renders[-1][0]}, losses, metrics
+
+    def _guide(
+        self, views: list[SourceView], renders: list[Float[Tensor, "height width 3"]], progress: float
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """The losses of each of some views of one size, and the guidance's metrics."""
         assert self.guidance is not None
-        view = self._view_at(step - self.plan.start)
-        rgb, losses = self.model.render_edit_view(view.camera, view.index)
-
         # The guidance's gradient stops at the image: the render's own graph is walked once, with everything else.
-        image = rgb.detach().float().permute(2, 0, 1)[None].requires_grad_()
-        output = self.guidance(image, view.image, self.plan.progress(step), keys=[view.index])
-        (gradient,) = torch.autograd.grad(output.loss, image)
-        gradient = gradient[0].permute(1, 2, 0) * (self.config.guidance_loss_mult / output.grad.numel())
-        self.last_view = EditedView(view.index, view.image[0].permute(1, 2, 0), rgb.detach(), gradient)
-        surrogate = (rgb * gradient).sum()
-        value = output.loss.detach() * (self.config.guidance_loss_mult / output.grad.numel())
-        losses["guidance_loss"] = surrogate - surrogate.detach() + value
-
-        if self.config.photometric_loss_mult:
-            difference = (rgb - view.image[0].permute(1, 2, 0)).abs()
-            if output.mask is not None:
-                mask = torch.nn.functional.interpolate(
-                    output.mask.to(difference), difference.shape[:2], mode="bilinear"
-                )
-                difference = difference * (1 - mask[0, 0, :, :, None])
-            losses["photometric_loss"] = self.config.photometric_loss_mult * difference.mean()
-        return {"rgb": rgb}, losses, dict(output.metrics)
+        images = torch.stack([rgb.detach().float().permute(2, 0, 1) for rgb in renders]).requires_grad_()
+        sources = torch.cat([view.image for view in views])
+        output = self.guidance(images, sources, progress, keys=[view.index for view in views])
+        (gradients,) = torch.autograd.grad(output.loss, images)
+        scale = self.config.guidance_loss_mult / output.grad[0].numel()
+        value = output.loss.detach() * scale / len(views)
+        losses = []
+        for k, (view, rgb) in enumerate(zip(views, renders, strict=True)):
+            source, gradient = view.image[0].permute(1, 2, 0), gradients[k].permute(1, 2, 0) * scale
+            surrogate = (rgb * gradient).sum()
+            losses.append({"guidance_loss": surrogate - surrogate.detach() + value})
+            if self.config.photometric_loss_mult:
+                difference = (rgb - source).abs()
+                if output.mask is not None:
+                    mask = output.mask[k : k + 1].to(difference)
+                    mask = torch.nn.functional.interpolate(mask, difference.shape[:2], mode="bilinear")
+                    difference = difference * (1 - mask[0, 0, :, :, None])
+                losses[-1]["photometric_loss"] = self.config.photometric_loss_mult * difference.mean()
+        self.last_view = EditedView(view.index, source, rgb.detach(), gradient)
+        return losses, dict(output.metrics)
 
     def _refine_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         assert self.guidance is not None

@@ -722,3 +722,23 @@ def test_as_many_prompts_as_elements(denoiser: Denoiser) -> None:
     z = random(3, 4, 16, 16)
     with pytest.raises(ValueError, match="2 pairs of prompts for a batch of 3"):
         guidance.latent_loss(z, z, 0.0)
+
+
+def test_the_default_of_gpus_computes_the_gradient_to_two_percent() -> None:
+    """On the embedded model, which is trained: at random weights predictions hardly differ, and rounding is all."""
+    rng = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, 4, 16, 16, generator=rng)
+    gradients = {}
+    for name in ("float32", "mixed", "bfloat16"):
+        dtype, vae_dtype = resolve_dtypes(name, torch.device("cpu"))
+        denoiser = Denoiser.from_pretrained("toyworld", "cpu", dtype, vae_dtype=vae_dtype)
+        guidance = Guidance(GuidanceConfig(), denoiser)
+        guidance.set_prompts("a photo of a man in a blue shirt", "a photo of a man in a red shirt")
+        image = torch.rand(1, 3, 128, 128, generator=rng.manual_seed(1))
+        source = denoiser.encode_image(image)
+        target = denoiser.encode_image(image.lerp(image.flip(3), 0.3))
+        terms = [guidance.gradient_terms(target, source, torch.tensor([t]), noise) for t in (250, 750)]
+        gradients[name] = torch.stack([term.text + term.identity for term in terms])
+    exact = gradients.pop("float32")
+    errors = {name: float((gradient - exact).norm() / exact.norm()) for name, gradient in gradients.items()}
+    assert errors["mixed"] < 2e-2 < errors["bfloat16"]

@@ -1,5 +1,6 @@
 """The pipeline: where a render becomes a loss, and what of it is kept."""
 
+import copy
 import dataclasses
 import sys
 from collections.abc import Iterator
@@ -103,21 +104,26 @@ class TestLoss:
         assert watch.keys == [[view_at(k, 9, 0)] for k in range(3)]
         assert watch.progress == [0, 1 / 9, 2 / 9]
 
-    def test_the_gradient_is_the_guidances_through_the_render(self, trainer: EditTrainer) -> None:
-        """The pipeline walks the render's graph once, by a detour over the image: the gradient must be the same."""
+    @pytest.mark.parametrize("n", [1, 3])
+    def test_the_gradient_is_the_guidances_through_the_render(
+        self, trainer: EditTrainer, monkeypatch: pytest.MonkeyPatch, n: int
+    ) -> None:
+        """The pipeline walks the renders' graphs once, by a detour over the images: the gradient must be the same."""
         pipeline = trainer.pipeline
         assert pipeline.guidance is not None
+        monkeypatch.setattr(pipeline.config, "views_per_step", n)
         torch.manual_seed(0)
         state = pipeline.guidance.state_dict()
-        outputs, losses, _ = pipeline.get_train_loss_dict(0)
+        outputs, losses, _ = pipeline.get_train_loss_dict(1)
         short = gradients(trainer, losses["guidance_loss"])
 
         torch.manual_seed(0)
         pipeline.guidance.load_state_dict(state)
-        view = pipeline.views[view_at(0, 9, 0)]
-        rgb, _ = pipeline.model.render_edit_view(view.camera, view.index)
-        assert torch.equal(rgb, outputs["rgb"])
-        output = pipeline.guidance(rgb.permute(2, 0, 1)[None], view.image, 0.0, keys=[view.index])
+        views = [pipeline.views[view_at(k, 9, 0)] for k in range(n, 2 * n)]
+        renders = [pipeline.model.render_edit_view(view.camera, view.index)[0] for view in views]
+        assert torch.equal(renders[-1], outputs["rgb"])
+        images, sources = torch.stack(renders).permute(0, 3, 1, 2), torch.cat([view.image for view in views])
+        output = pipeline.guidance(images, sources, pipeline.plan.progress(1), keys=[view.index for view in views])
         long = gradients(trainer, output.loss / output.grad.numel())
         assert short.keys() == long.keys() and short
         # Where a gradient is nothing but rounding (turns of a round Gaussian), compare it with the others' size.
@@ -126,6 +132,23 @@ class TestLoss:
             tolerance = 1e-4 * sizes[name] + 1e-6 * max(sizes.values())
             assert torch.allclose(short[name], long[name], rtol=1e-4, atol=tolerance), name
         assert losses["guidance_loss"].item() == pytest.approx(output.loss.item() / output.grad.numel(), rel=1e-4)
+
+    def test_views_of_several_sizes_are_asked_about_apart(
+        self, trainer: EditTrainer, watch: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pipeline = trainer.pipeline
+        first, odd, last = (view_at(k, 9, 0) for k in range(3))
+        camera, image = pipeline.views._recent[odd] if odd in pipeline.views._recent else pipeline.views._prepare(odd)
+        camera = copy.copy(camera)
+        camera.rescale_output_resolution(2 / 3)
+        smaller = image[:, : int(camera.height), : int(camera.width)]
+        monkeypatch.setitem(pipeline.views._recent, odd, (camera, smaller))
+        monkeypatch.setattr(pipeline.config, "views_per_step", 3)
+        monkeypatch.setattr(pipeline.config, "photometric_loss_mult", 1.0)
+        _, losses, metrics = pipeline.get_train_loss_dict(0)
+        assert watch.keys == [[first, last], [odd]]
+        assert metrics and all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
+        assert gradients(trainer, sum(losses.values(), torch.zeros(())))
 
     def test_its_weight_multiplies_it(self, trainer: EditTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
         pipeline, values = trainer.pipeline, []
