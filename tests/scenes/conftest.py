@@ -2,11 +2,8 @@
 
 import copy
 import importlib.util
-import os
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,23 +36,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def passes_in_the_interpreter() -> Callable[[str], None]:
-    """Runs a test file in Triton's interpreter, in a process of its own: Triton asks for it when it is imported."""
-
-    def run(path: str) -> None:
-        result = subprocess.run(
-            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", path],
-            env={**os.environ, "TRITON_INTERPRET": "1"},
-            capture_output=True,
-            text=True,
-        )
-        assert result.returncode == 0, result.stdout[-4000:]
-        assert " passed" in result.stdout
-
-    return run
 
 
 @pytest.fixture(scope="session")

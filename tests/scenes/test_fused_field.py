@@ -169,3 +169,17 @@ def test_a_nerf_has_the_same_colors(
     assert fast.model._field_for_colors != fast.model.field.forward
     assert colors[0].std() > 0.01
     torch.testing.assert_close(*colors, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter compiles nothing")
+def test_it_compiles_for_an_nvidia_gpu(compiled_kernels: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without one, of nerfacto's usual widths, in both precisions."""
+    from pds_nerfstudio.scenes.fused_field import field_without_gradients
+
+    function = field_without_gradients(make_field(num_levels=16, hidden_dim=64, hidden_dim_color=64))
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    function(make_samples())
+    with torch.autocast(DEVICE, dtype=torch.float16):
+        function(make_samples())
+    assert [name for name, *_ in compiled_kernels] == ["_field"] * 2
+    assert all("cubin" in kernel.asm for kernel in compiled_kernels.values())
