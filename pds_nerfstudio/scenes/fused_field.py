@@ -2,7 +2,7 @@
 
 A 512 × 512 view asks the field for 12.6 million samples. In PyTorch each goes through hundreds of numbers in memory;
 here contraction, hash grid and both networks stay on the chip. Products are of float16 numbers with sums in float32
-where an autocast region wants float16, and else as exact as float32 (three products of TF32 numbers each).
+where an autocast region wants float16, and else nearly as exact as float32 (three products of TF32 numbers each).
 
 The colour network's first layer is linear in its three inputs: the view direction's spherical harmonics, the density
 network's features, and the photograph's appearance. The first and the last are the same all along a ray, so their part
@@ -133,24 +133,10 @@ def _run(field: NerfactoField, samples: RaySamples) -> dict[FieldHeadNames, Tens
     distances = ((frustums.starts + frustums.ends) / 2).contiguous()
     device, shape = distances.device, distances.shape[:2]
     densities, colors = torch.empty(*shape, 1, device=device), torch.empty(*shape, 3, device=device)
+    in_half = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) == torch.float16
     encoding = _encoding(field)
     levels = encoding.num_levels
-    padded = max(_LEAST, triton.next_power_of_2(levels))
-    hidden, geometry = linear_layers(field.mlp_base)
-    first, second, color = linear_layers(field.mlp_head)
-    before = field.direction_encoding.get_out_dim()
-    in_half = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) == torch.float16
-    weights_hidden, weights_geometry, weights_first, weights_second, weights_color = (
-        weight.to(torch.float16 if in_half else torch.float32)
-        for weight in (
-            pad(hidden.weight.reshape(-1, levels, 2).permute(2, 0, 1), (0, padded - levels)).contiguous(),
-            geometry.weight,
-            # The colour does not depend on the first output, the density.
-            pad(first.weight[:, before : before + field.geo_feat_dim], (1, 0)),
-            second.weight,
-            pad(color.weight, (0, 0, 0, _LEAST - 3)),
-        )
-    )
+    padded_levels = max(_LEAST, triton.next_power_of_2(levels))
     _field[(triton.cdiv(distances.numel(), _BLOCK),)](
         frustums.origins[:, 0].contiguous(),
         frustums.directions[:, 0].contiguous(),
@@ -158,15 +144,7 @@ def _run(field: NerfactoField, samples: RaySamples) -> dict[FieldHeadNames, Tens
         _ray_parts(field, samples),
         cast(Tensor, encoding._scalings_on_device),
         encoding.hash_table.view(torch.int64),
-        weights_hidden,
-        hidden.bias,
-        weights_geometry,
-        geometry.bias,
-        weights_first,
-        weights_second,
-        second.bias,
-        weights_color,
-        pad(color.bias, (0, _LEAST - 3)),
+        *_weights(field, padded_levels, torch.float16 if in_half else torch.float32),
         densities,
         colors,
         distances.numel(),
@@ -174,13 +152,35 @@ def _run(field: NerfactoField, samples: RaySamples) -> dict[FieldHeadNames, Tens
         len(encoding.hash_table) // levels,
         float(field.average_init_density),
         LEVELS=levels,
-        PADDED_LEVELS=padded,
-        HIDDEN=hidden.out_features,
-        COLOR_HIDDEN=first.out_features,
+        PADDED_LEVELS=padded_levels,
+        HIDDEN=field.mlp_base.layer_width,
+        COLOR_HIDDEN=field.mlp_head.layer_width,
         LEAST=_LEAST,
         BLOCK=_BLOCK,
     )
     return {FieldHeadNames.DENSITY: densities, FieldHeadNames.RGB: colors}
+
+
+def _weights(field: NerfactoField, padded_levels: int, dtype: torch.dtype) -> list[Tensor]:
+    """Weights in a type, outputs × inputs, and biases in float32, layer by layer, as the kernel takes them."""
+    hidden, geometry = linear_layers(field.mlp_base)
+    first, second, color = linear_layers(field.mlp_head)
+    levels = hidden.in_features // 2
+    by_feature = hidden.weight.reshape(-1, levels, 2).permute(2, 0, 1)
+    before = field.direction_encoding.get_out_dim()
+    missing = _LEAST - color.out_features
+    return [
+        pad(by_feature, (0, padded_levels - levels)).contiguous().to(dtype),
+        hidden.bias,
+        geometry.weight.to(dtype),
+        geometry.bias,
+        # The colour does not depend on the first of its inputs, the density.
+        pad(first.weight[:, before : before + field.geo_feat_dim], (1, 0)).to(dtype),
+        second.weight.to(dtype),
+        second.bias,
+        pad(color.weight, (0, 0, 0, missing)).to(dtype),
+        pad(color.bias, (0, missing)),
+    ]
 
 
 def _ray_parts(field: NerfactoField, samples: RaySamples) -> Float[Tensor, "rays units"]:
