@@ -9,8 +9,6 @@ Importing this needs Triton (see `hash_encoding`).
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -19,12 +17,12 @@ import torch
 import triton
 import triton.language as tl
 from jaxtyping import Float
-from nerfstudio.field_components.spatial_distortions import SceneContraction
 from nerfstudio.fields.base_field import Field
 from nerfstudio.fields.density_fields import HashMLPDensityField
-from torch import Tensor, nn
+from torch import Tensor
 
-from pds_nerfstudio.scenes.hash_encoding import _corner
+from pds_nerfstudio.scenes.field_parts import contract, has_pairs, is_contracted, linear_layers
+from pds_nerfstudio.scenes.hash_encoding import pair_of_features, runs_in_triton
 
 _BLOCK = 128
 """Points that one program works on."""
@@ -57,25 +55,14 @@ def _density(
     x = tl.load(positions + 3 * points, mask=inside, other=0.0)
     y = tl.load(positions + 3 * points + 1, mask=inside, other=0.0)
     z = tl.load(positions + 3 * points + 2, mask=inside, other=0.0)
-    # All of space into the cube from -2 to 2 (mip-NeRF 360, equation 10, with the largest coordinate as the norm), and
-    # that into the unit cube.
-    size = tl.maximum(tl.maximum(tl.abs(x), tl.abs(y)), tl.abs(z))
-    shrink = tl.where(size < 1, 1.0, (2 - 1 / size) / size)
-    x, y, z = (x * shrink + 2) / 4, (y * shrink + 2) / 4, (z * shrink + 2) / 4
-    known = (x > 0) & (x < 1) & (y > 0) & (y < 1) & (z > 0) & (z < 1)
-    x, y, z = tl.where(known, x, 0.0), tl.where(known, y, 0.0), tl.where(known, z, 0.0)
+    x, y, z, known = contract(x, y, z)
 
     units = tl.arange(0, HIDDEN)
     hidden = tl.zeros((BLOCK, HIDDEN), tl.float32) + tl.load(bias_in + units)[None, :]
     for level in range(LEVELS):
         scale = tl.load(scalings + level)
-        first = tl.zeros((BLOCK,), tl.float32)
-        second = tl.zeros((BLOCK,), tl.float32)
-        for corner in tl.static_range(8):
-            row, wx, wy, wz = _corner(x * scale, y * scale, z * scale, corner, tl.full((), level, tl.int32), table_size)
-            weight = wx * wy * wz
-            first += weight * tl.load(table + 2 * row, mask=inside, other=0.0)
-            second += weight * tl.load(table + 2 * row + 1, mask=inside, other=0.0)
+        level_index = tl.full((), level, tl.int32)
+        first, second = pair_of_features(x * scale, y * scale, z * scale, level_index, table, table_size)
         column = weights_in + units * (2 * LEVELS) + 2 * level
         hidden += first[:, None] * tl.load(column)[None, :] + second[:, None] * tl.load(column + 1)[None, :]
     raw = tl.sum(tl.maximum(hidden, 0.0) * tl.load(weights_out + units)[None, :], axis=1) + tl.load(bias_out)
@@ -84,17 +71,17 @@ def _density(
 
 @torch.no_grad()
 def _run(network: HashMLPDensityField, positions: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 1"]:
-    if not (positions.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
+    if not runs_in_triton(positions):
         return cast(Tensor, network.density_fn(positions))
     flat = positions.reshape(-1, 3).float().contiguous()
     out = torch.empty(len(flat), device=flat.device)
-    encoding, (first, last) = network.encoding, _layers(network)
+    encoding, (first, last) = network.encoding, linear_layers(network.mlp_base[1])
     levels = encoding.num_levels
     if len(flat):
         _density[(triton.cdiv(len(flat), _BLOCK),)](
             flat,
             cast(Tensor, encoding._scalings_on_device),
-            encoding.hash_table,
+            encoding.hash_table.view(torch.int64),
             first.weight,
             first.bias,
             last.weight,
@@ -121,18 +108,11 @@ def density_without_gradients(network: Field) -> DensityFn:
 
 
 def _is_known(network: Any) -> bool:
-    distortion = getattr(network, "spatial_distortion", None)
     return (
         isinstance(network, HashMLPDensityField)
         and not network.use_linear
-        and isinstance(distortion, SceneContraction)
-        and distortion.order == math.inf
-        and network.encoding.tcnn_encoding is None
-        and network.encoding.features_per_level == 2
-        and len(_layers(network)) == 2
-        and _layers(network)[0].out_features in _WIDTHS
+        and is_contracted(network)
+        and has_pairs(network.encoding)
+        and len(layers := linear_layers(network.mlp_base[1])) == 2
+        and layers[0].out_features in _WIDTHS
     )
-
-
-def _layers(network: HashMLPDensityField) -> list[nn.Linear]:
-    return [module for module in network.mlp_base[1].modules() if isinstance(module, nn.Linear)]

@@ -27,22 +27,39 @@ _BLOCK = 256
 
 
 @triton.jit
-def _corner(x, y, z, corner: tl.constexpr, level, table_size):
+def corner(x, y, z, which: tl.constexpr, level, table_size):
     """Row of the table at a corner of each point's cell, and the corner's offsets towards the point's weights.
 
-    x, y, z: positions on the level's grid. corner: bit d says whether it is the upper one along axis d.
+    x, y, z: positions on the level's grid. which: bit d says whether it is the upper one along axis d.
     """
     fx, fy, fz = tl.floor(x), tl.floor(y), tl.floor(z)
     # Where a point lies on the grid the upper corner is the lower one, and has no weight.
-    ix = (tl.ceil(x) if corner & 1 else fx).to(tl.int32).to(tl.uint32)
-    iy = (tl.ceil(y) if corner & 2 else fy).to(tl.int32).to(tl.uint32)
-    iz = (tl.ceil(z) if corner & 4 else fz).to(tl.int32).to(tl.uint32)
+    ix = (tl.ceil(x) if which & 1 else fx).to(tl.int32).to(tl.uint32)
+    iy = (tl.ceil(y) if which & 2 else fy).to(tl.int32).to(tl.uint32)
+    iz = (tl.ceil(z) if which & 4 else fz).to(tl.int32).to(tl.uint32)
     hashed = ix ^ (iy * 2654435761) ^ (iz * 805459861)
     row = (hashed & (table_size - 1)).to(tl.int64) + level.to(tl.int64) * table_size
-    wx = x - fx if corner & 1 else 1 - (x - fx)
-    wy = y - fy if corner & 2 else 1 - (y - fy)
-    wz = z - fz if corner & 4 else 1 - (z - fz)
+    wx = x - fx if which & 1 else 1 - (x - fx)
+    wy = y - fy if which & 2 else 1 - (y - fy)
+    wz = z - fz if which & 4 else 1 - (z - fz)
     return row, wx, wy, wz
+
+
+@triton.jit
+def pair_of_features(x, y, z, level, table, table_size):
+    """Features of points at a level, where a level has two.
+
+    x, y, z: positions on the level's grid. table: pairs of float32 as one int64 each, which a single load brings.
+    """
+    first = tl.zeros_like(x)
+    second = tl.zeros_like(x)
+    for which in tl.static_range(8):
+        row, wx, wy, wz = corner(x, y, z, which, level, table_size)
+        weight = wx * wy * wz
+        pair = tl.load(table + row)
+        first += weight * pair.to(tl.uint32).to(tl.float32, bitcast=True)
+        second += weight * (pair >> 32).to(tl.uint32).to(tl.float32, bitcast=True)
+    return first, second
 
 
 @triton.jit
@@ -71,8 +88,8 @@ def _forward(
     features = tl.arange(0, FEATURES)
     x, y, z = _load_position(positions, points, tl.load(scalings + level), inside)
     total = tl.zeros((BLOCK, FEATURES), tl.float32)
-    for corner in tl.static_range(8):
-        row, wx, wy, wz = _corner(x, y, z, corner, level, table_size)
+    for which in tl.static_range(8):
+        row, wx, wy, wz = corner(x, y, z, which, level, table_size)
         values = tl.load(table + row[:, None] * FEATURES + features[None, :], mask=inside[:, None], other=0.0)
         total += (wx * wy * wz)[:, None] * values
     places = points[:, None] * (LEVELS * FEATURES) + level * FEATURES + features[None, :]
@@ -98,8 +115,8 @@ def _backward_table(
     x, y, z = _load_position(positions, points, tl.load(scalings + level), inside)
     places = points[:, None] * (LEVELS * FEATURES) + level * FEATURES + features[None, :]
     gradient = tl.load(on_out + places, mask=inside[:, None], other=0.0)
-    for corner in tl.static_range(8):
-        row, wx, wy, wz = _corner(x, y, z, corner, level, table_size)
+    for which in tl.static_range(8):
+        row, wx, wy, wz = corner(x, y, z, which, level, table_size)
         share = (wx * wy * wz)[:, None] * gradient
         tl.atomic_add(
             on_table + row[:, None] * FEATURES + features[None, :], share, mask=inside[:, None], sem="relaxed"
@@ -130,14 +147,14 @@ def _backward_positions(
         x, y, z = _load_position(positions, points, scale, inside)
         places = points[:, None] * (LEVELS * FEATURES) + level * FEATURES + features[None, :]
         gradient = tl.load(on_out + places, mask=inside[:, None], other=0.0)
-        for corner in tl.static_range(8):
-            row, wx, wy, wz = _corner(x, y, z, corner, tl.full((), level, tl.int32), table_size)
+        for which in tl.static_range(8):
+            row, wx, wy, wz = corner(x, y, z, which, tl.full((), level, tl.int32), table_size)
             values = tl.load(table + row[:, None] * FEATURES + features[None, :], mask=inside[:, None], other=0.0)
             pull = scale * tl.sum(values * gradient, axis=1)
             # The weight along an axis grows with the position at an upper corner and falls at a lower one.
-            on_x += pull * wy * wz * (1.0 if corner & 1 else -1.0)
-            on_y += pull * wx * wz * (1.0 if corner & 2 else -1.0)
-            on_z += pull * wx * wy * (1.0 if corner & 4 else -1.0)
+            on_x += pull * wy * wz * (1.0 if which & 1 else -1.0)
+            on_y += pull * wx * wz * (1.0 if which & 2 else -1.0)
+            on_z += pull * wx * wy * (1.0 if which & 4 else -1.0)
     tl.store(on_positions + 3 * points, on_x, mask=inside)
     tl.store(on_positions + 3 * points + 1, on_y, mask=inside)
     tl.store(on_positions + 3 * points + 2, on_z, mask=inside)
@@ -192,6 +209,11 @@ def hash_grid(
     return cast(Tensor, out).reshape(*positions.shape[:-1], len(scalings) * table.shape[1])
 
 
+def runs_in_triton(x: Tensor) -> bool:
+    """Whether kernels can work on a tensor: on a GPU, or in Triton's interpreter."""
+    return x.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"
+
+
 def speed_up(model: nn.Module) -> int:
     """Have a model's hash encodings that run in PyTorch run in Triton on a GPU; returns how many there are.
 
@@ -207,7 +229,7 @@ def speed_up(model: nn.Module) -> int:
 
 
 def _run(encoding: HashEncoding, in_pytorch: Any, positions: Tensor) -> Tensor:
-    if positions.is_cuda or os.environ.get("TRITON_INTERPRET") == "1":
+    if runs_in_triton(positions):
         scalings = cast(Tensor, encoding._scalings_on_device)
         return hash_grid(positions, encoding.hash_table, scalings)
     return cast(Tensor, in_pytorch(positions))

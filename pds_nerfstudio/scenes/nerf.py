@@ -43,8 +43,8 @@ class EditNerfModelConfig(NerfactoModelConfig):
     fog_steps: int = 100
     """Steps that fit the scene to that fog."""
     triton: Literal["auto", "on", "off"] = "auto"
-    """Whether hash grids and proposal networks run in Triton where PyTorch would run them: on a GPU without
-    tiny-cuda-nn. auto: if Triton is installed. Results and checkpoints are the same, up to rounding."""
+    """Whether hash grids, and whole fields where no gradients are wanted, run in Triton where PyTorch would run them:
+    on a GPU without tiny-cuda-nn. auto: if Triton is installed. Results and checkpoints are the same up to rounding."""
 
 
 class EditNerfModel(NerfactoModel):
@@ -62,9 +62,11 @@ class EditNerfModel(NerfactoModel):
         with offline_lpips():
             super().populate_modules()
         self._density_fns_for_colors: Sequence[Callable[..., Tensor]] = self.density_fns
+        self._field_for_colors: Callable[[RaySamples], dict[FieldHeadNames, Tensor]] = self.field.forward
         if self.config.triton != "off":
             try:
                 from pds_nerfstudio.scenes.fused_density import density_without_gradients
+                from pds_nerfstudio.scenes.fused_field import field_without_gradients
                 from pds_nerfstudio.scenes.hash_encoding import speed_up
             except ImportError:
                 if self.config.triton == "on":
@@ -74,6 +76,7 @@ class EditNerfModel(NerfactoModel):
             fast = [density_without_gradients(cast(Field, network)) for network in self.proposal_networks]
             # One network may serve all rounds of proposals.
             self._density_fns_for_colors = fast * (len(self.density_fns) // len(fast))
+            self._field_for_colors = field_without_gradients(self.field)
 
     @property
     def edit_background(self) -> Float[Tensor, "3"]:
@@ -161,7 +164,7 @@ class EditNerfModel(NerfactoModel):
         if self.training:
             self.camera_optimizer.apply_to_raybundle(rays)
         samples, _, _ = self.proposal_sampler(rays, density_fns=self._density_fns_for_colors)
-        outputs = self.field.forward(samples)
+        outputs = self._field_for_colors(samples)
         weights = samples.get_weights(outputs[FieldHeadNames.DENSITY])
         return cast(Tensor, self.renderer_rgb(rgb=outputs[FieldHeadNames.RGB], weights=weights))
 

@@ -1,9 +1,7 @@
 """The hash grid in Triton beside nerfstudio's in PyTorch. Without a GPU, Triton's interpreter runs it."""
 
 import os
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -18,16 +16,8 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 @pytest.mark.skipif(INTERPRETED or DEVICE == "cuda", reason="the tests below run here")
-def test_all_below_in_the_interpreter() -> None:
-    """In a process of its own: Triton asks whether to interpret when it is imported."""
-    result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(Path(__file__))],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stdout[-4000:]
-    assert " passed" in result.stdout
+def test_all_below_in_the_interpreter(passes_in_the_interpreter: Callable[[str], None]) -> None:
+    passes_in_the_interpreter(__file__)
 
 
 @pytest.fixture

@@ -3,9 +3,6 @@
 import math
 import os
 import random
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -34,16 +31,8 @@ WIDTH, HEIGHT = 47, 33
 
 
 @pytest.mark.skipif(INTERPRETED or DEVICE == "cuda", reason="the tests below run here")
-def test_all_below_in_the_interpreter():
-    """In a process of its own: Triton asks whether to interpret when it is imported."""
-    result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(Path(__file__))],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stdout[-4000:]
-    assert " passed" in result.stdout
+def test_all_below_in_the_interpreter(passes_in_the_interpreter):
+    passes_in_the_interpreter(__file__)
 
 
 @pytest.fixture
@@ -268,44 +257,22 @@ def test_a_large_drawing_on_a_gpu():
 
 
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter compiles nothing")
-def test_every_kernel_compiles_for_an_nvidia_gpu(monkeypatch):
+def test_every_kernel_compiles_for_an_nvidia_gpu(compiled_kernels, monkeypatch):
     """Without one: the launches of a picture with everything in it are compiled and not run."""
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-    from triton.runtime.jit import JITFunction
-
     from pds_nerfstudio.vector.tiled import TiledRasterizer
 
-    pointers = {torch.float32: "*fp32", torch.int32: "*i32", torch.int64: "*i64"}
-    compiled = {}
-
-    def compile_only(self, *arguments, grid, warmup, **options):
-        values = dict(zip(self.arg_names, arguments, strict=False)) | options
-        if self.__name__ == "lay_out":
+    def lay_out(name, values):
+        if name == "lay_out":
             values["offsets"].fill_(640)
-        constants = {k: values[k] for k in options}
-        signature = {
-            name: "constexpr"
-            if name in constants
-            else pointers[value.dtype]
-            if isinstance(value, torch.Tensor)
-            else {int: "i32", float: "fp32"}[type(value)]
-            for name, value in values.items()
-        }
-        key = (self.__name__, *constants.items())
-        if key not in compiled:
-            places = {(self.arg_names.index(name),): value for name, value in constants.items()}
-            source = ASTSource(fn=self, signature=signature, constexprs=places)
-            compiled[key] = triton.compile(source, target=GPUTarget("cuda", 90, 32))
 
-    monkeypatch.setattr(JITFunction, "run", compile_only)
+    compiled_kernels.on_launch = lay_out
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     scene, parameters = _Drawing(0).build()
     for background in (torch.zeros(3, HEIGHT, WIDTH), None):
         numbers = parameters.map(lambda t: t.requires_grad_())
         TiledRasterizer(scene).render(numbers, WIDTH, HEIGHT, IDENTITY, background).sum().backward()
-    assert {name for name, *_ in compiled} == {
+    assert {name for name, *_ in compiled_kernels} == {
         "bound", "lay_out", "scatter", "accumulate", "find_ambiguous", "refine", "union", "paint", "composite",
         "composite_backward", "union_backward", "paint_backward", "pull_refined", "pull",
     }  # fmt: skip
-    assert all("cubin" in kernel.asm for kernel in compiled.values())
+    assert all("cubin" in kernel.asm for kernel in compiled_kernels.values())

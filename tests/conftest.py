@@ -1,0 +1,68 @@
+"""How Triton's kernels are tested where there is no GPU."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session")
+def passes_in_the_interpreter() -> Callable[[str], None]:
+    """Runs a test file in Triton's interpreter, in a process of its own: Triton asks for it when it is imported."""
+
+    def run(path: str) -> None:
+        result = subprocess.run(
+            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", path],
+            env={**os.environ, "TRITON_INTERPRET": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, result.stdout[-4000:]
+        assert " passed" in result.stdout
+
+    return run
+
+
+class CompiledKernels(dict[tuple[Any, ...], Any]):
+    """What launches were compiled to, by the kernel's name and options."""
+
+    on_launch: Callable[[str, dict[str, Any]], None] = staticmethod(lambda name, values: None)
+    """Is called with a kernel's name and arguments at each launch."""
+
+
+@pytest.fixture
+def compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> CompiledKernels:
+    """Has launches of kernels compiled for an NVIDIA GPU, once for each set of options, and not run.
+
+    For launches where there is none, set TRITON_INTERPRET, after the kernels were imported.
+    """
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource, compile
+    from triton.runtime.jit import JITFunction
+
+    pointers = {torch.float32: "*fp32", torch.float16: "*fp16", torch.int32: "*i32", torch.int64: "*i64"}
+    compiled = CompiledKernels()
+
+    def compile_only(self: Any, *arguments: Any, grid: Any, warmup: bool, **options: Any) -> None:
+        values = dict(zip(self.arg_names, arguments, strict=False)) | options
+        compiled.on_launch(self.__name__, values)
+        signature = {
+            name: "constexpr"
+            if name in options
+            else pointers[value.dtype]
+            if isinstance(value, torch.Tensor)
+            else {int: "i32", float: "fp32"}[type(value)]
+            for name, value in values.items()
+        }
+        key = self.__name__, *options.items(), *sorted(set(signature.values()))
+        if key not in compiled:
+            places = {(self.arg_names.index(name),): value for name, value in options.items()}
+            source = ASTSource(fn=self, signature=signature, constexprs=places)
+            compiled[key] = compile(source, target=GPUTarget("cuda", 90, 32))
+
+    monkeypatch.setattr(JITFunction, "run", compile_only)
+    return compiled
