@@ -18,10 +18,14 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.scenes.checked import CheckedFunction
 from pds_nerfstudio.scenes.compat import offline_lpips
 from pds_nerfstudio.scenes.distributed import take_from_first_rank
 from pds_nerfstudio.scenes.fog import fill_with_fog
 from pds_nerfstudio.scenes.ray_sampling import render_through_sampled_rays
+
+_RAYS_TO_CHECK = 256
+"""Rays that a kernel's results are compared with PyTorch's on."""
 
 
 @dataclass
@@ -73,10 +77,16 @@ class EditNerfModel(NerfactoModel):
                     raise UserError("Triton is not installed: leave out --pipeline.model.triton on.") from None
                 return
             speed_up(self)
-            fast = [density_without_gradients(cast(Field, network)) for network in self.proposal_networks]
+            fast = [_checked_densities(density_without_gradients, cast(Field, part)) for part in self.proposal_networks]
             # One network may serve all rounds of proposals.
             self._density_fns_for_colors = fast * (len(self.density_fns) // len(fast))
-            self._field_for_colors = field_without_gradients(self.field)
+            self._field_for_colors = CheckedFunction(
+                field_without_gradients(self.field),
+                self.field.forward,
+                "colours",
+                few=lambda samples: samples[:_RAYS_TO_CHECK],
+                numbers=lambda outputs: (outputs[FieldHeadNames.DENSITY], outputs[FieldHeadNames.RGB]),
+            )
 
     @property
     def edit_background(self) -> Float[Tensor, "3"]:
@@ -167,6 +177,18 @@ class EditNerfModel(NerfactoModel):
         outputs = self._field_for_colors(samples)
         weights = samples.get_weights(outputs[FieldHeadNames.DENSITY])
         return cast(Tensor, self.renderer_rgb(rgb=outputs[FieldHeadNames.RGB], weights=weights))
+
+
+def _checked_densities(
+    without_gradients: Callable[[Field], Callable[[Tensor], Tensor]], network: Field
+) -> CheckedFunction[Tensor, Tensor]:
+    return CheckedFunction(
+        without_gradients(network),
+        network.density_fn,
+        "densities",
+        few=lambda positions: positions[:_RAYS_TO_CHECK],
+        numbers=lambda densities: (densities,),
+    )
 
 
 def ray_interlevel_losses(weights: list[Tensor], samples: list[RaySamples]) -> Float[Tensor, "rays"]:

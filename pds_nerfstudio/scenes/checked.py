@@ -1,0 +1,66 @@
+"""A fast function that is compared with the plain one it stands for, once, before it is relied on.
+
+Kernels meet GPUs, drivers and compilers that nobody has tried them on. One that can't be built there, or computes
+something else, must not end an edit, let alone spoil it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+Input = TypeVar("Input")
+Output = TypeVar("Output")
+
+TOLERANCE = 0.05
+"""Distance from the plain result, relative to its length, that is put down to rounding in half precision."""
+
+
+class CheckedFunction(Generic[Input, Output]):
+    """The fast function if, in the first call, it agrees with the plain one on a part of the input; else the plain one.
+
+    Args:
+        fast: Computes what `plain` does.
+        plain: Its reference.
+        name: Of what is computed, for the warning.
+        few: A small part of an input.
+        numbers: The tensors in an output.
+    """
+
+    def __init__(
+        self,
+        fast: Callable[[Input], Output],
+        plain: Callable[[Input], Output],
+        name: str,
+        few: Callable[[Input], Input],
+        numbers: Callable[[Output], Iterable[Tensor]],
+    ) -> None:
+        self._fast, self._plain, self._name, self._few, self._numbers = fast, plain, name, few, numbers
+        self._chosen: Callable[[Input], Output] | None = None
+
+    def __call__(self, x: Input) -> Output:
+        """What `plain` computes, up to rounding."""
+        if self._chosen is None:
+            self._chosen = self._choose(self._few(x))
+        return self._chosen(x)
+
+    @torch.no_grad()
+    def _choose(self, few: Input) -> Callable[[Input], Output]:
+        try:
+            pairs = zip(self._numbers(self._fast(few)), self._numbers(self._plain(few)), strict=True)
+            distances = [float((ours - theirs).norm() / theirs.norm().clamp_min(1e-30)) for ours, theirs in pairs]
+        except Exception as error:  # Compilers and drivers fail in ways of their own.
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".: ")
+        else:
+            if max(distances) <= TOLERANCE:
+                return self._fast
+            reason = f"its results are {max(distances):.0%} off"
+        warnings.warn(
+            f"The fast way to compute {self._name} does not work here ({reason}): PyTorch computes them, more slowly.",
+            stacklevel=3,
+        )
+        return self._plain
