@@ -673,8 +673,9 @@ def resolve_dtypes(name: str, device: torch.device) -> tuple[torch.dtype, torch.
     """What ``name`` means for the UNet and for the VAE (see ``GuidanceConfig.dtype``).
 
     An edit's gradient is the small difference of large predictions, so what counts of the UNet is the fineness of its
-    numbers, of which float16 has eight times as many as bfloat16. Nothing is back-propagated through the UNet; through
-    the VAE it is, and bfloat16 has float32's range.
+    numbers, of which float16 has eight times as many as bfloat16. Through the UNet only fixed-point noise is
+    back-propagated, and that from a gradient of length one; through the VAE every edit is, from gradients of any size,
+    and bfloat16 has float32's range.
 
     Raises:
         UserError: if there is no such choice.
