@@ -111,8 +111,12 @@ class _SampledRays(torch.autograd.Function):
             "enabled": torch.is_autocast_enabled(device),
         }
         colors = torch.cat([render_colors(rays[start : start + per_chunk]) for start in range(0, len(rays), per_chunk)])
-        losses = render(rays[:: math.ceil(len(rays) / _RAYS_FOR_LOSSES)])[1:]
-        return colors, losses[0].mean(), losses[1].mean()
+        few = rays[:: math.ceil(len(rays) / _RAYS_FOR_LOSSES)]
+        parts = [
+            render(few[start : start + ctx.rays_per_chunk])[1:] for start in range(0, len(few), ctx.rays_per_chunk)
+        ]
+        first, second = (torch.cat(part).mean() for part in zip(*parts, strict=True))
+        return colors, first, second
 
     @staticmethod
     def backward(ctx: Any, on_colors: Tensor, on_first: Tensor, on_second: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]

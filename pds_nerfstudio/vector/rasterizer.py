@@ -111,7 +111,6 @@ def stroke_edges(
 
     Args:
         plan: of the scene, with strokes in it.
-        segments: the scene's own.
         parameters: the scene's numbers.
         matrices: from each region's units to the canvas.
         stretch: by how much they lengthen at most, for each of the plan's `stroke_regions`.

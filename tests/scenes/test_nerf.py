@@ -202,11 +202,12 @@ class TestSampledRays:
         self, trainer: EditTrainer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         model, view = trainer.pipeline.model, trainer.pipeline.views[3]
-        usual, rays_with_graph, alive = model.forward, [], []
+        usual, rays_with_graph, most, alive = model.forward, [], [], []
         held: list[StorageWeakRef] = []
 
         def watched(rays: Any) -> Any:
             outputs = usual(rays)
+            most.append(len(rays))
             if torch.is_grad_enabled():
                 rays_with_graph.append(len(rays))
                 held.append(StorageWeakRef(outputs["weights_list"][-1].untyped_storage()))
@@ -217,7 +218,7 @@ class TestSampledRays:
         monkeypatch.setattr(model.config, "edit_rays_per_chunk", 64)
         monkeypatch.setattr(model.config, "edit_rays_per_step", 300)
         rgb, losses = model.render_edit_view(view.camera, view.index)
-        assert not rays_with_graph
+        assert not rays_with_graph and max(most) == 64
         (rgb.sum() + sum(losses.values(), torch.zeros(()))).backward()
         assert rays_with_graph == [64] * 4 + [44] and max(alive) <= 2
 
