@@ -13,6 +13,7 @@ from pds_nerfstudio.guidance.attention import WordAttention
 from pds_nerfstudio.guidance.compilation import CompiledNetwork
 from pds_nerfstudio.guidance.fusible import make_fusible
 from pds_nerfstudio.guidance.loading import find_model, load_pipeline, read_known_words
+from pds_nerfstudio.guidance.merging import merge_projections
 from pds_nerfstudio.guidance.objectives import Schedule
 from pds_nerfstudio.guidance.prompts import PromptEncoder
 
@@ -74,6 +75,7 @@ class Denoiser:
         # with random weights: that shall use up none of the caller's random numbers.
         with torch.random.fork_rng(devices=[]):
             unet.fuse_qkv_projections()
+        merge_projections(unet)
         # One head as wide as all its channels: fused attention kernels were not made for that, least of all backward.
         vae.set_attn_processor(AttnProcessor())
         # Convolutions on tensor cores want channels last; on the CPU it changes nothing for the better.
