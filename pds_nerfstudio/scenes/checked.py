@@ -42,6 +42,11 @@ class CheckedFunction(Generic[Input, Output]):
         self._fast, self._plain, self._name, self._few, self._numbers = fast, plain, name, few, numbers
         self._chosen: Callable[[Input], Output] | None = None
 
+    @property
+    def is_fast(self) -> bool:
+        """Whether the fast function is in use. Until the first call it is not."""
+        return self._chosen is self._fast and self._fast != self._plain
+
     def __call__(self, x: Input) -> Output:
         """What `plain` computes, up to rounding."""
         if self._chosen is None:

@@ -34,8 +34,10 @@ class EditNerfModelConfig(NerfactoModelConfig):
 
     _target: type = field(default_factory=lambda: EditNerfModel)
     edit_rays_per_chunk: int = 16384
-    """Rays that an edit step holds gradients for at a time; fewer need less memory and are a little slower. (What is
-    rendered without gradients is rendered --pipeline.model.eval-num-rays-per-chunk rays at a time.)"""
+    """Rays that an edit step holds gradients for at a time; fewer need less memory and are a little slower."""
+    edit_colors_per_chunk: int = 131072
+    """Rays that an edit step renders at a time without gradients where Triton's kernels do it, which hold little in
+    memory. Elsewhere it is --pipeline.model.eval-num-rays-per-chunk."""
     edit_rays_per_step: int = 16384
     """Rays of its view that an edit step is back-propagated through, drawn by how much the edit asks of each and
     weighted so that their mean is the whole view's gradient. The view is always rendered whole; fewer rays are faster
@@ -137,7 +139,7 @@ class EditNerfModel(NerfactoModel):
                 rays,
                 n,
                 per_chunk,
-                self.config.eval_num_rays_per_chunk,
+                self._colors_per_chunk,
                 parameters,
             )
         else:
@@ -154,6 +156,13 @@ class EditNerfModel(NerfactoModel):
             "interlevel_loss": self.config.interlevel_loss_mult * interlevel,
             "distortion_loss": self.config.distortion_loss_mult * distortion,
         }
+
+    @property
+    def _colors_per_chunk(self) -> int:
+        # Chunks cost some three hundred launches each: with few rays in each, a GPU waits for Python.
+        parts = (*self._density_fns_for_colors, self._field_for_colors)
+        kernels = all(isinstance(part, CheckedFunction) and part.is_fast for part in parts)
+        return self.config.edit_colors_per_chunk if kernels else self.config.eval_num_rays_per_chunk
 
     def _render_rays(
         self, rays: RayBundle

@@ -25,11 +25,18 @@ def checked(fast: Callable[[Tensor], Tensor], calls: list[int]) -> CheckedFuncti
 def test_one_that_agrees_is_used_and_checked_once() -> None:
     calls: list[int] = []
     function = checked(lambda x: x.exp() * 1.01, calls)
+    assert not function.is_fast
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for _ in range(2):
             torch.testing.assert_close(function(torch.ones(9)), 1.01 * torch.ones(9).exp())
-    assert calls == [4, 9, 9]
+    assert calls == [4, 9, 9] and function.is_fast
+
+
+def test_the_plain_one_itself_is_not_fast() -> None:
+    function = CheckedFunction(plain, plain, "numbers", lambda x: x, lambda out: [out])
+    function(torch.ones(9))
+    assert not function.is_fast
 
 
 def fails(x: Tensor) -> Tensor:
@@ -48,4 +55,4 @@ def test_one_that_does_not_is_left_with_one_warning(fast: Callable[[Tensor], Ten
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert torch.equal(function(torch.ones(5)), plain(torch.ones(5)))
-    assert calls == [4]
+    assert calls == [4] and not function.is_fast

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from pds_nerfstudio.scenes import nerf, ray_sampling
+from pds_nerfstudio.scenes.checked import CheckedFunction
 from pds_nerfstudio.scenes.nerf import EditNerfModel, ray_distortion_losses, ray_interlevel_losses
 from pds_nerfstudio.scenes.trainer import EditTrainer
 
@@ -69,6 +70,44 @@ def test_rendering_chunks_again_gives_the_very_same_gradients(render: Any, monke
     kept_values, kept_grads = render(200)
     assert_close(values, kept_values, 0)
     assert_close(grads, kept_grads, 1e-6)
+
+
+def test_colors_come_in_large_chunks_only_where_kernels_make_them(
+    trainer: EditTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = trainer.pipeline.model
+    assert isinstance(model, EditNerfModel)
+    monkeypatch.setattr(model.config, "eval_num_rays_per_chunk", 100)
+    monkeypatch.setattr(model.config, "edit_colors_per_chunk", 300)
+    monkeypatch.setattr(model.config, "edit_rays_per_step", 64)
+    sizes: list[int] = []
+    usual = model._render_colors
+    monkeypatch.setattr(model, "_render_colors", lambda rays: sizes.append(len(rays)) or usual(rays))
+    view = trainer.pipeline.views[3]
+
+    def largest() -> int:
+        sizes.clear()
+        model.render_edit_view(view.camera, view.index)
+        assert sum(sizes) == view.image[0, 0].numel()
+        return max(sizes)
+
+    assert largest() == 100
+
+    def kernel(plain: Callable[..., Any]) -> CheckedFunction:
+        return CheckedFunction(
+            lambda x: plain(x),
+            plain,
+            "",
+            few=lambda x: x,
+            numbers=lambda out: out.values() if isinstance(out, dict) else [out],
+        )
+
+    monkeypatch.setattr(model, "_density_fns_for_colors", [kernel(part) for part in model.density_fns])
+    monkeypatch.setattr(model, "_field_for_colors", model.field.forward)
+    assert largest() == 100
+    monkeypatch.setattr(model, "_field_for_colors", kernel(model.field.forward))
+    assert largest() == 100  # not yet compared
+    assert largest() == 300
 
 
 def test_one_chunks_activations_are_held_at_a_time(
