@@ -32,7 +32,9 @@ from pds_nerfstudio.guidance.objectives import OBJECTIVES
 from pds_nerfstudio.guidance.refinement import RefinementConfig
 from pds_nerfstudio.images.edit_loop import ImageEditConfig, ImageEditLoop, picture_guidance
 from pds_nerfstudio.images.editor import ImageEditor, carry_back
+from pds_nerfstudio.scenes.nerf import EditNerfModelConfig
 from pds_nerfstudio.scenes.pipeline import EditPipelineConfig
+from pds_nerfstudio.scenes.splat import EditSplatModelConfig
 from pds_nerfstudio.toyworld.dataset import write_scene
 
 Pictures = Float[Tensor, "views 3 height width"]
@@ -195,6 +197,8 @@ _SCENE_OPTIONS: dict[type, str] = {
     GuidanceConfig: "--pipeline.guidance.",
     RefinementConfig: "--pipeline.refinement.",
     EditPipelineConfig: "--pipeline.",
+    EditNerfModelConfig: "--pipeline.model.",
+    EditSplatModelConfig: "--pipeline.model.",
 }
 """Where an option of a variant belongs on ns-train's command line."""
 

@@ -38,6 +38,10 @@ class EditSplatModelConfig(SplatfactoModelConfig):
     where there was nothing. What the edit does not need of them fades and is removed."""
     strewn_opacity: float = 0.012
     """Opacity of the strewn Gaussians, above edit_cull_alpha_thresh."""
+    edit_opacity_loss_mult: float = 0.01
+    """During the edit, pulls every opacity towards 0, as 3DGS-MCMC does (Kheradmand et al., NeurIPS 2024, equation 12):
+    what no view needs fades, such as the inside of something that is to go. Larger values leave less of it behind, and
+    blur a little what should stay."""
 
 
 class EditSplatModel(SplatfactoModel):
@@ -166,10 +170,13 @@ class EditSplatModel(SplatfactoModel):
     def render_edit_view(
         self, camera: Cameras, index: int
     ) -> tuple[Float[Tensor, "height width 3"], dict[str, Float[Tensor, ""]]]:
-        """A whole view with gradients; a splat needs no further losses.
+        """A whole view with gradients, and what lets Gaussians go that no view needs.
 
         Args:
             camera: One camera.
             index: Of the training view.
         """
-        return cast(Tensor, self.get_outputs(camera)["rgb"]), {}
+        rgb = cast(Tensor, self.get_outputs(camera)["rgb"])
+        if not self.config.edit_opacity_loss_mult:
+            return rgb, {}
+        return rgb, {"opacity_loss": self.config.edit_opacity_loss_mult * self.opacities.sigmoid().mean()}

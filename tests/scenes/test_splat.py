@@ -76,6 +76,32 @@ class TestRefinement:
         assert_consistent(resumed)
 
 
+class TestOpacities:
+    def test_their_mean_is_a_loss_of_each_view(self, make_config: Any, prepare: Any) -> None:
+        trainer = prepare(make_config("splat", reconstruct=0, pipeline__model__edit_opacity_loss_mult=0.3))
+        model, view = trainer.pipeline.model, trainer.pipeline.views[1]
+        model.step_cb(trainer.optimizers, 0)
+        _, losses = model.render_edit_view(view.camera, view.index)
+        opacities = torch.sigmoid(model.gauss_params["opacities"])
+        torch.testing.assert_close(losses["opacity_loss"], 0.3 * opacities.mean())
+        losses["opacity_loss"].backward()
+        expected = 0.3 * opacities * (1 - opacities) / len(opacities)
+        torch.testing.assert_close(model.gauss_params["opacities"].grad, expected)
+        model.config.edit_opacity_loss_mult = 0.0
+        assert model.render_edit_view(view.camera, view.index)[1] == {}
+
+    def test_what_no_view_sees_fades(self, make_config: Any, prepare: Any, run: Any) -> None:
+        """A Gaussian behind all cameras."""
+        trainer = prepare(make_config("splat", steps=6, reconstruct=0, pipeline__model__strewn_gaussians=0))
+        model = trainer.pipeline.model
+        cameras = trainer.pipeline.views.cameras
+        with torch.no_grad():
+            model.gauss_params["means"][0] = 50 * cameras.camera_to_worlds[:, :, 3].mean(0)
+            before = model.gauss_params["opacities"][0].clone()
+        trainer.train()
+        assert float(trainer.pipeline.model.gauss_params["opacities"][0]) < float(before) - 0.05
+
+
 class TestStrewing:
     @pytest.fixture
     def reconstructed(self, make_config: Any, prepare: Any, run: Any) -> EditTrainer:
