@@ -22,7 +22,7 @@ from pds_nerfstudio.scenes.checked import CheckedFunction
 from pds_nerfstudio.scenes.compat import offline_lpips
 from pds_nerfstudio.scenes.distributed import take_from_first_rank
 from pds_nerfstudio.scenes.fog import fill_with_fog
-from pds_nerfstudio.scenes.ray_sampling import render_through_sampled_rays
+from pds_nerfstudio.scenes.ray_sampling import LastLosses, render_through_sampled_rays
 
 _RAYS_TO_CHECK = 256
 """Rays that a kernel's results are compared with PyTorch's on."""
@@ -67,6 +67,7 @@ class EditNerfModel(NerfactoModel):
             )
         with offline_lpips():
             super().populate_modules()
+        self._last_losses = LastLosses()
         self._density_fns_for_colors: Sequence[Callable[..., Tensor]] = self.density_fns
         self._field_for_colors: Callable[[RaySamples], dict[FieldHeadNames, Tensor]] = self.field.forward
         if self.config.triton != "off":
@@ -141,6 +142,7 @@ class EditNerfModel(NerfactoModel):
                 per_chunk,
                 self._colors_per_chunk,
                 parameters,
+                self._last_losses,
             )
         else:
             chunks = [

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -22,11 +23,22 @@ EVEN_SHARE = 0.5
 else a ray decides, such as the regularisers' gradient, is never left to a few rays of huge weight."""
 
 _RAYS_FOR_LOSSES = 4096
-"""How many rays, evenly spread over the view, the values of the losses are the means of. (Their gradients are those of
-the rays that are drawn.)"""
+"""How many rays, evenly spread over the view, the first step's values of the losses are the means of."""
 
 RenderRays = Callable[[RayBundle], tuple[Float[Tensor, "rays 3"], Float[Tensor, "rays"], Float[Tensor, "rays"]]]
 """Colours of rays, and two losses of each."""
+
+
+@dataclass
+class LastLosses:
+    """What the rays of the last step say of the two losses' means.
+
+    The values of the losses are for the log alone: no rays are rendered for them but in the first step. Their gradients
+    are those of each step's own rays.
+    """
+
+    values: Float[Tensor, "2"] | None = None
+
 
 RenderColors = Callable[[RayBundle], Float[Tensor, "rays 3"]]
 """Colours of rays, without gradients."""
@@ -68,12 +80,13 @@ def render_through_sampled_rays(
     rays_per_chunk: int,
     colors_per_chunk: int,
     parameters: Sequence[Tensor],
+    last: LastLosses,
 ) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, ""], Float[Tensor, ""]]:
     """All rays' colours and the means of their two losses, back-propagated through n rays.
 
     What is drawn at random for a ray is drawn anew when the ray is rendered again: the gradient is that of a view as
-    good as the first. No rendering holds more than a chunk at a time. The losses' values are those of a few thousand
-    rays.
+    good as the first. No rendering holds more than a chunk at a time. The losses' values are the estimates of the step
+    before.
 
     Args:
         render: Renders rays.
@@ -83,10 +96,11 @@ def render_through_sampled_rays(
         rays_per_chunk: How many to render at a time with gradients.
         colors_per_chunk: How many to render at a time without.
         parameters: What gradients are wanted for.
+        last: The losses' values; the backward pass notes those of its rays there, for the next step.
     """
     wanted = [parameter for parameter in parameters if parameter.requires_grad]
     chunks = rays_per_chunk, colors_per_chunk
-    outputs = _SampledRays.apply(render, render_colors, rays, n, chunks, wanted, *wanted)
+    outputs = _SampledRays.apply(render, render_colors, rays, n, chunks, last, wanted, *wanted)
     return cast(tuple[Tensor, Tensor, Tensor], outputs)
 
 
@@ -99,24 +113,27 @@ class _SampledRays(torch.autograd.Function):
         rays: RayBundle,
         n: int,
         chunks: tuple[int, int],
+        last: LastLosses,
         wanted: list[Tensor],
         *_: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.render, ctx.rays, ctx.n, ctx.wanted = render, rays, n, wanted
+        ctx.render, ctx.rays, ctx.n, ctx.last, ctx.wanted = render, rays, n, last, wanted
         ctx.rays_per_chunk, per_chunk = chunks
-        device = wanted[0].device.type
+        device = wanted[0].device
         ctx.autocast = {
-            "device_type": device,
-            "dtype": torch.get_autocast_dtype(device),
-            "enabled": torch.is_autocast_enabled(device),
+            "device_type": device.type,
+            "dtype": torch.get_autocast_dtype(device.type),
+            "enabled": torch.is_autocast_enabled(device.type),
         }
         colors = torch.cat([render_colors(rays[start : start + per_chunk]) for start in range(0, len(rays), per_chunk)])
-        few = rays[:: math.ceil(len(rays) / _RAYS_FOR_LOSSES)]
-        parts = [
-            render(few[start : start + ctx.rays_per_chunk])[1:] for start in range(0, len(few), ctx.rays_per_chunk)
-        ]
-        first, second = (torch.cat(part).mean() for part in zip(*parts, strict=True))
-        return colors, first, second
+        if last.values is None:
+            # A resumed run has a first step too: it shall draw what it would have drawn anyway.
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                few = rays[:: math.ceil(len(rays) / _RAYS_FOR_LOSSES)]
+                starts = range(0, len(few), ctx.rays_per_chunk)
+                parts = [render(few[start : start + ctx.rays_per_chunk])[1:] for start in starts]
+            last.values = torch.stack([torch.cat(part).mean() for part in zip(*parts, strict=True)])
+        return colors, *last.values.clone().unbind()
 
     @staticmethod
     def backward(ctx: Any, on_colors: Tensor, on_first: Tensor, on_second: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
@@ -127,11 +144,13 @@ class _SampledRays(torch.autograd.Function):
         # If a number anywhere in the image is not finite, it must be seen in the result, whichever rays are drawn.
         on_colors = on_colors[chosen] + 0 * on_colors.sum()
         sums: list[Tensor | None] = [None] * len(ctx.wanted)
+        means = torch.zeros(2, device=on_colors.device)
         for part in torch.arange(ctx.n, device=chosen.device).split(ctx.rays_per_chunk):
             with torch.enable_grad(), torch.autocast(**ctx.autocast):
                 outputs = ctx.render(ctx.rays[chosen[part]])
             weight = weights[part]
             of_a_mean = weight / len(ctx.rays)
+            means += torch.stack([(of_a_mean * loss.detach()).sum() for loss in outputs[1:]]).to(means)
             factors = (weight[:, None] * on_colors[part], of_a_mean * on_first, of_a_mean * on_second)
             graphs = [(x, factor.to(x)) for x, factor in zip(outputs, factors, strict=True) if x.requires_grad]
             ends, given = zip(*graphs, strict=True)
@@ -140,4 +159,5 @@ class _SampledRays(torch.autograd.Function):
                 if gradient is not None:
                     so_far = sums[index]
                     sums[index] = gradient if so_far is None else so_far + gradient
-        return (None,) * 6 + tuple(sums)
+        ctx.last.values = means
+        return (None,) * 7 + tuple(sums)

@@ -12,6 +12,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from pds_nerfstudio.scenes import nerf, ray_sampling
 from pds_nerfstudio.scenes.checked import CheckedFunction
 from pds_nerfstudio.scenes.nerf import EditNerfModel, ray_distortion_losses, ray_interlevel_losses
+from pds_nerfstudio.scenes.ray_sampling import LastLosses
 from pds_nerfstudio.scenes.trainer import EditTrainer
 
 
@@ -194,12 +195,32 @@ class TestSampledRays:
 
         return rendered
 
-    def test_values_are_those_of_all_rays(self, small: Any) -> None:
-        assert_close(small(7)[0], small(0)[0], 1e-6)
+    def test_first_values_are_those_of_all_rays(
+        self, small: Any, trainer: EditTrainer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(trainer.pipeline.model, "_last_losses", LastLosses())
+        torch.manual_seed(0)
+        first = small(7)[0]
+        drawn = torch.rand(1)
+        assert_close(first, small(0)[0], 1e-6)
+        torch.manual_seed(0)
+        small(7)
+        assert torch.equal(torch.rand(1), drawn)  # the first step's random numbers are those of any other
 
-    def test_the_mean_over_all_draws_is_the_whole_gradient(self, small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_later_values_are_those_of_the_rays_before(self, small: Any, trainer: EditTrainer) -> None:
+        small(7)
+        model = trainer.pipeline.model
+        noted = model._last_losses.values.clone()
+        values, _ = small(7)
+        mults = model.config.interlevel_loss_mult, model.config.distortion_loss_mult
+        for name, mult, value in zip(("interlevel_loss", "distortion_loss"), mults, noted, strict=True):
+            torch.testing.assert_close(values[name], mult * value)
+
+    def test_the_mean_over_all_draws_is_that_of_all_rays(
+        self, small: Any, trainer: EditTrainer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """In closed form: one random number decides a draw, and between its break points the draw is the same."""
-        _, whole = small(0)
+        values, whole = small(0)
         seen: list[Tensor] = []
         usual = ray_sampling.ray_probabilities
 
@@ -213,17 +234,22 @@ class TestSampledRays:
         edges = torch.cat([breaks.new_zeros(1), breaks, breaks.new_ones(1)])
         lengths, middles = edges.diff(), (edges[1:] + edges[:-1]) / 2
         total = {name: torch.zeros_like(gradient) for name, gradient in whole.items()}
-        spread = 0.0
+        losses, spread = torch.zeros(2), 0.0
         for length, middle in zip(lengths, middles, strict=True):
             if length < 1e-12:
                 continue
             monkeypatch.setattr(ray_sampling.torch, "rand", lambda *_, middle=middle, **__: middle)
             _, grads = small(5)
+            losses += length * trainer.pipeline.model._last_losses.values
             for name, gradient in grads.items():
                 total[name] += length * gradient
             name = "field.mlp_head.layers.0.weight"
             spread = max(spread, float((grads[name] - whole[name]).norm() / whole[name].norm()))
         assert_close(total, whole, 1e-4)
+        config = trainer.pipeline.model.config
+        mults = torch.tensor([config.interlevel_loss_mult, config.distortion_loss_mult])
+        expected = torch.stack([values["interlevel_loss"], values["distortion_loss"]])
+        torch.testing.assert_close(mults * losses, expected, rtol=1e-4, atol=0)
         assert spread > 0.1  # single draws are far from it
 
     def test_a_number_that_is_not_finite_is_never_missed(self, trainer: EditTrainer) -> None:
@@ -254,6 +280,7 @@ class TestSampledRays:
             return outputs
 
         monkeypatch.setattr(model, "forward", watched)
+        monkeypatch.setattr(model, "_last_losses", LastLosses())
         monkeypatch.setattr(model.config, "edit_rays_per_chunk", 64)
         monkeypatch.setattr(model.config, "edit_rays_per_step", 300)
         rgb, losses = model.render_edit_view(view.camera, view.index)
