@@ -133,7 +133,8 @@ class _SampledRays(torch.autograd.Function):
                 starts = range(0, len(few), ctx.rays_per_chunk)
                 parts = [render(few[start : start + ctx.rays_per_chunk])[1:] for start in starts]
             last.values = torch.stack([torch.cat(part).mean() for part in zip(*parts, strict=True)])
-        return colors, *last.values.clone().unbind()
+        first, second = last.values.clone().unbind()
+        return colors, first, second
 
     @staticmethod
     def backward(ctx: Any, on_colors: Tensor, on_first: Tensor, on_second: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
