@@ -71,10 +71,6 @@ class Denoiser:
         self.vae_dtype = vae_dtype or dtype
         self.result_dtype = torch.promote_types(torch.promote_types(dtype, self.vae_dtype), torch.float32)
         self.alphas_cumprod = self.schedule.alphas_cumprod.to(self.result_dtype).to(device)
-        # One product for the projections of an attention layer in place of two or three. The layers made for them begin
-        # with random weights: that shall use up none of the caller's random numbers.
-        with torch.random.fork_rng(devices=[]):
-            unet.fuse_qkv_projections()
         merge_projections(unet)
         # One head as wide as all its channels: fused attention kernels were not made for that, least of all backward.
         vae.set_attn_processor(AttnProcessor())

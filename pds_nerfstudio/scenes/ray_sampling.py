@@ -28,6 +28,9 @@ _RAYS_FOR_LOSSES = 4096
 RenderRays = Callable[[RayBundle], tuple[Float[Tensor, "rays 3"], Float[Tensor, "rays"], Float[Tensor, "rays"]]]
 """Colours of rays, and two losses of each."""
 
+RenderColors = Callable[[RayBundle], Float[Tensor, "rays 3"]]
+"""Colours of rays, without gradients."""
+
 
 @dataclass
 class LastLosses:
@@ -38,10 +41,6 @@ class LastLosses:
     """
 
     values: Float[Tensor, "2"] | None = None
-
-
-RenderColors = Callable[[RayBundle], Float[Tensor, "rays 3"]]
-"""Colours of rays, without gradients."""
 
 
 def ray_probabilities(gradient: Float[Tensor, "rays 3"]) -> Float[Tensor, "rays"]:

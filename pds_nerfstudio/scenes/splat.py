@@ -39,7 +39,7 @@ class EditSplatModelConfig(SplatfactoModelConfig):
     strewn_opacity: float = 0.012
     """Opacity of the strewn Gaussians, above edit_cull_alpha_thresh."""
     edit_opacity_loss_mult: float = 0.01
-    """During the edit, pulls every opacity towards 0, as 3DGS-MCMC does (Kheradmand et al., NeurIPS 2024, equation 12):
+    """During the edit, pulls every opacity towards 0, as 3DGS-MCMC does (Kheradmand et al., NeurIPS 2024):
     what no view needs fades, such as the inside of something that is to go. Larger values leave less of it behind, and
     blur a little what should stay."""
 

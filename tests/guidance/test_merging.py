@@ -14,9 +14,7 @@ from pds_nerfstudio.guidance.merging import Part, merge_projections
 
 @pytest.fixture
 def unet(model_folder: Path) -> Any:
-    unet = load_pipeline(model_folder).unet.double().eval()
-    unet.fuse_qkv_projections()
-    return unet
+    return load_pipeline(model_folder).unet.double().eval()
 
 
 def predict(unet: Any, **more: Any) -> torch.Tensor:
@@ -43,8 +41,8 @@ def test_predictions_stay_and_products_become_few(unet: Any) -> None:
     blocks = sum(getattr(module, "time_emb_proj", None) is not None for module in unet.modules())
     before = Products(unet)
     expected = predict(unet)
-    # Of the time embedding, (3, 32), one more: the second layer that makes it.
-    assert before.of(3, 5, 16) == 4 and before.of(3, 32) == blocks + 1
+    # Keys and values of the text in each of four layers. Of the time, one more: the last that makes its embedding.
+    assert before.of(3, 5, 16) == 2 * 4 and before.of(3, 32) == blocks + 1
     merge_projections(unet)
     after = Products(unet)
     torch.testing.assert_close(predict(unet), expected)
@@ -59,7 +57,7 @@ def test_no_random_number_is_drawn(unet: Any) -> None:
 
 def test_keys_and_values_are_at_hand_under_every_name(unet: Any) -> None:
     text = torch.randn(2, 5, 16, dtype=torch.float64)
-    layers = [module for module in unet.modules() if getattr(module, "to_kv", None) is not None]
+    layers = [module for name, module in unet.named_modules() if name.endswith("attn2")]
     expected = [(layer.to_k(text), layer.to_v(text)) for layer in layers]
     merge_projections(unet)
     merged = unet.encoder_hid_proj(text)
@@ -83,7 +81,6 @@ def test_keys_and_values_are_at_hand_under_every_name(unet: Any) -> None:
 def test_other_networks_predict_what_they_did(unet: Any, options: dict[str, Any], more: dict[str, Any]) -> None:
     torch.manual_seed(0)
     other: Any = UNet2DConditionModel.from_config({**unet.config, **options}).double().eval()
-    other.fuse_qkv_projections()
     expected = predict(other, **more)
     merge_projections(other)
     torch.testing.assert_close(predict(other, **more), expected)
@@ -91,7 +88,14 @@ def test_other_networks_predict_what_they_did(unet: Any, options: dict[str, Any]
 
 def test_half_of_it_is_merged_where_only_half_is_usual(unet: Any) -> None:
     other: Any = UNet2DConditionModel.from_config({**unet.config, "class_embed_type": "timestep"})
-    other.fuse_qkv_projections()
     merge_projections(other)
     assert other.encoder_hid_proj is not None
     assert not any(isinstance(getattr(m, "time_emb_proj", None), Part) for m in other.modules())
+
+
+def test_merging_again_changes_nothing(unet: Any) -> None:
+    """Of one pipeline there may be several denoisers."""
+    merge_projections(unet)
+    expected, names = predict(unet), list(unet.state_dict())
+    merge_projections(unet)
+    assert torch.equal(predict(unet), expected) and list(unet.state_dict()) == names
