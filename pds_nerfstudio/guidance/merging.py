@@ -2,8 +2,8 @@
 
 Every residual block of a Stable Diffusion UNet projects the same time embedding, every cross-attention layer the same
 text. One by one that is some forty small products, which wait for memory or for their launch: on an H100 they cost .25
-of a prediction's 10.2 ms more than the two that are left here (docs/performance.md). Their weights, one below the other,
-are one layer; each block is left with its part of the result.
+of a prediction's 10.2 ms more than the two that are left here (docs/performance.md). Their weights, one below the
+other, are one layer; each block is left with its part of the result.
 """
 
 from __future__ import annotations
