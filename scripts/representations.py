@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar, get_type_hints
 import torch
 from filelock import FileLock
 from jaxtyping import Float
+from nerfstudio.configs.base_config import MachineConfig
 from scene_edits import edit_scene, recipe, reconstruct
 from torch import Tensor
 
@@ -199,6 +200,7 @@ _SCENE_OPTIONS: dict[type, str] = {
     EditPipelineConfig: "--pipeline.",
     EditNerfModelConfig: "--pipeline.model.",
     EditSplatModelConfig: "--pipeline.model.",
+    MachineConfig: "--machine.",
 }
 """Where an option of a variant belongs on ns-train's command line."""
 

@@ -27,6 +27,11 @@ def assert_consistent(trainer: EditTrainer) -> None:
         assert parameter.isfinite().all() and parameter.requires_grad
 
 
+def test_a_fresh_models_parameters_suit_a_fused_optimizer(make_config: Any, prepare: Any) -> None:
+    parameters = prepare(make_config("splat")).pipeline.model.gauss_params
+    assert all(parameter.is_contiguous() for parameter in parameters.values())
+
+
 class TestRefinement:
     def test_gaussians_grow_where_gradients_are_large(self, make_config: Any, run: Any, watch: Any) -> None:
         options = {

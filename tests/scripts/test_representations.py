@@ -46,7 +46,7 @@ def setup(module: ModuleType, out: Path) -> Any:
 
 
 def test_a_variants_options_reach_their_places_on_the_command_line(representations: ModuleType, tmp_path: Path) -> None:
-    text = "dds,guidance_scale=15,strength=0.2,refine_steps=9,steps=30"
+    text = "dds,guidance_scale=15,strength=0.2,refine_steps=9,steps=30,num_devices=2"
     scene = representations.REPRESENTATIONS["splat"](representations.Variant(text), setup(representations, tmp_path))
     (edited,) = scene.edit(draw_cases(["arms"], 1, 0))
     ((method, _, options),) = representations.runs
@@ -58,6 +58,7 @@ def test_a_variants_options_reach_their_places_on_the_command_line(representatio
         "--pipeline.refinement.strength": "0.2",
         "--pipeline.refine-steps": "9",
         "--max-num-iterations": "30",
+        "--machine.num-devices": "2",
         "--show-edit": "False",
         "--pipeline.guidance.seed": "7",
     }
