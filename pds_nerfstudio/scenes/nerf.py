@@ -23,6 +23,8 @@ from pds_nerfstudio.scenes.compat import offline_lpips
 from pds_nerfstudio.scenes.distributed import take_from_first_rank
 from pds_nerfstudio.scenes.fog import fill_with_fog
 from pds_nerfstudio.scenes.ray_sampling import LastLosses, render_through_sampled_rays
+from pds_nerfstudio.scenes.redrawn import RedrawnViews
+from pds_nerfstudio.scenes.views import SourceView
 
 _RAYS_TO_CHECK = 256
 """Rays that a kernel's results are compared with PyTorch's on."""
@@ -131,7 +133,7 @@ class EditNerfModel(NerfactoModel):
         height, width = rays.shape
         rays = rays.flatten()
         rays.camera_indices = torch.full((len(rays), 1), index, device=self.device)
-        n, per_chunk = self.config.edit_rays_per_step, self.config.edit_rays_per_chunk
+        n = self.config.edit_rays_per_step
         if 0 < n < len(rays):
             parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
             colors, interlevel, distortion = render_through_sampled_rays(
@@ -139,25 +141,50 @@ class EditNerfModel(NerfactoModel):
                 self._render_colors,
                 rays,
                 n,
-                per_chunk,
+                self.config.edit_rays_per_chunk,
                 self._colors_per_chunk,
                 parameters,
                 self._last_losses,
             )
         else:
-            chunks = [
-                cast(
-                    tuple[Tensor, Tensor, Tensor],
-                    checkpoint(self._render_rays, rays[start : start + per_chunk], use_reentrant=False),
-                )
-                for start in range(0, len(rays), per_chunk)
-            ]
-            colors, each_interlevel, each_distortion = (torch.cat(part) for part in zip(*chunks, strict=True))
-            interlevel, distortion = each_interlevel.mean(), each_distortion.mean()
-        return colors.reshape(height, width, 3), {
+            colors, interlevel, distortion = self._render_in_chunks(rays)
+        return colors.reshape(height, width, 3), self._regularizers(interlevel, distortion)
+
+    def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews) -> dict[str, Float[Tensor, ""]]:
+        """The losses of a step that refines: how far rays of all redrawn views are from their pictures.
+
+        As many as `edit_rays_per_step`. Rays of one view alone could be satisfied by haze in front of its camera.
+
+        Args:
+            view: A training view that was redrawn; all of its rays would be a step's, if the number is 0.
+            redrawn: All that were.
+        """
+        rays, wanted = redrawn.sample(self.config.edit_rays_per_step or view.image[0, 0].numel())
+        colors, interlevel, distortion = self._render_in_chunks(rays)
+        return {"photometric_loss": (colors - wanted).abs().mean(), **self._regularizers(interlevel, distortion)}
+
+    def _regularizers(
+        self, interlevel: Float[Tensor, ""], distortion: Float[Tensor, ""]
+    ) -> dict[str, Float[Tensor, ""]]:
+        return {
             "interlevel_loss": self.config.interlevel_loss_mult * interlevel,
             "distortion_loss": self.config.distortion_loss_mult * distortion,
         }
+
+    def _render_in_chunks(
+        self, rays: RayBundle
+    ) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, ""], Float[Tensor, ""]]:
+        """Colours of rays with gradients, and the means of both regularisers, holding one chunk's graph at a time."""
+        per_chunk = self.config.edit_rays_per_chunk
+        chunks = [
+            cast(
+                tuple[Tensor, Tensor, Tensor],
+                checkpoint(self._render_rays, rays[start : start + per_chunk], use_reentrant=False),
+            )
+            for start in range(0, len(rays), per_chunk)
+        ]
+        colors, interlevel, distortion = (torch.cat(part) for part in zip(*chunks, strict=True))
+        return colors, interlevel.mean(), distortion.mean()
 
     @property
     def _colors_per_chunk(self) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
@@ -23,6 +23,7 @@ from pds_nerfstudio.scenes.history import History
 from pds_nerfstudio.scenes.panel import EditPanel
 from pds_nerfstudio.scenes.pictures import EditedView
 from pds_nerfstudio.scenes.plan import EditPlan
+from pds_nerfstudio.scenes.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.session import GUIDANCE_SETTINGS, EditSession, Settings
 from pds_nerfstudio.scenes.views import SourceView, SourceViews, view_at, views_of
 
@@ -58,7 +59,7 @@ class EditPipelineConfig(VanillaPipelineConfig):
     noise of single steps average out."""
     refine_steps: int = 0
     """Steps that refine the finished edit: its renders are redrawn by the diffusion model, view after view, and the
-    scene is fitted to them."""
+    scene is fitted to them. A splat's step fits it to one redrawn view, a NeRF's to rays of all that were redrawn."""
     refinement: RefinementConfig = field(default_factory=RefinementConfig)
     """How renders are redrawn while refining."""
     refine_rounds: int = 2
@@ -111,8 +112,8 @@ class EditPipeline(VanillaPipeline):
             self.guidance.set_prompts(config.src_prompt, config.tgt_prompt)
             side = config.guidance.resolution or self.guidance.denoiser.resolution
             self.views = SourceViews(self.datamanager, side, self.model.edit_background, device)
+            self._redrawn = RedrawnViews(self.views.view_cameras)
         self._editing = False
-        self._redrawn: dict[int, UInt8[Tensor, "3 height width"]] = {}
         self.last_view: EditedView | None = None
         """What the last edit step has seen."""
         self.history: History | None = None
@@ -220,16 +221,14 @@ class EditPipeline(VanillaPipeline):
         assert self.guidance is not None
         k = step - self.plan.refine_start
         view = self._view_at(k)
-        rgb, losses = self.model.render_edit_view(view.camera, view.index)
         n_views = len(views_of(len(self.views), get_rank(), get_world_size()))
         if (k // n_views) % self.config.refine_rounds == 0 or view.index not in self._redrawn:
-            image = rgb.detach().float().permute(2, 0, 1)[None]
+            rgb = self.model.render_edit_view(view.camera, view.index)[0].detach()
+            image = rgb.float().permute(2, 0, 1)[None]
             redrawn = self.guidance.redraw(image, view.image, self.config.refinement, keys=[view.index])
-            self._redrawn[view.index] = (redrawn[0].clamp(0, 1) * 255).round().to(torch.uint8)
-        target = self._redrawn[view.index].permute(1, 2, 0).to(rgb) / 255
-        self.last_view = EditedView(view.index, view.image[0].permute(1, 2, 0), rgb.detach(), rgb.detach() - target)
-        losses["photometric_loss"] = (rgb - target).abs().mean()
-        return {"rgb": rgb}, losses, {}
+            self._redrawn[view.index] = target = redrawn[0].permute(1, 2, 0)
+            self.last_view = EditedView(view.index, view.image[0].permute(1, 2, 0), rgb, rgb - target.to(rgb))
+        return {}, self.model.fit_redrawn(view, self._redrawn), {}
 
     def _view_at(self, k: int) -> SourceView:
         index = view_at(k, len(self.views), self.config.guidance.seed, get_rank(), get_world_size())

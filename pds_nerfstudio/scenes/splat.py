@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from pds_nerfstudio.scenes.ball import looked_at_ball, random_in_ball
 from pds_nerfstudio.scenes.compat import cpu_splatfacto, offline_lpips
 from pds_nerfstudio.scenes.distributed import take_from_first_rank
+from pds_nerfstudio.scenes.redrawn import RedrawnViews
+from pds_nerfstudio.scenes.views import SourceView
 
 _NEVER = 10**12
 
@@ -182,3 +184,13 @@ class EditSplatModel(SplatfactoModel):
         if not self.config.edit_opacity_loss_mult:
             return rgb, {}
         return rgb, {"opacity_loss": self.config.edit_opacity_loss_mult * self.opacities.sigmoid().mean()}
+
+    def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews) -> dict[str, Float[Tensor, ""]]:
+        """The losses of a step that refines: how far a view is from its redrawn picture.
+
+        Args:
+            view: A training view that was redrawn.
+            redrawn: All that were.
+        """
+        rgb, losses = self.render_edit_view(view.camera, view.index)
+        return {"photometric_loss": (rgb - redrawn[view.index]).abs().mean(), **losses}

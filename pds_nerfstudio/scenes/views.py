@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import math
 import random
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -89,14 +89,27 @@ class SourceViews:
 
     def full_size_camera(self, index: int) -> Cameras:
         """The camera of `full_size_image`, batched as one."""
-        camera = self.cameras[index : index + 1].to(self._device)
+        return _pick(self._undistorted, index)
+
+    @property
+    def _undistorted(self) -> Cameras:
+        """All cameras of the full-size images, on the device."""
+        cameras = self.cameras.to(self._device)
         if isinstance(self._datamanager, FullImageDatamanager):
             # Undistorting has changed the intrinsics only; what was rendered has neither distortion nor a wide lens.
-            if camera.distortion_params is not None:
-                camera.distortion_params = torch.zeros_like(camera.distortion_params)
-            camera.camera_type = torch.full_like(camera.camera_type, CameraType.PERSPECTIVE.value)
-        camera.metadata = {**(camera.metadata or {}), "cam_idx": index}
-        return camera
+            if cameras.distortion_params is not None:
+                cameras.distortion_params = torch.zeros_like(cameras.distortion_params)
+            cameras.camera_type = torch.full_like(cameras.camera_type, CameraType.PERSPECTIVE.value)
+        return cameras
+
+    @cached_property
+    def view_cameras(self) -> Cameras:
+        """The cameras of all views at the size of the guidance, on the device."""
+        cameras = self._undistorted
+        # As plain numbers: a rounded side must not depend on the device.
+        sides = zip(cameras.height[:, 0].tolist(), cameras.width[:, 0].tolist(), strict=True)
+        scales = [min(1.0, self._side / (height * width) ** 0.5) for height, width in sides]
+        return _resized(cameras, torch.tensor(scales, device=self._device))
 
     def __getitem__(self, index: int) -> SourceView:
         if index not in self._recent:
@@ -108,10 +121,7 @@ class SourceViews:
 
     def _prepare(self, index: int) -> tuple[Cameras, UInt8[Tensor, "3 height width"]]:
         """A view's camera and picture at the size of the guidance, on the device: each is made once."""
-        camera = self.full_size_camera(index)
-        scale = self._side / math.sqrt(int(camera.height.item()) * int(camera.width.item()))
-        if scale < 1:
-            _resize(camera, scale)
+        camera = _pick(self.view_cameras, index)
         size = int(camera.height.item()), int(camera.width.item())
         full = self.full_size_image(index).permute(2, 0, 1)[None]
         if full.shape[-2:] != size:
@@ -119,13 +129,22 @@ class SourceViews:
         return camera, (full[0] * 255).round().to(torch.uint8)
 
 
-def _resize(camera: Cameras, scale: float) -> None:
-    """Make a camera's image smaller, in place, to whole pixels; the intrinsics follow each side as it was rounded."""
-    width, height = camera.width, camera.height
-    camera.rescale_output_resolution(scale, "round")
-    across, down = camera.width / width / scale, camera.height / height / scale
-    camera.fx, camera.cx = camera.fx * across, camera.cx * across
-    camera.fy, camera.cy = camera.fy * down, camera.cy * down
+def _pick(cameras: Cameras, index: int) -> Cameras:
+    """One of several cameras, batched as one, which says which one it is."""
+    camera = cameras[index : index + 1]
+    camera.metadata = {**(camera.metadata or {}), "cam_idx": index}
+    return camera
+
+
+def _resized(cameras: Cameras, scales: Float[Tensor, " n"]) -> Cameras:
+    """Cameras of smaller images, of whole pixels; the intrinsics follow each side as it was rounded."""
+    cameras = copy.copy(cameras)
+    width, height, scale = cameras.width, cameras.height, scales[:, None]
+    cameras.rescale_output_resolution(scales, "round")
+    across, down = cameras.width / width / scale, cameras.height / height / scale
+    cameras.fx, cameras.cx = cameras.fx * across, cameras.cx * across
+    cameras.fy, cameras.cy = cameras.fy * down, cameras.cy * down
+    return cameras
 
 
 def view_at(k: int, n_views: int, seed: int, rank: int = 0, world_size: int = 1) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.model_components.losses import distortion_loss, interlevel_loss
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -13,6 +14,7 @@ from pds_nerfstudio.scenes import nerf, ray_sampling
 from pds_nerfstudio.scenes.checked import CheckedFunction
 from pds_nerfstudio.scenes.nerf import EditNerfModel, ray_distortion_losses, ray_interlevel_losses
 from pds_nerfstudio.scenes.ray_sampling import LastLosses
+from pds_nerfstudio.scenes.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.trainer import EditTrainer
 
 
@@ -71,6 +73,31 @@ def test_rendering_chunks_again_gives_the_very_same_gradients(render: Any, monke
     kept_values, kept_grads = render(200)
     assert_close(values, kept_values, 0)
     assert_close(grads, kept_grads, 1e-6)
+
+
+def test_refining_fits_rays_of_all_redrawn_views(trainer: EditTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, views = trainer.pipeline.model, trainer.pipeline.views
+    assert isinstance(model, EditNerfModel)
+    redrawn = RedrawnViews(views.view_cameras)
+    black, white = (torch.full_like(views[i].image[0].permute(1, 2, 0), value) for i, value in ((2, 0.0), (5, 1.0)))
+    redrawn[2], redrawn[5] = black, white
+    asked: list[RayBundle] = []
+
+    def render(rays: RayBundle) -> tuple[Tensor, Tensor, Tensor]:
+        asked.append(rays)
+        of_first = (rays.camera_indices == 2).float()
+        return (of_first * 0.25 + (1 - of_first)).expand(-1, 3), torch.full_like(of_first[:, 0], 3.0), of_first[:, 0]
+
+    monkeypatch.setattr(model, "_render_rays", render)
+    monkeypatch.setattr(model.config, "edit_rays_per_step", 50)
+    monkeypatch.setattr(model.config, "edit_rays_per_chunk", 20)
+    losses = model.fit_redrawn(views[2], redrawn)
+    assert [len(rays) for rays in asked] == [20, 20, 10]
+    share = torch.cat([rays.camera_indices for rays in asked]).eq(2).float().mean()
+    assert 0 < share < 1
+    torch.testing.assert_close(losses["photometric_loss"], 0.25 * share)
+    torch.testing.assert_close(losses["interlevel_loss"], torch.tensor(3.0) * model.config.interlevel_loss_mult)
+    torch.testing.assert_close(losses["distortion_loss"], share * model.config.distortion_loss_mult)
 
 
 def test_colors_come_in_large_chunks_only_where_kernels_make_them(

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pds_nerfstudio.scenes.ball import looked_at_ball
+from pds_nerfstudio.scenes.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.results import picture
 from pds_nerfstudio.scenes.splat import EditSplatModelConfig
 from pds_nerfstudio.scenes.trainer import EditTrainer
@@ -32,7 +33,20 @@ def test_a_fresh_models_parameters_suit_a_fused_optimizer(make_config: Any, prep
     assert all(parameter.is_contiguous() for parameter in parameters.values())
 
 
-class TestRefinement:
+def test_refining_fits_a_view_to_its_redrawn_picture(make_config: Any, prepare: Any) -> None:
+    trainer = prepare(make_config("splat", reconstruct=0))
+    model, views = trainer.pipeline.model, trainer.pipeline.views
+    model.begin_edit(first=False, cameras=views.cameras)
+    model.step_cb(trainer.optimizers, 0)
+    view, redrawn = views[1], RedrawnViews(views.view_cameras)
+    redrawn[1] = torch.full_like(view.image[0].permute(1, 2, 0), 0.2)
+    losses = model.fit_redrawn(view, redrawn)
+    rgb, others = model.render_edit_view(view.camera, view.index)
+    torch.testing.assert_close(losses.pop("photometric_loss"), (rgb - 0.2).abs().mean())
+    torch.testing.assert_close(losses, others)
+
+
+class TestGrowth:
     def test_gaussians_grow_where_gradients_are_large(self, make_config: Any, run: Any, watch: Any) -> None:
         options = {
             "pipeline__model__edit_refine_every": 2,
