@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from pds_nerfstudio.scenes.ball import looked_at_ball
 from pds_nerfstudio.scenes.splat import EditSplatModel
+from pds_nerfstudio.scenes.views import opaque
 
 if TYPE_CHECKING:
     from pds_nerfstudio.scenes.pipeline import EditPipeline
@@ -46,6 +48,23 @@ def picture(model: Model, camera: Cameras) -> Float[Tensor, "height width 3"]:
 def to_bytes(image: Float[Tensor, "height width 3"]) -> Picture:
     """A picture in 0..1 as bytes."""
     return (image * 255).round().to(torch.uint8).cpu().numpy()
+
+
+@torch.no_grad()
+def evaluation_decibels(pipeline: EditPipeline, most: int) -> list[float]:
+    """How well the scene shows the data set's evaluation views, which it isn't made from: PSNR in dB, of each.
+
+    Args:
+        pipeline: Its model is set to eval.
+        most: So many views, if there are as many.
+    """
+    model = pipeline.model.eval()
+    decibels = []
+    views = cast(Iterable[Any], pipeline.datamanager.fixed_indices_eval_dataloader)
+    for camera, batch in itertools.islice(views, most):
+        image = opaque(batch["image"].to(model.device), model.edit_background.to(model.device))
+        decibels.append(-10 * (picture(model, camera) - image).square().mean().log10())
+    return torch.stack(decibels).tolist() if decibels else []
 
 
 def write_results(pipeline: EditPipeline, folder: Path, turntable_frames: int) -> list[Path]:

@@ -40,8 +40,11 @@ from pds_nerfstudio.scenes.plan import EditPlan
 from pds_nerfstudio.scenes.progress import ProgressLine, what_next
 from pds_nerfstudio.scenes.readback import Readback
 from pds_nerfstudio.scenes.report import write_report
+from pds_nerfstudio.scenes.results import evaluation_decibels
 
 _STEPS_IN_PACE = 20
+_JUDGED_VIEWS = 3
+_POOR_DECIBELS = 20.0
 
 
 @dataclass
@@ -294,10 +297,25 @@ class EditTrainer(Trainer):
                 super().train()
                 if self.next_step == self.pipeline.plan.start and not self.source_folder.exists():
                     self._save_to(self.source_folder / f"step-{self.next_step - 1:09d}.ckpt", only=True)
+                    self._judge_reconstruction()
                 if not self.interrupted:
                     self.live.serve()
             if self.interrupted:
                 self._say_stopped()
+
+    def _judge_reconstruction(self) -> None:
+        """Say how good the scene is that is about to be edited: a failed one would be edited for nothing."""
+        decibels = evaluation_decibels(self.pipeline, _JUDGED_VIEWS) if self.local_rank == 0 else []
+        self.pipeline.train()
+        if not decibels:
+            return
+        mean = sum(decibels) / len(decibels)
+        CONSOLE.print(f"Reconstructed: {mean:.1f} dB on {len(decibels)} of the data set's evaluation views.")
+        if mean < _POOR_DECIBELS:
+            CONSOLE.print(
+                "[yellow]That is a poor scene, and an edit keeps what is wrong with it: stop, and give "
+                "--pipeline.reconstruct-steps more, or look for what is wrong with the poses."
+            )
 
     def train_iteration(self, step: int):  # noqa: ANN201 (nerfstudio's tuple of losses)
         """One step; has nerfstudio's loop end where there is something else to do than the next one."""

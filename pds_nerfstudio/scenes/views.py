@@ -10,7 +10,7 @@ from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.datamanagers.base_datamanager import DataManager
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager
@@ -80,12 +80,7 @@ class SourceViews:
             image = self._datamanager.cached_train[index]["image"]
         else:
             image = self._dataset.get_data(index, image_type="uint8")["image"]
-        image = image.to(self._device)
-        image = image.float() / 255 if image.dtype == torch.uint8 else image
-        if image.shape[-1] == 4:
-            opacity = image[..., 3:]
-            image = image[..., :3] * opacity + self._background * (1 - opacity)
-        return image
+        return opaque(image.to(self._device), self._background)
 
     def full_size_camera(self, index: int) -> Cameras:
         """The camera of `full_size_image`, batched as one."""
@@ -127,6 +122,17 @@ class SourceViews:
         if full.shape[-2:] != size:
             full = F.interpolate(full, size, mode="bilinear", antialias=True)
         return camera, (full[0] * 255).round().to(torch.uint8)
+
+
+def opaque(
+    image: Shaped[Tensor, "height width channels"], background: Float[Tensor, "3"]
+) -> Float[Tensor, "height width 3"]:
+    """An image of 3 or 4 channels, bytes or numbers as nerfstudio has it, in 0..1, on a background where transparent."""
+    image = image.float() / 255 if image.dtype == torch.uint8 else image
+    if image.shape[-1] == 4:
+        opacity = image[..., 3:]
+        image = image[..., :3] * opacity + background * (1 - opacity)
+    return image
 
 
 def _pick(cameras: Cameras, index: int) -> Cameras:

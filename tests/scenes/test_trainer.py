@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 
 from pds_nerfstudio.guidance.guidance import GuidanceOutput
+from pds_nerfstudio.scenes.results import evaluation_decibels
 from pds_nerfstudio.scenes.trainer import EditTrainer
 
 KINDS = ["splat", "nerf"]
@@ -95,6 +96,32 @@ class TestNumberOfSteps:
         trainer = run(make_config("splat", steps=3, reconstruct=99, load_dir=folder))
         assert watch.calls == 3 and checkpoints(trainer) == [4]
         assert trainer.pipeline.model.num_points == 200 + 40  # strewn once, by this edit
+
+
+class TestJudgement:
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_it_is_what_nerfstudio_says_of_the_evaluation_views(self, kind: str, finished: Any) -> None:
+        pipeline = finished(kind).pipeline
+        decibels = evaluation_decibels(pipeline, 2)
+        with torch.no_grad():
+            for ours, (camera, batch) in zip(
+                decibels, pipeline.datamanager.fixed_indices_eval_dataloader, strict=False
+            ):
+                outputs = pipeline.model.get_outputs_for_camera(camera)
+                metrics, _ = pipeline.model.get_image_metrics_and_images(outputs, batch)
+                assert ours == pytest.approx(metrics["psnr"], abs=1e-3)
+        assert 0 < len(decibels) <= 2
+
+    def test_a_poor_scene_is_called_so_before_it_is_edited(
+        self, make_config: Any, run: Any, watch: Any, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+    ) -> None:
+        for decibels, poor in ([12.0, 14.0], True), ([30.0, 31.0], False), ([], False):
+            monkeypatch.setattr("pds_nerfstudio.scenes.trainer.evaluation_decibels", lambda *_, d=decibels: d)
+            run(make_config("splat", f"judged{len(decibels)}{poor}", steps=1, reconstruct=2))
+            said = capsys.readouterr().out
+            assert ("a poor scene" in said) == poor
+            assert ("Reconstructed: " in said) == bool(decibels)
+        assert watch.calls == 3
 
 
 @pytest.mark.parametrize("kind", KINDS)
