@@ -127,7 +127,7 @@ class SourceViews:
 def opaque(
     image: Shaped[Tensor, "height width channels"], background: Float[Tensor, "3"]
 ) -> Float[Tensor, "height width 3"]:
-    """An image of 3 or 4 channels, bytes or numbers as nerfstudio has it, in 0..1, on a background where transparent."""
+    """An image of 3 or 4 channels, bytes or numbers, in 0..1 and on a background where it is transparent."""
     image = image.float() / 255 if image.dtype == torch.uint8 else image
     if image.shape[-1] == 4:
         opacity = image[..., 3:]

@@ -1,0 +1,63 @@
+"""nerfstudio's hash grid on a CPU, where no gradients are wanted.
+
+The function is that of its `HashEncoding` with `implementation="torch"` (Müller et al. 2022, Instant Neural Graphics
+Primitives, section 3), which hashes all levels' corners as 64-bit numbers and keeps each corner's features of each
+point. Here a level is one embedding bag of eight rows a point: hashed in 32 bits, looked up and weighted in one pass.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from nerfstudio.field_components.encodings import HashEncoding
+from torch import Tensor, nn
+
+_PRIMES = 2654435761 - 2**32, 805459861
+"""Of the second and third axis, as 32-bit numbers that overflow: the low bits of the products are the same."""
+
+
+@torch.no_grad()
+def hash_grid(
+    positions: Float[Tensor, "*batch 3"], table: Float[Tensor, "rows features"], scalings: Float[Tensor, "levels"]
+) -> Float[Tensor, "*batch channels"]:
+    """Features of positions in a multi-resolution hash grid.
+
+    Args:
+        positions: In [0, 1].
+        table: All levels' rows, a power of two each.
+        scalings: Cells along an axis at each level.
+    """
+    flat = positions.reshape(-1, 3).T.contiguous()
+    size = len(table) // len(scalings)
+    levels = [_level(flat * scaling, rows) for scaling, rows in zip(scalings, table.split(size), strict=True)]
+    return torch.cat(levels, dim=-1).reshape(*positions.shape[:-1], len(scalings) * table.shape[1])
+
+
+def _level(points: Float[Tensor, "3 n"], rows: Float[Tensor, "size features"]) -> Float[Tensor, "n features"]:
+    """Features of points on a level's grid: its eight corners' rows, trilinearly weighted."""
+    below, n = points.floor(), points.shape[1]
+    ends = torch.stack([below, points.ceil()]).to(torch.int32)
+    x, y, z = ends[:, 0], ends[:, 1] * _PRIMES[0], ends[:, 2] * _PRIMES[1]
+    corners = (x[:, None, None] ^ y[:, None] ^ z) & (len(rows) - 1)
+    share = points - below
+    shares = torch.stack([1 - share, share])
+    weights = shares[:, None, None, 0] * shares[:, None, 1] * shares[:, 2]
+    which, weight = (part.reshape(8, n).T.contiguous() for part in (corners, weights))
+    return F.embedding_bag(which, rows, per_sample_weights=weight, mode="sum")
+
+
+def speed_up(model: nn.Module) -> None:
+    """Have a model's hash encodings that run in PyTorch run as above on a CPU, where no gradients are wanted."""
+    for encoding in model.modules():
+        if isinstance(encoding, HashEncoding) and encoding.tcnn_encoding is None:
+            encoding.pytorch_fwd = partial(_run, encoding, encoding.pytorch_fwd)  # type: ignore[method-assign]
+
+
+def _run(encoding: HashEncoding, in_pytorch: Any, positions: Tensor) -> Tensor:
+    if positions.device.type == "cpu" and not torch.is_grad_enabled():
+        return hash_grid(positions, encoding.hash_table, encoding.scalings)
+    return cast(Tensor, in_pytorch(positions))
