@@ -55,8 +55,9 @@ class EditSplatModel(SplatfactoModel):
         """splatfacto's modules, also without a GPU and where LPIPS' weights can't be downloaded."""
         with offline_lpips(), cpu_splatfacto(not torch.cuda.is_available()):
             super().populate_modules()
-        for parameter in self.gauss_params.values():  # splatfacto's colours are views of a larger tensor, which the
-            parameter.data = parameter.data.contiguous()  # fused optimiser of a GPU refuses
+        # splatfacto's colours are views of a larger tensor, which the fused optimiser of a GPU refuses.
+        for parameter in self.gauss_params.values():
+            parameter.data = parameter.data.contiguous()
         self.editing = False
         self._edit_background = self.background_color  # the viewer replaces the latter by a colour of its own
 
