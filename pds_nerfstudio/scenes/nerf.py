@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.scenes import cpu_hash_grid
+from pds_nerfstudio.scenes import cpu_hash_encoding
 from pds_nerfstudio.scenes.checked import CheckedFunction
 from pds_nerfstudio.scenes.compat import offline_lpips
 from pds_nerfstudio.scenes.distributed import take_from_first_rank
@@ -70,7 +70,7 @@ class EditNerfModel(NerfactoModel):
             )
         with offline_lpips():
             super().populate_modules()
-        cpu_hash_grid.speed_up(self)
+        cpu_hash_encoding.speed_up(self)
         self._last_losses = LastLosses()
         self._density_fns_for_colors: Sequence[Callable[..., Tensor]] = self.density_fns
         self._field_for_colors: Callable[[RaySamples], dict[FieldHeadNames, Tensor]] = self.field.forward

@@ -52,7 +52,9 @@ def to_bytes(image: Float[Tensor, "height width 3"]) -> Picture:
 
 @torch.no_grad()
 def evaluation_decibels(pipeline: EditPipeline, most: int) -> list[float]:
-    """How well the scene shows the data set's evaluation views, which it isn't made from: PSNR in dB, of each.
+    """How well the scene shows the data set's evaluation views: PSNR in dB, of each.
+
+    The scene isn't made from those, unless the data parser takes all views for both (--eval-mode all).
 
     Args:
         pipeline: Its model is set to eval.

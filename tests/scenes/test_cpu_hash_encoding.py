@@ -4,7 +4,7 @@ import pytest
 import torch
 from nerfstudio.field_components.encodings import HashEncoding
 
-from pds_nerfstudio.scenes.cpu_hash_grid import hash_grid, speed_up
+from pds_nerfstudio.scenes.cpu_hash_encoding import hash_grid, speed_up
 
 
 def encoding(levels: int = 5, max_res: int = 200, log2_size: int = 9, features: int = 2) -> HashEncoding:
@@ -56,5 +56,5 @@ def test_a_model_takes_it_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = grid(positions)
     speed_up(torch.nn.ModuleList([grid]))
     torch.testing.assert_close(grid(positions), expected)
-    monkeypatch.setattr("pds_nerfstudio.scenes.cpu_hash_grid.hash_grid", lambda at, *_: at + 1)
+    monkeypatch.setattr("pds_nerfstudio.scenes.cpu_hash_encoding.hash_grid", lambda at, *_: at + 1)
     assert torch.equal(grid(positions), positions + 1)
