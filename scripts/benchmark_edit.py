@@ -3,13 +3,17 @@
 python scripts/benchmark_edit.py --method pds-splat --model toyworld --recipe configs/toyworld-splat.args   # a CPU
 python scripts/benchmark_edit.py --method pds-splat --size 512 --gaussians 200000                           # a GPU
 python scripts/benchmark_edit.py --method pds-nerf --size 512 --options="--pipeline.model.edit-rays-per-step 16384"
+python scripts/benchmark_edit.py --size 512 --options="--machine.num-devices 2"                             # two GPUs
+python scripts/benchmark_edit.py --size 512 --options="--pipeline.guidance.device cuda:1"       # one each for two tasks
 
 The scene is one of the embedded world's, as it is before anything has been learned; with --reconstruct it is learned
-first. Stable Diffusion is built with random weights. What a step costs depends on neither.
+first. Stable Diffusion is built with random weights. What a step costs depends on neither. On several GPUs the first
+one's times count, and each has another view a step.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 import tempfile
@@ -21,6 +25,7 @@ from typing import Any, Literal
 import torch
 import tyro
 from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
+from nerfstudio.scripts.train import launch
 from random_models import RandomModel
 from timing import Timeline, machine, peak_memory_gb, reset_peak_memory
 
@@ -58,27 +63,17 @@ class Benchmark:
 
     def run(self) -> None:
         """Measure, print, and write it down."""
-        torch.backends.cudnn.benchmark = True  # as ns-train does
         with tempfile.TemporaryDirectory() as folder:
-            trainer = self._trainer(Path(folder))
-            device = torch.device(trainer.device)
-            timeline = Timeline(device)
-            watch(trainer, timeline)
-            reset_peak_memory(device)
-            trainer.train()
-        parts = timeline.medians(self.warm_up)
-        memory = peak_memory_gb(device)
-        print(f"\n{self.method}, {self.size} × {self.size}, {self.model}; {machine(device)}, torch {torch.__version__}")
-        for name, milliseconds in parts.items():
-            print(f"  {name:16s} {milliseconds:9.1f} ms  {100 * milliseconds / parts['step']:4.0f} %")
-        print(f"  peak memory      {memory:9.2f} GB")
-        figures = {"machine": machine(device), "torch": torch.__version__, "milliseconds": parts, "memory_gb": memory}
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        self.out.write_text(json.dumps({**asdict(self), **figures}, indent=1, default=str) + "\n")
-        print(f"Wrote {self.out}")
+            config = self._configured(Path(folder))
+            launch(
+                functools.partial(measure, self),
+                num_devices_per_machine=config.machine.num_devices,
+                device_type=config.machine.device_type,
+                config=config,
+            )
 
-    def _trainer(self, folder: Path) -> EditTrainer:
-        """Set up as by ns-train."""
+    def _configured(self, folder: Path) -> EditTrainerConfig:
+        """As by ns-train."""
         source = Attributes()
         target = edit(source, "arms", "raised")
         for _ in write_scene(
@@ -102,11 +97,41 @@ class Benchmark:
         assert isinstance(config, EditTrainerConfig)
         config.pipeline.datamanager.data = folder / "scene"
         config.set_timestamp()
-        torch.manual_seed(config.machine.seed)
         config.save_config()
-        trainer = config.setup()
-        trainer.setup()
-        return trainer
+        return config
+
+
+def measure(
+    benchmark: Benchmark, local_rank: int, world_size: int, config: EditTrainerConfig, global_rank: int = 0
+) -> None:
+    """Run the edit in one process, as ns-train does in each; the first prints and writes down what it has seen."""
+    torch.backends.cudnn.benchmark = True  # as ns-train does
+    torch.manual_seed(config.machine.seed + global_rank)
+    trainer: EditTrainer = config.setup(local_rank=local_rank, world_size=world_size)
+    trainer.setup()
+    assert trainer.pipeline.guidance is not None
+    device, guide = torch.device(trainer.device), trainer.pipeline.guidance.denoiser.device
+    timeline = Timeline(device)
+    watch(trainer, timeline)
+    devices = dict.fromkeys((device, guide))
+    for some in devices:
+        reset_peak_memory(some)
+    trainer.train()
+    if local_rank != 0:
+        return
+    parts = timeline.medians(benchmark.warm_up)
+    memory = {str(some): peak_memory_gb(some) for some in devices}
+    about = f"{benchmark.method}, {benchmark.size} × {benchmark.size}, {benchmark.model}"
+    print(f"\n{about}; {world_size} × {machine(device)}, torch {torch.__version__}")
+    for name, milliseconds in parts.items():
+        print(f"  {name:16s} {milliseconds:9.1f} ms  {100 * milliseconds / parts['step']:4.0f} %")
+    for name, gigabytes in memory.items():
+        print(f"  peak on {name:8s} {gigabytes:9.2f} GB")
+    figures = {"machine": machine(device), "processes": world_size, "torch": torch.__version__}
+    figures |= {"milliseconds": parts, "memory_gb": memory}
+    benchmark.out.parent.mkdir(parents=True, exist_ok=True)
+    benchmark.out.write_text(json.dumps({**asdict(benchmark), **figures}, indent=1, default=str) + "\n")
+    print(f"Wrote {benchmark.out}")
 
 
 def watch(trainer: EditTrainer, timeline: Timeline) -> None:
