@@ -97,6 +97,7 @@ pds_nerf = _method(
             camera_optimizer=CameraOptimizerConfig(mode="SO3xR3"),
         ),
         guidance=GuidanceConfig(),
+        refine_from="source",
         lr_warmup_steps=100,  # a hash grid is shattered by the first steps of fresh optimisers
     ),
     {"proposal_networks": 1e-2, "fields": 1e-2, "camera_opt": 1e-3},

@@ -13,6 +13,8 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttrib
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from nerfstudio.utils.comms import get_rank, get_world_size
+from nerfstudio.utils.rich_utils import CONSOLE
+from rich.progress import track
 from torch import Tensor
 from torch.cuda.amp.grad_scaler import GradScaler
 
@@ -60,6 +62,10 @@ class EditPipelineConfig(VanillaPipelineConfig):
     refine_steps: int = 0
     """Steps that refine the finished edit: its renders are redrawn by the diffusion model, view after view, and the
     scene is fitted to them. A splat's step fits it to one redrawn view, a NeRF's to rays of all that were redrawn."""
+    refine_from: Literal["edit", "source"] = "edit"
+    """What refining begins with. edit: the edited scene. source: the scene as it was before the edit, which is then
+    fitted to views that have been redrawn from the edited one; it inherits no haze that the edit of a NeRF has left
+    before other cameras than its own, and needs hundreds of --pipeline.refine-steps."""
     refinement: RefinementConfig = field(default_factory=RefinementConfig)
     """How renders are redrawn while refining."""
     refine_rounds: int = 2
@@ -160,10 +166,26 @@ class EditPipeline(VanillaPipeline):
         self._editing, self.last_view = False, None
         self.guidance.forget_sources()
 
+    @property
+    def refines_anew(self) -> bool:
+        """Whether the views are still to be redrawn of which a refinement begins with the source."""
+        return self.config.refine_from == "source" and not self._redrawn
+
+    def redraw_all(self) -> None:
+        """Redraw all views (of several GPUs, this one's) from the scene as it is."""
+        self.train()
+        indices = views_of(len(self.views), get_rank(), get_world_size())
+        quiet = get_rank() != 0
+        for index in track(indices, "Redrawing all views", console=CONSOLE, disable=quiet):
+            self._redraw(self.views[index])
+
+    def begin_again(self) -> None:
+        """Have the model prepared anew for what is left of the edit, after weights have been loaded."""
+        self._editing = False
+
     def begin_round(self, step: int, steps: int) -> None:
         """Edit anew from `step` on, for so many steps, with the refinement after it."""
         self.plan = replace(self.plan, start=step, steps=steps)
-        self._redrawn.clear()
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """The losses of a reconstruction step or of an edit step."""
@@ -172,6 +194,7 @@ class EditPipeline(VanillaPipeline):
         return self._refine_loss_dict(step) if self.plan.refines(step) else self._edit_loss_dict(step)
 
     def _edit_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        self._redrawn.clear()  # of an earlier round
         n = self.config.views_per_step
         first = n * (step - self.plan.start)
         views = [self._view_at(k) for k in range(first, first + n)]
@@ -218,17 +241,26 @@ class EditPipeline(VanillaPipeline):
         return losses, dict(output.metrics)
 
     def _refine_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-        assert self.guidance is not None
         k = step - self.plan.refine_start
         view = self._view_at(k)
-        n_views = len(views_of(len(self.views), get_rank(), get_world_size()))
-        if (k // n_views) % self.config.refine_rounds == 0 or view.index not in self._redrawn:
-            rgb = self.model.render_edit_view(view.camera, view.index)[0].detach()
-            image = rgb.float().permute(2, 0, 1)[None]
-            redrawn = self.guidance.redraw(image, view.image, self.config.refinement, keys=[view.index])
-            self._redrawn[view.index] = target = redrawn[0].permute(1, 2, 0)
-            self.last_view = EditedView(view.index, view.image[0].permute(1, 2, 0), rgb, rgb - target.to(rgb))
-        return {}, self.model.fit_redrawn(view, self._redrawn), {}
+        of_this_gpu = len(views_of(len(self.views), get_rank(), get_world_size()))
+        due = (k // of_this_gpu) % self.config.refine_rounds == 0
+        if k < of_this_gpu and self.config.refine_from == "source":
+            due = False  # the scene doesn't show the edit yet
+        if due or view.index not in self._redrawn:
+            self._redraw(view)
+        losses = self.model.fit_redrawn(view, self._redrawn)
+        if step == self.plan.end - 1:
+            self._redrawn.clear()  # so that the last checkpoint doesn't hold them
+        return {}, losses, {}
+
+    def _redraw(self, view: SourceView) -> None:
+        assert self.guidance is not None
+        rgb = self.model.render_edit_view(view.camera, view.index)[0].detach()
+        image = rgb.float().permute(2, 0, 1)[None]
+        redrawn = self.guidance.redraw(image, view.image, self.config.refinement, keys=[view.index])
+        self._redrawn[view.index] = target = redrawn[0].permute(1, 2, 0)
+        self.last_view = EditedView(view.index, view.image[0].permute(1, 2, 0), rgb, rgb - target.to(rgb))
 
     def _view_at(self, k: int) -> SourceView:
         index = view_at(k, len(self.views), self.config.guidance.seed, get_rank(), get_world_size())
@@ -262,15 +294,21 @@ class EditPipeline(VanillaPipeline):
         """How much of the edit's learning rates `step` takes: up in the warm-up, then down to the edit's last step."""
         config, plan = self.config, self.plan
         fall = config.lr_final_mult ** plan.progress(step)
-        if plan.refines(step):
-            return config.refine_lr_mult * (fall / config.refine_lr_mult) ** plan.refine_progress(step)
-        return fall * min(1.0, (step - plan.start + 1) / max(1, config.lr_warmup_steps))
+        if not plan.refines(step):
+            return fall * self._warm_up(step - plan.start)
+        share = config.refine_lr_mult * (fall / config.refine_lr_mult) ** plan.refine_progress(step)
+        return share * self._warm_up(step - plan.refine_start) if config.refine_from == "source" else share
+
+    def _warm_up(self, k: int) -> float:
+        return min(1.0, (k + 1) / max(1, self.config.lr_warmup_steps))
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What a resumed run needs beside weights and optimisers; nothing of the diffusion model."""
+        """What a resumed run needs beside weights and optimisers: pictures while it refines, nothing of the model."""
         state: dict[str, Any] = {"edit_start": self.plan.start}
         if self.guidance is not None and self._editing:
             state["guidance"] = self.guidance.state_dict()
+            if self._redrawn:
+                state["redrawn"] = self._redrawn.state_dict()
         return state
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
@@ -281,6 +319,8 @@ class EditPipeline(VanillaPipeline):
             if get_rank() != 0:  # the random state is the first rank's: noise that all share would be drawn for nothing
                 own = torch.Generator(self.guidance.denoiser.device).manual_seed(self.config.guidance.seed)
                 guidance = {**guidance, "generator": own.get_state()}
+            elif "redrawn" in state:
+                self._redrawn.load_state_dict(state["redrawn"])
             self.guidance.load_state_dict(guidance)
 
     def write_results(self, folder: Path) -> list[Path]:

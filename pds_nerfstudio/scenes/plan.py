@@ -41,6 +41,10 @@ class EditPlan:
         """Whether `step` refines."""
         return step >= self.refine_start
 
+    def begins_to_refine(self, step: int) -> bool:
+        """Whether `step` is the first that refines."""
+        return step == self.refine_start < self.end
+
     def progress(self, step: int) -> float:
         """Share of the edit that is done at `step`: 0 at its first step, 1 at its last."""
         return min(1.0, max(0.0, (step - self.start) / max(1, self.steps - 1)))

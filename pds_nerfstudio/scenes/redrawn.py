@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
@@ -50,6 +52,21 @@ class RedrawnViews:
         assert self._pixels is not None
         first, end = self._starts_on_host[index : index + 2]
         return self._pixels[first:end].reshape(-1, self._widths_on_host[index], 3).float() / 255
+
+    def __len__(self) -> int:
+        return len(self._redrawn)
+
+    def state_dict(self) -> dict[int, UInt8[Tensor, "pixels 3"]]:
+        """All pictures in bytes, row by row, by the number of their view."""
+        assert self._pixels is not None or not self._redrawn
+        bounds = {index: slice(*self._starts_on_host[index : index + 2]) for index in self._redrawn}
+        return {index: cast(Tensor, self._pixels)[pixels].cpu() for index, pixels in bounds.items()}
+
+    def load_state_dict(self, state: dict[int, UInt8[Tensor, "pixels 3"]]) -> None:
+        """Keep the pictures of a state, and no others."""
+        self.clear()
+        for index, pixels in state.items():
+            self[index] = pixels.reshape(-1, self._widths_on_host[index], 3).to(self._starts.device) / 255
 
     def clear(self) -> None:
         """Forget all pictures."""

@@ -180,7 +180,7 @@ class EditTrainer(Trainer):
         CONSOLE.print(f"Resuming the edit in {checkpoint.path} at step {self._start_step}.")
         return self.pipeline.plan.start
 
-    def _take_up(self, checkpoint: Checkpoint) -> None:
+    def _take_up(self, checkpoint: Checkpoint, with_optimizers: bool = True) -> None:
         """Have the weights and, of this method's own checkpoints, everything else that they hold."""
         state = checkpoint.state
         try:
@@ -204,7 +204,7 @@ class EditTrainer(Trainer):
         self._check_coordinates(checkpoint)
         # Loading a splat has replaced its parameters: optimisers made before would go on with the old ones.
         self.optimizers = self.setup_optimizers()
-        if not checkpoint.is_edit:
+        if not (checkpoint.is_edit and with_optimizers):
             return
         try:
             self.optimizers.load_optimizers(state["optimizers"])
@@ -238,11 +238,27 @@ class EditTrainer(Trainer):
         Raises:
             UserError: If the run was resumed from one that did not keep them.
         """
+        self._take_up_source()
+        self.pipeline.forget_edit()
+
+    def _refine_from_source(self) -> None:
+        """Redraw all views from the edited scene, and go on with the scene before the edit and fresh optimisers."""
+        with self.train_lock:
+            self.pipeline.redraw_all()
+            plan = self.pipeline.plan
+            try:
+                self._take_up_source(with_optimizers=False)
+            except UserError as error:
+                CONSOLE.print(f"[yellow]{error} The refinement begins with the edited scene.")
+                return
+            self.pipeline.plan = plan
+            self.pipeline.begin_again()
+
+    def _take_up_source(self, with_optimizers: bool = True) -> None:
         files = sorted(self.source_folder.glob("step-*.ckpt"))
         if not files:
             raise UserError(f"{self.source_folder} is not there: this run does not know the scene before the edit.")
-        self._take_up(read_checkpoint(files[-1]))
-        self.pipeline.forget_edit()
+        self._take_up(read_checkpoint(files[-1]), with_optimizers)
         self.callbacks = self.pipeline.get_training_callbacks(
             TrainingCallbackAttributes(
                 optimizers=self.optimizers, grad_scaler=self.grad_scaler, pipeline=self.pipeline, trainer=self
@@ -294,6 +310,8 @@ class EditTrainer(Trainer):
             while self.has_steps and not self.interrupted:
                 self._start_step = self.next_step
                 self._tell_host_of_plan()
+                if self.pipeline.plan.begins_to_refine(self.next_step) and self.pipeline.refines_anew:
+                    self._refine_from_source()
                 super().train()
                 if self.next_step == self.pipeline.plan.start and not self.source_folder.exists():
                     self._save_to(self.source_folder / f"step-{self.next_step - 1:09d}.ckpt", only=True)
@@ -334,6 +352,7 @@ class EditTrainer(Trainer):
             self.interrupted
             or not self.has_steps
             or self.next_step == self.pipeline.plan.start
+            or self.pipeline.plan.begins_to_refine(self.next_step)
             or self.training_state == "paused"
             or self.pipeline.session.due(self.next_step)
         ):

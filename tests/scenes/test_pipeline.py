@@ -11,6 +11,7 @@ import pytest
 import torch
 from nerfstudio.utils.eval_utils import eval_setup
 
+from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import Guidance, GuidanceOutput
 from pds_nerfstudio.scenes import compat
 from pds_nerfstudio.scenes.pipeline import EditPipeline
@@ -224,6 +225,35 @@ class TestRefinement:
         order = [view_at(k, 9, 0) for k in range(27)]
         assert self.asked == order[:9] + order[18:]
 
+    def test_from_the_source_all_are_redrawn_first_and_not_in_the_first_round(
+        self, refining: EditPipeline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(refining.config, "refine_from", "source")
+        assert refining.refines_anew
+        refining.redraw_all()
+        assert self.asked == [*range(9)] and not refining.refines_anew
+        for step in range(27):
+            refining.get_train_loss_dict(step)
+        assert self.asked[9:] == [view_at(k, 9, 0) for k in range(18, 27)]
+
+    def test_a_saved_refinement_holds_its_pictures_until_its_last_step(
+        self, refining: EditPipeline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(refining, "_editing", True)
+        refining.get_train_loss_dict(0)
+        assert list(refining.get_extra_state()["redrawn"]) == [view_at(0, 9, 0)]
+        refining.get_train_loss_dict(39)
+        assert "redrawn" not in refining.get_extra_state()
+
+    def test_another_edit_forgets_what_was_redrawn(
+        self, refining: EditPipeline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        refining.get_train_loss_dict(0)
+        assert refining._redrawn
+        monkeypatch.setattr(refining, "plan", EditPlan(start=1, steps=5))
+        refining.get_train_loss_dict(1)
+        assert not refining._redrawn
+
     def test_the_scene_is_fitted_to_what_was_redrawn(
         self, refining: EditPipeline, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -248,6 +278,81 @@ def test_a_run_edits_and_then_refines_and_a_stopped_one_goes_on_refining(
     more = make_config("splat", steps=2, pipeline__refine_steps=4, load_dir=trainer.checkpoint_dir)
     resumed = run(more)
     assert watch.calls == 2 and last_state(resumed)["step"] == 6
+
+
+@pytest.mark.parametrize("kind", ["splat", "nerf"])
+def test_refining_from_the_source_begins_with_its_weights_and_fresh_optimisers(
+    kind: str, make_config: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the run is stopped just before, and goes on with what was redrawn if it is stopped later."""
+    options = {"pipeline__refine_steps": 3, "pipeline__refine_from": "source", "pipeline__refine_rounds": 100}
+    redrawn: list[int] = []
+    begun: list[tuple[int, bool, bool]] = []
+    usual_redraw, usual_step = EditPipeline._redraw, EditTrainer.train_iteration
+
+    def noted_redraw(self: EditPipeline, view: SourceView) -> None:
+        redrawn.append(view.index)
+        usual_redraw(self, view)
+
+    def noted_step(self: EditTrainer, step: int) -> Any:
+        source = torch.load(next(self.source_folder.glob("*.ckpt"))) if step > 0 else {"pipeline": {}}
+        now = self.pipeline.state_dict()
+        weights = [name for name in source["pipeline"] if name.startswith("_model.") and "lpips" not in name]
+        same = all(torch.equal(source["pipeline"][name], now[name]) for name in weights)
+        fresh = not any(optimizer.state for optimizer in self.optimizers.optimizers.values())
+        begun.append((step, bool(weights) and same, fresh))
+        return usual_step(self, step)
+
+    monkeypatch.setattr(EditPipeline, "_redraw", noted_redraw)
+    monkeypatch.setattr(EditTrainer, "train_iteration", noted_step)
+    trainer = run(make_config(kind, steps=2, reconstruct=1, steps_per_save=1, **options))
+    assert redrawn == [*range(len(trainer.pipeline.views))]
+    assert [step for step, *_ in begun] == [0, 1, 2, 3, 4, 5]
+    assert [anew for _, *anew in begun[2:]] == [[False, False], [True, True], [False, False], [False, False]]
+
+
+def test_a_stopped_refinement_from_the_source_goes_on_with_its_pictures(
+    make_config: Any, run: Any, monkeypatch: pytest.MonkeyPatch, last_state: Any
+) -> None:
+    options = {"pipeline__refine_steps": 3, "pipeline__refine_from": "source", "pipeline__refine_rounds": 100}
+    usual_redraw, usual_step, redrawn = EditPipeline._redraw, EditTrainer.train_iteration, []
+
+    def noted_redraw(self: EditPipeline, view: SourceView) -> None:
+        redrawn.append(view.index)
+        usual_redraw(self, view)
+
+    def stopped_at(step_to_stop: int) -> Any:
+        def step_and_stop(self: EditTrainer, step: int) -> Any:
+            self.interrupted = self.interrupted or step == step_to_stop
+            return usual_step(self, step)
+
+        return step_and_stop
+
+    monkeypatch.setattr(EditPipeline, "_redraw", noted_redraw)
+    with monkeypatch.context() as patched:
+        patched.setattr(EditTrainer, "train_iteration", stopped_at(2))  # the edit's last step
+        before = run(make_config("nerf", "before", steps=2, reconstruct=1, **options))
+    assert redrawn == [] and last_state(before)["step"] == 2
+    with monkeypatch.context() as patched:
+        patched.setattr(EditTrainer, "train_iteration", stopped_at(3))  # the first that refines
+        amid = run(make_config("nerf", "amid", steps=2, load_dir=before.checkpoint_dir, **options))
+    n = len(amid.pipeline.views)
+    assert redrawn == [*range(n)] and last_state(amid)["step"] == 3
+    ended = run(make_config("nerf", "ended", steps=2, load_dir=amid.checkpoint_dir, **options))
+    assert len(redrawn) == n and last_state(ended)["step"] == 5
+
+
+def test_without_its_source_a_refinement_begins_with_the_edit(
+    make_config: Any, run: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any, last_state: Any
+) -> None:
+    def lacks(self: EditTrainer, with_optimizers: bool) -> None:
+        raise UserError("reconstruction is not there.")
+
+    monkeypatch.setattr(EditTrainer, "_take_up_source", lacks)
+    options = {"pipeline__refine_steps": 1, "pipeline__refine_from": "source"}
+    trainer = run(make_config("nerf", steps=1, reconstruct=1, **options))
+    assert "The refinement begins with the edited scene" in " ".join(capsys.readouterr().out.split())
+    assert last_state(trainer)["step"] == 2
 
 
 def rates_of(config: Any, run: Any, group: str) -> list[float]:
@@ -289,6 +394,14 @@ def test_refining_needs_no_warm_up(make_config: Any, run: Any, watch: Any) -> No
     config = make_config("splat", steps=1, reconstruct=0, **options)
     base = config.optimizers["scales"]["optimizer"].lr
     assert rates_of(config, run, "scales") == pytest.approx([base / 100, base / 2])
+
+
+def test_refining_from_the_source_warms_up(make_config: Any, run: Any) -> None:
+    options = {"pipeline__lr_warmup_steps": 4, "pipeline__refine_lr_mult": 0.5, "pipeline__refine_steps": 2}
+    config = make_config("nerf", steps=1, reconstruct=0, pipeline__refine_from="source", **options)
+    base = config.optimizers["fields"]["optimizer"].lr
+    end = config.pipeline.lr_final_mult
+    assert rates_of(config, run, "fields") == pytest.approx([base / 4, base / 2 / 4, base * end / 2])
 
 
 def test_a_resumed_edit_begins_nothing_anew(

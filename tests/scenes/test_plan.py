@@ -24,5 +24,7 @@ def test_refining_comes_after_the_edit() -> None:
     plan = EditPlan(start=5, steps=3, refine_steps=2)
     assert plan.end == 10
     assert [step for step in range(12) if plan.refines(step)] == [8, 9, 10, 11]
+    assert [step for step in range(12) if plan.begins_to_refine(step)] == [8]
+    assert not EditPlan(start=5, steps=3).begins_to_refine(8)
     assert [plan.refine_progress(step) for step in (7, 8, 9)] == [0, 0, 1]
     assert plan.progress(9) == 1

@@ -40,6 +40,19 @@ def test_pictures_come_back_as_they_were_kept(cameras: Cameras) -> None:
     assert 0 not in redrawn
 
 
+def test_a_state_holds_the_pictures_and_no_others(cameras: Cameras) -> None:
+    one, other = RedrawnViews(cameras), RedrawnViews(cameras)
+    assert not one and one.state_dict() == {}
+    one[2], one[0] = picture(2), picture(0)
+    other[1] = picture(1)
+    other.load_state_dict(one.state_dict())
+    assert 1 not in other and len(other) == 2
+    for index in (0, 2):
+        assert torch.equal(other[index], one[index])
+    rays, colors = other.sample(50)
+    assert set(rays.camera_indices[:, 0].tolist()) == {0, 2} and colors.max() <= 1
+
+
 def test_rays_run_through_the_pixels_that_their_colors_are_of(cameras: Cameras) -> None:
     torch.manual_seed(0)
     redrawn = RedrawnViews(cameras)
