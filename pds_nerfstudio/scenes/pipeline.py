@@ -29,6 +29,9 @@ from pds_nerfstudio.scenes.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.session import GUIDANCE_SETTINGS, EditSession, Settings
 from pds_nerfstudio.scenes.views import SourceView, SourceViews, view_at, views_of
 
+_FEW_STEPS = 300
+"""With fewer steps than these, a NeRF that is fitted to redrawn views hardly shows what is new in them."""
+
 
 @dataclass
 class EditPipelineConfig(VanillaPipelineConfig):
@@ -104,6 +107,11 @@ class EditPipeline(VanillaPipeline):
                     raise UserError(f"--pipeline.{name} is missing: say in a few words what the scene {says}.")
             if config.views_per_step < 1:
                 raise UserError(f"--pipeline.views-per-step is {config.views_per_step}: give at least 1.")
+            if config.refine_from == "source" and 0 < config.refine_steps < _FEW_STEPS and get_rank() == 0:
+                CONSOLE.print(
+                    f"[yellow]--pipeline.refine-steps {config.refine_steps} may be too few to bring the edit back into "
+                    f"the source: give {_FEW_STEPS} or more, or --pipeline.refine-from edit."
+                )
             config.guidance.check()
             config.refinement.check()
             config.guidance.seed += get_rank()  # of several GPUs, each draws noise of its own

@@ -355,6 +355,14 @@ def test_without_its_source_a_refinement_begins_with_the_edit(
     assert last_state(trainer)["step"] == 2
 
 
+@pytest.mark.parametrize(("steps", "warned"), [(1, True), (0, False), (300, False)])
+def test_few_steps_from_the_source_are_warned_of(
+    steps: int, warned: bool, make_config: Any, prepare: Any, capsys: Any
+) -> None:
+    prepare(make_config("nerf", pipeline__refine_steps=steps, pipeline__refine_from="source"))
+    assert ("may be too few" in " ".join(capsys.readouterr().out.split())) == warned
+
+
 def rates_of(config: Any, run: Any, group: str) -> list[float]:
     """The learning rate of a group at each step of a run."""
     rates: list[float] = []
