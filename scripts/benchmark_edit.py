@@ -3,8 +3,8 @@
 python scripts/benchmark_edit.py --method pds-splat --model toyworld --recipe configs/toyworld-splat.args   # a CPU
 python scripts/benchmark_edit.py --method pds-splat --size 512 --gaussians 200000                           # a GPU
 python scripts/benchmark_edit.py --method pds-nerf --size 512 --options="--pipeline.model.edit-rays-per-step 16384"
-python scripts/benchmark_edit.py --size 512 --options="--machine.num-devices 2"                             # two GPUs
-python scripts/benchmark_edit.py --size 512 --options="--pipeline.guidance.device cuda:1"       # one each for two tasks
+python scripts/benchmark_edit.py --size 512 --options="--machine.num-devices 2"           # each GPU another view
+python scripts/benchmark_edit.py --size 512 --options="--pipeline.guidance.device cuda:1"    # the model on the second
 
 The scene is one of the embedded world's, as it is before anything has been learned; with --reconstruct it is learned
 first. Stable Diffusion is built with random weights. What a step costs depends on neither. On several GPUs the first
@@ -73,7 +73,7 @@ class Benchmark:
             )
 
     def _configured(self, folder: Path) -> EditTrainerConfig:
-        """As by ns-train."""
+        """The run, as ns-train would have it configured."""
         source = Attributes()
         target = edit(source, "arms", "raised")
         for _ in write_scene(

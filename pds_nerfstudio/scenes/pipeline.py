@@ -171,12 +171,13 @@ class EditPipeline(VanillaPipeline):
     def forget_edit(self) -> None:
         """Let the next edit step be a first one again, after the source's weights have been restored."""
         assert self.guidance is not None
-        self._editing, self.last_view = False, None
+        self.last_view = None
+        self.begin_again()
         self.guidance.forget_sources()
 
     @property
-    def refines_anew(self) -> bool:
-        """Whether the views are still to be redrawn of which a refinement begins with the source."""
+    def awaits_redrawing(self) -> bool:
+        """Whether a refinement that begins with the source has yet to redraw its views."""
         return self.config.refine_from == "source" and not self._redrawn
 
     def redraw_all(self) -> None:
@@ -253,9 +254,8 @@ class EditPipeline(VanillaPipeline):
         view = self._view_at(k)
         of_this_gpu = len(views_of(len(self.views), get_rank(), get_world_size()))
         due = (k // of_this_gpu) % self.config.refine_rounds == 0
-        if k < of_this_gpu and self.config.refine_from == "source":
-            due = False  # the scene doesn't show the edit yet
-        if due or view.index not in self._redrawn:
+        drawn_before = self.config.refine_from == "source" and k < of_this_gpu  # the scene doesn't show the edit yet
+        if (due and not drawn_before) or view.index not in self._redrawn:
             self._redraw(view)
         losses = self.model.fit_redrawn(view, self._redrawn)
         if step == self.plan.end - 1:

@@ -238,27 +238,30 @@ class EditTrainer(Trainer):
         Raises:
             UserError: If the run was resumed from one that did not keep them.
         """
-        self._take_up_source()
+        path = self._source_checkpoint()
+        if path is None:
+            raise UserError(f"{self.source_folder} is not there: this run does not know the scene before the edit.")
+        self._take_up_source(path)
         self.pipeline.forget_edit()
 
     def _refine_from_source(self) -> None:
         """Redraw all views from the edited scene, and go on with the scene before the edit and fresh optimisers."""
+        path = self._source_checkpoint()
+        if path is None:
+            CONSOLE.print(f"[yellow]{self.source_folder} is not there: refining from the edited scene instead.")
+            return
         with self.train_lock:
             self.pipeline.redraw_all()
-            plan = self.pipeline.plan
-            try:
-                self._take_up_source(with_optimizers=False)
-            except UserError as error:
-                CONSOLE.print(f"[yellow]{error} The refinement begins with the edited scene.")
-                return
+            plan = self.pipeline.plan  # which the checkpoint has a part of
+            self._take_up_source(path, with_optimizers=False)
             self.pipeline.plan = plan
             self.pipeline.begin_again()
 
-    def _take_up_source(self, with_optimizers: bool = True) -> None:
-        files = sorted(self.source_folder.glob("step-*.ckpt"))
-        if not files:
-            raise UserError(f"{self.source_folder} is not there: this run does not know the scene before the edit.")
-        self._take_up(read_checkpoint(files[-1]), with_optimizers)
+    def _source_checkpoint(self) -> Path | None:
+        return max(self.source_folder.glob("step-*.ckpt"), default=None)
+
+    def _take_up_source(self, path: Path, with_optimizers: bool = True) -> None:
+        self._take_up(read_checkpoint(path), with_optimizers)
         self.callbacks = self.pipeline.get_training_callbacks(
             TrainingCallbackAttributes(
                 optimizers=self.optimizers, grad_scaler=self.grad_scaler, pipeline=self.pipeline, trainer=self
@@ -310,7 +313,7 @@ class EditTrainer(Trainer):
             while self.has_steps and not self.interrupted:
                 self._start_step = self.next_step
                 self._tell_host_of_plan()
-                if self.pipeline.plan.begins_to_refine(self.next_step) and self.pipeline.refines_anew:
+                if self.pipeline.plan.begins_to_refine(self.next_step) and self.pipeline.awaits_redrawing:
                     self._refine_from_source()
                 super().train()
                 if self.next_step == self.pipeline.plan.start and not self.source_folder.exists():

@@ -11,7 +11,6 @@ import pytest
 import torch
 from nerfstudio.utils.eval_utils import eval_setup
 
-from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import Guidance, GuidanceOutput
 from pds_nerfstudio.scenes import compat
 from pds_nerfstudio.scenes.pipeline import EditPipeline
@@ -229,9 +228,9 @@ class TestRefinement:
         self, refining: EditPipeline, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(refining.config, "refine_from", "source")
-        assert refining.refines_anew
+        assert refining.awaits_redrawing
         refining.redraw_all()
-        assert self.asked == [*range(9)] and not refining.refines_anew
+        assert self.asked == [*range(9)] and not refining.awaits_redrawing
         for step in range(27):
             refining.get_train_loss_dict(step)
         assert self.asked[9:] == [view_at(k, 9, 0) for k in range(18, 27)]
@@ -280,19 +279,29 @@ def test_a_run_edits_and_then_refines_and_a_stopped_one_goes_on_refining(
     assert watch.calls == 2 and last_state(resumed)["step"] == 6
 
 
-@pytest.mark.parametrize("kind", ["splat", "nerf"])
-def test_refining_from_the_source_begins_with_its_weights_and_fresh_optimisers(
-    kind: str, make_config: Any, run: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also if the run is stopped just before, and goes on with what was redrawn if it is stopped later."""
-    options = {"pipeline__refine_steps": 3, "pipeline__refine_from": "source", "pipeline__refine_rounds": 100}
-    redrawn: list[int] = []
-    begun: list[tuple[int, bool, bool]] = []
-    usual_redraw, usual_step = EditPipeline._redraw, EditTrainer.train_iteration
+FROM_SOURCE = {"pipeline__refine_steps": 3, "pipeline__refine_from": "source", "pipeline__refine_rounds": 100}
 
-    def noted_redraw(self: EditPipeline, view: SourceView) -> None:
-        redrawn.append(view.index)
-        usual_redraw(self, view)
+
+@pytest.fixture
+def redrawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The views that are redrawn, in their order."""
+    seen: list[int] = []
+    usual = EditPipeline._redraw
+
+    def noted(self: EditPipeline, view: SourceView) -> None:
+        seen.append(view.index)
+        usual(self, view)
+
+    monkeypatch.setattr(EditPipeline, "_redraw", noted)
+    return seen
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_refining_from_the_source_begins_with_its_weights_and_fresh_optimisers(
+    kind: str, make_config: Any, run: Any, monkeypatch: pytest.MonkeyPatch, redrawn: list[int]
+) -> None:
+    begun: list[tuple[int, bool, bool]] = []
+    usual_step = EditTrainer.train_iteration
 
     def noted_step(self: EditTrainer, step: int) -> Any:
         source = torch.load(next(self.source_folder.glob("*.ckpt"))) if step > 0 else {"pipeline": {}}
@@ -303,23 +312,18 @@ def test_refining_from_the_source_begins_with_its_weights_and_fresh_optimisers(
         begun.append((step, bool(weights) and same, fresh))
         return usual_step(self, step)
 
-    monkeypatch.setattr(EditPipeline, "_redraw", noted_redraw)
     monkeypatch.setattr(EditTrainer, "train_iteration", noted_step)
-    trainer = run(make_config(kind, steps=2, reconstruct=1, steps_per_save=1, **options))
+    trainer = run(make_config(kind, steps=2, reconstruct=1, **FROM_SOURCE))
     assert redrawn == [*range(len(trainer.pipeline.views))]
     assert [step for step, *_ in begun] == [0, 1, 2, 3, 4, 5]
     assert [anew for _, *anew in begun[2:]] == [[False, False], [True, True], [False, False], [False, False]]
 
 
 def test_a_stopped_refinement_from_the_source_goes_on_with_its_pictures(
-    make_config: Any, run: Any, monkeypatch: pytest.MonkeyPatch, last_state: Any
+    make_config: Any, run: Any, monkeypatch: pytest.MonkeyPatch, last_state: Any, redrawn: list[int]
 ) -> None:
-    options = {"pipeline__refine_steps": 3, "pipeline__refine_from": "source", "pipeline__refine_rounds": 100}
-    usual_redraw, usual_step, redrawn = EditPipeline._redraw, EditTrainer.train_iteration, []
-
-    def noted_redraw(self: EditPipeline, view: SourceView) -> None:
-        redrawn.append(view.index)
-        usual_redraw(self, view)
+    """Also if it was stopped just before its first step."""
+    usual_step = EditTrainer.train_iteration
 
     def stopped_at(step_to_stop: int) -> Any:
         def step_and_stop(self: EditTrainer, step: int) -> Any:
@@ -328,31 +332,26 @@ def test_a_stopped_refinement_from_the_source_goes_on_with_its_pictures(
 
         return step_and_stop
 
-    monkeypatch.setattr(EditPipeline, "_redraw", noted_redraw)
     with monkeypatch.context() as patched:
         patched.setattr(EditTrainer, "train_iteration", stopped_at(2))  # the edit's last step
-        before = run(make_config("nerf", "before", steps=2, reconstruct=1, **options))
+        before = run(make_config("nerf", "before", steps=2, reconstruct=1, **FROM_SOURCE))
     assert redrawn == [] and last_state(before)["step"] == 2
     with monkeypatch.context() as patched:
         patched.setattr(EditTrainer, "train_iteration", stopped_at(3))  # the first that refines
-        amid = run(make_config("nerf", "amid", steps=2, load_dir=before.checkpoint_dir, **options))
+        amid = run(make_config("nerf", "amid", steps=2, load_dir=before.checkpoint_dir, **FROM_SOURCE))
     n = len(amid.pipeline.views)
     assert redrawn == [*range(n)] and last_state(amid)["step"] == 3
-    ended = run(make_config("nerf", "ended", steps=2, load_dir=amid.checkpoint_dir, **options))
+    ended = run(make_config("nerf", "ended", steps=2, load_dir=amid.checkpoint_dir, **FROM_SOURCE))
     assert len(redrawn) == n and last_state(ended)["step"] == 5
 
 
 def test_without_its_source_a_refinement_begins_with_the_edit(
     make_config: Any, run: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any, last_state: Any
 ) -> None:
-    def lacks(self: EditTrainer, with_optimizers: bool) -> None:
-        raise UserError("reconstruction is not there.")
-
-    monkeypatch.setattr(EditTrainer, "_take_up_source", lacks)
-    options = {"pipeline__refine_steps": 1, "pipeline__refine_from": "source"}
-    trainer = run(make_config("nerf", steps=1, reconstruct=1, **options))
-    assert "The refinement begins with the edited scene" in " ".join(capsys.readouterr().out.split())
-    assert last_state(trainer)["step"] == 2
+    monkeypatch.setattr(EditTrainer, "_source_checkpoint", lambda self: None)
+    trainer = run(make_config("nerf", steps=1, reconstruct=1, **FROM_SOURCE))
+    assert "refining from the edited scene instead" in " ".join(capsys.readouterr().out.split())
+    assert last_state(trainer)["step"] == 4
 
 
 @pytest.mark.parametrize(("steps", "warned"), [(1, True), (0, False), (300, False)])
