@@ -158,7 +158,7 @@ class Benchmark:
             return median_milliseconds(function, device, self.steps, self.warm_up)
 
         latent = denoiser.encode_image(image).detach()
-        x, weight = latent.repeat(4, 1, 1, 1), torch.randn_like(latent)
+        x, weight = latent.repeat(2, 1, 1, 1), torch.randn_like(latent)
         t = torch.full((len(x),), 500, device=device)
         text = denoiser.encode_prompts([*_PROMPTS, "", ""]).repeat_interleave(self.batch, dim=0)
         encode = timed(lambda: denoiser.encode_image(image))

@@ -16,6 +16,7 @@ from pds_nerfstudio.guidance.loading import find_model, load_pipeline, read_know
 from pds_nerfstudio.guidance.merging import merge_projections
 from pds_nerfstudio.guidance.objectives import Schedule
 from pds_nerfstudio.guidance.prompts import PromptEncoder
+from pds_nerfstudio.guidance.sharing import SharedStart
 
 
 class Denoiser:
@@ -85,9 +86,7 @@ class Denoiser:
             module.eval().requires_grad_(False)
         self._vae = vae
         self._unet = unet
-        self._predict_uncompiled: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda x, t, text: (
-            unet(x, t, encoder_hidden_states=text).sample
-        )
+        self._shared_start = SharedStart(unet)
         self._encode_mode: Callable[[Tensor], Tensor] = lambda image: vae.encode(image).latent_dist.mode()
         self._predict: Callable[..., Tensor] = self._predict_uncompiled
         if compiled:
@@ -194,17 +193,21 @@ class Denoiser:
         self,
         x_t: Float[Tensor, "batch channels height width"],
         t: Int[Tensor, " batch"],
-        embeddings: Float[Tensor, "batch tokens channels"],
-    ) -> Float[Tensor, "batch channels height width"]:
-        """ε̂, the noise that the model sees in x_t. Not differentiable."""
+        embeddings: Float[Tensor, "prompts*batch tokens channels"],
+    ) -> Float[Tensor, "prompts*batch channels height width"]:
+        """ε̂, the noise that the model sees in x_t. Not differentiable.
+
+        With several prompts for each element, ``embeddings`` holds all elements' first prompts, then all second ones,
+        and so on, and so does the result. What doesn't depend on the prompt is computed once.
+        """
         return self._noise(self._predict, x_t, t, embeddings)
 
     def predict_noise_differentiably(
         self,
         x_t: Float[Tensor, "batch channels height width"],
         t: Int[Tensor, " batch"],
-        embeddings: Float[Tensor, "batch tokens channels"],
-    ) -> Float[Tensor, "batch channels height width"]:
+        embeddings: Float[Tensor, "prompts*batch tokens channels"],
+    ) -> Float[Tensor, "prompts*batch channels height width"]:
         """ε̂ as ``predict_noise`` gives it, with gradients that flow back to x_t. Never compiled."""
         return self._noise(self._predict_uncompiled, x_t, t, embeddings)
 
@@ -213,8 +216,8 @@ class Denoiser:
         predict: Callable[[Tensor, Tensor, Tensor], Tensor],
         x_t: Float[Tensor, "batch channels height width"],
         t: Int[Tensor, " batch"],
-        embeddings: Float[Tensor, "batch tokens channels"],
-    ) -> Float[Tensor, "batch channels height width"]:
+        embeddings: Float[Tensor, "prompts*batch tokens channels"],
+    ) -> Float[Tensor, "prompts*batch channels height width"]:
         """What the UNet predicts, as noise.
 
         A velocity v = √ᾱ_t·ε − √(1−ᾱ_t)·x (Salimans and Ho 2022, appendix D) is turned into noise by
@@ -227,16 +230,24 @@ class Denoiser:
         if self.prediction_type == "epsilon":
             return prediction
         alpha_bar = self.alphas_cumprod[t][:, None, None, None]
-        return alpha_bar.sqrt() * prediction + (1 - alpha_bar).sqrt() * x_t.to(self.result_dtype)
+        velocity = prediction.unflatten(0, (-1, len(x_t)))
+        return (alpha_bar.sqrt() * velocity + (1 - alpha_bar).sqrt() * x_t.to(self.result_dtype)).flatten(0, 1)
+
+    def _predict_uncompiled(self, x_t: Tensor, t: Tensor, embeddings: Tensor) -> Tensor:
+        """What the UNet predicts. (An attribute is set in place of a context opened: that can be compiled.)"""
+        prompts = len(embeddings) // len(x_t)
+        self._shared_start.prompts = prompts
+        x_t, t = x_t.repeat(prompts, 1, 1, 1), t.repeat(prompts)
+        return self._unet(x_t, t, encoder_hidden_states=embeddings).sample
 
     @torch.no_grad()
     def predict_noise_and_attention(
         self,
         x_t: Float[Tensor, "batch channels height width"],
         t: Int[Tensor, " batch"],
-        embeddings: Float[Tensor, "batch tokens channels"],
-        words: Bool[Tensor, "batch tokens"],
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, "batch 1 height width"]]:
+        embeddings: Float[Tensor, "prompts*batch tokens channels"],
+        words: Bool[Tensor, "prompts*batch tokens"],
+    ) -> tuple[Float[Tensor, "prompts*batch channels height width"], Float[Tensor, "prompts*batch 1 height width"]]:
         """ε̂ as ``predict_noise`` gives it, and how much each place attends to ``words`` (see ``attention``)."""
         with WordAttention(self._unet, words.to(self.device)) as attention:
             prediction = self._noise(self._predict_uncompiled, x_t, t, embeddings)

@@ -605,15 +605,22 @@ class Guidance:
 
     def _questions(
         self, wanted: Sequence[Prediction], noisy: Mapping[str, Latents], t: Int[Tensor, " batch"]
-    ) -> tuple[Latents, Int[Tensor, " questions"], Float[Tensor, "questions tokens width"]]:
-        """What the denoiser is given for the predictions that are wanted: latents, times and text embeddings."""
+    ) -> tuple[Latents, Int[Tensor, " latents"], Float[Tensor, "questions tokens width"]]:
+        """What the denoiser is given for the predictions that are wanted: latents, times and text embeddings.
+
+        Where all latents are asked equally often, in turn, each is given once.
+        """
         if not self._embeddings:
             raise UserError("No prompts are set: give a source and a target prompt.")
         pairs, batch = len(self._embeddings["target"]), len(t)
         if batch % pairs:
             raise ValueError(f"{pairs} pairs of prompts for a batch of {batch}")
         embeddings = [self._embeddings[prompt].repeat_interleave(batch // pairs, dim=0) for _, prompt in wanted]
-        return torch.cat([noisy[latent] for latent, _ in wanted]), t.repeat(len(wanted)), torch.cat(embeddings)
+        latents = [latent for latent, _ in wanted]
+        once = list(dict.fromkeys(latents))
+        if once * (len(latents) // len(once)) == latents:
+            latents = once
+        return torch.cat([noisy[latent] for latent in latents]), t.repeat(len(latents)), torch.cat(embeddings)
 
     def _average(
         self, mask: Float[Tensor, "batch 1 height width"], keys: Sequence[Hashable] | None

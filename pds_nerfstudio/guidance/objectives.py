@@ -15,6 +15,7 @@ To add an objective: write its coefficients as a function of (guidance scale, pa
 functions of (schedule, t, parameters), then add one row to ``OBJECTIVES`` and its name to ``ObjectiveName``.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -230,9 +231,14 @@ def linear(*terms: tuple[float, Operand]) -> Combination:
 
 
 def predictions_of(*combinations: Combination) -> list[Prediction]:
-    """What the UNet has to be asked for: the predictions that count, each once."""
+    """What the UNet has to be asked for: the predictions that count, each once, the latents in turn."""
     counting = (o for combination in combinations for o, coefficient in combination.items() if coefficient)
-    return [operand for operand in dict.fromkeys(counting) if isinstance(operand, Prediction)]
+    of_latent: dict[str, list[Prediction]] = {}
+    for operand in dict.fromkeys(counting):
+        if isinstance(operand, Prediction):
+            of_latent.setdefault(operand.latent, []).append(operand)
+    rounds = itertools.zip_longest(*of_latent.values())
+    return [prediction for some in rounds for prediction in some if prediction is not None]
 
 
 def combine(combination: Combination, predictions: Mapping[Prediction, Latents], noise: Latents) -> Latents:

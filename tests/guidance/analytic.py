@@ -42,6 +42,8 @@ class MixtureDenoiser(Denoiser):
         return torch.tensor([[[float(self.prompts.index(prompt))]] for prompt in prompts])
 
     def predict_noise(self, x_t: Tensor, t: Tensor, embeddings: Tensor) -> Tensor:
+        prompts = len(embeddings) // len(x_t)
+        x_t, t = x_t.repeat(prompts, 1, 1, 1), t.repeat(prompts)
         self.calls.append((x_t, t, embeddings))
         alpha_bar = self.alphas_cumprod[t][:, None]
         variance = alpha_bar * self.std**2 + 1 - alpha_bar

@@ -48,14 +48,14 @@ def guidance_of(denoiser: Denoiser, **config: Any) -> Guidance:
 
 
 @pytest.fixture
-def count_unet_calls(denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The batch size of each call of the denoiser, as they happen."""
-    batches: list[int] = []
+def count_unet_calls(denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Of how many latents each call of the denoiser is asked, and for how many predictions, as they happen."""
+    batches: list[tuple[int, int]] = []
     predict = denoiser.predict_noise
 
     def counted(x_t: Tensor, t: Tensor, embeddings: Tensor) -> Tensor:
-        assert len(x_t) == len(t) == len(embeddings)
-        batches.append(len(x_t))
+        assert len(x_t) == len(t) and len(embeddings) % len(x_t) == 0
+        batches.append((len(x_t), len(embeddings)))
         return predict(x_t, t, embeddings)
 
     monkeypatch.setattr(denoiser, "predict_noise", counted)
@@ -144,13 +144,13 @@ def test_gradients_of_no_size_stay_nothing(denoiser: Denoiser) -> None:
 
 
 @pytest.mark.parametrize("per_element", [False, True])
-def test_samples_are_averaged(denoiser: Denoiser, count_unet_calls: list[int], per_element: bool) -> None:
+def test_samples_are_averaged(denoiser: Denoiser, count_unet_calls: list[tuple[int, int]], per_element: bool) -> None:
     z, source = (random(2, 4, 16, 16, seed=seed) for seed in range(2))
     prompts = (["a cat", "a bird"], ["a dog", "a cat"]) if per_element else ("a cat", "a dog")
     guidance, other = (Guidance(GuidanceConfig(samples=3, localize=0.5), denoiser) for _ in range(2))
     guidance.set_prompts(*prompts)
     output = guidance.latent_loss(z, source, 0.0, keys=["a", "b"])
-    assert count_unet_calls == [2 * 3 * 4] and output.t.shape == (6,) and output.grad.shape == z.shape
+    assert count_unet_calls == [(2 * 3 * 2, 2 * 3 * 4)] and output.t.shape == (6,) and output.grad.shape == z.shape
     t = other.draw_timesteps(6, 0.0)
     noise = torch.randn(6, 4, 16, 16, generator=other._generator)
     gradients = []
@@ -226,13 +226,18 @@ def test_each_element_gets_a_time_of_its_own(denoiser: Denoiser) -> None:
 
 
 @pytest.mark.parametrize(
-    ("objective", "branches"), [("pds", 4), ("dds", 4), ("dreamcatalyst", 4), ("sds", 2), ("ssd", 4), ("lusd", 2)]
+    ("objective", "latents", "branches"),
+    [("pds", 2, 4), ("dds", 2, 4), ("dreamcatalyst", 2, 4), ("sds", 1, 2), ("ssd", 4, 4), ("lusd", 1, 2)],
 )
 def test_one_call_of_the_unet(
-    denoiser: Denoiser, count_unet_calls: list[int], objective: ObjectiveName, branches: int
+    denoiser: Denoiser,
+    count_unet_calls: list[tuple[int, int]],
+    objective: ObjectiveName,
+    latents: int,
+    branches: int,
 ) -> None:
     guidance_of(denoiser, objective=objective)(random(3, 3, 32, 32), random(3, 3, 32, 32), 0.0)
-    assert count_unet_calls == [3 * branches]
+    assert count_unet_calls == [(3 * latents, 3 * branches)]
 
 
 def test_source_and_target_share_noise_and_time() -> None:
@@ -243,7 +248,7 @@ def test_source_and_target_share_noise_and_time() -> None:
     for quarter in range(4):
         part = slice(5 * quarter, 5 * quarter + 5)
         assert torch.equal(x_t[part], x_t[:5]) and torch.equal(t[part], t[:5])
-    assert embeddings.flatten().tolist() == [2.0] * 5 + [0.0] * 5 + [1.0] * 5 + [0.0] * 5
+    assert embeddings.flatten().tolist() == [2.0] * 5 + [1.0] * 5 + [0.0] * 10
     assert x_t[:5].std() > 0.3
 
 
@@ -663,9 +668,8 @@ def test_the_model_may_be_on_a_second_gpu(model_folder: Path, where: str) -> Non
             guidance._embeddings = {name: some.to(second) for name, some in guidance._embeddings.items()}
             for key, _ in list(guidance._weight_tables.items()):
                 guidance._weight_tables.put(key, (tables[0].to(second), tables[1].to(second)))
-            for network in (denoiser._predict, denoiser._encode_mode):
-                (cell,) = network.__closure__  # type: ignore[attr-defined]
-                nn.Module.to(cell.cell_contents, second)
+            for network in (denoiser._unet, denoiser._vae):
+                nn.Module.to(network, second)
             image, source = (
                 torch.rand(1, 3, 48, 48, device=where).requires_grad_(),
                 torch.rand(1, 3, 48, 48, device=where),

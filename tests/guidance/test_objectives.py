@@ -204,6 +204,11 @@ def test_no_prediction_is_asked_for_that_does_not_count(
     assert set(wanted) == asked and len(wanted) == len(asked)
 
 
+def test_latents_are_asked_in_turn() -> None:
+    combination = linear((1.0, TARGET), (1.0, TARGET_UNPROMPTED), (1.0, SOURCE), (1.0, TARGET_AS_SOURCE))
+    assert predictions_of(combination) == [TARGET, SOURCE, TARGET_UNPROMPTED, TARGET_AS_SOURCE]
+
+
 @pytest.mark.parametrize("name", [name for name, row in OBJECTIVES.items() if row.contrast])
 def test_contrast_vanishes_where_latents_and_prompts_agree(name: ObjectiveName) -> None:
     """With equal latents, predictions differ by their prompt alone; with equal prompts, by nothing."""
