@@ -29,9 +29,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.evaluation.cases import ATTRIBUTE_OF, PAIR, EditCase, draw_cases
+from pds_nerfstudio.evaluation.cases import ATTRIBUTE_OF, OF_PHOTOS, PAIR, EditCase, draw_cases
 from pds_nerfstudio.evaluation.toyworld import score
 from pds_nerfstudio.guidance.loading import EMBEDDED_MODEL, find_model
+from pds_nerfstudio.toyworld.grammar import Style
 
 COLUMNS = (
     "success",
@@ -65,12 +66,13 @@ class Benchmark:
 
     variants: tuple[str, ...] = ("pds", "dds", "sds,localize=0", "dds,localize=0,refine=0", "sds,localize=0,refine=0")
     """Ways to edit: an objective, and after commas any options that differ from the defaults of the representation, as
-    name=value with the names of the guidance's options (guidance_scale, localize, t_max ...) or, for pictures, of the
-    edit's (steps, latent_lr, parameters ...). Without mask and refinement, baselines are as published."""
+    name=value with the names of the guidance's options (guidance_scale, localize, t_max ...) or of the edit's (steps,
+    latent_lr, parameters ...). Without mask and refinement, baselines are as published."""
     representation: str = "image"
-    """What is edited: image, or splat or nerf (minutes an edit without a GPU)."""
-    kinds: tuple[str, ...] = tuple(ATTRIBUTE_OF)
-    """Kinds of edits to draw, in turn."""
+    """What is edited: image, svg, or splat or nerf (minutes an edit without a GPU)."""
+    kinds: tuple[str, ...] = ()
+    """Kinds of edits to draw, in turn: arms, hat added, hat removed, balloon, color, subject, ground, sky, style. Given
+    none, all but style; of an svg all but the last three."""
     cases: int = 64
     """Edits to draw of these kinds."""
     pairs: int = 32
@@ -175,14 +177,7 @@ def plan(benchmark: Benchmark) -> list[Block]:
     for name in ("batch", "jobs", "views", "size"):
         if getattr(benchmark, name) < 1:
             raise UserError(f"{name} is {getattr(benchmark, name)}: give at least 1.")
-    try:
-        groups = [
-            draw_cases(benchmark.kinds, benchmark.cases, benchmark.seed),
-            draw_cases([PAIR], benchmark.pairs, benchmark.seed),
-        ]
-    except ValueError as error:
-        raise UserError(f"{error}.") from None
-    if not any(groups):
+    if not benchmark.cases and not benchmark.pairs:
         raise UserError("There is nothing to do: give --cases or --pairs.")
     setup = Setup(benchmark.seed, benchmark.size, benchmark.views, benchmark.device, benchmark.out)
     blocks = []
@@ -190,11 +185,21 @@ def plan(benchmark: Benchmark) -> list[Block]:
         representation = REPRESENTATIONS[benchmark.representation](Variant(text), setup)
         model = fingerprint(representation.settings()["guidance"].get("model", EMBEDDED_MODEL))
         step = representation.batch or benchmark.batch
-        for cases in groups:
+        for cases in _draw(benchmark, representation.style):
             for first in range(0, len(cases), step):
                 some = tuple(cases[first : first + step])
                 blocks.append(Block(benchmark.representation, Variant(text), setup, model, some))
     return blocks
+
+
+def _draw(benchmark: Benchmark, style: Style) -> tuple[list[EditCase], list[EditCase]]:
+    """The edits of one attribute, and those of two."""
+    kinds = benchmark.kinds or tuple(kind for kind in ATTRIBUTE_OF if style == "photo" or kind not in OF_PHOTOS)
+    try:
+        singles = draw_cases(kinds, benchmark.cases, benchmark.seed, style)
+        return singles, draw_cases([PAIR], benchmark.pairs, benchmark.seed, style)
+    except ValueError as error:
+        raise UserError(f"{error}.") from None
 
 
 def fingerprint(model: str) -> str:
@@ -229,9 +234,10 @@ def save_row(pictures: Float[Tensor, "views 3 height width"], path: Path) -> Non
 
 def report(benchmark: Benchmark, rows: list[dict[str, Any]]) -> None:
     """Table, plot and contact sheet of all cases."""
+    drawn = tuple(dict.fromkeys(row["kind"] for row in rows if row["kind"] != PAIR))
     table: list[dict[str, Any]] = [
         {"variant": variant, "kind": kind, "cases": len(some), **means(some)}
-        for kind, kinds in {"all single": benchmark.kinds, **{k: (k,) for k in (*benchmark.kinds, PAIR)}}.items()
+        for kind, kinds in {"all single": drawn, **{kind: (kind,) for kind in (*drawn, PAIR)}}.items()
         for variant in dict.fromkeys(benchmark.variants)
         if (some := [row for row in rows if row["variant"] == variant and row["kind"] in kinds])
     ]

@@ -10,29 +10,22 @@ picked by hand.
 from __future__ import annotations
 
 import html
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import benchmark_edits
-import evaluate_svg_edits
 import numpy as np
 import torch
 import tyro
 from PIL import Image
-from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.guidance.objectives import ObjectiveName
 from pds_nerfstudio.scenes.report import image_url, page, slider
-from pds_nerfstudio.scenes.results import Picture, contact_sheet, to_bytes
-from pds_nerfstudio.toyworld.drawing import drawing
-from pds_nerfstudio.toyworld.grammar import caption
+from pds_nerfstudio.scenes.results import Picture, contact_sheet
 
-SCENE_KINDS = ("arms", "hat added", "color", "subject")
-OBJECTIVE: ObjectiveName = "pds"
+FEW_KINDS = ("arms", "hat added", "color", "subject")
 
 
 @dataclass
@@ -77,11 +70,11 @@ class Exhibit:
 def main(gallery: Gallery) -> None:
     """Make what is missing, then the page, the sheet and the table."""
     rooms = {
-        "Pictures": list(rendered(gallery, "image", tuple(benchmark_edits.ATTRIBUTE_OF), gallery.pictures)),
+        "Pictures": list(rendered(gallery, "image", (), gallery.pictures)),
         "Gaussian splats, from a camera that was never trained on": list(
-            rendered(gallery, "splat", SCENE_KINDS, gallery.splats)
+            rendered(gallery, "splat", FEW_KINDS, gallery.splats)
         ),
-        "Drawings": list(drawn(gallery)),
+        "Drawings": list(rendered(gallery, "svg", FEW_KINDS, gallery.drawings)),
     }
     rooms = {title: exhibits for title, exhibits in rooms.items() if exhibits}
     (gallery.out / "index.html").write_text(gallery_page(rooms), "utf-8")
@@ -95,7 +88,7 @@ def rendered(gallery: Gallery, representation: str, kinds: tuple[str, ...], n: i
     if not n:
         return
     benchmark = benchmark_edits.Benchmark(
-        variants=(OBJECTIVE,),
+        variants=("pds",),
         representation=representation,
         kinds=kinds,
         cases=n,
@@ -115,31 +108,6 @@ def rendered(gallery: Gallery, representation: str, kinds: tuple[str, ...], n: i
                 for what in ("before", "edited", "truth")
             )
             yield Exhibit(row["prompts"], before, edited, truth, row["scores"])
-
-
-def drawn(gallery: Gallery) -> Iterator[Exhibit]:
-    """Edits of drawings, as `evaluate_svg_edits.py` makes them."""
-    if not gallery.drawings:
-        return
-    evaluation = evaluate_svg_edits.Evaluation(
-        out=gallery.out / "drawing",
-        count=gallery.drawings,
-        objectives=(OBJECTIVE,),
-        seed=gallery.seed,
-        jobs=gallery.jobs,
-    )
-    evaluate_svg_edits.main(evaluation)
-    scores = json.loads((evaluation.out / "table.json").read_text())
-
-    def picture(svg: bytes) -> Picture:
-        image: Tensor = evaluate_svg_edits.picture(svg)[0]
-        return to_bytes(image.permute(1, 2, 0))
-
-    cases = evaluate_svg_edits.cases(evaluation.count, evaluation.edits, evaluation.seed)
-    for case, row in zip(cases, scores, strict=True):
-        result = (evaluation.out / OBJECTIVE / case.name / "final.svg").read_bytes()
-        before, edited, truth = map(picture, (drawing(case.source).encode(), result, drawing(case.target).encode()))
-        yield Exhibit((caption(case.source), caption(case.target)), before, edited, truth, row)
 
 
 def figures(exhibit: Exhibit) -> str:

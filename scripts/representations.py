@@ -37,6 +37,13 @@ from pds_nerfstudio.scenes.nerf import EditNerfModelConfig
 from pds_nerfstudio.scenes.pipeline import EditPipelineConfig
 from pds_nerfstudio.scenes.splat import EditSplatModelConfig
 from pds_nerfstudio.toyworld.dataset import write_scene
+from pds_nerfstudio.toyworld.drawing import PAPER, drawing
+from pds_nerfstudio.toyworld.grammar import Style
+from pds_nerfstudio.vector.color import parse_color
+from pds_nerfstudio.vector.document import Document
+from pds_nerfstudio.vector.edit_loop import VectorEditConfig, VectorEditLoop, drawing_guidance
+from pds_nerfstudio.vector.editor import VectorEditor
+from pds_nerfstudio.vector.rasterizer import Rasterizer
 
 Pictures = Float[Tensor, "views 3 height width"]
 Config = TypeVar("Config")
@@ -97,6 +104,8 @@ class Representation(Protocol):
 
     batch: int | None
     """How many cases to edit at a time; None leaves the choice to the user."""
+    style: Style
+    """What the cases' pictures are."""
 
     def settings(self) -> dict[str, Any]:
         """Everything that a result depends on besides the case and the setup."""
@@ -109,11 +118,12 @@ class Image:
     """Single pictures, by the loop of pds-image."""
 
     batch: int | None = None
+    style: Style = "photo"
 
     def __init__(self, variant: Variant, setup: Setup) -> None:
         self.setup = setup
-        self.guidance, rest = _configured(picture_guidance(), variant.options)
-        self.config, rest = _configured(ImageEditConfig(), rest)
+        self.guidance, rest = configured(picture_guidance(), variant.options)
+        self.config, rest = configured(ImageEditConfig(), rest)
         if rest:
             raise UserError(f"'{variant.text}': there is no option {', '.join(rest)} of the guidance or of pictures.")
         self.guidance.check()
@@ -144,10 +154,54 @@ class Image:
         return [Edited(before[i : i + 1], truth[i : i + 1], edited[i : i + 1], seconds) for i in range(len(cases))]
 
 
+class Drawing:
+    """SVGs, by the loop of pds-svg, from the front and on their paper."""
+
+    batch: int | None = 1
+    style: Style = "drawing"
+
+    def __init__(self, variant: Variant, setup: Setup) -> None:
+        self.setup = setup
+        self.guidance, rest = configured(drawing_guidance(), variant.options)
+        self.config, rest = configured(VectorEditConfig(background=PAPER), rest)
+        if rest:
+            raise UserError(f"'{variant.text}': there is no option {', '.join(rest)} of the guidance or of drawings.")
+        self.guidance.check()
+        self.config.check()
+
+    def settings(self) -> dict[str, Any]:
+        return {"guidance": asdict(self.guidance), "edit": asdict(self.config)}
+
+    def edit(self, cases: Sequence[EditCase]) -> list[Edited]:
+        return [self._edit(case) for case in cases]
+
+    def _edit(self, case: EditCase) -> Edited:
+        before, truth = (Document(drawing(thing).encode()) for thing in (case.source, case.target))
+        began = time.perf_counter()
+        denoiser = _denoiser(self.guidance.model, self.setup.device)
+        guidance = Guidance(replace(self.guidance, seed=self.setup.seed), denoiser)
+        guidance.set_prompts(*case.prompts)
+        editor = VectorEditor(before, self.setup.size, self.config.groups, denoiser.device)
+        loop = VectorEditLoop(editor, guidance, replace(self.config, seed=self.setup.seed))
+        while loop.done < loop.steps:
+            loop.step()
+        edited, seconds = Document(editor.svg()), time.perf_counter() - began
+        return Edited(self._picture(before), self._picture(truth), self._picture(edited), seconds)
+
+    @torch.no_grad()
+    def _picture(self, document: Document) -> Pictures:
+        size, paper = self.setup.size, parse_color(PAPER)
+        assert paper is not None
+        background = torch.tensor(paper[:3])[:, None, None].expand(3, size, size)
+        view = document.view(size, size)
+        return Rasterizer(document.scene).render(document.parameters, size, size, view, background)[None]
+
+
 class Scene:
     """Scenes, reconstructed and edited by ns-train with the embedded world's recipe and the variant's options."""
 
     batch: int | None = 1
+    style: Style = "photo"
 
     def __init__(self, variant: Variant, setup: Setup, method: str) -> None:
         self.method, self.setup, self.variant = method, setup, variant
@@ -207,6 +261,7 @@ _SCENE_OPTIONS: dict[type, str] = {
 
 REPRESENTATIONS: dict[str, Callable[[Variant, Setup], Representation]] = {
     "image": Image,
+    "svg": Drawing,
     "splat": functools.partial(Scene, method="pds-splat"),
     "nerf": functools.partial(Scene, method="pds-nerf"),
 }
@@ -220,7 +275,7 @@ def _denoiser(model: str, device: str) -> Denoiser:
     return Denoiser.from_pretrained(model, where, dtype, vae_dtype=vae_dtype)
 
 
-def _configured(config: Config, options: dict[str, str]) -> tuple[Config, dict[str, str]]:
+def configured(config: Config, options: dict[str, str]) -> tuple[Config, dict[str, str]]:
     """`config` with the options that are among its fields, and the options that aren't.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from pds_nerfstudio.toyworld.grammar import HATS, LIMBED, VALUES, Attributes, caption, sample
+from pds_nerfstudio.toyworld.grammar import HATS, LIMBED, VALUES, Attributes, Style, caption, sample
 from pds_nerfstudio.toyworld.renderer import Cameras, orbit
 
 ATTRIBUTE_OF = {
@@ -23,8 +23,14 @@ ATTRIBUTE_OF = {
     "sky": "sky",
 }
 """The kinds of edits, and the attribute that each changes."""
+STYLE = "style"
+"""The kind of edit that makes a drawing of a photo."""
 PAIR = "two at once"
 """The kind of edit that changes two attributes of different kinds."""
+KINDS = (*ATTRIBUTE_OF, STYLE, PAIR)
+"""Every kind of edit."""
+OF_PHOTOS = ("ground", "sky", STYLE)
+"""The kinds that there are of photos alone."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class EditCase:
     """One edit to make.
 
     Attributes:
-        kind: Of `ATTRIBUTE_OF`, or `PAIR`.
+        kind: Of `KINDS`.
         index: Its number among the cases of its seed.
         source: What the picture shows.
         target: What it should show.
@@ -64,26 +70,32 @@ class EditCase:
         return orbit(azimuth, elevation, zoom, width=size, height=size)
 
 
-def draw_cases(kinds: Sequence[str], n: int, seed: int) -> list[EditCase]:
-    """Draw `n` photos and their edits, going through the kinds in turn. The first cases of a seed are always the same.
+def draw_cases(kinds: Sequence[str], n: int, seed: int, style: Style = "photo") -> list[EditCase]:
+    """Draw `n` photos or drawings and their edits, going through the kinds in turn.
+
+    The first cases of a seed are always the same.
 
     Raises:
         ValueError: If there is no such kind.
     """
     for kind in kinds:
-        if kind not in (*ATTRIBUTE_OF, PAIR):
-            raise ValueError(f"there is no kind of edit {kind!r}: choose {', '.join((*ATTRIBUTE_OF, PAIR))}")
-    return [_draw(kinds[i % len(kinds)], i, seed) for i in range(n)]
+        if kind not in KINDS:
+            raise ValueError(f"there is no kind of edit {kind!r}: choose {', '.join(KINDS)}")
+        if style == "drawing" and kind in OF_PHOTOS:
+            raise ValueError(
+                f"drawings have no edits of the kind {kind!r}: give other kinds than {', '.join(OF_PHOTOS)}"
+            )
+    return [_draw(kinds[i % len(kinds)], i, seed, style) for i in range(n)]
 
 
-def _draw(kind: str, index: int, seed: int) -> EditCase:
+def _draw(kind: str, index: int, seed: int, style: Style) -> EditCase:
     rng = random.Random(f"{seed} {index} {kind}")
     while True:
-        source = replace(sample(rng, held_out=None), style="photo")
+        source = replace(sample(rng, held_out=None), style=style)
         names = rng.sample(list(ATTRIBUTE_OF), 2) if kind == PAIR else [kind]
-        if len({ATTRIBUTE_OF[name] for name in names}) < len(names):
+        if len(set(map(_attribute_of, names))) < len(names):
             continue
-        changes: dict[str, Any] = {ATTRIBUTE_OF[name]: _new_value(source, name, rng) for name in names}
+        changes: dict[str, Any] = {_attribute_of(name): _new_value(source, name, rng) for name in names}
         if None in changes.values():
             continue
         try:
@@ -95,9 +107,13 @@ def _draw(kind: str, index: int, seed: int) -> EditCase:
     return EditCase(kind, index, source, target, rng.uniform(-60, 60), rng.uniform(4, 28), rng.uniform(0.84, 1))
 
 
+def _attribute_of(kind: str) -> str:
+    return "style" if kind == STYLE else ATTRIBUTE_OF[kind]
+
+
 def _new_value(source: Attributes, kind: str, rng: random.Random) -> str | None:
     """What the attribute becomes; None if there is nothing to change."""
-    name = ATTRIBUTE_OF[kind]
+    name = _attribute_of(kind)
     if name in ("arms", "balloon") and source.subject not in LIMBED:
         return None
     if kind == "hat added":

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pds_nerfstudio.evaluation.cases import ATTRIBUTE_OF, PAIR, draw_cases
+from pds_nerfstudio.evaluation.cases import ATTRIBUTE_OF, OF_PHOTOS, PAIR, STYLE, draw_cases
 from pds_nerfstudio.toyworld.grammar import VALUES, Attributes
 
 KINDS = list(ATTRIBUTE_OF)
@@ -31,6 +31,24 @@ def test_pairs_change_two() -> None:
     both = [changed(case.source, case.target) for case in cases]
     assert all(len(names) == 2 for names in both)
     assert len({frozenset(names) for names in both}) > 10
+
+
+def test_a_style_changes_nothing_else() -> None:
+    for case in draw_cases([STYLE], 20, seed=3):
+        assert (case.source.style, case.target.style) == ("photo", "drawing")
+        assert changed(case.source, case.target) == {"style"}
+        assert "photo" in case.prompts[0] and "drawing" in case.prompts[1]
+
+
+def test_drawings_change_what_drawings_show() -> None:
+    kinds = [kind for kind in KINDS if kind not in OF_PHOTOS]
+    cases = draw_cases(kinds, 30, seed=3, style="drawing") + draw_cases([PAIR], 30, seed=3, style="drawing")
+    for case in cases:
+        assert case.source.style == case.target.style == "drawing" and "photo" not in " ".join(case.prompts)
+        assert not changed(case.source, case.target) & {"ground", "sky", "style"}
+    for kind in OF_PHOTOS:
+        with pytest.raises(ValueError, match=kind):
+            draw_cases([kind], 1, seed=3, style="drawing")
 
 
 def test_a_seed_repeats_and_more_cases_begin_the_same() -> None:

@@ -10,6 +10,8 @@ from types import ModuleType
 import pytest
 import torch
 
+from pds_nerfstudio.errors import UserError
+
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 CPU = torch.device("cpu")
 
@@ -20,7 +22,14 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleTy
     monkeypatch.syspath_prepend(str(SCRIPTS))
     before = set(sys.modules)
     yield importlib.import_module
-    for name in ("benchmark_guidance", "random_models", "timing"):
+    for name in (
+        "benchmark_guidance",
+        "benchmark_options",
+        "random_models",
+        "representations",
+        "scene_edits",
+        "timing",
+    ):
         if name not in before:
             sys.modules.pop(name, None)
 
@@ -62,6 +71,17 @@ def test_the_table_of_a_step(script: Callable[[str], ModuleType], tmp_path: Path
     # ours encodes the source once and not at each step; UNet and backward pass are the same
     assert 0.5 * published["tflop"] < ours["tflop"] < published["tflop"]
     assert ours["encode"] > 0 and ours["unet"] > 0
+
+
+def test_the_table_of_options(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    out = tmp_path / "figures.json"
+    module = script("benchmark_options")
+    variants = ("pds", "pds,samples=2", "lusd")
+    module.main(module.Benchmark(variants, steps=2, warm_up=0, device="cpu", out=out))
+    times = json.loads(out.read_text())["milliseconds"]
+    assert list(times) == [*variants, "a redrawing"] and min(times.values()) > 0
+    with pytest.raises(UserError, match="no option steps"):
+        module.main(module.Benchmark(("pds,steps=3",), device="cpu", out=out))
 
 
 def test_the_published_step_follows_the_same_gradient(script: Callable[[str], ModuleType]) -> None:

@@ -76,8 +76,22 @@ def test_edits_of_one_scene_share_it_and_nothing_else(representations: ModuleTyp
     assert (first.parent / "scene" / "transforms.json").exists()
 
 
+def test_drawings_are_edited_as_drawings(representations: ModuleType, tmp_path: Path) -> None:
+    variant = representations.Variant("pds,steps=1,fit_steps=30,refine_steps=0")
+    representation = representations.REPRESENTATIONS["svg"](variant, setup(representations, tmp_path))
+    cases = draw_cases(["arms"], 1, 0, representation.style)
+    (edited,) = representation.edit(cases)
+    (again,) = representation.edit(cases)
+    pictures = (edited.before, edited.truth, edited.edited)
+    assert all(picture.shape == (1, 3, 32, 32) and picture.min() >= 0 for picture in pictures)
+    assert not torch.equal(edited.before, edited.truth) and not torch.equal(edited.before, edited.edited)
+    assert torch.equal(edited.edited, again.edited)
+    assert edited.before[0, :, 0, 0].tolist() == pytest.approx([250 / 255] * 3)  # the paper
+
+
 def test_an_option_that_there_is_not_is_refused(representations: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no option colour"):
-        representations.REPRESENTATIONS["splat"](
-            representations.Variant("pds,colour=3"), setup(representations, tmp_path)
-        )
+    for name in representations.REPRESENTATIONS:
+        with pytest.raises(UserError, match="no option colour"):
+            representations.REPRESENTATIONS[name](
+                representations.Variant("pds,colour=3"), setup(representations, tmp_path)
+            )

@@ -1,0 +1,130 @@
+"""Times a step of guidance with different options, in turns, so that what else the machine does falls on all alike.
+
+python scripts/benchmark_options.py                       # the embedded model, on a CPU or a GPU
+python scripts/benchmark_options.py --variants pds pds,samples=2 lusd --steps 40
+python scripts/benchmark_options.py --model outputs/sd15-random
+
+A step goes from the image to the gradient on it. Options of the guidance that aren't here change numbers, not work:
+they cost nothing. A redrawing is what refinement does to a view each time it is redrawn.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import tyro
+from representations import Variant, configured
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from timing import instant, machine, milliseconds, synchronize
+
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance.denoiser import Denoiser
+from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig, resolve_device, resolve_dtypes
+from pds_nerfstudio.guidance.loading import EMBEDDED_MODEL
+from pds_nerfstudio.guidance.refinement import RefinementConfig
+
+_PROMPTS = ("a photo of a man in a blue shirt", "a photo of a man in a red shirt")
+
+
+@dataclass
+class Benchmark:
+    """What to time."""
+
+    variants: tuple[str, ...] = (
+        "pds",
+        "pds,localize=1",
+        "pds,localize=1,localize_by=attention",
+        "pds,localize=1,identity_inside=.5,t_schedule=annealed,t_power=2",
+        "pds,samples=2",
+        "pds,samples=4",
+        "pds,fixed_point_steps=3",
+        "dreamcatalyst",
+        "dds",
+        "ssd",
+        "lusd",
+        "sds",
+    )
+    """An objective, and after commas options of the guidance as name=value. The first is what the others are compared
+    with."""
+    model: str = EMBEDDED_MODEL
+    """'toyworld', or a folder or hub id of Stable Diffusion."""
+    compile: bool = False
+    """Whether networks are compiled: minutes for each number of latents that the variants come to."""
+    steps: int = 25
+    """Steps of each that are timed."""
+    warm_up: int = 2
+    """Steps of each before that."""
+    device: str = "auto"
+    """Where to work; 'auto' takes the first GPU, else the CPU."""
+    out: Path = Path("outputs/benchmark-options.json")
+    """Where the figures go."""
+
+
+def main(benchmark: Benchmark) -> None:
+    """Measure, print the table, and write it down."""
+    device = resolve_device(benchmark.device, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    dtype, vae_dtype = resolve_dtypes("auto", device)
+    denoiser = Denoiser.from_pretrained(benchmark.model, device, dtype, benchmark.compile, vae_dtype)
+    rng = torch.Generator().manual_seed(0)
+    source, image = (torch.rand(1, 3, denoiser.resolution, denoiser.resolution, generator=rng) for _ in range(2))
+    source, image = source.to(device), torch.lerp(source, image, 0.3).to(device).requires_grad_()
+    steps = {text: step_of(guidance_of(text, denoiser), image, source) for text in benchmark.variants}
+    first = guidance_of(benchmark.variants[0], denoiser)
+    steps["a redrawing"] = lambda: first.redraw(image.detach(), source, RefinementConfig())
+    for step in steps.values():
+        for _ in range(benchmark.warm_up):
+            step()
+    times: dict[str, list[float]] = {text: [] for text in steps}
+    for _ in track(range(benchmark.steps), "Timing"):
+        instants = [instant(device)]
+        for step in steps.values():
+            step()
+            instants.append(instant(device))
+        synchronize(device)
+        for text, begin, end in zip(steps, instants, instants[1:], strict=False):
+            times[text].append(milliseconds(begin, end))
+    medians = {text: statistics.median(some) for text, some in times.items()}
+    base = medians[benchmark.variants[0]]
+    size = " × ".join(map(str, image.shape[-2:]))
+    table = Table("variant", "ms", "more", "times", title=f"{benchmark.model}, {size}; {machine(device)}")
+    for text, median in medians.items():
+        table.add_row(text, f"{median:.1f}", f"{median - base:+.1f}", f"{median / base:.2f}")
+    Console(width=110).print(table)
+    benchmark.out.parent.mkdir(parents=True, exist_ok=True)
+    figures = {"machine": machine(device), "torch": torch.__version__, "milliseconds": medians}
+    benchmark.out.write_text(json.dumps({**asdict(benchmark), **figures}, indent=1, default=str) + "\n")
+    print(f"Wrote {benchmark.out}")
+
+
+def guidance_of(text: str, denoiser: Denoiser) -> Guidance:
+    """The guidance of a variant.
+
+    Raises:
+        UserError: If there is no such objective or option.
+    """
+    config, rest = configured(GuidanceConfig(), Variant(text).options)
+    if rest:
+        raise UserError(f"'{text}': there is no option {', '.join(rest)} of the guidance.")
+    guidance = Guidance(config, denoiser)
+    guidance.set_prompts(*_PROMPTS)
+    return guidance
+
+
+def step_of(guidance: Guidance, image: torch.Tensor, source: torch.Tensor) -> Callable[[], object]:
+    """From the image to the gradient on it, halfway through an edit."""
+    return lambda: torch.autograd.grad(guidance(image, source, 0.5, keys=[0]).loss, image)
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Benchmark, description=__doc__))
+    except UserError as error:
+        sys.exit(f"Error: {error}")
