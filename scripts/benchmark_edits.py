@@ -177,7 +177,7 @@ def plan(benchmark: Benchmark) -> list[Block]:
     for name in ("batch", "jobs", "views", "size"):
         if getattr(benchmark, name) < 1:
             raise UserError(f"{name} is {getattr(benchmark, name)}: give at least 1.")
-    if not benchmark.cases and not benchmark.pairs:
+    if max(benchmark.cases, benchmark.pairs) < 1:
         raise UserError("There is nothing to do: give --cases or --pairs.")
     setup = Setup(benchmark.seed, benchmark.size, benchmark.views, benchmark.device, benchmark.out)
     blocks = []
