@@ -47,6 +47,7 @@ from pds_nerfstudio.vector.rasterizer import Rasterizer
 
 Pictures = Float[Tensor, "views 3 height width"]
 Config = TypeVar("Config")
+EditConfig = TypeVar("EditConfig", ImageEditConfig, VectorEditConfig)
 
 
 @dataclass(frozen=True)
@@ -122,12 +123,7 @@ class Image:
 
     def __init__(self, variant: Variant, setup: Setup) -> None:
         self.setup = setup
-        self.guidance, rest = configured(picture_guidance(), variant.options)
-        self.config, rest = configured(ImageEditConfig(), rest)
-        if rest:
-            raise UserError(f"'{variant.text}': there is no option {', '.join(rest)} of the guidance or of pictures.")
-        self.guidance.check()
-        self.config.check()
+        self.guidance, self.config = _configured_by(variant, picture_guidance(), ImageEditConfig())
 
     def settings(self) -> dict[str, Any]:
         return {"guidance": asdict(self.guidance), "edit": asdict(self.config)}
@@ -162,12 +158,7 @@ class Drawing:
 
     def __init__(self, variant: Variant, setup: Setup) -> None:
         self.setup = setup
-        self.guidance, rest = configured(drawing_guidance(), variant.options)
-        self.config, rest = configured(VectorEditConfig(background=PAPER), rest)
-        if rest:
-            raise UserError(f"'{variant.text}': there is no option {', '.join(rest)} of the guidance or of drawings.")
-        self.guidance.check()
-        self.config.check()
+        self.guidance, self.config = _configured_by(variant, drawing_guidance(), VectorEditConfig(background=PAPER))
 
     def settings(self) -> dict[str, Any]:
         return {"guidance": asdict(self.guidance), "edit": asdict(self.config)}
@@ -273,6 +264,21 @@ def _denoiser(model: str, device: str) -> Denoiser:
     where = resolve_device(device, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     dtype, vae_dtype = resolve_dtypes("auto", where)
     return Denoiser.from_pretrained(model, where, dtype, vae_dtype=vae_dtype)
+
+
+def _configured_by(variant: Variant, guidance: GuidanceConfig, edit: EditConfig) -> tuple[GuidanceConfig, EditConfig]:
+    """The configurations with the variant's options.
+
+    Raises:
+        UserError: If there is no such option, or a value means nothing.
+    """
+    guidance, rest = configured(guidance, variant.options)
+    edit, rest = configured(edit, rest)
+    if rest:
+        raise UserError(f"'{variant.text}': there is no option {', '.join(rest)} of the guidance or of the edit.")
+    guidance.check()
+    edit.check()
+    return guidance, edit
 
 
 def configured(config: Config, options: dict[str, str]) -> tuple[Config, dict[str, str]]:
