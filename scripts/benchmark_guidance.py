@@ -34,7 +34,7 @@ from pds_nerfstudio.guidance.loading import EMBEDDED_MODEL, find_model, load_pip
 Model = Literal["sd15", "sd21", "toyworld"]
 Variant = Literal["published", "float32", "bfloat16", "float16", "mixed", "compiled"]
 
-_PROMPTS = ("a photo of a man in a blue shirt", "a photo of a man in a red shirt")
+PROMPTS = ("a photo of a man in a blue shirt", "a photo of a man in a red shirt")
 _TIMES_FOR_ERROR = (50, 250, 500, 750, 950)
 
 
@@ -122,7 +122,7 @@ class Benchmark:
             side = self.size or step.resolution
         else:
             guidance = _guidance(model, _dtypes(variant, device), device, variant == "compiled", self.size)
-            step = _editors_step(guidance)
+            step = editors_step(guidance)
             side = self.size or guidance.denoiser.resolution
         rng = torch.Generator().manual_seed(0)
         source, image = (torch.rand(self.batch, 3, side, side, generator=rng).to(device) for _ in range(2))
@@ -160,7 +160,7 @@ class Benchmark:
         latent = denoiser.encode_image(image).detach()
         x, weight = latent.repeat(2, 1, 1, 1), torch.randn_like(latent)
         t = torch.full((len(x),), 500, device=device)
-        text = denoiser.encode_prompts([*_PROMPTS, "", ""]).repeat_interleave(self.batch, dim=0)
+        text = denoiser.encode_prompts([*PROMPTS, "", ""]).repeat_interleave(self.batch, dim=0)
         encode = timed(lambda: denoiser.encode_image(image))
         both = timed(lambda: torch.autograd.grad(denoiser.encode_image(image), image, weight))
         return encode, timed(lambda: denoiser.predict_noise(x, t, text)), both - encode
@@ -170,7 +170,7 @@ class Benchmark:
     ) -> float:
         """Operations in a step; those of a compiled one are the uncompiled one's."""
         if variant == "compiled":
-            step = _editors_step(_guidance(model, _dtypes(variant, device), device, False, self.size))
+            step = editors_step(_guidance(model, _dtypes(variant, device), device, False, self.size))
         step(image, source)  # the source's latent is known from here on
         with FlopCounterMode(display=False) as counter:
             step(image, source)
@@ -220,11 +220,11 @@ def _guidance(
     parts = {name: getattr(pipeline, name) for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")}
     denoiser = Denoiser(**parts, device=device, dtype=dtypes[0], compiled=compiled, vae_dtype=dtypes[1])
     guidance = Guidance(GuidanceConfig(resolution=resolution), denoiser)
-    guidance.set_prompts(*_PROMPTS)
+    guidance.set_prompts(*PROMPTS)
     return guidance
 
 
-def _editors_step(guidance: Guidance) -> Callable[[Tensor, Tensor], Tensor]:
+def editors_step(guidance: Guidance) -> Callable[[Tensor, Tensor], Tensor]:
     """From images and their sources to the gradient on the images."""
 
     def step(image: Tensor, source: Tensor) -> Tensor:
@@ -263,7 +263,7 @@ class PublishedStep:
         self._unet, self._vae, text_encoder = (part.to(device).float().eval().requires_grad_(False) for part in parts)
         self.resolution = self._unet.config.sample_size * 2 ** (len(self._vae.config.block_out_channels) - 1)
         tokens = pipeline.tokenizer(
-            [_PROMPTS[0], "", _PROMPTS[1], ""], padding="max_length", truncation=True, return_tensors="pt"
+            [PROMPTS[0], "", PROMPTS[1], ""], padding="max_length", truncation=True, return_tensors="pt"
         )
         with torch.no_grad():
             self._text = text_encoder(tokens.input_ids.to(device))[0]

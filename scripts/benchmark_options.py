@@ -10,6 +10,7 @@ they cost nothing. A redrawing is what refinement does to a view each time it is
 
 from __future__ import annotations
 
+import functools
 import json
 import statistics
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import torch
 import tyro
+from benchmark_guidance import PROMPTS, editors_step
 from representations import Variant, configured
 from rich.console import Console
 from rich.progress import track
@@ -30,8 +32,6 @@ from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig, resolve_device, resolve_dtypes
 from pds_nerfstudio.guidance.loading import EMBEDDED_MODEL
 from pds_nerfstudio.guidance.refinement import RefinementConfig
-
-_PROMPTS = ("a photo of a man in a blue shirt", "a photo of a man in a red shirt")
 
 
 @dataclass
@@ -76,7 +76,9 @@ def main(benchmark: Benchmark) -> None:
     rng = torch.Generator().manual_seed(0)
     source, image = (torch.rand(1, 3, denoiser.resolution, denoiser.resolution, generator=rng) for _ in range(2))
     source, image = source.to(device), torch.lerp(source, image, 0.3).to(device).requires_grad_()
-    steps = {text: step_of(guidance_of(text, denoiser), image, source) for text in benchmark.variants}
+    steps: dict[str, Callable[[], object]] = {
+        text: functools.partial(editors_step(guidance_of(text, denoiser)), image, source) for text in benchmark.variants
+    }
     first = guidance_of(benchmark.variants[0], denoiser)
     steps["a redrawing"] = lambda: first.redraw(image.detach(), source, RefinementConfig())
     for step in steps.values():
@@ -114,13 +116,8 @@ def guidance_of(text: str, denoiser: Denoiser) -> Guidance:
     if rest:
         raise UserError(f"'{text}': there is no option {', '.join(rest)} of the guidance.")
     guidance = Guidance(config, denoiser)
-    guidance.set_prompts(*_PROMPTS)
+    guidance.set_prompts(*PROMPTS)
     return guidance
-
-
-def step_of(guidance: Guidance, image: torch.Tensor, source: torch.Tensor) -> Callable[[], object]:
-    """From the image to the gradient on it, halfway through an edit."""
-    return lambda: torch.autograd.grad(guidance(image, source, 0.5, keys=[0]).loss, image)
 
 
 if __name__ == "__main__":
