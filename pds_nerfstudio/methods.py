@@ -11,7 +11,8 @@ from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataPars
 from nerfstudio.plugins.types import MethodSpecification
 
 from pds_nerfstudio.guidance.guidance import GuidanceConfig
-from pds_nerfstudio.scenes.compat import allow_checkpoint_types, quiet_dependencies
+from pds_nerfstudio.quiet import quiet_dependencies
+from pds_nerfstudio.scenes.compat import allow_checkpoint_types, read_points_without_open3d
 from pds_nerfstudio.scenes.nerf import EditNerfModelConfig
 from pds_nerfstudio.scenes.optimizers import EditAdamConfig
 from pds_nerfstudio.scenes.pipeline import EditPipelineConfig
@@ -19,6 +20,7 @@ from pds_nerfstudio.scenes.splat import EditSplatModelConfig
 from pds_nerfstudio.scenes.trainer import EditTrainerConfig
 
 quiet_dependencies()
+read_points_without_open3d()
 allow_checkpoint_types()  # here, because every command of nerfstudio that may load a checkpoint imports this module
 
 _HAS_GPU = torch.cuda.is_available()

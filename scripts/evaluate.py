@@ -10,6 +10,7 @@ a CLIP model, if one is named:
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -60,6 +61,7 @@ def main(evaluation: Evaluation) -> None:
     table = Table(title=title, title_justify="left", min_width=60)
     table.add_column("score")
     table.add_column("value", justify="right")
+    scores = {name: value for name, value in scores.items() if not math.isnan(value)}  # NaN: says nothing here
     for name, value in scores.items():
         table.add_row(name.replace("_", " "), f"{value:.3f}")
     Console().print(table)

@@ -4,7 +4,7 @@ Each is small and named for what it mends, leaves nerfstudio's files alone, and 
 longer needs it:
 
 - :func:`allow_checkpoint_types`, once, at import: torch 2.6 and later refuse nerfstudio's checkpoints.
-- :func:`quiet_dependencies`, once, at import: dependencies warn of each other.
+- :func:`read_points_without_open3d`, once, at import: open3d needs a system library.
 - :func:`offline_lpips`, around ``populate_modules``: building a model downloads a network for one of its
   metrics.
 - :func:`uninterrupted`, around what must not be broken off: the viewer breaks off renders anywhere.
@@ -17,47 +17,30 @@ import sys
 import threading
 import urllib.request
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from nerfstudio.data.dataparsers.blender_dataparser import Blender
+from nerfstudio.data.dataparsers.nerfstudio_dataparser import Nerfstudio
+from nerfstudio.data.dataparsers.scannet_dataparser import ScanNet
 from torch import Tensor, nn
 from torchmetrics.image import lpip
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
+from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.rasterizer import rasterization
 
 _DOWNLOAD_PROBE_SECONDS = 3.0
 """How long a server may take to say that it has the LPIPS weights before LPIPS is done without."""
 
 _MISSING: Any = object()
-
-_NOISE = (
-    # nerfstudio's spelling of torch functions that still work; nobody but nerfstudio can change it.
-    (FutureWarning, r"`torch\.cuda\.amp\.\w+\(args\.\.\.\)` is deprecated"),
-    (FutureWarning, r"`torch\.jit\.script` is deprecated"),
-    (UserWarning, r"Using a non-tuple sequence for multidimensional indexing is deprecated"),
-    # nerfstudio's loader of training images always asks for four workers, and works with the cores there are.
-    (UserWarning, r"This DataLoader will create \d+ worker processes in total"),
-    # viser on newer websockets, and torchmetrics' own imports.
-    (DeprecationWarning, r"websockets\.\w+ (was renamed|is deprecated)"),
-    (FutureWarning, r"Importing `\w+` from `torchmetrics\.functional` was deprecated"),
-)
-"""Warnings of dependencies about each other, which a user of this package can do nothing about."""
-
-
-def quiet_dependencies() -> None:
-    """Leave out the warnings in `_NOISE`, and no others. Calling this again changes nothing.
-
-    What nerfstudio says while it is being imported itself comes before any plugin is.
-    """
-    for category, message in _NOISE:
-        warnings.filterwarnings("ignore", message, category)
 
 
 @contextmanager
@@ -164,6 +147,72 @@ def _build_lpips(settings: dict[str, Any]) -> nn.Module | None:
 @functools.cache
 def _warn_of_missing_lpips() -> None:
     warnings.warn("LPIPS reads NaN: the weights of its AlexNet are not here and cannot be downloaded.", stacklevel=2)
+
+
+class _PointCloud(NamedTuple):
+    """As much of open3d's point cloud as nerfstudio's data parsers look at."""
+
+    points: Float[np.ndarray, "points 3"]
+    colors: Float[np.ndarray, "points 3"]
+    """In 0..1."""
+
+
+def _read_point_cloud(path: str) -> _PointCloud:
+    """Read the positions and colours of a .ply file's vertices; grey where it has no colours, none if it is not there.
+
+    Raises:
+        UserError: If the file is no .ply with positions.
+    """
+    from plyfile import PlyData, PlyParseError
+
+    if not Path(path).exists():
+        warnings.warn(f"The seed points {path} are not there: starting from random ones.", stacklevel=2)
+        return _PointCloud(np.zeros((0, 3)), np.zeros((0, 3)))
+    try:
+        vertices = PlyData.read(path)["vertex"].data
+        points = np.stack([vertices[axis].astype(np.float64) for axis in "xyz"], axis=1)
+    except (PlyParseError, KeyError, ValueError, OSError) as error:
+        raise UserError(
+            f"The seed points {path} can't be read ({error}): mend the file, or take its line out of transforms.json."
+        ) from None
+    channels = ("red", "green", "blue")
+    if not set(channels) <= set(vertices.dtype.names):
+        return _PointCloud(points, np.full_like(points, 0.5))
+    colors = np.stack([vertices[channel] for channel in channels], axis=1)
+    whole = 255.0 if np.issubdtype(colors.dtype, np.integer) else 1.0
+    return _PointCloud(points, colors / whole)
+
+
+def _with_plyfile(load: Callable[..., Any]) -> Callable[..., Any]:
+    """Have a function that imports open3d to read points find `_read_point_cloud` there."""
+    stand_in: Any = ModuleType("open3d")
+    stand_in.io = SimpleNamespace(read_point_cloud=_read_point_cloud)
+
+    @functools.wraps(load)
+    def with_plyfile(*args: Any, **kwargs: Any) -> Any:
+        before = sys.modules.get("open3d")
+        sys.modules["open3d"] = stand_in
+        try:
+            return load(*args, **kwargs)
+        finally:
+            if before is None:
+                del sys.modules["open3d"]
+            else:
+                sys.modules["open3d"] = before
+
+    return with_plyfile
+
+
+def read_points_without_open3d() -> None:
+    """Have nerfstudio's data parsers read seed points by plyfile. Calling this again changes nothing.
+
+    They import open3d for it, whose import takes seconds and fails where the system library libusb is not installed.
+    While one of them reads, `open3d` is a stand-in that can read points and nothing else.
+    """
+    for parser in (Nerfstudio, Blender, ScanNet):
+        load = parser._load_3D_points
+        if not hasattr(load, "__wrapped__"):
+            parser._load_3D_points = _with_plyfile(load)
 
 
 @contextmanager

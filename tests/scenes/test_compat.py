@@ -2,17 +2,19 @@
 
 import io
 import pickle
+import sys
 import threading
-import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.data.dataparsers.nerfstudio_dataparser import Nerfstudio
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.engine.optimizers import AdamOptimizerConfig, Optimizers, RAdamOptimizerConfig
 from nerfstudio.engine.schedulers import (
@@ -22,9 +24,11 @@ from nerfstudio.engine.schedulers import (
 )
 from nerfstudio.models import splatfacto
 from nerfstudio.models.splatfacto import SplatfactoModel, SplatfactoModelConfig
+from plyfile import PlyData, PlyElement
 from torch import Tensor, nn
 from torchmetrics.image import lpip
 
+from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes import compat
 from pds_nerfstudio.scenes.rasterizer import rasterization
 
@@ -306,13 +310,71 @@ class TestCpuSplatfacto:
             assert patched() == before
 
 
-def test_only_the_listed_warnings_of_dependencies_are_left_out() -> None:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.resetwarnings()
-        warnings.simplefilter("always")
-        compat.quiet_dependencies()
-        warnings.warn("`torch.cuda.amp.GradScaler(args...)` is deprecated. Use another.", FutureWarning, stacklevel=1)
-        warnings.warn("This DataLoader will create 4 worker processes in total.", UserWarning, stacklevel=1)
-        warnings.warn("Something of the user's own", UserWarning, stacklevel=1)
-        warnings.warn("`ours` is deprecated", FutureWarning, stacklevel=1)
-    assert [str(w.message) for w in caught] == ["Something of the user's own", "`ours` is deprecated"]
+class TestReadPointsWithoutOpen3d:
+    """Through nerfstudio's own data parser, where nothing named open3d can be imported."""
+
+    @pytest.fixture(autouse=True)
+    def no_open3d(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "open3d", None)
+        compat.read_points_without_open3d()
+
+    @staticmethod
+    def read(path: Path) -> dict[str, Tensor] | None:
+        parser = Nerfstudio.__new__(Nerfstudio)
+        move = torch.tensor([[0.0, 1, 0, 1], [1, 0, 0, 0], [0, 0, 1, 0]])
+        return parser._load_3D_points(path, move, 2.0)
+
+    @staticmethod
+    def write(path: Path, text: bool, columns: dict[str, np.ndarray]) -> Path:
+        vertices = np.zeros(len(columns["x"]), [(name, column.dtype) for name, column in columns.items()])
+        for name, column in columns.items():
+            vertices[name] = column
+        PlyData([PlyElement.describe(vertices, "vertex")], text=text).write(path)
+        return path
+
+    @pytest.mark.parametrize("text", [False, True])
+    def test_positions_are_moved_and_colours_stay_to_the_last_bit(self, tmp_path: Path, text: bool) -> None:
+        positions = np.random.default_rng(0).normal(size=(256, 3)).astype("f4")
+        channels = {name: np.roll(np.arange(256, dtype="u1"), i) for i, name in enumerate(("red", "green", "blue"))}
+        normals = {"nx": positions[:, 0]}
+        file = self.write(
+            tmp_path / "p.ply", text, {**dict(zip("xyz", positions.T, strict=True)), **normals, **channels}
+        )
+        points = self.read(file)
+        assert points is not None
+        expected = 2 * (positions[:, [1, 0, 2]] + np.array([1, 0, 0]))
+        np.testing.assert_allclose(points["points3D_xyz"].numpy(), expected, atol=1e-6)
+        assert points["points3D_rgb"].dtype == torch.uint8
+        np.testing.assert_array_equal(points["points3D_rgb"].numpy().T, list(channels.values()))
+
+    def test_double_positions_and_colours_from_0_to_1(self, tmp_path: Path) -> None:
+        columns = {name: np.array([1.0, 2.0]) for name in "xyz"} | {
+            name: np.array([0.0, 1.0]) for name in ("red", "green", "blue")
+        }
+        points = self.read(self.write(tmp_path / "p.ply", False, columns))
+        assert points is not None
+        assert points["points3D_rgb"].tolist() == [[0] * 3, [255] * 3]
+
+    def test_without_colours_it_is_grey(self, tmp_path: Path) -> None:
+        points = self.read(self.write(tmp_path / "p.ply", False, {name: np.ones(2, "f4") for name in "xyz"}))
+        assert points is not None
+        assert points["points3D_rgb"].tolist() == [[127] * 3] * 2
+
+    def test_a_missing_file_is_said_and_gives_none(self, tmp_path: Path) -> None:
+        with pytest.warns(UserWarning, match=r"none\.ply are not there"):
+            assert self.read(tmp_path / "none.ply") is None
+
+    @pytest.mark.parametrize("content", [b"", b"no ply", b"ply\nformat ascii 1.0\nelement face 0\nend_header\n"])
+    def test_a_file_of_another_kind_is_named(self, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / "bad.ply").write_bytes(content)
+        with pytest.raises(UserError, match=r"bad\.ply can't be read"):
+            self.read(tmp_path / "bad.ply")
+
+    def test_open3d_itself_is_left_alone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = ModuleType("open3d")
+        monkeypatch.setitem(sys.modules, "open3d", real)
+        wrapped = Nerfstudio._load_3D_points
+        compat.read_points_without_open3d()  # a second time changes nothing
+        assert Nerfstudio._load_3D_points is wrapped
+        self.read(self.write(tmp_path / "p.ply", False, {name: np.ones(2, "f4") for name in "xyz"}))
+        assert sys.modules["open3d"] is real
