@@ -127,7 +127,7 @@ def gallery_page(rooms: dict[str, list[Exhibit]]) -> str:
         cells = []
         for exhibit in exhibits:
             source, target = map(html.escape, exhibit.prompts)
-            pair = slider(exhibit.before, exhibit.edited, target)
+            pair = slider(exhibit.before, exhibit.edited, exhibit.prompts[1])
             truth = f'<img src="{image_url(exhibit.truth)}" alt="true edit">'
             cells.append(
                 f'<section><div class="two">{pair}{truth}</div>'

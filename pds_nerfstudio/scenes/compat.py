@@ -212,7 +212,7 @@ def read_points_without_open3d() -> None:
     for parser in (Nerfstudio, Blender, ScanNet):
         load = parser._load_3D_points
         if not hasattr(load, "__wrapped__"):
-            parser._load_3D_points = _with_plyfile(load)
+            parser._load_3D_points = _with_plyfile(load)  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import nerfstudio.configs.base_config  # noqa: F401  nerfstudio's writer cannot be imported before it
 import numpy as np
 import torch
 from nerfstudio.utils import writer

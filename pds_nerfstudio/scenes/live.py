@@ -16,9 +16,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.history import fixed_view
 from pds_nerfstudio.scenes.pictures import jpeg
-from pds_nerfstudio.scenes.results import write_ply
 from pds_nerfstudio.scenes.session import Action, Request, Settings, Status, branch_name, read_record
-from pds_nerfstudio.scenes.splat import EditSplatModel
 
 if TYPE_CHECKING:
     from pds_nerfstudio.scenes.trainer import EditTrainer
@@ -201,8 +199,6 @@ class LiveEdit:
         folder = _free(self.trainer.base_dir / f"export-{self.trainer.next_step - 1:09d}")
         folder.mkdir(parents=True)
         self.trainer.write_results(folder)
-        if isinstance(self.pipeline.model, EditSplatModel):
-            write_ply(folder / "splat.ply", self.pipeline.model)
         self._say(f"Exported to {folder}")
 
     def _stop(self, _: Settings) -> None:

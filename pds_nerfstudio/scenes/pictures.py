@@ -18,8 +18,11 @@ from pds_nerfstudio.scenes.results import Picture, to_bytes
 
 Series = Sequence[tuple[float, float]]
 
-_COLORS = ("#4c9be8", "#e8824c", "#5fb85f", "#b877d9")
+# All can be made out on white and on a dark page.
+_COLORS = ("#2f86dd", "#d9692b", "#3f9c3f", "#a35fc9")
+_TEXT_COLOR = "#7d7d7d"
 _PLOT_POINTS = 300
+_COARSER = 0.9
 
 
 def heat(
@@ -68,6 +71,36 @@ def jpeg(picture: Picture, quality: int = 85) -> bytes:
     return file.getvalue()
 
 
+@dataclass(frozen=True)
+class Fineness:
+    """How much of a picture a page keeps."""
+
+    side: int
+    """Pixels of the longer side at most."""
+    quality: int = 88
+    """Of the JPEG."""
+
+    def jpeg(self, picture: Picture) -> bytes:
+        """Return a picture at this size and quality as a JPEG file."""
+        image = Image.fromarray(picture)
+        image.thumbnail((self.side, self.side), Image.Resampling.LANCZOS)
+        return jpeg(np.asarray(image), self.quality)
+
+    @classmethod
+    def that_fits(cls, pictures: Sequence[Picture], side: int, most_bytes: int) -> Fineness:
+        """Return the finest at which all of some pictures together take no more than so many bytes.
+
+        Args:
+            pictures: Of any sizes.
+            side: To begin with.
+            most_bytes: Of their files, with some 1000 bytes for each picture at least.
+        """
+        fineness = cls(side)
+        while sum(len(fineness.jpeg(picture)) for picture in pictures) > most_bytes and fineness.side > 8:
+            fineness = cls(int(fineness.side * _COARSER), max(60, fineness.quality - 3))
+        return fineness
+
+
 def data_url(content: bytes, media_type: str) -> str:
     """A file's content as a URL, to be written into a page."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
@@ -94,9 +127,9 @@ def plot(title: str, lines: Mapping[str, Series], width: int = 420, height: int 
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        'font-family="sans-serif" font-size="11" fill="#888">',
+        f'role="img" aria-label="{html.escape(title)}" font-family="sans-serif" font-size="12" fill="{_TEXT_COLOR}">',
         f'<text x="{left}" y="14" font-weight="bold">{html.escape(title)}</text>',
-        f'<path d="M{left},{top}V{bottom}H{right}" fill="none" stroke="#888" stroke-opacity="0.5"/>',
+        f'<path d="M{left},{top}V{bottom}H{right}" fill="none" stroke="{_TEXT_COLOR}" stroke-opacity="0.5"/>',
         f'<text x="{left - 4}" y="{top + 8}" text-anchor="end">{y1:.3g}</text>',
         f'<text x="{left - 4}" y="{bottom}" text-anchor="end">{y0:.3g}</text>',
         f'<text x="{left}" y="{height - 6}">{x0:.0f}</text>',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import resource
 import sys
@@ -93,6 +94,24 @@ def what_next(trainer: EditTrainer) -> str:
         f"  more steps          the same command with --load-dir {trainer.checkpoint_dir} and a larger "
         "--max-num-iterations",
     ]
-    if isinstance(trainer.pipeline.model, SplatfactoModel):
-        lines.append(f"  a .ply file         ns-export gaussian-splat --load-config {config} --output-dir exports")
+    is_splat = isinstance(trainer.pipeline.model, SplatfactoModel)
+    if is_splat and trainer.config.show_edit:
+        lines.append(f"  a .ply file         {folder}/splat.ply (for any viewer of splats)")
+    else:
+        title, kind = ("a .ply file", "gaussian-splat") if is_splat else ("a mesh", "poisson")
+        lines.append(f"  {title:18}  ns-export {kind} --load-config {config} --output-dir exports{export_needs()}")
     return "\n".join(lines)
+
+
+def export_needs() -> str:
+    """Return what ns-export lacks on this machine, to be written after it; nothing where it lacks nothing.
+
+    It imports open3d at its top, which on Linux loads a system library.
+    """
+    if not sys.platform.startswith("linux"):
+        return ""
+    try:
+        ctypes.CDLL("libusb-1.0.so.0")
+    except OSError:
+        return "\n                      (it needs the system package libusb-1.0-0: apt-get install libusb-1.0-0)"
+    return ""

@@ -6,37 +6,60 @@ import html
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
+from string import Template
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
+from pds_nerfstudio.one_line import one_line
 from pds_nerfstudio.scenes.history import History
-from pds_nerfstudio.scenes.pictures import data_url, jpeg, plot
+from pds_nerfstudio.scenes.pictures import Fineness, data_url, plot
 from pds_nerfstudio.scenes.progress import clock, peak_memory_gb
 from pds_nerfstudio.scenes.results import Picture, shown_views, to_bytes
+from pds_nerfstudio.video import shrink_video
 
 if TYPE_CHECKING:
     from pds_nerfstudio.scenes.trainer import EditTrainer
 
-_LARGEST_SIDE = 640
-_MEDIA_TYPES = {".mp4": "video/mp4", ".gif": "image/gif"}
+PAGE_BYTES = 5_000_000
+"""A report has no more, whatever the scene: it is meant to be sent around."""
+_VIEWS_SHARE, _VIDEO_SHARE, _STRIP_SHARE = 0.5, 0.25, 0.05
+"""Of the page; the rest is for what is written on it, which the next two numbers bound."""
+_LONGEST_TEXT = 400
+_MOST_REQUESTS = 80
+_VIEW_SIDE, _VIDEO_SIDE, _STRIP_SIDE = 960, 640, 256
+"""Pixels of the longer side, where the page has room for so many."""
+_FINEST = Fineness(_VIEW_SIDE)
+
+
+@dataclass(frozen=True)
+class View:
+    """A view before and after the edit, in pictures of one size."""
+
+    name: str
+    before: Picture
+    after: Picture
 
 
 def write_report(folder: Path, trainer: EditTrainer) -> Path:
     """Write report.html of a run whose results lie in `folder` already; returns its path."""
     pipeline = trainer.pipeline
-    views = shown_views(pipeline)
-    before = [to_bytes(pipeline.views.full_size_image(i)) for i in views]
-    images = json.loads((folder / "edited_views" / "transforms.json").read_text())["frames"]
-    after = [np.array(Image.open(folder / "edited_views" / images[i]["file_path"])) for i in views]
+    frames = json.loads((folder / "edited_views" / "transforms.json").read_text())["frames"]
+    views = []
+    for i in shown_views(pipeline):
+        edited = folder / "edited_views" / frames[i]["file_path"]
+        views.append(View(edited.stem, to_bytes(pipeline.views.full_size_image(i)), np.array(Image.open(edited))))
+    turntable = folder / "turntable.mp4"
     page = report(
         title=(pipeline.config.src_prompt, pipeline.config.tgt_prompt),
-        pairs=list(zip(before, after, strict=True)),
-        turntable=next(iter(sorted(folder.glob("turntable.*"))), None),
+        views=views,
+        turntable=turntable if turntable.exists() else None,
         history=trainer.history,
-        figures=figures(trainer, before, after),
+        figures=figures(trainer, views),
         settings=settings(trainer),
         record=trainer.base_dir / "session.jsonl",
     )
@@ -45,11 +68,11 @@ def write_report(folder: Path, trainer: EditTrainer) -> Path:
     return path
 
 
-def figures(trainer: EditTrainer, before: Sequence[Picture], after: Sequence[Picture]) -> dict[str, str]:
-    """What was measured, by its name."""
+def figures(trainer: EditTrainer, views: Sequence[View]) -> dict[str, str]:
+    """Return what was measured, by its name."""
     moments = trainer.history.moments
     seconds = sum(moment.seconds for moment in moments)
-    changes = [float(np.square((a.astype(float) - b) / 255).mean()) for a, b in zip(after, before, strict=True)]
+    changes = [float(np.square((view.after.astype(float) - view.before) / 255).mean()) for view in views]
     change = sum(changes) / len(changes)
     return {
         "edit steps": str(len(moments)),
@@ -62,7 +85,7 @@ def figures(trainer: EditTrainer, before: Sequence[Picture], after: Sequence[Pic
 
 
 def settings(trainer: EditTrainer) -> dict[str, str]:
-    """The settings of a run that a reader wants to know; config.yml has all."""
+    """Return the settings of a run that a reader wants to know; config.yml has all."""
     config = trainer.config.pipeline
     session = {name: value for name, value in trainer.pipeline.settings.items() if not name.endswith("_prompt")}
     chosen = {
@@ -80,146 +103,152 @@ def settings(trainer: EditTrainer) -> dict[str, str]:
 
 def report(
     title: tuple[str, str],
-    pairs: Sequence[tuple[Picture, Picture]],
+    views: Sequence[View],
     turntable: Path | None,
     history: History,
     figures: Mapping[str, str],
     settings: Mapping[str, str],
     record: Path,
 ) -> str:
-    """The page.
+    """Return the page, of `PAGE_BYTES` at most.
 
     Args:
         title: The source and the target prompt.
-        pairs: Pictures before and after, of one size each.
-        turntable: A video or gif.
+        views: To compare.
+        turntable: An mp4; the page has a smaller copy.
         history: For the plots and the strip.
         figures: What was measured, by its name.
         settings: Of the run, by their names.
         record: Of the session; what it holds beyond the beginning is shown.
     """
-    source, target = map(html.escape, title)
+    source, target = map(_text, title)
+    pictures = [picture for view in views for picture in (view.before, view.after)]
+    fineness = Fineness.that_fits(pictures, _VIEW_SIDE, _bytes(_VIEWS_SHARE))
+    compared = [
+        f"<figure>{slider(view.before, view.after, f'view {view.name}', fineness)}"
+        f"<figcaption>View {_text(view.name)}</figcaption></figure>"
+        for view in views
+    ]
     plots = [
-        plot("loss", {"loss": history.series("loss")}),
-        plot("gradient (root mean square)", {"gradient": history.series("gradient_rms")}),
-        plot("seconds a step", {"seconds": history.series("seconds")}),
+        plot(label, {label: history.series(name)}, width=320)
+        for name, label in (
+            ("loss", "loss"),
+            ("gradient_rms", "gradient (root mean square)"),
+            ("seconds", "seconds a step"),
+        )
     ]
-    strip = [
-        f'<figure><img src="{image_url(image)}" alt=""><figcaption>{step}</figcaption></figure>'
-        for step, image in history.strip().items()
-    ]
-    sliders = [slider(*pair, f"view {number}") for number, pair in enumerate(pairs, 1)]
     parts = [
-        f"<h1>{source} <span>→</span> {target}</h1>",
-        "<h2>Before and after</h2><p>Move the handle, or use the arrow keys.</p>",
-        '<div class="grid">' + "".join(sliders) + "</div>",
-        *([f"<h2>From all around</h2>{_turntable(turntable)}"] if turntable else []),
-        *([f'<h2>Step by step</h2><div class="strip">{"".join(strip)}</div>'] if strip else []),
-        "<h2>Over the steps</h2>" + '<div class="plots">' + "".join(plots) + "</div>",
-        '<div class="tables">' + _table("Figures", figures) + _table("Settings", settings) + "</div>",
+        f"<header><p>Edited by text</p><h1><span>{source}</span> <b>→</b> {target}</h1></header>",
+        "<section><h2>Before and after</h2><p>Drag the handle, or use the arrow keys.</p>"
+        f'<div class="grid">{"".join(compared)}</div></section>',
+        _turntable(turntable),
+        _strip(history),
+        f'<section><h2>Over the steps</h2><div class="plots">{"".join(plots)}</div></section>',
+        _figures(figures),
+        f"<section><h2>Settings</h2>{_table(list(settings.items()))}</section>",
         _asked(record),
     ]
-    return page(f"{source} → {target}", parts)
+    return page(" → ".join(title), parts)
 
 
 def page(title: str, parts: Sequence[str]) -> str:
-    """An HTML document in the style of the reports; `slider` works in it.
+    """Return an HTML document in the style of the reports; `slider` works in it.
 
     Args:
-        title: Escaped.
-        parts: Of its body; empty ones are left out.
+        title: As text.
+        parts: Of its body, as HTML; empty ones are left out.
     """
-    head, tail = _PAGE.split("{body}")
-    return head.replace("{title}", title) + "\n".join(filter(None, parts)) + tail
+    template = resources.files("pds_nerfstudio.scenes").joinpath("report.html").read_text(encoding="utf-8")
+    # One pass: what stands in a part is never taken for a place to fill.
+    return Template(template).substitute(title=_text(title), body="\n".join(filter(None, parts)))
 
 
-def image_url(picture: Picture) -> str:
-    """A picture, made smaller if it is large, as a URL to be written into a page."""
-    image = Image.fromarray(picture)
-    image.thumbnail((_LARGEST_SIDE, _LARGEST_SIDE), Image.Resampling.LANCZOS)
-    return data_url(jpeg(np.array(image), 88), "image/jpeg")
+def image_url(picture: Picture, fineness: Fineness = _FINEST) -> str:
+    """Return a picture, made smaller if it is large, as a URL to be written into a page."""
+    return data_url(fineness.jpeg(picture), "image/jpeg")
 
 
-def slider(before: Picture, after: Picture, name: str) -> str:
-    """Two pictures of one size over each other, with a handle between them.
+def slider(before: Picture, after: Picture, name: str, fineness: Fineness = _FINEST) -> str:
+    """Return two pictures of one size over each other, with a handle between them, as HTML.
 
     Args:
         before: On the left.
         after: On the right.
-        name: What they show, for those who can't see them; escaped.
+        name: What they show, as text, for those who can't see them.
+        fineness: How much of them the page keeps.
     """
+    height, width = before.shape[:2]
+    layers = [
+        f'<div class="{label}"><img src="{image_url(picture, fineness)}" width="{width}" height="{height}" '
+        f'alt="{_text(name)}, {label}"><span>{label.capitalize()}</span></div>'
+        for label, picture in (("after", after), ("before", before))
+    ]
     return (
-        f'<div class="pair" style="--at:50%"><img src="{image_url(after)}" alt="after">'
-        f'<img class="before" src="{image_url(before)}" alt="before"><i></i>'
-        f'<input type="range" min="0" max="100" value="50" step="0.5" aria-label="before and after, {name}">'
-        "</div>"
+        f'<div class="pair">{"".join(layers)}<input type="range" min="0" max="100" value="50" step="0.5" '
+        f'aria-label="Before and after, {_text(name)}"><i aria-hidden="true"></i></div>'
     )
 
 
-def _turntable(path: Path) -> str:
-    url = data_url(path.read_bytes(), _MEDIA_TYPES[path.suffix])
-    if path.suffix == ".gif":
-        return f'<img class="turntable" src="{url}" alt="turntable">'
-    return f'<video class="turntable" src="{url}" autoplay loop muted controls playsinline></video>'
+def _text(text: str) -> str:
+    """Return text as HTML that shows it, also in an attribute."""
+    return html.escape(one_line(text, _LONGEST_TEXT))
 
 
-def _table(title: str, rows: Mapping[str, str]) -> str:
-    body = "".join(f"<tr><th>{html.escape(n)}</th><td>{html.escape(v)}</td></tr>" for n, v in rows.items())
-    return f"<section><h2>{title}</h2><table>{body}</table></section>"
+def _bytes(share: float) -> int:
+    """Return how many bytes files may have that take a share of the page; written as text they grow by a third."""
+    return int(share * PAGE_BYTES * 3 / 4)
+
+
+def _turntable(path: Path | None) -> str:
+    video = None if path is None else shrink_video(path, _VIDEO_SIDE, _bytes(_VIDEO_SHARE))
+    if video is None:
+        return ""
+    return (
+        "<section><h2>From all around</h2>"
+        f'<video src="{data_url(video, "video/mp4")}" aria-label="The edited scene from all around" '
+        "loop muted controls playsinline></video><p>In full size: turntable.mp4, beside this page.</p></section>"
+    )
+
+
+def _strip(history: History) -> str:
+    pictures = history.strip()
+    if not pictures:
+        return ""
+    fineness = Fineness.that_fits(list(pictures.values()), _STRIP_SIDE, _bytes(_STRIP_SHARE))
+    shown = [
+        f'<figure><img src="{image_url(picture, fineness)}" alt=""><figcaption>{step}</figcaption></figure>'
+        for step, picture in pictures.items()
+    ]
+    return (
+        "<section><h2>Step by step</h2><p>The first view, after the step of this number.</p>"
+        f'<div class="strip">{"".join(shown)}</div></section>'
+    )
+
+
+def _figures(figures: Mapping[str, str]) -> str:
+    shown = [f"<div><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>" for name, value in figures.items()]
+    return f"<section><h2>Figures</h2><dl>{''.join(shown)}</dl></section>"
+
+
+def _table(rows: Sequence[Sequence[str]], columns: Sequence[str] = ()) -> str:
+    """Return a table whose rows begin with what they are about."""
+    head = "".join(f'<th scope="col">{_text(column)}</th>' for column in columns)
+    body = "".join(
+        f'<tr><th scope="row">{_text(first)}</th>{"".join(f"<td>{_text(cell)}</td>" for cell in others)}</tr>'
+        for first, *others in rows
+    )
+    return f"<table>{f'<thead><tr>{head}</tr></thead>' if head else ''}<tbody>{body}</tbody></table>"
 
 
 def _asked(record: Path) -> str:
-    """What was asked for in the viewer: all lines of the record but the first, which says how the run began."""
+    """Return what was asked for in the viewer: the lines of the record but the first, which says how the run began."""
     lines = record.read_text(encoding="utf-8").splitlines()[1:] if record.exists() else []
-    rows = []
-    for entry in map(json.loads, lines):
-        changes = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in entry.get("settings", {}).items())
-        cells = (str(entry["step"]), entry["time"], entry["action"], changes)
-        rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
-    if not rows:
+    if not lines:
         return ""
-    return (
-        "<section><h2>Asked for in the viewer</h2><table><tr><th>before step</th><th>at</th><th>what</th><th></th></tr>"
-        f"{''.join(rows)}</table></section>"
-    )
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-:root { color-scheme: light dark; --line: #8884; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2em auto; padding: 0 1em; }
-h1 { font-size: 1.5em; } h1 span { color: #e8824c; } h2 { font-size: 1.1em; margin: 1.8em 0 .5em; }
-p { margin: .3em 0; opacity: .7; }
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: 12px; }
-.pair { position: relative; line-height: 0; }
-.pair img { width: 100%; border-radius: 6px; }
-.pair .before { position: absolute; inset: 0; clip-path: inset(0 calc(100% - var(--at)) 0 0); }
-.pair i { position: absolute; top: 0; bottom: 0; left: var(--at); width: 2px; background: #fff;
-  box-shadow: 0 0 4px #000; }
-.pair input { position: absolute; inset: 0; width: 100%; height: 100%; margin: 0; opacity: 0; cursor: ew-resize; }
-.pair:focus-within { outline: 2px solid #e8824c; border-radius: 6px; }
-.turntable { max-width: 100%; min-width: 320px; border-radius: 6px; }
-.strip { display: flex; gap: 4px; overflow-x: auto; }
-.strip figure { margin: 0; text-align: center; font-size: 12px; opacity: .9; }
-.strip img { width: 128px; display: block; border-radius: 4px; }
-.plots { display: flex; flex-wrap: wrap; gap: 12px; }
-.tables { display: flex; flex-wrap: wrap; gap: 0 48px; }
-table { border-collapse: collapse; font-size: 14px; }
-th, td { text-align: left; padding: 3px 14px 3px 0; border-bottom: 1px solid var(--line); font-weight: normal; }
-th { opacity: .7; }
-</style>
-</head>
-<body>
-{body}
-<script>
-for (const pair of document.querySelectorAll(".pair"))
-  pair.querySelector("input").oninput = event => pair.style.setProperty("--at", event.target.value + "%");
-</script>
-</body>
-</html>
-"""
+    rows = []
+    for entry in map(json.loads, lines[-_MOST_REQUESTS:]):
+        changes = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in entry.get("settings", {}).items())
+        rows.append((str(entry["step"]), entry["time"], entry["action"], changes))
+    more = f"<p>The last {len(rows)} of {len(lines)}; session.jsonl has all.</p>" if len(rows) < len(lines) else ""
+    table = _table(rows, ("before step", "at", "what", "with"))
+    return f"<section><h2>Asked for in the viewer</h2>{more}{table}</section>"

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import matplotlib
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.models.base_model import Model
 from nerfstudio.utils.rich_utils import CONSOLE
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from rich.progress import track
 from torch import Tensor
 
+from pds_nerfstudio.one_line import one_line
 from pds_nerfstudio.scenes.ball import looked_at_ball
 from pds_nerfstudio.scenes.splat import EditSplatModel
 from pds_nerfstudio.scenes.views import opaque
+from pds_nerfstudio.video import has_ffmpeg, write_video
 
 if TYPE_CHECKING:
     from pds_nerfstudio.scenes.pipeline import EditPipeline
@@ -36,6 +38,8 @@ _CAMERA_MODELS = {
 _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 _SHEET_VIEWS = 6
 _SHEET_SIDE = 256
+_TITLE_HEIGHT = 22
+_LONGEST_TITLE = 400
 _FRAMES_PER_SECOND = 30
 
 
@@ -78,7 +82,8 @@ def write_results(pipeline: EditPipeline, folder: Path, turntable_frames: int) -
         turntable_frames: 0 for no turntable.
 
     Returns:
-        The data set's transforms.json, the before/after sheet and the video.
+        The data set's transforms.json, the before/after sheet, of a splat splat.ply, and the video where there is an
+        ffmpeg.
     """
     views = pipeline.views
     n = len(views)
@@ -93,13 +98,19 @@ def write_results(pipeline: EditPipeline, folder: Path, turntable_frames: int) -
     sheet = contact_sheet(dict(zip(titles, (before, [edited[i] for i in shown]), strict=True)))
     sheet.save(folder / "before_after.png")
     written.append(folder / "before_after.png")
-    if turntable_frames:
+    if isinstance(pipeline.model, EditSplatModel):
+        written.append(write_ply(folder / "splat.ply", pipeline.model))
+    if turntable_frames and has_ffmpeg():
         cameras = turntable(views.cameras, turntable_frames, scene_points(pipeline))
-        frames = [
+        frames = (
             to_bytes(picture(pipeline.model, cameras[i : i + 1]))
             for i in track(range(len(cameras)), description="Rendering the turntable", console=CONSOLE, transient=True)
-        ]
-        written.append(write_video(folder / "turntable.mp4", frames))
+        )
+        written.append(write_video(folder / "turntable.mp4", frames, _FRAMES_PER_SECOND))
+    elif turntable_frames:
+        CONSOLE.print(
+            "No turntable.mp4, for there is no ffmpeg. The next run has one after: pip install imageio-ffmpeg"
+        )
     return written
 
 
@@ -152,23 +163,35 @@ def write_dataset(folder: Path, pipeline: EditPipeline, images: Sequence[Picture
 
 
 def contact_sheet(rows: Mapping[str, Sequence[Picture]], side: int = _SHEET_SIDE) -> Image.Image:
-    """Rows of pictures under their titles; pictures keep their aspect ratio in cells of one size."""
+    """Return rows of pictures under their titles; pictures keep their aspect ratio in cells of one size.
+
+    A title is one line, cut at the edge of the sheet.
+    """
     titles, pictures = list(rows), list(rows.values())
-    columns, strip = max(len(row) for row in pictures), 22
-    sheet = Image.new("RGB", (columns * side, len(titles) * (side + strip)), "white")
+    columns = max(len(row) for row in pictures)
+    sheet = Image.new("RGB", (columns * side, len(titles) * (side + _TITLE_HEIGHT)), "white")
     draw = ImageDraw.Draw(sheet)
+    # Pillow's own font has no letter beyond ASCII. Matplotlib, which nerfstudio needs, brings one that has most.
+    font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", 12)
     for r, (title, row) in enumerate(zip(titles, pictures, strict=True)):
-        top = r * (side + strip)
-        draw.text((6, top + 5), title, fill="black")
+        top = r * (side + _TITLE_HEIGHT)
+        draw.text((6, top + 4), _cut(title, font, sheet.width - 12), fill="black", font=font)
         for c, picture in enumerate(row):
             image = Image.fromarray(picture)
             scale = side / max(image.size)
             image = image.resize(
                 (max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.LANCZOS
             )
-            offset = c * side + (side - image.width) // 2, top + strip + (side - image.height) // 2
+            offset = c * side + (side - image.width) // 2, top + _TITLE_HEIGHT + (side - image.height) // 2
             sheet.paste(image, offset)
     return sheet
+
+
+def _cut(title: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """Return the title on one line, with as much of it as fits into `width` pixels."""
+    line = one_line(title, _LONGEST_TITLE)
+    cuts = (one_line(line, n) for n in range(len(line), 0, -1))
+    return next((cut for cut in cuts if font.getlength(cut) <= width), "")
 
 
 def turntable(cameras: Cameras, n_frames: int, points: Float[Tensor, "points 3"]) -> Cameras:
@@ -225,18 +248,4 @@ def write_ply(path: Path, model: EditSplatModel) -> Path:
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {n}"]
     header += [*(f"property float {name}" for name in columns), "end_header\n"]
     path.write_bytes("\n".join(header).encode() + table.tobytes())
-    return path
-
-
-def write_video(path: Path, frames: Sequence[Picture]) -> Path:
-    """Write an mp4, or a gif of the same name where there is no ffmpeg; returns the file that was written."""
-    if shutil.which("ffmpeg"):
-        import mediapy
-
-        even = [frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2] for frame in frames]
-        mediapy.write_video(path, even, fps=_FRAMES_PER_SECOND, crf=18)
-        return path
-    path = path.with_suffix(".gif")
-    images = [Image.fromarray(frame) for frame in frames]
-    images[0].save(path, save_all=True, append_images=images[1:], duration=1000 // _FRAMES_PER_SECOND, loop=0)
     return path

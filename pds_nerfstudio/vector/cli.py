@@ -1,7 +1,6 @@
 """pds-svg: edit an SVG by text, from file to file."""
 
 import json
-import shutil
 import sys
 import time
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pds_nerfstudio.command_help import CommandHelp, FirstOption
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig, resolve_device
 from pds_nerfstudio.runs import StepReport, new_folder, read_command, save_config
@@ -23,6 +23,7 @@ from pds_nerfstudio.vector.edit_loop import VectorEditConfig, VectorEditLoop, dr
 from pds_nerfstudio.vector.editor import VectorEditor
 from pds_nerfstudio.vector.rasterizer import Rasterizer
 from pds_nerfstudio.vector.stages import Draft
+from pds_nerfstudio.video import has_ffmpeg, write_video
 
 STYLES = {
     "none": "",
@@ -34,10 +35,39 @@ FRAME_MILLISECONDS = 80
 """Of the history."""
 BACKENDS: dict[str, Backend] = {"exact": exact, "pytorch": Rasterizer, "pydiffvg": DiffvgRenderer}
 
+HELP = CommandHelp(
+    command="pds-svg",
+    summary="Edit an SVG by text, with Posterior Distillation Sampling.",
+    options=(
+        FirstOption("--svg", "the drawing to edit", required=True),
+        FirstOption("--src-prompt", "what it shows", required=True),
+        FirstOption("--tgt-prompt", "what it should show", required=True),
+        FirstOption("--guidance.model", "the diffusion model: hub id or folder"),
+        FirstOption("--guidance.guidance-scale", "how strongly the prompts are obeyed"),
+        FirstOption("--guidance.identity-weight", "how strongly the source is kept"),
+        FirstOption("--guidance.objective", "what is distilled; lusd suits styles"),
+        FirstOption("--edit.draft.steps", "steps that edit the drawing's picture"),
+        FirstOption("--edit.fit-steps", "steps that fit paths to that picture"),
+        FirstOption("--edit.background", "colour below the drawing"),
+        FirstOption("--history", "animation of the edit: gif, mp4, none"),
+        FirstOption("--output-dir", "a new folder in here has the results"),
+    ),
+    examples=(
+        """\
+pds-svg --svg man.svg --src-prompt "a drawing of a man" \\
+    --tgt-prompt "a drawing of a man raising his arms\"""",
+        """\
+pds-svg --svg tiger.svg --src-prompt "a drawing of a tiger" \\
+    --tgt-prompt "a drawing of a lion" --edit.draft.refine-scale 7.5 \\
+    --guidance.model stable-diffusion-v1-5/stable-diffusion-v1-5""",
+        "pds-svg --repeat outputs/svg/tiger/config.json",
+    ),
+)
+
 
 @dataclass
 class SvgEdit:
-    """Edits an SVG by text with Posterior Distillation Sampling.
+    """Edit an SVG by text with Posterior Distillation Sampling.
 
     Paths, points and paints move until the drawing fits the target prompt; the file keeps its elements, ids and
     groups."""
@@ -61,14 +91,14 @@ class SvgEdit:
     save_every: int = 20
     """A picture goes into the history, and the drawing so far into the folder, every so many steps."""
     history: Literal["gif", "mp4", "none"] = "gif"
-    """Whether to leave an animation of the edit; mp4 needs the program ffmpeg."""
+    """Whether to leave an animation of the edit."""
     backend: Literal["exact", "pytorch", "pydiffvg"] = "exact"
     """What draws. exact: this package's own rasteriser, on a GPU by Triton kernels where Triton is there. pytorch: the
     same without Triton; slower on a GPU. pydiffvg: where that is installed, for plain drawings."""
+    guidance: GuidanceConfig = field(default_factory=drawing_guidance)
+    """The diffusion model, the objective and the seed."""
     edit: VectorEditConfig = field(default_factory=VectorEditConfig)
     """How the drawing follows the guidance."""
-    guidance: GuidanceConfig = field(default_factory=drawing_guidance)
-    """The diffusion model and the objective."""
 
     def check(self) -> None:
         """Refuses values that mean nothing.
@@ -80,8 +110,10 @@ class SvgEdit:
             raise UserError(f"canvas is {self.canvas}: give pixels up to 4096, or 0 for the model's own size.")
         if self.save_every < 1:
             raise UserError(f"save_every is {self.save_every}: give a number of steps, at least 1.")
-        if self.history == "mp4" and shutil.which("ffmpeg") is None:
-            raise UserError("history is mp4, and there is no ffmpeg: install it, or set history to gif.")
+        if self.history == "mp4" and not has_ffmpeg():
+            raise UserError(
+                "history is mp4, and there is no ffmpeg: pip install imageio-ffmpeg, or set history to gif."
+            )
         self.edit.check()
         self.guidance.check()
 
@@ -153,11 +185,7 @@ class Results:
         if self.config.history == "gif":
             frames[0].save(target, save_all=True, append_images=frames[1:], duration=FRAME_MILLISECONDS, loop=0)
             return
-        import mediapy
-
-        side = self.editor.canvas // 2 * 2  # what H.264 can hold
-        pictures = [np.asarray(frame)[:side, :side] for frame in frames]
-        mediapy.write_video(target, pictures, fps=1000 / FRAME_MILLISECONDS, crf=18)
+        write_video(target, map(np.asarray, frames), 1000 / FRAME_MILLISECONDS)
 
 
 def edit_svg(config: SvgEdit, document: Document, guidance: Guidance, canvas: int, device: torch.device) -> Path:
@@ -204,7 +232,7 @@ def run(config: SvgEdit) -> Path:
 def main() -> None:
     """The command `pds-svg`."""
     try:
-        folder = run(read_command(SvgEdit))
+        folder = run(read_command(HELP, SvgEdit(svg=Path(), src_prompt="", tgt_prompt="")))
     except UserError as error:
         sys.exit(str(error))
     print(f"Wrote {folder / 'final.svg'}")

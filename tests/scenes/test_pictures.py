@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pds_nerfstudio.scenes.pictures import EditedView, data_url, heat, jpeg, plot
+from pds_nerfstudio.scenes.pictures import EditedView, Fineness, data_url, heat, jpeg, plot
 
 
 def test_heat_goes_from_faint_grey_over_red_to_white() -> None:
@@ -43,6 +43,23 @@ def test_a_picture_survives_being_a_url() -> None:
     assert head == "data:image/jpeg;base64"
     back = np.array(Image.open(io.BytesIO(base64.b64decode(content))))
     assert np.abs(back.astype(int) - picture).max() < 8
+
+
+class TestFineness:
+    NOISE = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+
+    def test_what_fits_is_kept(self) -> None:
+        assert Fineness.that_fits([self.NOISE], 100, 10**9) == Fineness(100)
+        assert Image.open(io.BytesIO(Fineness(100).jpeg(self.NOISE))).size == (100, 75)
+        assert Image.open(io.BytesIO(Fineness(1000).jpeg(self.NOISE))).size == (120, 90)
+
+    @pytest.mark.parametrize("most", [20_000, 8_000, 3_000])
+    def test_what_does_not_fit_is_made_to_but_no_smaller(self, most: int) -> None:
+        fineness = Fineness.that_fits([self.NOISE] * 2, 100, most)
+        assert most / 2 < 2 * len(fineness.jpeg(self.NOISE)) <= most
+
+    def test_no_pictures_fit(self) -> None:
+        assert Fineness.that_fits([], 100, 0) == Fineness(100)
 
 
 class TestPlot:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pds_nerfstudio.scenes.progress import clock, progress_text
+from pds_nerfstudio.scenes.progress import clock, export_needs, progress_text
 from pds_nerfstudio.scenes.session import Status
 
 
@@ -36,6 +36,19 @@ def test_a_run_prints_few_lines_and_says_what_to_type_next(
     end = printed[printed.index("The edit is done: 4 steps") :]
     assert f"ns-viewer --load-config {trainer.base_dir}/config.yml" in end
     assert f"--load-dir {trainer.base_dir}/reconstruction" in end and "ns-export gaussian-splat" in end
+
+
+def test_what_ns_export_lacks_is_said_where_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("ctypes.CDLL", lambda name: asked.append(name))
+    assert export_needs() == ""
+
+    def missing(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr("ctypes.CDLL", missing)
+    assert "apt-get install libusb-1.0-0" in export_needs()
+    assert asked == ["libusb-1.0.so.0"]
 
 
 def test_the_settings_are_printed_in_a_few_lines(make_config: Any, capsys: pytest.CaptureFixture[str]) -> None:

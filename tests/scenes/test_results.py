@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,7 @@ from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataPars
 from PIL import Image
 from torch import Tensor
 
-from pds_nerfstudio.scenes.results import contact_sheet, picture, to_bytes, turntable, write_dataset, write_video
+from pds_nerfstudio.scenes.results import contact_sheet, picture, to_bytes, turntable, write_dataset
 
 KINDS = ["splat", "nerf"]
 
@@ -53,8 +54,9 @@ class TestFinishedRun:
         folder = finished(kind).base_dir
         with Image.open(folder / "before_after.png") as sheet:
             assert sheet.size == (6 * 256, 2 * (256 + 22))
+        assert (folder / "splat.ply").exists() == (kind == "splat")
         (video,) = folder.glob("turntable.*")
-        assert video.stat().st_size > 0
+        assert video.suffix == ".mp4" and imageio_ffmpeg.count_frames_and_secs(video)[0] == 3
 
 
 class TestDataSet:
@@ -96,10 +98,29 @@ class TestContactSheet:
         assert tuple(sheet[22 + 40, 120]) == (0, 0, 255) and tuple(sheet[22 + 40, 85]) == (255, 255, 255)
         assert tuple(sheet[102 + 22 + 40, 40]) == (0, 0, 255) and (sheet[102 + 22 :, 80:] == 255).all()
 
-    def test_titles_are_written(self) -> None:
-        blank = np.full((10, 10, 3), 255, np.uint8)
-        sheet = np.array(contact_sheet({"a fox – 狐": [blank]}, side=100))
-        assert sheet[:22].min() < 128
+    @staticmethod
+    def title(text: str, side: int = 100) -> np.ndarray:
+        sheet = np.array(contact_sheet({text: [np.full((10, 10, 3), 255, np.uint8)]}, side=side))
+        assert (sheet[22:] == 255).all()
+        return sheet[:22]
+
+    @pytest.mark.parametrize(
+        "text", ["a fox", "狐狸 🦊", "лиса", "ثعلب", "a\nfox", "\udcff", "\x00\x1b[1m fox", "fox " * 999]
+    )
+    def test_any_title_is_written_on_its_line(self, text: str) -> None:
+        title = self.title(text)
+        assert title.min() < 128 and (title[:, -6:] == 255).all()
+
+    def test_letters_are_told_apart(self) -> None:
+        """A font that lacks them draws the same box for all."""
+        assert not np.array_equal(self.title("ü"), self.title("é"))
+        assert not np.array_equal(self.title("л"), self.title("ж"))
+
+    def test_a_title_that_is_cut_says_so(self) -> None:
+        assert np.array_equal(self.title("fox " * 500, 60), self.title("fox fox…", 60))
+
+    def test_no_title_has_a_place_too(self) -> None:
+        assert (self.title("") == 255).all() and (self.title("fox", 12) == 255).all()
 
     def test_equal_prompts_still_make_two_rows(self, make_config: Any, run: Any) -> None:
         config = make_config(
@@ -110,6 +131,16 @@ class TestContactSheet:
         with Image.open(trainer.base_dir / "before_after.png") as sheet:
             assert sheet.height == 2 * (256 + 22)
         assert not list(trainer.base_dir.glob("turntable.*"))
+
+
+def test_without_ffmpeg_all_but_the_video_is_written(
+    make_config: Any, run: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "no-such-program")
+    folder = run(make_config("splat", steps=1, show_edit=True)).base_dir
+    assert not list(folder.glob("turntable.*"))
+    assert "<video" not in (folder / "report.html").read_text()
+    assert "pip install imageio-ffmpeg" in capsys.readouterr().out
 
 
 class TestTurntable:
@@ -147,23 +178,3 @@ class TestTurntable:
         assert (table.width[0].item(), table.height[0].item()) == (40, 60)
         assert (table.fx[0].item(), table.fy[0].item()) == (60, 55)
         assert (table.cx[0].item(), table.cy[0].item()) == (20, 30)
-
-
-class TestVideo:
-    FRAMES = [np.full((31, 45, 3), 60 * i, np.uint8) for i in range(4)]
-
-    def test_without_ffmpeg_it_is_a_gif(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(shutil, "which", lambda name: None)
-        path = write_video(tmp_path / "turntable.mp4", self.FRAMES)
-        assert [file.name for file in tmp_path.iterdir()] == ["turntable.gif"] and path == tmp_path / "turntable.gif"
-        with Image.open(path) as gif:
-            assert (gif.size, getattr(gif, "n_frames", 1)) == ((45, 31), 4)
-
-    @pytest.mark.skipif(not shutil.which("ffmpeg"), reason="needs ffmpeg")
-    def test_with_ffmpeg_it_is_an_mp4_of_even_sides(self, tmp_path: Path) -> None:
-        import mediapy
-
-        path = write_video(tmp_path / "turntable.mp4", self.FRAMES)
-        video = mediapy.read_video(path)
-        assert path.suffix == ".mp4" and video.shape == (4, 30, 44, 3)
-        assert [int(frame.mean()) for frame in video] == pytest.approx([0, 60, 120, 180], abs=4)

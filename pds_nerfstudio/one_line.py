@@ -1,0 +1,34 @@
+"""What people write, made safe to show: in a terminal, on a page, in a picture."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+# What a terminal takes for a command: CSI … letter, OSC … BEL (or ESC \), and ESC with one character.
+_ESCAPES = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -~]?")
+_TURNS_DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def one_line(text: str, most: int | None = None) -> str:
+    """Return text on one line, without anything that would be acted on instead of shown.
+
+    Line breaks become spaces. Escape sequences of terminals, control characters and the invisible marks that turn the
+    direction of reading go. Halves of characters, as names of files may have, become �: no UTF-8 file can hold them.
+
+    Args:
+        text: What somebody wrote.
+        most: So many characters at most, the last of them … if some were left out.
+    """
+    kept = (_shown(character) for character in _ESCAPES.sub("", text))
+    line = " ".join("".join(kept).split())
+    return line if most is None or len(line) <= most else line[: most - 1].rstrip() + "…"
+
+
+def _shown(character: str) -> str:
+    if character.isspace():
+        return " "
+    category = unicodedata.category(character)
+    if category == "Cs":
+        return "\N{REPLACEMENT CHARACTER}"
+    return "" if category == "Cc" or character in _TURNS_DIRECTION else character
