@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import torch
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.configs.base_config import LocalWriterConfig, LoggingConfig, MachineConfig, ViewerConfig
@@ -10,6 +12,7 @@ from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatama
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from nerfstudio.plugins.types import MethodSpecification
 
+from pds_nerfstudio.command_help import CommandHelp, FirstOption
 from pds_nerfstudio.guidance.guidance import GuidanceConfig
 from pds_nerfstudio.quiet import quiet_dependencies
 from pds_nerfstudio.scenes.compat import allow_checkpoint_types, read_points_without_open3d
@@ -18,13 +21,46 @@ from pds_nerfstudio.scenes.optimizers import EditAdamConfig
 from pds_nerfstudio.scenes.pipeline import EditPipelineConfig
 from pds_nerfstudio.scenes.splat import EditSplatModelConfig
 from pds_nerfstudio.scenes.trainer import EditTrainerConfig
+from pds_nerfstudio.scenes.viewer_access import THIS_MACHINE, guard_viewers
 
 quiet_dependencies()
 read_points_without_open3d()
+guard_viewers()
 allow_checkpoint_types()  # here, because every command of nerfstudio that may load a checkpoint imports this module
 
 _HAS_GPU = torch.cuda.is_available()
 _NEVER = 10**9
+
+_FIRST_OPTIONS = (
+    FirstOption("--data", "the scene: folder of a transforms.json"),
+    FirstOption("--load-dir", "nerfstudio_models of a run to edit"),
+    FirstOption("--pipeline.src-prompt", "what the scene shows", required=True),
+    FirstOption("--pipeline.tgt-prompt", "what it should show", required=True),
+    FirstOption("--pipeline.guidance.model", "model: hub id or folder"),
+    FirstOption("--pipeline.guidance.objective", "what is distilled"),
+    FirstOption("--pipeline.guidance.guidance-scale", "how strongly prompts are obeyed"),
+    FirstOption("--pipeline.guidance.identity-weight", "how strongly the source is kept"),
+    FirstOption("--pipeline.guidance.localize", "1: edit only where prompts differ"),
+    FirstOption("--pipeline.photometric-loss-mult", "holds the rest to the photos"),
+    FirstOption("--max-num-iterations", "steps of the edit"),
+    FirstOption("--pipeline.refine-steps", "steps that sharpen it at the end"),
+    FirstOption("--vis", "viewer, tensorboard, wandb, …"),
+    FirstOption("--output-dir", "runs are kept in here"),
+    FirstOption("--experiment-name", "folder in there; else the data's name"),
+)
+_EXAMPLES = (
+    """\
+ns-train {name} --data my-scene \\
+    --pipeline.src-prompt "a photo of a man in a park" \\
+    --pipeline.tgt-prompt "a photo of a clown in a park" \\
+    --pipeline.guidance.model stable-diffusion-v1-5/stable-diffusion-v1-5 \\
+    --pipeline.guidance.guidance-scale 100""",
+    """\
+ns-train {name} --data my-scene \\
+    --load-dir outputs/my-scene/{name}/2026-11-26_101500/reconstruction \\
+    --pipeline.src-prompt "a photo of a man in a park" \\
+    --pipeline.tgt-prompt "a photo of a man in a park, by night\"""",
+)
 
 
 def _group(lr: float) -> dict:
@@ -35,7 +71,7 @@ def _group(lr: float) -> dict:
 def _method(
     name: str, description: str, pipeline: EditPipelineConfig, rates: dict[str, float], mixed_precision: bool
 ) -> MethodSpecification:
-    return MethodSpecification(
+    specification = MethodSpecification(
         description=description,
         config=EditTrainerConfig(
             method_name=name,
@@ -51,10 +87,17 @@ def _method(
             optimizers={group: _group(rate) for group, rate in rates.items()},
             # The trainer prints a line of its own, with the steps of the edit and the time that is left.
             logging=LoggingConfig(local_writer=LocalWriterConfig(enable=False), profiler="none"),
-            viewer=ViewerConfig(num_rays_per_chunk=1 << 15),
+            viewer=ViewerConfig(num_rays_per_chunk=1 << 15, websocket_host=THIS_MACHINE),
             vis="viewer",
         ),
     )
+    if name in sys.argv[1:]:
+        # nerfstudio has one text for a method's own --help and for its line in the list of all methods, and asks for it
+        # once: the long one is for a command that names the method.
+        examples = tuple(example.format(name=name) for example in _EXAMPLES)
+        about = CommandHelp(f"ns-train {name}", description, _FIRST_OPTIONS, examples)
+        specification.description = about.text(specification.config)
+    return specification
 
 
 pds_splat = _method(

@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pds_nerfstudio.command_help import CommandHelp
 from pds_nerfstudio.errors import UserError
 
 Config = TypeVar("Config")
@@ -110,18 +111,22 @@ def _build(kind: Any, value: Any) -> Any:
 
 @dataclass
 class _Again:
-    """Repeats an edit from the config.json it left."""
+    """Repeat an edit from the config.json that it left."""
 
     config: Annotated[Path, tyro.conf.Positional]
     """The config.json of an edit."""
 
 
-def read_command(kind: type[Config]) -> Config:
-    """The configuration that the command line gives: by its options, or by `--repeat CONFIG.JSON`.
+def read_command(about: CommandHelp, defaults: Config) -> Config:
+    """Return the configuration that the command line gives, by its options or by `--repeat CONFIG.JSON`.
+
+    Args:
+        about: What stands at the top of --help.
+        defaults: What options are when not given. Those that have no default of their type must be given.
 
     Raises:
-        UserError: If that file is none.
+        UserError: If there is no such file, or it is none.
     """
     if sys.argv[1:2] == ["--repeat"]:
-        return load_config(kind, tyro.cli(_Again, args=sys.argv[2:]).config)
-    return tyro.cli(kind)
+        return load_config(type(defaults), tyro.cli(_Again, prog=f"{about.command} --repeat", args=sys.argv[2:]).config)
+    return tyro.cli(type(defaults), prog=about.command, description=about.text(defaults))

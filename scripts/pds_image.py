@@ -1,4 +1,4 @@
-"""Edits a picture by text; the same as the command pds-image.
+"""Edit a picture by text; the same as the command pds-image.
 
 python scripts/pds_image.py --image man.png --src-prompt "a photo of a man" --tgt-prompt "a photo of a robot"
 python scripts/pds_image.py --repeat outputs/images/man/config.json

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pds_nerfstudio.command_help import CommandHelp, FirstOption
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.runs import StepReport, load_config, new_folder, read_command, save_config, take_steps
 
@@ -51,12 +52,13 @@ class TestConfigs:
             load_config(Outer, tmp_path / "none.json")
 
     def test_from_the_command_line(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        about = CommandHelp("edit", "Edit a file.", (FirstOption("--inner.rate", "how fast"),), ("edit --file a",))
         monkeypatch.setattr("sys.argv", ["edit", "--file", "a", "--inner.rate", "2"])
-        config = read_command(Outer)
+        config = read_command(about, Outer(Path()))
         assert config == Outer(Path("a"), inner=Inner(2.0))
         save_config(config, tmp_path / "c.json")
         monkeypatch.setattr("sys.argv", ["edit", "--repeat", str(tmp_path / "c.json")])
-        assert read_command(Outer) == config
+        assert read_command(about, Outer(Path())) == config
 
 
 class TestSteps:

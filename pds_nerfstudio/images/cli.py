@@ -15,6 +15,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from pds_nerfstudio.command_help import CommandHelp, FirstOption
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig, resolve_device
 from pds_nerfstudio.images.edit_loop import ImageEditConfig, ImageEditLoop, picture_guidance
@@ -24,10 +25,39 @@ from pds_nerfstudio.runs import StepReport, new_folder, read_command, save_confi
 
 _SHEET_SIDE = 768
 
+HELP = CommandHelp(
+    command="pds-image",
+    summary="Edit a picture by text, with Posterior Distillation Sampling.",
+    options=(
+        FirstOption("--image", "the picture to edit", required=True),
+        FirstOption("--src-prompt", "what it shows", required=True),
+        FirstOption("--tgt-prompt", "what it should show", required=True),
+        FirstOption("--guidance.model", "the diffusion model: hub id or folder"),
+        FirstOption("--guidance.guidance-scale", "how strongly the prompts are obeyed"),
+        FirstOption("--guidance.identity-weight", "how strongly the source is kept"),
+        FirstOption("--guidance.objective", "what is distilled; lusd suits styles"),
+        FirstOption("--mask", "a picture, white where it may change"),
+        FirstOption("--edit.steps", "steps of the edit"),
+        FirstOption("--edit.refine-scale", "for Stable Diffusion take 7.5"),
+        FirstOption("--guidance.seed", "another number makes another edit"),
+        FirstOption("--output-dir", "results get a folder in here"),
+    ),
+    examples=(
+        """\
+pds-image --image man.png --src-prompt "a photo of a man on the grass" \\
+    --tgt-prompt "a photo of a man wearing a red top hat on the grass\"""",
+        """\
+pds-image --image cat.jpg --src-prompt "a photo of a cat" \\
+    --tgt-prompt "a photo of a tiger" --edit.refine-scale 7.5 \\
+    --guidance.model stable-diffusion-v1-5/stable-diffusion-v1-5""",
+        "pds-image --repeat outputs/images/cat/config.json",
+    ),
+)
+
 
 @dataclass
 class ImageEdit:
-    """Edits a picture by text with Posterior Distillation Sampling.
+    """Edit a picture by text with Posterior Distillation Sampling.
 
     The result has the size and mode of the picture (any that Pillow reads, and PNG of 16 bits), and its detail wherever
     the edit changes nothing. Each edit gets a folder of its own."""
@@ -47,10 +77,10 @@ class ImageEdit:
     """Where to work, for example cuda:0; 'auto' takes the first GPU, else the CPU."""
     preview_every: int = 25
     """The picture so far is saved as preview.png every so many steps."""
-    edit: ImageEditConfig = field(default_factory=ImageEditConfig)
-    """How the picture follows the guidance."""
     guidance: GuidanceConfig = field(default_factory=picture_guidance)
     """The diffusion model, the objective and the seed."""
+    edit: ImageEditConfig = field(default_factory=ImageEditConfig)
+    """How the picture follows the guidance."""
 
     def check(self) -> None:
         """Refuse values that mean nothing.
@@ -173,7 +203,7 @@ def run(config: ImageEdit) -> Path:
 def main() -> None:
     """The command `pds-image`."""
     try:
-        path = run(read_command(ImageEdit))
+        path = run(read_command(HELP, ImageEdit(image=Path(), src_prompt="", tgt_prompt="")))
     except UserError as error:
         sys.exit(str(error))
     print(f"Wrote {path} (and before_after.png beside it)")

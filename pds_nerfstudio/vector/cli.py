@@ -50,7 +50,7 @@ HELP = CommandHelp(
         FirstOption("--edit.fit-steps", "steps that fit paths to that picture"),
         FirstOption("--edit.background", "colour below the drawing"),
         FirstOption("--history", "animation of the edit: gif, mp4, none"),
-        FirstOption("--output-dir", "a new folder in here has the results"),
+        FirstOption("--output-dir", "results get a folder in here"),
     ),
     examples=(
         """\

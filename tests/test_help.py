@@ -1,0 +1,200 @@
+"""What --help shows first, that it is true, and that nothing is missing below it."""
+
+import dataclasses
+import importlib.util
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import tyro
+from nerfstudio.plugins.types import MethodSpecification
+
+from pds_nerfstudio import methods
+from pds_nerfstudio.images import cli as images
+from pds_nerfstudio.vector import cli as vector
+
+FIRST = {
+    "pds-image": "image src-prompt tgt-prompt guidance.model guidance.guidance-scale guidance.identity-weight "
+    "guidance.objective mask edit.steps edit.refine-scale guidance.seed output-dir",
+    "pds-svg": "svg src-prompt tgt-prompt guidance.model guidance.guidance-scale guidance.identity-weight "
+    "guidance.objective edit.draft.steps edit.fit-steps edit.background history output-dir",
+}
+FIRST["pds-splat"] = FIRST["pds-nerf"] = (
+    "data load-dir pipeline.src-prompt pipeline.tgt-prompt pipeline.guidance.model pipeline.guidance.objective "
+    "pipeline.guidance.guidance-scale pipeline.guidance.identity-weight pipeline.guidance.localize "
+    "pipeline.photometric-loss-mult max-num-iterations pipeline.refine-steps vis output-dir experiment-name"
+)
+METHODS = ("pds-splat", "pds-nerf")
+COMMANDS: dict[str, Callable[[], None]] = {"pds-image": images.main, "pds-svg": vector.main}
+
+
+def methods_of(command: list[str], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The methods as nerfstudio finds them when it is started by this command."""
+    monkeypatch.setattr("sys.argv", command)
+    spec = importlib.util.spec_from_file_location("methods_of_a_command", methods.__file__)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def specification(module: ModuleType, name: str) -> MethodSpecification:
+    return getattr(module, name.replace("-", "_"))
+
+
+def parse(specifications: dict[str, MethodSpecification], arguments: list[str]) -> Any:
+    """What ns-train makes of its arguments."""
+    union: Any = tyro.extras.subcommand_type_from_defaults(
+        defaults={name: method.config for name, method in specifications.items()},
+        descriptions={name: method.description for name, method in specifications.items()},
+    )
+    return tyro.cli(tyro.conf.SuppressFixed[tyro.conf.FlagConversionOff[union]], args=arguments)
+
+
+def shown(run: Callable[[], Any], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as end:
+        run()
+    assert end.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.fixture(params=[*COMMANDS, *METHODS])
+def command(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def text(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """What --help prints on a terminal of 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    if command in COMMANDS:
+        monkeypatch.setattr("sys.argv", [f"bin/{command}", "--help"])
+        return shown(COMMANDS[command], capsys)
+    module = methods_of(["ns-train", command, "--help"], monkeypatch)
+    both = {name: specification(module, name) for name in METHODS}
+    return shown(lambda: parse(both, [command, "--help"]), capsys)
+
+
+def parts(text: str) -> tuple[str, str]:
+    """What stands above tyro's first box, and the boxes."""
+    start = re.search(r"^\W*options\W*$", text, re.MULTILINE)
+    assert start is not None
+    return text[: start.start()], text[start.start() :]
+
+
+def listed(boxes: str) -> set[str]:
+    """The options that the boxes explain."""
+    return set(re.findall(r"^[│ ]*(--[a-z][\w.-]*)", boxes, re.MULTILINE))
+
+
+def options_of(config: Any, prefix: str = "--", deep: bool = True) -> Iterator[str]:
+    """The options of a configuration and, if `deep`, of those in it, as tyro names them."""
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), prefix + field.name.replace("_", "-")
+        if field.name == "_target":  # a class, which no command line can give
+            continue
+        if not dataclasses.is_dataclass(value):
+            yield name
+        elif deep:
+            yield from options_of(value, name + ".")
+
+
+def test_the_options_that_matter_stand_first_and_are_explained_below(command: str, text: str) -> None:
+    top, boxes = parts(text)
+    first = re.findall(r"^  (--\S+)  +\S", top, re.MULTILINE)
+    assert first == [f"--{name}" for name in FIRST[command].split()]
+    assert set(first) <= listed(boxes)
+
+
+def test_every_option_is_listed(command: str, text: str) -> None:
+    _, boxes = parts(text)
+    if command == "pds-image":
+        options = {*options_of(images.ImageEdit(Path(), "", ""))}
+    elif command == "pds-svg":
+        options = {*options_of(vector.SvgEdit(Path(), "", ""))}
+    else:  # those of this package, and all that stand at the top
+        config = specification(methods, command).config
+        options = {*options_of(config, deep=False), *options_of(config.pipeline, "--pipeline.", deep=False)}
+        options |= {*options_of(config.pipeline.guidance, "--pipeline.guidance.")}
+        options |= {*options_of(config.pipeline.refinement, "--pipeline.refinement.")}
+        options.remove("--optimizers")  # a dictionary, whose entries have groups of their own
+    assert len(options) > 30
+    assert options - listed(boxes) == set()
+
+
+def test_the_top_fits_a_small_terminal(text: str) -> None:
+    top, _ = parts(text)
+    usage, *lines = top.splitlines()
+    assert [line for line in lines if len(line) > 78] == []  # two columns are tyro's
+    assert len(lines) < 35 and "  " not in usage
+
+
+def test_the_usage_of_our_own_commands_is_short(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    for command, main in COMMANDS.items():
+        monkeypatch.setattr("sys.argv", [f"some/folder/{command}", "--help"])
+        assert shown(main, capsys).splitlines()[0] == f"usage: {command} [-h] [OPTIONS]"
+
+
+def test_what_is_required_is_marked(command: str, text: str) -> None:
+    top, _ = parts(text)
+    required = {"pds-image": "--image", "pds-svg": "--svg"}.get(command)
+    prefix = "--" if required else "--pipeline."
+    expected = [required] if required else []
+    expected += [f"{prefix}src-prompt", f"{prefix}tgt-prompt"]
+    assert re.findall(r"^  (--\S+).*\(required\)$", top, re.MULTILINE) == expected
+
+
+def test_the_values_shown_are_the_defaults(command: str, text: str) -> None:
+    top, _ = parts(text)
+    values = dict(re.findall(r"^  --(\S+).* \[(\S+)\]$", top, re.MULTILINE))
+    identity = {"pds-image": "4", "pds-svg": "1"}
+    if command in COMMANDS:
+        assert values["guidance.identity-weight"] == identity[command]
+        assert values["guidance.model"] == "toyworld"
+    else:
+        assert values["max-num-iterations"] == "3000" and values["pipeline.guidance.guidance-scale"] == "7.5"
+        assert "load-dir" not in values and "pipeline.src-prompt" not in values
+
+
+def examples(text: str) -> list[list[str]]:
+    """The commands at the end of the top, as a shell reads them."""
+    top, _ = parts(text)
+    lines = top.split("Examples:\n")[1].replace("\\\n", "")
+    return [shlex.split(line) for line in lines.splitlines() if line.strip()]
+
+
+def test_the_examples_are_accepted(command: str, text: str) -> None:
+    commands = examples(text)
+    assert len(commands) >= 2
+    for words in commands:
+        if command in METHODS:
+            assert words[:2] == ["ns-train", command]
+            config = parse({name: specification(methods, name) for name in METHODS}, words[1:])
+            assert config.pipeline.tgt_prompt
+        elif words[1] != "--repeat":
+            assert words[0] == command
+            kind = {"pds-image": images.ImageEdit, "pds-svg": vector.SvgEdit}[command]
+            tyro.cli(kind, args=words[1:]).check()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_one_short_line_in_the_list_of_methods(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for command in (["ns-train", "--help"], ["ns-train", "splatfacto"], ["ns-viewer", "--load-config", "a.yml"]):
+        description = specification(methods_of(command, monkeypatch), name).description
+        assert len(description) < 90 and "\n" not in description
+
+
+def test_a_misspelt_option_is_answered_with_the_right_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    required = ["--image", "a.png", "--src-prompt", "a cat", "--tgt-prompt", "a dog"]
+    monkeypatch.setattr("sys.argv", ["pds-image", *required, "--guidance.guidence-scale", "3"])
+    with pytest.raises(SystemExit):
+        images.main()
+    message = capsys.readouterr().err
+    assert "--guidance.guidence-scale" in message and "--guidance.guidance-scale" in message
+    assert "pds-image --help" in message
