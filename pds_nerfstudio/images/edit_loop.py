@@ -65,7 +65,7 @@ class ImageEditConfig:
 
 
 def picture_guidance() -> GuidanceConfig:
-    """The guidance with what was best for pictures of the embedded world (docs/objectives.md has the figures)."""
+    """The guidance with what was best for pictures of the embedded world (docs/experiments.md has the figures)."""
     return GuidanceConfig(
         t_schedule="annealed",
         t_max=1.0,
