@@ -1,5 +1,9 @@
 """The one exception that is meant for the person at the keyboard."""
 
+from __future__ import annotations
+
+from pds_nerfstudio.one_line import one_line
+
 
 class UserError(Exception):
     """A mistake that the user can mend: a wrong path, a missing prompt, an option out of range.
@@ -7,3 +11,6 @@ class UserError(Exception):
     Its text is one line that names the thing and the way out. Entry points catch it and print that line
     without a traceback; anything else that escapes is a bug and keeps its traceback.
     """
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())

@@ -15,7 +15,7 @@ from nerfstudio.plugins.types import MethodSpecification
 from pds_nerfstudio.command_help import CommandHelp, FirstOption
 from pds_nerfstudio.guidance.guidance import GuidanceConfig
 from pds_nerfstudio.quiet import quiet_dependencies
-from pds_nerfstudio.scenes.compat import allow_checkpoint_types, read_points_without_open3d
+from pds_nerfstudio.scenes.compat import allow_checkpoint_types
 from pds_nerfstudio.scenes.nerf import EditNerfModelConfig
 from pds_nerfstudio.scenes.optimizers import EditAdamConfig
 from pds_nerfstudio.scenes.pipeline import EditPipelineConfig
@@ -24,7 +24,6 @@ from pds_nerfstudio.scenes.trainer import EditTrainerConfig
 from pds_nerfstudio.scenes.viewer_access import THIS_MACHINE, guard_viewers
 
 quiet_dependencies()
-read_points_without_open3d()
 guard_viewers()
 allow_checkpoint_types()  # here, because every command of nerfstudio that may load a checkpoint imports this module
 

@@ -9,6 +9,21 @@ from typing import Any
 import pytest
 import torch
 
+if os.environ.get("TRITON_INTERPRET") == "1":
+    from triton.runtime.interpreter import InterpreterBuilder
+
+    _splat = InterpreterBuilder.create_splat
+
+    def _splat_of_its_kind(builder: Any, kind: Any, value: Any) -> Any:
+        # Triton 3.9's interpreter makes a number of a truth value that is spread over a block, and then atomic
+        # operations refuse it as a mask. What it compiles is right.
+        block = _splat(builder, kind, value)
+        if value.data.dtype == bool:
+            block.data = block.data.astype(bool)
+        return block
+
+    InterpreterBuilder.create_splat = _splat_of_its_kind
+
 
 @pytest.fixture(scope="session")
 def passes_in_the_interpreter() -> Callable[[str], None]:

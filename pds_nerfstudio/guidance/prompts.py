@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pds_nerfstudio.guidance.cache import BoundedCache
+from pds_nerfstudio.one_line import one_line
 
 _CACHED_PROMPTS = 64
 
@@ -76,7 +77,7 @@ class PromptEncoder:
         room = self._max_tokens - self._tokenizer.num_special_tokens_to_add()
         if len(tokens) > room:
             lost = self._tokenizer.decode(self._tokenizer.convert_tokens_to_ids(tokens[room:])).strip()
-            warnings.warn(f"The prompt is longer than the model reads; cut off: '{lost}'.", stacklevel=4)
+            warnings.warn(f"The prompt is longer than the model reads; cut off: '{one_line(lost)}'.", stacklevel=4)
 
     def _warn_of_unknown_words(self, prompt: str) -> None:
         if self._known_words is None:

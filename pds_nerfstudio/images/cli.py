@@ -21,6 +21,7 @@ from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig, resolve_d
 from pds_nerfstudio.images.edit_loop import ImageEditConfig, ImageEditLoop, picture_guidance
 from pds_nerfstudio.images.editor import ImageEditor, carry_back
 from pds_nerfstudio.images.picture import Picture
+from pds_nerfstudio.one_line import one_line
 from pds_nerfstudio.runs import StepReport, new_folder, read_command, save_config, take_steps
 
 _SHEET_SIDE = 768
@@ -206,4 +207,4 @@ def main() -> None:
         path = run(read_command(HELP, ImageEdit(image=Path(), src_prompt="", tgt_prompt="")))
     except UserError as error:
         sys.exit(str(error))
-    print(f"Wrote {path} (and before_after.png beside it)")
+    print(one_line(f"Wrote {path} (and before_after.png beside it)"))

@@ -17,6 +17,7 @@ from torch import Tensor
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.images.palette import to_palette
 from pds_nerfstudio.images.png16 import write_png16
+from pds_nerfstudio.one_line import one_line
 
 _DEEP_MODES = {1: "I;16", 2: "LA", 3: "RGB", 4: "RGBA"}
 _ORIENTATION = 0x0112
@@ -55,7 +56,7 @@ class Picture:
     @classmethod
     def _from_image(cls, image: Image.Image, path: Path) -> Picture:
         if (count := getattr(image, "n_frames", 1)) > 1:
-            warnings.warn(f"{path} holds {count} pictures: the first is edited.", stacklevel=4)
+            warnings.warn(one_line(f"{path} holds {count} pictures: the first is edited."), stacklevel=4)
         upright = ImageOps.exif_transpose(image)
         info: dict[str, Any] = {"exif": upright.getexif().tobytes()} if image.getexif() else {}
         if "icc_profile" in image.info and image.mode != "CMYK":
@@ -66,7 +67,8 @@ class Picture:
         if image.mode.startswith("I;16"):
             return cls(np.asarray(upright).astype(np.uint16)[..., None], "I;16", info)
         if image.mode == "CMYK":
-            warnings.warn(f"{path} is made of printing inks (CMYK): the result will be in RGB.", stacklevel=4)
+            line = one_line(f"{path} is made of printing inks (CMYK): the result will be in RGB.")
+            warnings.warn(line, stacklevel=4)
         keyed = "transparency" in image.info  # one colour that stands for nothing
         try:
             looked_up, mode = {

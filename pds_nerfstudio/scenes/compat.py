@@ -35,6 +35,7 @@ from torchmetrics.image import lpip
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.one_line import one_line
 from pds_nerfstudio.scenes.rasterizer import rasterization
 
 _DOWNLOAD_PROBE_SECONDS = 3.0
@@ -166,7 +167,7 @@ def _read_point_cloud(path: str) -> _PointCloud:
     from plyfile import PlyData, PlyParseError
 
     if not Path(path).exists():
-        warnings.warn(f"The seed points {path} are not there: starting from random ones.", stacklevel=2)
+        warnings.warn(one_line(f"The seed points {path} are not there: starting from random ones."), stacklevel=2)
         return _PointCloud(np.zeros((0, 3)), np.zeros((0, 3)))
     try:
         vertices = PlyData.read(path)["vertex"].data

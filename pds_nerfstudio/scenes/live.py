@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
-from nerfstudio.utils.rich_utils import CONSOLE
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.history import fixed_view
 from pds_nerfstudio.scenes.pictures import jpeg
 from pds_nerfstudio.scenes.session import Action, Request, Settings, Status, branch_name, read_record
+from pds_nerfstudio.scenes.terminal import say
 
 if TYPE_CHECKING:
     from pds_nerfstudio.scenes.trainer import EditTrainer
@@ -123,7 +123,7 @@ class LiveEdit:
                     self._actions[request.action](request.settings)
             except UserError as error:
                 self._message = str(error)
-                CONSOLE.print(f"[yellow]{error}")
+                say(str(error), "yellow")
                 self.pipeline.panel.take_back(request.settings)
                 continue
             finally:
@@ -211,7 +211,7 @@ class LiveEdit:
 
     def _say(self, message: str) -> None:
         self._message = message
-        CONSOLE.print(message)
+        say(message)
 
 
 def _free(path: Path) -> Path:

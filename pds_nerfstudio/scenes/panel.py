@@ -6,6 +6,7 @@ elements for all browsers, so all see the same.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from viser import GuiButtonGroupHandle
 
 from pds_nerfstudio.guidance.objectives import OBJECTIVES
 from pds_nerfstudio.guidance.timesteps import TimestepSchedule
+from pds_nerfstudio.one_line import one_line
 from pds_nerfstudio.scenes.comparison import SHOWN, Comparison
 from pds_nerfstudio.scenes.history import History
 from pds_nerfstudio.scenes.pictures import data_url, jpeg, plot
@@ -214,12 +216,13 @@ class EditPanel(ViewerControl):
         session = self._session
         if not session.live:
             method = "pds-splat" if isinstance(self._pipeline.model, SplatfactoModel) else "pds-nerf"
-            text = f"A finished edit. To go on: ns-train {method} --load-dir {self._folder}/nerfstudio_models"
+            command = f"ns-train {method} --load-dir {self._folder}/nerfstudio_models"
+            text = f"A finished edit. To go on: {_plain(command)}"
         else:
             text = progress_text(session.status)
         prompts = f"*{_plain(session.settings['src_prompt'])}* → *{_plain(session.settings['tgt_prompt'])}*"
         message = f"**{_plain(session.status.message)}**" if session.status.message else ""
-        return "\n\n".join(filter(None, [prompts, _plain(text), message]))
+        return "\n\n".join(filter(None, [prompts, text, message]))
 
     def _picture_text(self) -> str:
         if self._session.live:
@@ -238,7 +241,10 @@ class EditPanel(ViewerControl):
 
 
 def _plain(text: str) -> str:
-    """Text that means nothing to viser's markdown."""
-    for character in "&<>{}_*`[]":
-        text = text.replace(character, f"&#{ord(character)};")
-    return text
+    """Return text for viser's markdown, which shows it as it stands.
+
+    That markdown is MDX: it runs what stands in braces, and whole lines of JavaScript; addresses become links, however
+    they are escaped. A string in braces is shown, and no more.
+    """
+    escaped = re.sub(r"[^\w ]|_", lambda match: f"\\u{{{ord(match[0]):x}}}", one_line(text))
+    return f'{{"{escaped}"}}'

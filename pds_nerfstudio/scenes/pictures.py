@@ -119,7 +119,7 @@ def plot(title: str, lines: Mapping[str, Series], width: int = 420, height: int 
     points = [point for line in lines.values() for point in line] or [(0.0, 0.0)]
     (x0, y0), (x1, y1) = np.min(points, axis=0).tolist(), np.max(points, axis=0).tolist()
     y0 = min(y0, 0.0)
-    left, right, top, bottom = 52, width - 8, 24, height - 20
+    left, right, top, bottom = 60, width - 8, 24, height - 20
 
     def place(x: float, y: float) -> str:
         across = left + (x - x0) / ((x1 - x0) or 1) * (right - left)

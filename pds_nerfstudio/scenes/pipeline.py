@@ -21,6 +21,7 @@ from torch.cuda.amp.grad_scaler import GradScaler
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig
 from pds_nerfstudio.guidance.refinement import RefinementConfig
+from pds_nerfstudio.scenes.compat import read_points_without_open3d
 from pds_nerfstudio.scenes.history import History
 from pds_nerfstudio.scenes.panel import EditPanel
 from pds_nerfstudio.scenes.pictures import EditedView
@@ -28,6 +29,8 @@ from pds_nerfstudio.scenes.plan import EditPlan
 from pds_nerfstudio.scenes.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.session import GUIDANCE_SETTINGS, EditSession, Settings
 from pds_nerfstudio.scenes.views import SourceView, SourceViews, view_at, views_of
+
+read_points_without_open3d()  # here, because no scene is edited without this module, in whichever process
 
 _FEW_STEPS = 300
 """With fewer steps than these, a NeRF that is fitted to redrawn views hardly shows what is new in them."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import math
 import resource
+import shlex
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +16,7 @@ from nerfstudio.models.splatfacto import SplatfactoModel
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from pds_nerfstudio.scenes.session import Status
+from pds_nerfstudio.scenes.terminal import say
 
 if TYPE_CHECKING:
     from pds_nerfstudio.scenes.trainer import EditTrainer
@@ -79,32 +82,48 @@ class ProgressLine:
         self._open, self._printed = False, -math.inf
 
 
-def what_next(trainer: EditTrainer) -> str:
-    """What a finished run has done, and commands to go on with."""
-    config, folder = trainer.base_dir / "config.yml", trainer.base_dir
-    method, data = trainer.config.method_name, trainer.config.pipeline.datamanager.data
-    seconds = sum(moment.seconds for moment in trainer.history.moments)
-    lines = [
-        f"\nThe edit is done: {len(trainer.history.moments)} steps in {clock(seconds)}, "
-        f"at most {peak_memory_gb():.1f} GB of memory.",
-        *([f"  look at it          {folder}/report.html (any browser)"] if trainer.config.show_edit else []),
-        f"  walk around in it   ns-viewer --load-config {config}",
-        f"  other words         ns-train {method} --data {data} --load-dir {trainer.source_folder} "
-        '--pipeline.src-prompt "..." --pipeline.tgt-prompt "..."',
-        f"  more steps          the same command with --load-dir {trainer.checkpoint_dir} and a larger "
-        "--max-num-iterations",
+def say_what_next(trainer: EditTrainer) -> None:
+    """Say what a finished run has done, and commands to go on with."""
+    settings, folder = trainer.config, trainer.base_dir
+    config, data = _as_typed(folder / "config.yml"), _as_typed(settings.pipeline.datamanager.data)
+    rows = [("look at it", f"{folder}/report.html (any browser)")] if settings.show_edit else []
+    rows += [
+        ("walk around in it", f"ns-viewer --load-config {config}"),
+        (
+            "other words",
+            f"ns-train {settings.method_name} --data {data} --load-dir {_as_typed(trainer.source_folder)} "
+            '--pipeline.src-prompt "..." --pipeline.tgt-prompt "..."',
+        ),
+        (
+            "more steps",
+            f"the same command with --load-dir {_as_typed(trainer.checkpoint_dir)} and a larger --max-num-iterations",
+        ),
     ]
     is_splat = isinstance(trainer.pipeline.model, SplatfactoModel)
-    if is_splat and trainer.config.show_edit:
-        lines.append(f"  a .ply file         {folder}/splat.ply (for any viewer of splats)")
+    if is_splat and settings.show_edit:
+        rows.append(("a .ply file", f"{folder}/splat.ply (for any viewer of splats)"))
     else:
         title, kind = ("a .ply file", "gaussian-splat") if is_splat else ("a mesh", "poisson")
-        lines.append(f"  {title:18}  ns-export {kind} --load-config {config} --output-dir exports{export_needs()}")
-    return "\n".join(lines)
+        rows.append((title, f"ns-export {kind} --load-config {config} --output-dir exports"))
+        if needs := export_needs():
+            rows.append(("", f"({needs})"))
+    seconds = sum(moment.seconds for moment in trainer.history.moments)
+    say(
+        f"The edit is done: {len(trainer.history.moments)} steps in {clock(seconds)}, "
+        f"at most {peak_memory_gb():.1f} GB of memory.",
+        before="\n",
+    )
+    for title, text in rows:
+        say(text, before=f"  {title:20}")
+
+
+def _as_typed(path: Path | None) -> str:
+    """Return a path as a shell takes it."""
+    return shlex.quote(str(path))
 
 
 def export_needs() -> str:
-    """Return what ns-export lacks on this machine, to be written after it; nothing where it lacks nothing.
+    """Return what ns-export lacks on this machine; nothing where it lacks nothing.
 
     It imports open3d at its top, which on Linux loads a system library.
     """
@@ -113,5 +132,5 @@ def export_needs() -> str:
     try:
         ctypes.CDLL("libusb-1.0.so.0")
     except OSError:
-        return "\n                      (it needs the system package libusb-1.0-0: apt-get install libusb-1.0-0)"
+        return "it needs the system package libusb-1.0-0: apt-get install libusb-1.0-0"
     return ""

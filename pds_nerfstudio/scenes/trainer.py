@@ -25,9 +25,6 @@ from nerfstudio.engine.callbacks import TrainingCallbackAttributes
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.models.splatfacto import SplatfactoModel
 from nerfstudio.utils import writer
-from nerfstudio.utils.rich_utils import CONSOLE
-from nerfstudio.viewer.viewer import Viewer
-from rich.markup import escape
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.checkpoints import Checkpoint, adopt_architecture, find_checkpoint, read_checkpoint
@@ -37,10 +34,11 @@ from pds_nerfstudio.scenes.live import LiveEdit
 from pds_nerfstudio.scenes.optimizers import EditOptimizers
 from pds_nerfstudio.scenes.pipeline import EditPipeline, EditPipelineConfig
 from pds_nerfstudio.scenes.plan import EditPlan
-from pds_nerfstudio.scenes.progress import ProgressLine, what_next
+from pds_nerfstudio.scenes.progress import ProgressLine, say_what_next
 from pds_nerfstudio.scenes.readback import Readback
 from pds_nerfstudio.scenes.report import write_report
 from pds_nerfstudio.scenes.results import evaluation_decibels
+from pds_nerfstudio.scenes.terminal import say
 
 _STEPS_IN_PACE = 20
 _JUDGED_VIEWS = 3
@@ -74,14 +72,14 @@ class EditTrainerConfig(TrainerConfig):
     def print_to_terminal(self) -> None:
         """Say in a few lines what is about to be done; the file config.yml has every setting."""
         pipeline = self.pipeline
-        CONSOLE.print(
-            f"[bold]{self.method_name}[/bold]: {escape(pipeline.src_prompt)!r} -> {escape(pipeline.tgt_prompt)!r}\n"
-            f"  scene {escape(str(pipeline.datamanager.data))}, model {escape(pipeline.guidance.model)}, "
+        say(f"{self.method_name}: '{pipeline.src_prompt}' -> '{pipeline.tgt_prompt}'", "bold")
+        say(
+            f"scene {pipeline.datamanager.data}, model {pipeline.guidance.model}, "
             f"{pipeline.guidance.objective} with guidance scale {pipeline.guidance.guidance_scale:g}, "
-            f"{self.max_num_iterations} edit steps\n"
-            f"  all settings: {escape(str(self.get_base_dir() / 'config.yml'))}",
-            highlight=False,
+            f"{self.max_num_iterations} edit steps",
+            before="  ",
         )
+        say(f"all settings: {self.get_base_dir() / 'config.yml'}", before="  ")
 
 
 class EditTrainer(Trainer):
@@ -128,9 +126,6 @@ class EditTrainer(Trainer):
             self.history = self.pipeline.history = History(self.base_dir, pictures)
             self.progress = ProgressLine()
             self.live = LiveEdit(self, self.config.replay)
-            if isinstance(self.viewer_state, Viewer):
-                for line in self.viewer_state.viewer_info:
-                    CONSOLE.print(f"[bold]{line}")
 
     def _check_data(self) -> None:
         """Refuse a path that holds no scene; data of other kinds than nerfstudio's own are left to their parsers."""
@@ -150,7 +145,7 @@ class EditTrainer(Trainer):
         """Take up weights (and, of an edit, everything else), and plan the steps of this run."""
         checkpoint, steps = self._checkpoint, self.config.max_num_iterations
         if checkpoint is None:
-            CONSOLE.print(
+            say(
                 f"No checkpoint to start from: reconstructing for {self.config.pipeline.reconstruct_steps} steps, "
                 f"then editing for {steps}."
             )
@@ -175,9 +170,9 @@ class EditTrainer(Trainer):
         self._start_step = checkpoint.step + 1
         self._take_up(checkpoint)
         if not checkpoint.is_edit:
-            CONSOLE.print(f"Editing the scene in {checkpoint.path}, with fresh optimisers.")
+            say(f"Editing the scene in {checkpoint.path}, with fresh optimisers.")
             return self._start_step
-        CONSOLE.print(f"Resuming the edit in {checkpoint.path} at step {self._start_step}.")
+        say(f"Resuming the edit in {checkpoint.path} at step {self._start_step}.")
         return self.pipeline.plan.start
 
     def _take_up(self, checkpoint: Checkpoint, with_optimizers: bool = True) -> None:
@@ -211,7 +206,7 @@ class EditTrainer(Trainer):
             self.grad_scaler.load_state_dict(state["scalers"])
         except (ValueError, KeyError, RuntimeError):
             self.optimizers = self.setup_optimizers()  # some of them may have been loaded
-            CONSOLE.print(f"[yellow]The optimisers in {checkpoint.path} don't fit this run: starting with fresh ones.")
+            say(f"The optimisers in {checkpoint.path} don't fit this run: starting with fresh ones.", "yellow")
 
     @property
     def source_folder(self) -> Path:
@@ -248,7 +243,7 @@ class EditTrainer(Trainer):
         """Redraw all views from the edited scene, and go on with the scene before the edit and fresh optimisers."""
         path = self._source_checkpoint()
         if path is None:
-            CONSOLE.print(f"[yellow]{self.source_folder} is not there: refining from the edited scene instead.")
+            say(f"{self.source_folder} is not there: refining from the edited scene instead.", "yellow")
             return
         with self.train_lock:
             self.pipeline.redraw_all()
@@ -331,11 +326,12 @@ class EditTrainer(Trainer):
         if not decibels:
             return
         mean = sum(decibels) / len(decibels)
-        CONSOLE.print(f"Reconstructed: {mean:.1f} dB on {len(decibels)} of the data set's evaluation views.")
+        say(f"Reconstructed: {mean:.1f} dB on {len(decibels)} of the data set's evaluation views.")
         if mean < _POOR_DECIBELS:
-            CONSOLE.print(
-                "[yellow]That is a poor scene, and an edit keeps what is wrong with it: stop, and give "
-                "--pipeline.reconstruct-steps more, or look for what is wrong with the poses."
+            say(
+                "That is a poor scene, and an edit keeps what is wrong with it: stop, and give "
+                "--pipeline.reconstruct-steps more, or look for what is wrong with the poses.",
+                "yellow",
             )
 
     def train_iteration(self, step: int):  # noqa: ANN201 (nerfstudio's tuple of losses)
@@ -344,6 +340,7 @@ class EditTrainer(Trainer):
         writer.GLOBAL_BUFFER["max_iter"] = self.pipeline.plan.end  # for nerfstudio's estimate of the time left
         loss, losses, metrics = super().train_iteration(step)
         loss, losses = loss.detach(), {name: value.detach() for name, value in losses.items()}  # for those who log them
+        metrics = {name: value.detach() if torch.is_tensor(value) else value for name, value in metrics.items()}
         self._last_step = step
         seconds = time.monotonic() - began
         self.pace.append(seconds)
@@ -404,7 +401,7 @@ class EditTrainer(Trainer):
         super()._after_train()
         self.live.say(f"Done. The results are in {self.base_dir}")
         if self.local_rank == 0:
-            CONSOLE.print(what_next(self), highlight=False, soft_wrap=True)
+            say_what_next(self)
 
     def _train_complete_viewer(self) -> None:
         """Nothing: this trainer's own loop goes on answering the viewer."""
@@ -412,14 +409,14 @@ class EditTrainer(Trainer):
     def _say_stopped(self) -> None:
         self.progress.end()
         if self._last_step is None:
-            CONSOLE.print("Stopped before the first step: there is nothing to save.")
+            say("Stopped before the first step: there is nothing to save.")
             return
         if not self.has_steps:
             return  # it was done, and the viewer was still open
         self.step = self._last_step
         self.live.note_stop()
         self.save_checkpoint(self.step)
-        CONSOLE.print(
+        say(
             f"Stopped after step {self.step}. To go on, give the same command again with "
             f"--load-dir {self.checkpoint_dir}"
         )
@@ -431,7 +428,7 @@ class EditTrainer(Trainer):
         strip = self.history.write_strip(folder / "strip.jpg")
         report = write_report(folder, self)
         for path in [*written, *([strip] if strip else []), report]:
-            CONSOLE.print(f"Wrote {path}")
+            say(f"Wrote {path}")
 
     @contextmanager
     def _stopped_by_ctrl_c(self) -> Iterator[None]:
@@ -444,7 +441,7 @@ class EditTrainer(Trainer):
         def stop(signum: int, frame: object) -> None:
             signal.signal(signal.SIGINT, before)
             if self.has_steps:
-                CONSOLE.print("Stopping after this step (Ctrl-C again stops at once, and loses it) ...")
+                say("Stopping after this step (Ctrl-C again stops at once, and loses it) ...")
             self.interrupted = True
             self.stop_training = True
 

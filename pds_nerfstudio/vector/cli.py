@@ -15,6 +15,7 @@ from torch import Tensor
 from pds_nerfstudio.command_help import CommandHelp, FirstOption
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig, resolve_device
+from pds_nerfstudio.one_line import one_line
 from pds_nerfstudio.runs import StepReport, new_folder, read_command, save_config
 from pds_nerfstudio.vector.backend import Backend, exact
 from pds_nerfstudio.vector.diffvg import DiffvgRenderer
@@ -235,4 +236,4 @@ def main() -> None:
         folder = run(read_command(HELP, SvgEdit(svg=Path(), src_prompt="", tgt_prompt="")))
     except UserError as error:
         sys.exit(str(error))
-    print(f"Wrote {folder / 'final.svg'}")
+    print(one_line(f"Wrote {folder / 'final.svg'}"))

@@ -10,6 +10,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.one_line import one_line
 from pds_nerfstudio.vector.affine import Affine
 from pds_nerfstudio.vector.importer import import_svg
 from pds_nerfstudio.vector.scene import Scene, SceneParameters
@@ -39,7 +40,8 @@ class Document:
         self._drawing = import_svg(self._source, name)
         if self._drawing.unsupported:
             features = ", ".join(self._drawing.unsupported)
-            warnings.warn(f"{name}: kept in the file, but neither drawn nor edited: {features}", stacklevel=2)
+            line = one_line(f"{name}: kept in the file, but neither drawn nor edited: {features}")
+            warnings.warn(line, stacklevel=2)
 
     @classmethod
     def read(cls, path: Path) -> "Document":

@@ -1,13 +1,21 @@
 """A Stable Diffusion pipeline in miniature: the real architecture, few and random weights."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 MAX_TOKENS = 16
+
+needs_a_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, filter(None, (os.environ.get("CXX"), "g++", "clang++")))),
+    reason="PyTorch compiles for a CPU by a C++ compiler, and there is none (Debian and Ubuntu: apt-get install g++)",
+)
+"""Marks tests of networks that are compiled."""
 
 
 def save_tokenizer(folder: Path) -> int:

@@ -14,6 +14,8 @@ from pds_nerfstudio.guidance.compilation import CompiledNetwork
 from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.loading import load_pipeline
 
+from .miniature import needs_a_compiler
+
 CPU = torch.device("cpu")
 
 
@@ -43,6 +45,7 @@ def small_network() -> Callable[[Tensor], Tensor]:
     return lambda x: network(x)
 
 
+@needs_a_compiler
 def test_generated_code_agrees_forward_and_backward(capsys: pytest.CaptureFixture[str]) -> None:
     function = small_network()
     network = CompiledNetwork(function, "network", CPU, differentiable=True)
@@ -147,6 +150,7 @@ def test_compiled_code_is_kept_where_it_lasts(monkeypatch: pytest.MonkeyPatch, t
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == chosen
 
 
+@needs_a_compiler
 def test_a_later_run_takes_it_from_there() -> None:
     from torch._dynamo.utils import counters
 

@@ -11,7 +11,7 @@ from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.loading import load_pipeline
 from pds_nerfstudio.guidance.sharing import SharedStart
 
-from .miniature import save_pipeline
+from .miniature import needs_a_compiler, save_pipeline
 
 CPU = torch.device("cpu")
 
@@ -108,6 +108,7 @@ def test_gradients_are_those_of_each_prompt_alone(model_folder: Path) -> None:
     torch.testing.assert_close(gradient([text]), gradient(list(text.split(2))))
 
 
+@needs_a_compiler
 def test_compiled_it_agrees_for_every_number_of_prompts(model_folder: Path, recwarn: pytest.WarningsRecorder) -> None:
     plain, compiled = (
         Denoiser.from_pretrained(str(model_folder), CPU, torch.float32, compiled=flag) for flag in (False, True)

@@ -246,6 +246,17 @@ def test_an_edit_is_steered_from_browsers(
     look_at_report(browser, trainer.base_dir / "report.html", tmp_path)
 
 
+def test_a_prompt_is_shown_as_it_stands(live_run: LiveRun, browser: Any) -> None:
+    prompt = "a <b>red</b> {1 + 1} *cat* on www.mat.example"
+    page = open_viewer(browser, live_run.url)
+    field(page, "Target").fill(prompt)
+    wait_for(lambda: live_run.trainer.pipeline.panel._inputs["tgt_prompt"].value == prompt, "the words have arrived")
+    press(page, "Edit")
+    shown = page.get_by_text(prompt)
+    shown.wait_for()
+    assert shown.locator("*").count() == 0  # text, and nothing in it
+
+
 def look_at_report(browser: Any, path: Path, tmp_path: Path) -> None:
     page = new_page(browser, offline=True, viewport={"width": 900, "height": 900})
     asked_for: list[str] = []

@@ -70,10 +70,10 @@ class TestPlot:
         return [tuple(map(float, point.split(","))) for point in points[1].split()]  # type: ignore[misc]
 
     def test_points_lie_where_their_numbers_are(self) -> None:
-        svg = plot("a < b", {"x": [(0, 0.0), (5, 10.0), (10, 5.0)]}, width=160, height=124)
+        svg = plot("a < b", {"x": [(0, 0.0), (5, 10.0), (10, 5.0)]}, width=168, height=124)
         ElementTree.fromstring(svg)  # well-formed, the title escaped
-        # The plot's field is x 52..152, y 24..104, from the top.
-        assert self.line(svg) == [(52, 104), (102, 24), (152, 64)]
+        # The plot's field is x 60..160, y 24..104, from the top.
+        assert self.line(svg) == [(60, 104), (110, 24), (160, 64)]
 
     def test_numbers_that_are_not_finite_are_left_out(self) -> None:
         assert len(self.line(plot("", {"x": [(0, 1.0), (1, float("nan")), (2, 3.0)]}))) == 2

@@ -30,12 +30,12 @@ def test_a_pause_has_no_time_left() -> None:
 def test_a_run_prints_few_lines_and_says_what_to_type_next(
     make_config: Any, run: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trainer = run(make_config("splat", steps=4))
+    trainer = run(make_config("splat", "a [red]run", steps=4))
     printed = capsys.readouterr().out
     assert printed.count("s a step") <= 2
     end = printed[printed.index("The edit is done: 4 steps") :]
-    assert f"ns-viewer --load-config {trainer.base_dir}/config.yml" in end
-    assert f"--load-dir {trainer.base_dir}/reconstruction" in end and "ns-export gaussian-splat" in end
+    assert f"ns-viewer --load-config '{trainer.base_dir}/config.yml'" in end
+    assert f"--load-dir '{trainer.base_dir}/reconstruction'" in end and "ns-export gaussian-splat" in end
 
 
 def test_what_ns_export_lacks_is_said_where_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,3 +56,12 @@ def test_the_settings_are_printed_in_a_few_lines(make_config: Any, capsys: pytes
     printed = capsys.readouterr().out
     assert "a cat" in printed and "a dog" in printed and "config.yml" in printed
     assert len(printed) < 1000
+
+
+def test_prompts_and_paths_are_printed_as_they_stand(make_config: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    written = "a [red]fox[/] :cat: \\ in\n\x1b[31m[link=http://x]\x07 a hat"
+    config = make_config("splat", "[bold]run", pipeline__src_prompt=written, pipeline__tgt_prompt="[/]")
+    config.print_to_terminal()
+    printed = capsys.readouterr().out
+    assert "pds-splat: 'a [red]fox[/] :cat: \\ in [link=http://x] a hat' -> '[/]'\n" in printed
+    assert "/[bold]run/config.yml\n" in printed and printed.count("\n") == 3

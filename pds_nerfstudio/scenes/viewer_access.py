@@ -1,0 +1,220 @@
+"""Mends for who may do what through nerfstudio's viewer: with viser 0.2.7, whoever reaches it can read any file.
+
+Each is small and named for what it mends, leaves the files of nerfstudio and viser alone, and can go when they no
+longer need it. :func:`guard_viewers` puts them in, once, at import:
+
+- *Files and foreign pages*, in every viewer of the process: viser answers `GET /../../etc/passwd` with that file, and
+  lets the page of any site that is open in a browser on this machine talk to it. viser 1.0.21 does so, too, but starts
+  its server in another way: the tests fail when nerfstudio takes it.
+- *Names*, in every viewer of the process: the name that is typed for a camera path becomes a part of a file's path, and
+  of a command to copy.
+- *The network*, in runs of this package only: the methods listen at :data:`THIS_MACHINE` unless told otherwise. The
+  default of ns-viewer is all addresses; for such a run it is this one. nerfstudio's own methods listen where nerfstudio
+  lets them: a plugin has no say in that.
+"""
+
+from __future__ import annotations
+
+import functools
+import http
+import ipaddress
+import os
+import re
+import socket
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import websockets.server
+from nerfstudio.configs.base_config import ViewerConfig
+from nerfstudio.pipelines.base_pipeline import Pipeline
+from nerfstudio.viewer.viewer import Viewer
+from nerfstudio.viewer_legacy.server.viewer_state import ViewerLegacyState
+from nerfstudio.viewer_legacy.viser.messages import CameraPathPayloadMessage
+from viser import GuiApi, GuiDropdownHandle
+from viser._messages import GuiUpdateMessage
+from viser.infra import WebsockServer
+from websockets.datastructures import Headers
+
+from pds_nerfstudio.scenes.pipeline import EditPipeline
+from pds_nerfstudio.scenes.terminal import say
+
+THIS_MACHINE = "127.0.0.1"
+"""The address at which nobody from elsewhere is heard."""
+
+_HOST_OPTION = re.compile(r"--viewer\.websocket[-_]host\b")
+_SHARED_AS = ".share.viser.studio"
+"""How the names end under which viser publishes a viewer when asked for a share URL."""
+_FILE_NAME = re.compile(r"[\w .+=,@-]*")
+_TYPED_NAMES = {"Render name": _FILE_NAME, "Output Directory": re.compile(r"[\w .+=,@~:/\\-]*")}
+"""Text fields of nerfstudio's viewer that become names of files, and what may be typed there: by their labels."""
+
+_Response = tuple[http.HTTPStatus, dict[str, str], bytes]
+_Answer = Callable[[str, Headers], Awaitable[_Response | None]]
+
+
+@functools.cache
+def guard_viewers() -> None:
+    """Put all of the mends in. Calling this again changes nothing."""
+    for owner, method, mend in (
+        (WebsockServer, "start", _with_guarded_requests),
+        (GuiApi, "_handle_gui_updates", _with_checked_values),
+        (ViewerLegacyState, "_handle_camera_path_payload", _with_checked_name),
+        (Viewer, "__init__", _for_this_machine),
+    ):
+        setattr(owner, method, mend(getattr(owner, method)))
+
+
+def viewer_line(host: str, port: int) -> str:
+    """Return where a viewer is, who can reach it, and how, in one line.
+
+    Args:
+        host: The address that it listens at.
+        port: The port there.
+    """
+    if not _is_this_machine(host):
+        name = "localhost" if host in ("", "0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+        return f"Viewer: http://{name}:{port}, listening at {host}: whoever can reach that can use it."
+    line = f"Viewer: http://localhost:{port}, from this machine only."
+    if _is_far_from_its_user():
+        line += f" From another: ssh -L {port}:localhost:{port} {socket.gethostname()}"
+    return line
+
+
+def _is_far_from_its_user() -> bool:
+    """Whether there is no screen here on which a browser could open."""
+    has_screen = sys.platform in ("darwin", "win32") or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
+    return not has_screen or "SSH_CONNECTION" in os.environ
+
+
+def _is_this_machine(name: str | None) -> bool:
+    """Whether a name or an address is the machine's own for itself."""
+    try:
+        return name == "localhost" or ipaddress.ip_address(name or "").is_loopback
+    except ValueError:
+        return False
+
+
+_starting = threading.Lock()
+_serving: Any = websockets.server  # whose `serve` no type checker sees
+
+
+def _with_guarded_requests(start: Callable[[WebsockServer], None]) -> Callable[[WebsockServer], None]:
+    """Have a server of viser's refuse requests while it goes on as before with all others.
+
+    viser takes `serve` from websockets when it starts: meanwhile, it finds one there that adds the guard.
+    """
+
+    @functools.wraps(start)
+    def guarded_start(server: WebsockServer) -> None:
+        with _starting:
+            serve = _serving.serve
+
+            def guarded_serve(*args: Any, process_request: _Answer | None, **options: Any) -> Any:
+                guarded = process_request
+                if process_request is not None and server._http_server_root is not None:
+                    guarded = _guarded(process_request, server._http_server_root, server._host)
+                return serve(*args, process_request=guarded, **options)
+
+            _serving.serve = guarded_serve
+            try:
+                start(server)
+            finally:
+                _serving.serve = serve
+
+    return guarded_start
+
+
+def _guarded(answer: _Answer, root: Path, host: str) -> _Answer:
+    async def answer_or_refuse(path: str, headers: Headers) -> _Response | None:
+        if _is_foreign(headers, host):
+            return http.HTTPStatus.FORBIDDEN, {}, b"403"
+        if not _is_inside(root, path):
+            return http.HTTPStatus.NOT_FOUND, {}, b"404"
+        return await answer(path, headers)
+
+    return answer_or_refuse
+
+
+def _is_foreign(headers: Headers, host: str) -> bool:
+    """Whether a request is, or may be, made by a page that does not come from this server.
+
+    Such a page can't help naming the site it is from. Its site may however have this machine's address for a while (DNS
+    rebinding): a server that listens to this machine alone is asked for by no name but the machine's own.
+    """
+    names, origins = headers.get_all("Host"), headers.get_all("Origin")
+    try:
+        (name,) = names
+        foreign = any(urlsplit(origin).netloc.lower() != name.lower() for origin in origins)
+        called = urlsplit(f"//{name}").hostname or ""
+    except ValueError:  # there is not one name, or it is none
+        return True
+    return foreign or (_is_this_machine(host) and not (_is_this_machine(called) or called.endswith(_SHARED_AS)))
+
+
+def _is_inside(root: Path, path: str) -> bool:
+    """Whether a request's path is one of a file in a folder, which no link leads out of."""
+    try:
+        asked = Path(path.partition("?")[0]).relative_to("/")
+        file = root / (asked if asked.parts else "index.html")
+        return file.is_file() and file.resolve().is_relative_to(root.resolve())
+    except (OSError, ValueError):  # not a path, or none that could be
+        return False
+
+
+def _with_checked_values(update: Callable[[GuiApi, Any, GuiUpdateMessage], None]) -> Callable[..., None]:
+    """Have a viewer's panel take no value from a browser that its page would not let one choose or that is no name."""
+
+    @functools.wraps(update)
+    def checked_update(gui: GuiApi, client_id: Any, message: GuiUpdateMessage) -> None:
+        handle = gui._gui_input_handle_from_id.get(message.id)
+        if handle is None or _may_become(handle, message.updates):
+            update(gui, client_id, message)
+        else:  # and all pages show again what holds
+            gui._websock_interface.queue_message(GuiUpdateMessage(message.id, {"value": handle.value}))
+
+    return checked_update
+
+
+def _may_become(handle: Any, updates: dict[str, Any]) -> bool:
+    if set(updates) != {"value"}:
+        return False
+    if isinstance(handle, GuiDropdownHandle):
+        return updates["value"] in handle.options
+    allowed = _TYPED_NAMES.get(handle._impl.label)
+    return allowed is None or allowed.fullmatch(str(updates["value"])) is not None
+
+
+def _with_checked_name(write: Callable[[ViewerLegacyState, Any], None]) -> Callable[[ViewerLegacyState, Any], None]:
+    """Have nerfstudio's older viewer write a camera path under a name of a file, and none of another folder."""
+
+    @functools.wraps(write)
+    def checked_write(viewer: ViewerLegacyState, message: CameraPathPayloadMessage) -> None:
+        if _FILE_NAME.fullmatch(message.camera_path_filename):
+            write(viewer, message)
+        else:
+            say(f"A camera path was not saved, for its name is no file's: {message.camera_path_filename}", "yellow")
+
+    return checked_write
+
+
+def _for_this_machine(initialise: Callable[..., None]) -> Callable[..., None]:
+    """Have a run of this package looked at from this machine only, unless told otherwise, and say where."""
+
+    @functools.wraps(initialise)
+    def initialise_for_this_machine(
+        viewer: Viewer, config: ViewerConfig, log_filename: Path, datapath: Path, pipeline: Pipeline, **options: Any
+    ) -> None:
+        ours = isinstance(pipeline, EditPipeline)
+        # ns-viewer goes by its own command line, not by the run's configuration.
+        if ours and options.get("trainer") is None and not any(map(_HOST_OPTION.match, sys.argv)):
+            config = replace(config, websocket_host=THIS_MACHINE)
+        initialise(viewer, config, log_filename, datapath, pipeline, **options)
+        if ours:
+            say(viewer_line(config.websocket_host, viewer.viser_server.get_port()), "bold")
+
+    return initialise_for_this_machine
