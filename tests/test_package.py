@@ -66,10 +66,8 @@ def test_every_dependency_is_imported_or_says_why_it_is_there() -> None:
 def test_the_version_is_the_same_everywhere() -> None:
     citation = re.search(r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(), re.M)
     assert citation is not None and citation[1].strip('"') == pds_nerfstudio.__version__
-    changes = (ROOT / "CHANGELOG.md").read_text()
-    assert any(
-        f"{before}{pds_nerfstudio.__version__}{after}" in changes for before, after in (("To be ", "."), ("## [", "]"))
-    )
+    changes, version = (ROOT / "CHANGELOG.md").read_text(), pds_nerfstudio.__version__
+    assert f"To be {version}." in changes or f"## [{version}]" in changes
 
 
 def test_the_package_says_that_it_is_typed() -> None:
