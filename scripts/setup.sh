@@ -26,6 +26,9 @@ find_python() { # the newest Python that the project runs on and that can make e
     fail "Python $found lacks its module venv: install it (Debian and Ubuntu: apt-get install python$found-venv)."
 }
 
+# A home that can't be written to has no place for uv's cache.
+mkdir -p "${UV_CACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/uv}" 2>/dev/null || export UV_NO_CACHE=1
+
 install_project() { # by uv, which shows how far it is; by pip where uv can't, say for want of an index that only pip knows
     "$venv/bin/python" -m pip install -q --disable-pip-version-check uv &&
         "$venv/bin/uv" pip install --python "$venv/bin/python" -e "$project" && return
