@@ -29,7 +29,7 @@ from PIL import Image
 import pds_nerfstudio
 
 methods = {entry.name: entry.load() for entry in entry_points(group="nerfstudio.method_configs")}
-assert {"pds-nerf", "pds-splat"} <= methods.keys(), methods
+assert {"pds-nerf", "pds-splat", "pds-nerf-toyworld", "pds-splat-toyworld"} <= methods.keys(), methods
 assert "checkout" not in pds_nerfstudio.__file__ and "site-packages" in pds_nerfstudio.__file__, pds_nerfstudio.__file__
 Image.effect_mandelbrot((96, 96), (-2, -1.5, 1, 1.5), 50).convert("RGB").save("picture.png")
 PYTHON

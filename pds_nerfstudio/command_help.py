@@ -6,6 +6,7 @@ Below, tyro lists every option by group. It takes no order across groups, but an
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,11 +36,12 @@ class CommandHelp:
     examples: tuple[str, ...]
     """Whole commands; their lines may be continued by a backslash."""
 
-    def text(self, config: Any) -> str:
+    def text(self, config: Any, recipes: Mapping[str, str] | None = None) -> str:
         """The whole of it, for tyro.
 
         Args:
             config: Has the value of each option that is not required when nothing is given.
+            recipes: What each named set of defaults is for. The first is taken where none is named.
         """
         width = max(len(option.name) for option in self.options)
         options = [f"{option.name:{width}}  {option.says}{_hint(option, config)}" for option in self.options]
@@ -49,6 +51,7 @@ class CommandHelp:
             [
                 self.summary,
                 "",
+                *_recipe_lines(self.command, recipes or {}),
                 "Options to begin with [if not given]; all of them stand below, by group:",
                 *(f"  {line}" for line in options),
                 "",
@@ -56,6 +59,15 @@ class CommandHelp:
                 *(f"  {line}" for line in examples),
             ]
         )
+
+
+def _recipe_lines(command: str, recipes: Mapping[str, str]) -> list[str]:
+    """Return what is said of named sets of defaults; nothing where there are none."""
+    if not recipes:
+        return []
+    width = max(map(len, recipes))
+    title = f"Recipes: other defaults, by a first word as in {command} {list(recipes)[-1]}:"
+    return [title, *(f"  {name:{width}}  {says}" for name, says in recipes.items()), ""]
 
 
 def _hint(option: FirstOption, config: Any) -> str:

@@ -43,7 +43,7 @@ _FIRST_OPTIONS = (
     FirstOption("--pipeline.photometric-loss-mult", "holds the rest to the photos"),
     FirstOption("--max-num-iterations", "steps of the edit"),
     FirstOption("--pipeline.refine-steps", "steps that sharpen it at the end"),
-    FirstOption("--vis", "viewer, tensorboard, wandb, …"),
+    FirstOption("--vis", "viewer, wandb, …"),
     FirstOption("--output-dir", "runs are kept in here"),
     FirstOption("--experiment-name", "folder in there; else the data's name"),
 )
@@ -56,7 +56,7 @@ ns-train {name} --data my-scene \\
     --pipeline.guidance.guidance-scale 100""",
     """\
 ns-train {name} --data my-scene \\
-    --load-dir outputs/my-scene/{name}/2026-11-26_101500/reconstruction \\
+    --load-dir outputs/my-scene/{name}/first/reconstruction \\
     --pipeline.src-prompt "a photo of a man in a park" \\
     --pipeline.tgt-prompt "a photo of a man in a park, by night\"""",
 )
@@ -67,12 +67,29 @@ def _group(lr: float) -> dict:
     return {"optimizer": EditAdamConfig(lr=lr, eps=1e-15), "scheduler": None}
 
 
+def described(description: str, config: EditTrainerConfig) -> MethodSpecification:
+    """Return what nerfstudio registers of a method.
+
+    nerfstudio has one text for a method's own --help and for its line in the list of all methods, and asks for it once:
+    the long one is for a command that names the method.
+
+    Args:
+        description: What the method does, in one short line.
+        config: Its defaults, and its name.
+    """
+    name = config.method_name
+    if name in sys.argv[1:]:
+        examples = tuple(example.format(name=name) for example in _EXAMPLES)
+        description = CommandHelp(f"ns-train {name}", description, _FIRST_OPTIONS, examples).text(config)
+    return MethodSpecification(description=description, config=config)
+
+
 def _method(
     name: str, description: str, pipeline: EditPipelineConfig, rates: dict[str, float], mixed_precision: bool
 ) -> MethodSpecification:
-    specification = MethodSpecification(
-        description=description,
-        config=EditTrainerConfig(
+    return described(
+        description,
+        EditTrainerConfig(
             method_name=name,
             machine=MachineConfig(device_type="cuda" if _HAS_GPU else "cpu"),
             max_num_iterations=3000,
@@ -90,13 +107,6 @@ def _method(
             vis="viewer",
         ),
     )
-    if name in sys.argv[1:]:
-        # nerfstudio has one text for a method's own --help and for its line in the list of all methods, and asks for it
-        # once: the long one is for a command that names the method.
-        examples = tuple(example.format(name=name) for example in _EXAMPLES)
-        about = CommandHelp(f"ns-train {name}", description, _FIRST_OPTIONS, examples)
-        specification.description = about.text(specification.config)
-    return specification
 
 
 pds_splat = _method(

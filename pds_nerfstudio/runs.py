@@ -7,7 +7,7 @@ import json
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -117,16 +117,40 @@ class _Again:
     """The config.json of an edit."""
 
 
-def read_command(about: CommandHelp, defaults: Config) -> Config:
+@dataclass(frozen=True)
+class Recipe:
+    """A named set of defaults of a command."""
+
+    says: str
+    """What it is for, in a few words."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the command's configuration, with what they are in place of its defaults."""
+
+
+def read_command(about: CommandHelp, defaults: Config, recipes: Mapping[str, Recipe] | None = None) -> Config:
     """Return the configuration that the command line gives, by its options or by `--repeat CONFIG.JSON`.
 
     Args:
         about: What stands at the top of --help.
         defaults: What options are when not given. Those that have no default of their type must be given.
+        recipes: Other defaults, which the first word can name.
 
     Raises:
-        UserError: If there is no such file, or it is none.
+        UserError: If there is no such file, it is none, or there is no such recipe.
     """
     if sys.argv[1:2] == ["--repeat"]:
         return load_config(type(defaults), tyro.cli(_Again, prog=f"{about.command} --repeat", args=sys.argv[2:]).config)
-    return tyro.cli(type(defaults), prog=about.command, description=about.text(defaults))
+    prog, arguments = about.command, sys.argv[1:]
+    if recipes and arguments and not arguments[0].startswith("-"):
+        name, *arguments = arguments
+        if name not in recipes:
+            raise UserError(f"{prog}: there is no recipe '{name}': name one of {', '.join(recipes)}, or none.")
+        prog, defaults = f"{prog} {name}", dataclasses.replace(defaults, **recipes[name].changes)  # type: ignore[type-var]
+    text = about.text(defaults, {name: recipe.says for name, recipe in (recipes or {}).items()})
+    needed = {
+        part.name: tyro.MISSING
+        for part in dataclasses.fields(defaults)  # type: ignore[arg-type]
+        if part.default is part.default_factory is dataclasses.MISSING
+    }
+    default = dataclasses.replace(defaults, **needed)  # type: ignore[type-var]
+    return tyro.cli(type(defaults), prog=prog, description=text, args=arguments, default=default)

@@ -1,7 +1,7 @@
 """Times the steps of NeRF and splat edits by their parts: render, guidance, backward pass, optimisers.
 
-python scripts/benchmark_edit.py --method pds-splat --model toyworld --recipe configs/toyworld-splat.args   # a CPU
-python scripts/benchmark_edit.py --method pds-splat --size 512 --gaussians 200000                           # a GPU
+python scripts/benchmark_edit.py --method pds-splat-toyworld --model toyworld --size 128     # a CPU
+python scripts/benchmark_edit.py --method pds-splat --size 512 --gaussians 200000            # a GPU
 python scripts/benchmark_edit.py --method pds-nerf --size 512 --options="--pipeline.model.edit-rays-per-step 16384"
 python scripts/benchmark_edit.py --size 512 --options="--machine.num-devices 2"           # each GPU another view
 python scripts/benchmark_edit.py --size 512 --options="--pipeline.guidance.device cuda:1"    # the model on the second
@@ -38,8 +38,8 @@ from pds_nerfstudio.toyworld.grammar import Attributes, caption, edit
 class Benchmark:
     """Times the steps of an edit."""
 
-    method: Literal["pds-splat", "pds-nerf"] = "pds-splat"
-    """What is edited."""
+    method: Literal["pds-splat", "pds-nerf", "pds-splat-toyworld", "pds-nerf-toyworld"] = "pds-splat"
+    """What is edited; the last two with options for the embedded world, on a CPU."""
     model: Literal["sd15", "sd21", "toyworld"] = "sd15"
     """Stable Diffusion 1.5 or 2.1 with random weights, or the embedded model."""
     size: int = 512
@@ -54,8 +54,6 @@ class Benchmark:
     """Edit steps that are timed."""
     warm_up: int = 20
     """Edit steps before that, in which networks are compiled and sources encoded."""
-    recipe: Path | None = None
-    """A file of ns-train options."""
     options: str = ""
     """Further options of ns-train, in one string."""
     out: Path = Path("outputs/benchmark-edit.json")
@@ -83,10 +81,8 @@ class Benchmark:
         model: str = self.model
         if self.model != "toyworld":
             model = str(RandomModel(out=self.out.parent / f"{self.model}-random", architecture=self.model).write())
-        recipe = self.recipe.read_text() if self.recipe else ""
         arguments: list[object] = [
             *(self.method, "--data", folder / "scene", "--output-dir", folder, "--vis", "tensorboard"),
-            *shlex.split(recipe, comments=True),
             *("--max-num-iterations", self.warm_up + self.steps, "--pipeline.reconstruct-steps", self.reconstruct),
             *("--pipeline.refine-steps", 0, "--show-edit", False, "--steps-per-picture", 0),
             *("--pipeline.src-prompt", caption(source), "--pipeline.tgt-prompt", caption(target)),

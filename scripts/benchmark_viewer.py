@@ -1,7 +1,7 @@
 """What the live editor costs while nobody watches: steps of an edit with the viewer and without it, in turn.
 
 Both edits run in one process, a step of the one after a step of the other, with the embedded model, a scene of the
-embedded world and the recipe of configs/toyworld-splat.args, so that whatever else the machine does slows both.
+embedded world and the method pds-splat-toyworld, so that whatever else the machine does slows both.
 
     python scripts/benchmark_viewer.py --steps 200
 """
@@ -12,6 +12,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -35,8 +36,8 @@ class Benchmark:
 
     steps: int = 200
     """Steps of each edit."""
-    method: str = "pds-splat"
-    """pds-splat or pds-nerf."""
+    method: Literal["pds-splat-toyworld", "pds-nerf-toyworld"] = "pds-splat-toyworld"
+    """How the scene is edited."""
     size: int = 128
     """Side of the scene's images, in pixels."""
     threads: int = 1

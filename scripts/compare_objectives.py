@@ -3,7 +3,7 @@
 Reconstructs the scene once, edits it from there with `ns-train`, and leaves a table (on screen, as JSON and as
 Markdown) and a contact sheet. An edit that is done already is not run again, so a cut run goes on where it was.
 
-    python scripts/compare_objectives.py --method pds-splat --out outputs/compare
+    python scripts/compare_objectives.py --method pds-splat-toyworld --out outputs/compare
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -48,8 +49,8 @@ COLUMNS = (
 class Comparison:
     """What to compare."""
 
-    method: str = "pds-splat"
-    """pds-splat or pds-nerf."""
+    method: Literal["pds-splat-toyworld", "pds-nerf-toyworld"] = "pds-splat-toyworld"
+    """How scenes are edited."""
     edits: tuple[str, ...] = ("arms=raised", "hat=top", "color=red", "subject=robot")
     """Edits, as attribute=value."""
     objectives: tuple[str, ...] = ("pds", "dds", "sds")

@@ -1,8 +1,8 @@
 """Edit a splat scene of the embedded world by text, from nothing to scores, in one command and without a GPU.
 
 Writes a scene (a man in a blue shirt, photographed from all around), reconstructs it as Gaussian splats, edits it with
-`ns-train pds-splat`, and scores the result against the true edit. A second call with another edit starts from the
-reconstruction of the first.
+`ns-train pds-splat-toyworld`, and scores the result against the true edit. A second call with another edit starts from
+the reconstruction of the first.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -28,8 +29,8 @@ class Demo:
 
     edit: str = "arms=raised"
     """The edit, as attribute=value: arms=raised, hat=top, color=red, subject=robot ..."""
-    method: str = "pds-splat"
-    """pds-splat, or pds-nerf (slower without a GPU)."""
+    method: Literal["pds-splat-toyworld", "pds-nerf-toyworld"] = "pds-splat-toyworld"
+    """A splat, or a NeRF (slower without a GPU)."""
     out: Path = Path("outputs/demo")
     """Folder for the scene and the runs."""
     seed: int = 0
@@ -45,13 +46,11 @@ def main(demo: Demo) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) // 2)))
     if not (scene / "transforms.json").exists():
         run("make_toyworld_scene.py", "--out", scene, "--edit", demo.edit)
-    recipe = (ROOT / "configs" / f"toyworld-{demo.method.removeprefix('pds-')}.args").read_text()
-    options = shlex.split(recipe, comments=True)
     name = demo.edit.replace("=", "-")
     stamp = time.strftime("%Y-%m-%d_%H%M%S")
     command: list[object] = [
         *(demo.method, "--data", scene, "--output-dir", demo.out, "--experiment-name", name),
-        *("--timestamp", stamp, *options, "--pipeline.guidance.seed", demo.seed),
+        *("--timestamp", stamp, "--pipeline.guidance.seed", demo.seed),
         *("--pipeline.src-prompt", caption(source), "--pipeline.tgt-prompt", caption(target)),
     ]
     reconstructions = sorted(demo.out.glob(f"*/{demo.method}/*/reconstruction"))

@@ -50,7 +50,7 @@ def main(scene: Scene) -> None:
     except (ValueError, FileExistsError) as error:
         raise SystemExit(f"Error: {error}") from None
     print(
-        f"Wrote {scene.out}. To edit it:\n\n    ns-train pds-splat --data {scene.out} \\\n"
+        f"Wrote {scene.out}. To edit it:\n\n    ns-train pds-splat-toyworld --data {scene.out} \\\n"
         f'        --pipeline.src-prompt "{caption(scene.thing)}" \\\n        --pipeline.tgt-prompt "{caption(target)}"'
     )
 

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar, get_type_hints
 
 import torch
+import yaml
 from filelock import FileLock
 from jaxtyping import Float
 from nerfstudio.configs.base_config import MachineConfig
-from scene_edits import edit_scene, recipe, reconstruct
+from nerfstudio.configs.method_configs import all_methods
+from scene_edits import edit_scene, reconstruct
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
@@ -189,7 +191,7 @@ class Drawing:
 
 
 class Scene:
-    """Scenes, reconstructed and edited by ns-train with the embedded world's recipe and the variant's options."""
+    """Scenes, reconstructed and edited by ns-train with options for the embedded world and the variant's."""
 
     batch: int | None = 1
     style: Style = "photo"
@@ -209,8 +211,8 @@ class Scene:
         raise UserError(f"'{self.variant.text}': there is no option {name} of the guidance or of scenes.")
 
     def settings(self) -> dict[str, Any]:
-        guidance = {"model": self.model}
-        return {"method": self.method, "recipe": recipe(self.method), "options": self.options, "guidance": guidance}
+        guidance, config = {"model": self.model}, yaml.dump(all_methods[self.method])
+        return {"method": self.method, "config": config, "options": self.options, "guidance": guidance}
 
     def edit(self, cases: Sequence[EditCase]) -> list[Edited]:
         return [self._edit(case) for case in cases]
@@ -253,8 +255,8 @@ _SCENE_OPTIONS: dict[type, str] = {
 REPRESENTATIONS: dict[str, Callable[[Variant, Setup], Representation]] = {
     "image": Image,
     "svg": Drawing,
-    "splat": functools.partial(Scene, method="pds-splat"),
-    "nerf": functools.partial(Scene, method="pds-nerf"),
+    "splat": functools.partial(Scene, method="pds-splat-toyworld"),
+    "nerf": functools.partial(Scene, method="pds-nerf-toyworld"),
 }
 """Every representation by its name on the command line."""
 

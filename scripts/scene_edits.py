@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,11 +11,6 @@ from pathlib import Path
 from pds_nerfstudio.toyworld.grammar import Attributes, caption
 
 ROOT = Path(__file__).parent.parent
-
-
-def recipe(method: str) -> str:
-    """The options of the embedded world's recipe for pds-splat or pds-nerf, as they stand in its file."""
-    return (ROOT / "configs" / f"toyworld-{method.removeprefix('pds-')}.args").read_text()
 
 
 def reconstruct(method: str, scene: Path, out: Path, source: Attributes, target: Attributes) -> Path:
@@ -34,7 +28,6 @@ def arguments(
     """What `edit_scene`, which takes the same, gives to ns-train."""
     given = [
         *(method, "--data", scene, "--output-dir", out, "--experiment-name", name, "--timestamp", "run"),
-        *shlex.split(recipe(method), comments=True),
         *("--pipeline.src-prompt", caption(source), "--pipeline.tgt-prompt", caption(target), *options),
     ]
     return [*map(str, given)]
@@ -43,16 +36,16 @@ def arguments(
 def edit_scene(
     method: str, scene: Path, out: Path, name: str, source: Attributes, target: Attributes, options: Sequence[object]
 ) -> float:
-    """Run ns-train with the embedded world's recipe; returns its peak memory in GB.
+    """Run ns-train; returns its peak memory in GB.
 
     Args:
-        method: pds-splat or pds-nerf.
+        method: pds-splat-toyworld or pds-nerf-toyworld.
         scene: The data set.
         out: Folder for runs; the run is `out`/`name`/`method`/run, its output `out`/`name`/train.log.
         name: Of the run.
         source: What the scene shows.
         target: What it should show.
-        options: For ns-train, after the recipe's.
+        options: Further ones for ns-train.
 
     Raises:
         SystemExit: If it fails, with the place of its output.

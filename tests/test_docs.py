@@ -99,7 +99,7 @@ def test_commands_exist(page: Path) -> None:
     commands = {entry.name for entry in entry_points(group="console_scripts")}
     methods = {entry.name for entry in entry_points(group="nerfstudio.method_configs")} | {"splatfacto", "nerfacto"}
 
-    for script in re.findall(r"\b(?:scripts|configs|examples|docs)/[\w/.-]*\.(?:py|sh|args|ipynb)\b", code):
+    for script in re.findall(r"\b(?:scripts|examples|docs)/[\w/.-]*\.(?:py|sh|ipynb)\b", code):
         assert (ROOT / script).exists(), script
     for command in re.findall(r"(?<![\w/.-])(?:ns|pds)-[a-z]+(?:-[a-z]+)*(?![\w/.-])", code):
         assert command in commands | methods, command

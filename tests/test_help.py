@@ -13,7 +13,7 @@ import pytest
 import tyro
 from nerfstudio.plugins.types import MethodSpecification
 
-from pds_nerfstudio import methods
+from pds_nerfstudio import methods, recipes
 from pds_nerfstudio.images import cli as images
 from pds_nerfstudio.vector import cli as vector
 
@@ -23,27 +23,34 @@ FIRST = {
     "pds-svg": "svg src-prompt tgt-prompt guidance.model guidance.guidance-scale guidance.identity-weight "
     "guidance.objective edit.draft.steps edit.fit-steps edit.background history output-dir",
 }
-FIRST["pds-splat"] = FIRST["pds-nerf"] = (
+FIRST["pds-splat"] = FIRST["pds-nerf"] = FIRST["pds-splat-toyworld"] = FIRST["pds-nerf-toyworld"] = (
     "data load-dir pipeline.src-prompt pipeline.tgt-prompt pipeline.guidance.model pipeline.guidance.objective "
     "pipeline.guidance.guidance-scale pipeline.guidance.identity-weight pipeline.guidance.localize "
     "pipeline.photometric-loss-mult max-num-iterations pipeline.refine-steps vis output-dir experiment-name"
 )
-METHODS = ("pds-splat", "pds-nerf")
+METHODS = ("pds-splat", "pds-nerf", "pds-splat-toyworld", "pds-nerf-toyworld")
 COMMANDS: dict[str, Callable[[], None]] = {"pds-image": images.main, "pds-svg": vector.main}
 
 
-def methods_of(command: list[str], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The methods as nerfstudio finds them when it is started by this command."""
+Modules = tuple[ModuleType, ...]
+MODULES: Modules = (methods, recipes)
+
+
+def methods_of(command: list[str], monkeypatch: pytest.MonkeyPatch) -> Modules:
+    """The modules of methods as nerfstudio finds them when it is started by this command."""
     monkeypatch.setattr("sys.argv", command)
-    spec = importlib.util.spec_from_file_location("methods_of_a_command", methods.__file__)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    found = []
+    for known in MODULES:
+        spec = importlib.util.spec_from_file_location("methods_of_a_command", known.__file__)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        found.append(module)
+    return tuple(found)
 
 
-def specification(module: ModuleType, name: str) -> MethodSpecification:
-    return getattr(module, name.replace("-", "_"))
+def specification(modules: Modules, name: str) -> MethodSpecification:
+    return getattr(modules[name.endswith("-toyworld")], name.replace("-", "_"))
 
 
 def parse(specifications: dict[str, MethodSpecification], arguments: list[str]) -> Any:
@@ -117,7 +124,7 @@ def test_every_option_is_listed(command: str, text: str) -> None:
     elif command == "pds-svg":
         options = {*options_of(vector.SvgEdit(Path(), "", ""))}
     else:  # those of this package, and all that stand at the top
-        config = specification(methods, command).config
+        config = specification(MODULES, command).config
         options = {*options_of(config, deep=False), *options_of(config.pipeline, "--pipeline.", deep=False)}
         options |= {*options_of(config.pipeline.guidance, "--pipeline.guidance.")}
         options |= {*options_of(config.pipeline.refinement, "--pipeline.refinement.")}
@@ -156,7 +163,8 @@ def test_the_values_shown_are_the_defaults(command: str, text: str) -> None:
         assert values["guidance.identity-weight"] == identity[command]
         assert values["guidance.model"] == "toyworld"
     else:
-        assert values["max-num-iterations"] == "3000" and values["pipeline.guidance.guidance-scale"] == "7.5"
+        expected = {"pds-splat-toyworld": ("400", "6"), "pds-nerf-toyworld": ("300", "6")}.get(command, ("3000", "7.5"))
+        assert (values["max-num-iterations"], values["pipeline.guidance.guidance-scale"]) == expected
         assert "load-dir" not in values and "pipeline.src-prompt" not in values
 
 
@@ -173,7 +181,7 @@ def test_the_examples_are_accepted(command: str, text: str) -> None:
     for words in commands:
         if command in METHODS:
             assert words[:2] == ["ns-train", command]
-            config = parse({name: specification(methods, name) for name in METHODS}, words[1:])
+            config = parse({name: specification(MODULES, name) for name in METHODS}, words[1:])
             assert config.pipeline.tgt_prompt
         elif words[1] != "--repeat":
             assert words[0] == command
@@ -186,6 +194,16 @@ def test_a_method_is_one_short_line_in_the_list_of_methods(name: str, monkeypatc
     for command in (["ns-train", "--help"], ["ns-train", "splatfacto"], ["ns-viewer", "--load-config", "a.yml"]):
         description = specification(methods_of(command, monkeypatch), name).description
         assert len(description) < 90 and "\n" not in description
+
+
+def test_the_recipes_of_pictures_stand_near_the_top(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["pds-image", "style", "--help"])
+    text = shown(images.main, capsys)
+    top, _ = parts(text)
+    assert re.findall(r"^  (\w+)  +\S", top[: top.index("Options to begin")], re.MULTILINE) == [*images.RECIPES]
+    assert "[lusd]" in top and text.splitlines()[0].startswith("usage: pds-image style ")
 
 
 def test_a_misspelt_option_is_answered_with_the_right_one(

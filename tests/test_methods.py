@@ -1,14 +1,16 @@
-"""The two methods as nerfstudio finds them."""
+"""The methods as nerfstudio finds them."""
 
 import ast
 import dataclasses
 import inspect
+import operator
 from importlib.metadata import entry_points
+from typing import Any
 
 import pytest
 from nerfstudio.configs.method_configs import all_descriptions, all_methods, method_configs
 
-from pds_nerfstudio import methods
+from pds_nerfstudio import methods, recipes
 from pds_nerfstudio.guidance.guidance import GuidanceConfig
 from pds_nerfstudio.guidance.objectives import DreamCatalystParameters
 from pds_nerfstudio.scenes.nerf import EditNerfModelConfig
@@ -16,10 +18,56 @@ from pds_nerfstudio.scenes.pipeline import EditPipelineConfig
 from pds_nerfstudio.scenes.splat import EditSplatModelConfig
 from pds_nerfstudio.scenes.trainer import EditTrainerConfig
 
-METHODS = {"pds-splat": methods.pds_splat, "pds-nerf": methods.pds_nerf}
+METHODS = {
+    "pds-splat": methods.pds_splat,
+    "pds-nerf": methods.pds_nerf,
+    "pds-splat-toyworld": recipes.pds_splat_toyworld,
+    "pds-nerf-toyworld": recipes.pds_nerf_toyworld,
+}
+OF_THE_TOYWORLD = {
+    "steps_per_save": 100,
+    "vis": "tensorboard",
+    "logging.steps_per_log": 25,
+    "viewer.quit_on_train_completion": True,
+    "pipeline.photometric_loss_mult": 3.0,
+}
+OF_ITS_GUIDANCE = {
+    "guidance_scale": 6.0,
+    "localize": 1.0,
+    "compile": "off",
+    "t_schedule": "annealed",
+    "t_max": 1.0,
+    "t_min": 0.2,
+    "t_jitter": 0.2,
+    "t_power": 2.0,
+    "identity_weight": 1.0,
+    "identity_inside": 0.5,
+}
+RECIPES: dict[str, dict[str, Any]] = {
+    "pds-splat": {
+        "max_num_iterations": 400,
+        "pipeline.reconstruct_steps": 400,
+        "pipeline.refine_steps": 256,
+        "pipeline.model.edit_densify_grad_thresh": 0.01,
+        "pipeline.model.edit_opacity_loss_mult": 0.1,
+        "pipeline.model.background_color": "white",
+    },
+    "pds-nerf": {
+        "max_num_iterations": 300,
+        "pipeline.reconstruct_steps": 900,
+        "pipeline.refine_steps": 900,
+        "pipeline.refine_rounds": 16,
+        "pipeline.views_per_step": 2,
+        "pipeline.datamanager.train_num_rays_per_batch": 1024,
+        "pipeline.model.distortion_loss_mult": 0.0,
+        "pipeline.model.near_plane": 0.4,
+        "pipeline.model.camera_optimizer.mode": "off",
+        "pipeline.model.fog_opacity": 0.3,
+    },
+}
 
 
-def test_both_are_registered_through_entry_points() -> None:
+def test_all_are_registered_through_entry_points() -> None:
     found = {point.name: point.load() for point in entry_points(group="nerfstudio.method_configs")}
     for name, method in METHODS.items():
         assert found[name] is method
@@ -37,6 +85,23 @@ def test_no_built_in_is_overridden() -> None:
 def test_every_parameter_group_has_an_optimiser_without_a_schedule(name: str) -> None:
     """The pipeline lets the rates fall; a schedule of nerfstudio's would undo that at each step."""
     assert all(group["scheduler"] is None for group in METHODS[name].config.optimizers.values())
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_recipes_for_the_embedded_world_have_the_values_that_were_measured(name: str) -> None:
+    config = METHODS[f"{name}-toyworld"].config
+    for option, value in (OF_THE_TOYWORLD | RECIPES[name]).items():
+        assert operator.attrgetter(option)(config) == value, option
+    assert {key: getattr(config.pipeline.guidance, key) for key in OF_ITS_GUIDANCE} == OF_ITS_GUIDANCE
+
+
+def test_a_recipe_leaves_its_method_alone() -> None:
+    for name in RECIPES:
+        config, recipe = METHODS[name].config, METHODS[f"{name}-toyworld"].config
+        assert config.max_num_iterations == 3000 and config.vis == "viewer"
+        assert config.pipeline.guidance == GuidanceConfig() != recipe.pipeline.guidance
+    rates = {name: METHODS[name].config.optimizers["means"]["optimizer"].lr for name in METHODS if "splat" in name}
+    assert rates == {"pds-splat": 1.6e-4, "pds-splat-toyworld": 1.6e-3}
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig, resolve_d
 from pds_nerfstudio.images.edit_loop import ImageEditConfig, ImageEditLoop, picture_guidance
 from pds_nerfstudio.images.editor import ImageEditor, carry_back
 from pds_nerfstudio.images.picture import Picture
+from pds_nerfstudio.images.recipes import RECIPES
 from pds_nerfstudio.one_line import one_line
 from pds_nerfstudio.runs import StepReport, new_folder, read_command, save_config, take_steps
 
@@ -204,7 +205,7 @@ def run(config: ImageEdit) -> Path:
 def main() -> None:
     """The command `pds-image`."""
     try:
-        path = run(read_command(HELP, ImageEdit(image=Path(), src_prompt="", tgt_prompt="")))
+        path = run(read_command(HELP, ImageEdit(image=Path(), src_prompt="", tgt_prompt=""), RECIPES))
     except UserError as error:
         sys.exit(str(error))
     print(one_line(f"Wrote {path} (and before_after.png beside it)"))

@@ -113,14 +113,26 @@ def adopt_architecture(model: ModelConfig, checkpoint: Checkpoint) -> None:
         setattr(model, name, tuple(value) if isinstance(ours, tuple) else value)
 
 
+def read_method_name(path: Path) -> str | None:
+    """Return the name of the method that wrote a config.yml; None if there is none to be read."""
+    name = _read_config(path).get("method_name")
+    return name if isinstance(name, str) else None
+
+
 def _read_model_settings(path: Path) -> dict[str, Any] | None:
     """The model's settings in a config.yml, read as plain data; None if there are none to be read."""
+    pipeline = _read_config(path).get("pipeline")
+    settings = pipeline.get("model") if isinstance(pipeline, dict) else None
+    return settings if isinstance(settings, dict) else None
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """Return a config.yml as plain data; empty if there is none to be read."""
     try:
         config = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
-        settings = config["pipeline"]["model"]
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
-        return None
-    return settings if isinstance(settings, dict) else None
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 class _PlainLoader(yaml.SafeLoader):

@@ -21,6 +21,7 @@ from viser import GuiButtonGroupHandle
 from pds_nerfstudio.guidance.objectives import OBJECTIVES
 from pds_nerfstudio.guidance.timesteps import TimestepSchedule
 from pds_nerfstudio.one_line import one_line
+from pds_nerfstudio.scenes.checkpoints import read_method_name
 from pds_nerfstudio.scenes.comparison import SHOWN, Comparison
 from pds_nerfstudio.scenes.history import History
 from pds_nerfstudio.scenes.pictures import data_url, jpeg, plot
@@ -61,6 +62,8 @@ class EditPanel(ViewerControl):
     def _setup(self, viewer: Viewer) -> None:
         super()._setup(viewer)
         self._folder: Path = viewer.log_filename.parent
+        kind = "pds-splat" if isinstance(self._pipeline.model, SplatfactoModel) else "pds-nerf"
+        self._method = read_method_name(self._folder / "config.yml") or kind
         self._comparison = Comparison(self._pipeline.model, viewer.control_panel, self._folder / "reconstruction")
         gui = self.viser_server.gui
         with gui.add_folder("Text edit", order=viewer.stats_markdown.order + 0.5):
@@ -215,8 +218,7 @@ class EditPanel(ViewerControl):
     def _status_text(self) -> str:
         session = self._session
         if not session.live:
-            method = "pds-splat" if isinstance(self._pipeline.model, SplatfactoModel) else "pds-nerf"
-            command = f"ns-train {method} --load-dir {self._folder}/nerfstudio_models"
+            command = f"ns-train {self._method} --load-dir {self._folder}/nerfstudio_models"
             text = f"A finished edit. To go on: {_plain(command)}"
         else:
             text = progress_text(session.status)

@@ -1,20 +1,22 @@
 """The command: what it leaves, and that it never writes over anything."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import tyro
 from PIL import Image
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import GuidanceConfig
-from pds_nerfstudio.images.cli import ImageEdit, edit_picture, main, read_mask
-from pds_nerfstudio.images.edit_loop import ImageEditConfig, picture_guidance
+from pds_nerfstudio.images.cli import HELP, ImageEdit, edit_picture, main, read_mask
+from pds_nerfstudio.images.edit_loop import ImageEditConfig
 from pds_nerfstudio.images.picture import Picture
-from pds_nerfstudio.runs import load_config
+from pds_nerfstudio.images.recipes import RECIPES
+from pds_nerfstudio.runs import load_config, read_command
 
 from .conftest import KnownGuidance
 
@@ -148,10 +150,38 @@ def test_the_embedded_model_edits(tmp_path: Path) -> None:
     assert not np.array_equal(np.asarray(first), pixels)
 
 
-@pytest.mark.parametrize("recipe", sorted((Path(__file__).parents[2] / "configs").glob("picture-*.args")), ids=str)
-def test_recipes_are_accepted_and_change_the_defaults(recipe: Path) -> None:
-    lines = [line for line in recipe.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+@pytest.mark.parametrize(
+    ("recipe", "edit", "guidance"),
+    [
+        ("default", {}, {}),
+        ("light", {"latent_lr": 0.1}, {"t_max": 0.98, "t_power": 3, "identity_weight": 0.3, "identity_inside": 1}),
+        ("local", {"steps": 50}, {"t_max": 0.98, "t_power": 1, "identity_weight": 0.3, "identity_inside": 1}),
+        ("style", {}, {"objective": "lusd"}),
+    ],
+)
+def test_a_recipe_is_other_defaults(
+    recipe: str, edit: dict[str, Any], guidance: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert {recipe} <= set(RECIPES) == {"default", "light", "local", "style"}
     needed = ["--image", "a.png", "--src-prompt", "a cat", "--tgt-prompt", "a dog"]
-    config = tyro.cli(ImageEdit, args=[*needed, *" ".join(lines).split()])
+    expected = ImageEdit(Path("a.png"), "a cat", "a dog")
+    expected = replace(expected, edit=replace(expected.edit, **edit), guidance=replace(expected.guidance, **guidance))
+    monkeypatch.setattr("sys.argv", ["pds-image", recipe, *needed])
+    config = read_command(HELP, ImageEdit(Path(), "", ""), RECIPES)
     config.check()
-    assert (config.edit, config.guidance) != (ImageEditConfig(), picture_guidance())
+    assert config == expected
+    monkeypatch.setattr("sys.argv", ["pds-image", recipe, *needed, "--guidance.t-max", "0.5"])
+    overridden = read_command(HELP, ImageEdit(Path(), "", ""), RECIPES)
+    assert overridden == replace(expected, guidance=replace(expected.guidance, t_max=0.5))
+
+
+def test_without_a_word_the_defaults_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["pds-image", "--image", "a.png", "--src-prompt", "a", "--tgt-prompt", "b"])
+    assert read_command(HELP, ImageEdit(Path(), "", ""), RECIPES) == ImageEdit(Path("a.png"), "a", "b")
+
+
+def test_a_misspelt_recipe_is_answered_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["pds-image", "stile", "--image", "a.png"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert str(end.value) == "pds-image: there is no recipe 'stile': name one of default, light, local, style, or none."

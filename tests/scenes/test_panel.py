@@ -26,7 +26,7 @@ def as_shown(mdx: str) -> str:
 def panel(session: EditSession) -> Any:
     made: Any = EditPanel.__new__(EditPanel)
     made._session, made._pipeline = session, SimpleNamespace(model=None)
-    made._folder = Path("runs/a {b}_<c>")
+    made._folder, made._method = Path("runs/a {b}_<c>"), "pds-nerf-toyworld"
     return made
 
 
@@ -60,4 +60,4 @@ def test_a_prompt_is_no_line_of_its_own() -> None:
 
 def test_so_is_the_command_to_go_on_with() -> None:
     status = as_shown(panel(EditSession({"src_prompt": "a", "tgt_prompt": "b"}))._status_text())
-    assert status.endswith("To go on: «ns-train pds-nerf --load-dir runs/a {b}_<c>/nerfstudio_models»")
+    assert status.endswith("To go on: «ns-train pds-nerf-toyworld --load-dir runs/a {b}_<c>/nerfstudio_models»")

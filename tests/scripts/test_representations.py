@@ -51,7 +51,7 @@ def test_a_variants_options_reach_their_places_on_the_command_line(representatio
     (edited,) = scene.edit(draw_cases(["arms"], 1, 0))
     ((method, _, options),) = representations.runs
     given = dict(zip(options[::2], options[1::2], strict=True))
-    assert method == "pds-splat" and given.pop("--load-dir").endswith("start")
+    assert method == "pds-splat-toyworld" and given.pop("--load-dir").endswith("start")
     assert given == {
         "--pipeline.guidance.objective": "dds",
         "--pipeline.guidance.guidance-scale": "15",
