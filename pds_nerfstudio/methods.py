@@ -16,12 +16,12 @@ from pds_nerfstudio.command_help import CommandHelp, FirstOption
 from pds_nerfstudio.guidance.guidance import GuidanceConfig
 from pds_nerfstudio.quiet import quiet_dependencies
 from pds_nerfstudio.scenes.compat import allow_checkpoint_types
-from pds_nerfstudio.scenes.nerf import EditNerfModelConfig
+from pds_nerfstudio.scenes.live.viewer_access import THIS_MACHINE, guard_viewers
+from pds_nerfstudio.scenes.models.nerf import EditNerfModelConfig
+from pds_nerfstudio.scenes.models.splat import EditSplatModelConfig
 from pds_nerfstudio.scenes.optimizers import EditAdamConfig
 from pds_nerfstudio.scenes.pipeline import EditPipelineConfig
-from pds_nerfstudio.scenes.splat import EditSplatModelConfig
 from pds_nerfstudio.scenes.trainer import EditTrainerConfig
-from pds_nerfstudio.scenes.viewer_access import THIS_MACHINE, guard_viewers
 
 quiet_dependencies()
 guard_viewers()

@@ -12,8 +12,8 @@ from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManagerConf
 from nerfstudio.plugins.types import MethodSpecification
 
 from pds_nerfstudio.methods import described, pds_nerf, pds_splat
-from pds_nerfstudio.scenes.nerf import EditNerfModelConfig
-from pds_nerfstudio.scenes.splat import EditSplatModelConfig
+from pds_nerfstudio.scenes.models.nerf import EditNerfModelConfig
+from pds_nerfstudio.scenes.models.splat import EditSplatModelConfig
 from pds_nerfstudio.scenes.trainer import EditTrainerConfig
 
 

@@ -299,7 +299,7 @@ def plot(table: Sequence[dict[str, Any]], path: Path) -> None:
 
 def sheet(benchmark: Benchmark, rows: Sequence[dict[str, Any]]) -> PIL.Image.Image:
     """Rows: source, true edit, each variant; columns: some cases, evenly picked."""
-    from pds_nerfstudio.scenes.results import contact_sheet  # imports nerfstudio, which takes its time
+    from pds_nerfstudio.scenes.output.results import contact_sheet  # imports nerfstudio, which takes its time
 
     by_variant: dict[str, list[dict[str, Any]]] = {}
     for row in rows:

@@ -17,10 +17,10 @@ import torch
 import tyro
 from torch import Tensor
 
-from pds_nerfstudio.vector.affine import IDENTITY
-from pds_nerfstudio.vector.backend import Renderer
-from pds_nerfstudio.vector.rasterizer import Rasterizer
-from pds_nerfstudio.vector.scene import Fill, Scene, SceneBuilder, SceneParameters, Shape, Solid, Stroke
+from pds_nerfstudio.vector.raster.affine import IDENTITY
+from pds_nerfstudio.vector.raster.backend import Renderer
+from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
+from pds_nerfstudio.vector.raster.scene import Fill, Scene, SceneBuilder, SceneParameters, Shape, Solid, Stroke
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Benchmark:
         reference = self._time(_drawn(Rasterizer(scene), numbers, side))
         line = f"pytorch {reference}"
         if self.device == "cuda" and importlib.util.find_spec("triton") is not None:
-            from pds_nerfstudio.vector.tiled import TiledRasterizer
+            from pds_nerfstudio.vector.raster.triton.rasterizer import TiledRasterizer
 
             tiled = TiledRasterizer(scene)
             time = self._time(_drawn(tiled, numbers, side))

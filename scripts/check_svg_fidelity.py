@@ -30,8 +30,8 @@ from PIL import Image
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.vector.document import Document
-from pds_nerfstudio.vector.rasterizer import Rasterizer
+from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
+from pds_nerfstudio.vector.svg.document import Document
 
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 

@@ -23,7 +23,7 @@ import tyro
 from PIL import Image
 from scene_edits import ROOT, edit_scene, reconstruct
 
-from pds_nerfstudio.scenes.results import contact_sheet
+from pds_nerfstudio.scenes.output.results import contact_sheet
 from pds_nerfstudio.toyworld.grammar import Attributes, edit
 
 _SDS = "--pipeline.guidance.objective sds --pipeline.guidance.localize 0 --pipeline.photometric-loss-mult 0"

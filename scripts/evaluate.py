@@ -23,7 +23,7 @@ from torch import Tensor
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.evaluation import clip, toyworld
 from pds_nerfstudio.scenes.loading import FinishedEdit
-from pds_nerfstudio.scenes.results import contact_sheet, to_bytes
+from pds_nerfstudio.scenes.output.results import contact_sheet, to_bytes
 from pds_nerfstudio.scenes.trainer import one_line_errors
 from pds_nerfstudio.toyworld.dataset import read_record
 from pds_nerfstudio.toyworld.grammar import caption, edit

@@ -22,8 +22,8 @@ import tyro
 from PIL import Image
 
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.scenes.report import image_url, page, slider
-from pds_nerfstudio.scenes.results import Picture, contact_sheet
+from pds_nerfstudio.scenes.output.report import image_url, page, slider
+from pds_nerfstudio.scenes.output.results import Picture, contact_sheet
 
 FEW_KINDS = ("arms", "hat added", "color", "subject")
 

@@ -4,7 +4,7 @@ python scripts/pds_svg.py --svg man.svg --src-prompt "a drawing of a man" --tgt-
 python scripts/pds_svg.py --repeat outputs/svg/man/config.json
 """
 
-from pds_nerfstudio.vector.cli import main
+from pds_nerfstudio.vector.edit.cli import main
 
 if __name__ == "__main__":
     main()

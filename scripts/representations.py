@@ -35,17 +35,17 @@ from pds_nerfstudio.guidance.objectives import OBJECTIVES
 from pds_nerfstudio.guidance.refinement import RefinementConfig
 from pds_nerfstudio.images.edit_loop import ImageEditConfig, ImageEditLoop, picture_guidance
 from pds_nerfstudio.images.editor import ImageEditor, carry_back
-from pds_nerfstudio.scenes.nerf import EditNerfModelConfig
+from pds_nerfstudio.scenes.models.nerf import EditNerfModelConfig
+from pds_nerfstudio.scenes.models.splat import EditSplatModelConfig
 from pds_nerfstudio.scenes.pipeline import EditPipelineConfig
-from pds_nerfstudio.scenes.splat import EditSplatModelConfig
 from pds_nerfstudio.toyworld.dataset import write_scene
 from pds_nerfstudio.toyworld.drawing import PAPER, drawing
 from pds_nerfstudio.toyworld.grammar import Style
-from pds_nerfstudio.vector.color import parse_color
-from pds_nerfstudio.vector.document import Document
-from pds_nerfstudio.vector.edit_loop import VectorEditConfig, VectorEditLoop, drawing_guidance
-from pds_nerfstudio.vector.editor import VectorEditor
-from pds_nerfstudio.vector.rasterizer import Rasterizer
+from pds_nerfstudio.vector.edit.editor import VectorEditor
+from pds_nerfstudio.vector.edit.loop import VectorEditConfig, VectorEditLoop, drawing_guidance
+from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
+from pds_nerfstudio.vector.svg.color import parse_color
+from pds_nerfstudio.vector.svg.document import Document
 
 Pictures = Float[Tensor, "views 3 height width"]
 Config = TypeVar("Config")

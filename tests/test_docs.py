@@ -19,11 +19,11 @@ import pytest
 
 from pds_nerfstudio.images.cli import ImageEdit
 from pds_nerfstudio.methods import pds_nerf, pds_splat
-from pds_nerfstudio.scenes.nerf import EditNerfModelConfig
+from pds_nerfstudio.scenes.models.nerf import EditNerfModelConfig
+from pds_nerfstudio.scenes.models.splat import EditSplatModelConfig
 from pds_nerfstudio.scenes.pipeline import EditPipelineConfig
-from pds_nerfstudio.scenes.splat import EditSplatModelConfig
 from pds_nerfstudio.scenes.trainer import EditTrainerConfig
-from pds_nerfstudio.vector.cli import SvgEdit
+from pds_nerfstudio.vector.edit.cli import SvgEdit
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -15,7 +15,7 @@ from nerfstudio.plugins.types import MethodSpecification
 
 from pds_nerfstudio import methods, recipes
 from pds_nerfstudio.images import cli as images
-from pds_nerfstudio.vector import cli as vector
+from pds_nerfstudio.vector.edit import cli as vector
 
 FIRST = {
     "pds-image": "image src-prompt tgt-prompt guidance.model guidance.guidance-scale guidance.identity-weight "

@@ -13,9 +13,9 @@ from nerfstudio.configs.method_configs import all_descriptions, all_methods, met
 from pds_nerfstudio import methods, recipes
 from pds_nerfstudio.guidance.guidance import GuidanceConfig
 from pds_nerfstudio.guidance.objectives import DreamCatalystParameters
-from pds_nerfstudio.scenes.nerf import EditNerfModelConfig
+from pds_nerfstudio.scenes.models.nerf import EditNerfModelConfig
+from pds_nerfstudio.scenes.models.splat import EditSplatModelConfig
 from pds_nerfstudio.scenes.pipeline import EditPipelineConfig
-from pds_nerfstudio.scenes.splat import EditSplatModelConfig
 from pds_nerfstudio.scenes.trainer import EditTrainerConfig
 
 METHODS = {

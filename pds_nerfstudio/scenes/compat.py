@@ -36,7 +36,7 @@ from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.one_line import one_line
-from pds_nerfstudio.scenes.rasterizer import rasterization
+from pds_nerfstudio.splat_rasterizer.rasterizer import rasterization
 
 _DOWNLOAD_PROBE_SECONDS = 3.0
 """How long a server may take to say that it has the LPIPS weights before LPIPS is done without."""

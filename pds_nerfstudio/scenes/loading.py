@@ -12,8 +12,8 @@ from nerfstudio.utils.eval_utils import eval_setup
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.scenes.output.results import picture
 from pds_nerfstudio.scenes.pipeline import EditPipeline
-from pds_nerfstudio.scenes.results import picture
 from pds_nerfstudio.scenes.trainer import EditTrainerConfig
 from pds_nerfstudio.scenes.views import SourceViews
 

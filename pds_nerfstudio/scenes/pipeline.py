@@ -22,12 +22,12 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig
 from pds_nerfstudio.guidance.refinement import RefinementConfig
 from pds_nerfstudio.scenes.compat import read_points_without_open3d
-from pds_nerfstudio.scenes.history import History
-from pds_nerfstudio.scenes.panel import EditPanel
-from pds_nerfstudio.scenes.pictures import EditedView
+from pds_nerfstudio.scenes.live.panel import EditPanel
+from pds_nerfstudio.scenes.live.session import GUIDANCE_SETTINGS, EditSession, Settings
+from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
+from pds_nerfstudio.scenes.output.history import History
+from pds_nerfstudio.scenes.output.pictures import EditedView
 from pds_nerfstudio.scenes.plan import EditPlan
-from pds_nerfstudio.scenes.redrawn import RedrawnViews
-from pds_nerfstudio.scenes.session import GUIDANCE_SETTINGS, EditSession, Settings
 from pds_nerfstudio.scenes.views import SourceView, SourceViews, view_at, views_of
 
 read_points_without_open3d()  # here, because no scene is edited without this module, in whichever process
@@ -336,6 +336,6 @@ class EditPipeline(VanillaPipeline):
 
     def write_results(self, folder: Path) -> list[Path]:
         """Leave the edited views, a before/after sheet and a turntable in `folder`; returns what was written."""
-        from pds_nerfstudio.scenes.results import write_results
+        from pds_nerfstudio.scenes.output.results import write_results
 
         return write_results(self, folder, self.config.turntable_frames)

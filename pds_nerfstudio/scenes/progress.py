@@ -15,7 +15,7 @@ import torch
 from nerfstudio.models.splatfacto import SplatfactoModel
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from pds_nerfstudio.scenes.session import Status
+from pds_nerfstudio.scenes.live.session import Status
 from pds_nerfstudio.scenes.terminal import say
 
 if TYPE_CHECKING:

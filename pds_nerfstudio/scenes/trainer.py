@@ -29,15 +29,15 @@ from nerfstudio.utils import writer
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.checkpoints import Checkpoint, adopt_architecture, find_checkpoint, read_checkpoint
 from pds_nerfstudio.scenes.distributed import take_from_first_rank
-from pds_nerfstudio.scenes.history import History, Moment
-from pds_nerfstudio.scenes.live import LiveEdit
+from pds_nerfstudio.scenes.live.loop import LiveEdit
 from pds_nerfstudio.scenes.optimizers import EditOptimizers
+from pds_nerfstudio.scenes.output.history import History, Moment
+from pds_nerfstudio.scenes.output.report import write_report
+from pds_nerfstudio.scenes.output.results import evaluation_decibels
 from pds_nerfstudio.scenes.pipeline import EditPipeline, EditPipelineConfig
 from pds_nerfstudio.scenes.plan import EditPlan
 from pds_nerfstudio.scenes.progress import ProgressLine, say_what_next
 from pds_nerfstudio.scenes.readback import Readback
-from pds_nerfstudio.scenes.report import write_report
-from pds_nerfstudio.scenes.results import evaluation_decibels
 from pds_nerfstudio.scenes.terminal import say
 
 _STEPS_IN_PACE = 20

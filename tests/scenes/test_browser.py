@@ -19,7 +19,7 @@ from nerfstudio.viewer.utils import get_camera
 from PIL import Image
 
 from pds_nerfstudio.scenes.checkpoints import read_checkpoint
-from pds_nerfstudio.scenes.session import Action, read_record
+from pds_nerfstudio.scenes.live.session import Action, read_record
 from pds_nerfstudio.scenes.trainer import EditTrainer
 
 playwright = pytest.importorskip("playwright.sync_api")

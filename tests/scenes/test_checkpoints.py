@@ -11,8 +11,8 @@ from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.checkpoints import Checkpoint, adopt_architecture, find_checkpoint, read_checkpoint
-from pds_nerfstudio.scenes.nerf import EditNerfModelConfig
-from pds_nerfstudio.scenes.splat import EditSplatModelConfig
+from pds_nerfstudio.scenes.models.nerf import EditNerfModelConfig
+from pds_nerfstudio.scenes.models.splat import EditSplatModelConfig
 
 
 def state_of(*names: str) -> dict[str, Any]:

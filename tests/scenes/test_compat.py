@@ -30,7 +30,7 @@ from torchmetrics.image import lpip
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes import compat
-from pds_nerfstudio.scenes.rasterizer import rasterization
+from pds_nerfstudio.splat_rasterizer.rasterizer import rasterization
 
 
 class TestAllowCheckpointTypes:

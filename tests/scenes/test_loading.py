@@ -9,7 +9,7 @@ import torch
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.scenes.loading import FinishedEdit
-from pds_nerfstudio.scenes.results import picture
+from pds_nerfstudio.scenes.output.results import picture
 from pds_nerfstudio.toyworld.dataset import walk_around
 
 

@@ -13,9 +13,9 @@ from nerfstudio.utils.eval_utils import eval_setup
 
 from pds_nerfstudio.guidance.guidance import Guidance, GuidanceOutput
 from pds_nerfstudio.scenes import compat
+from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.pipeline import EditPipeline
 from pds_nerfstudio.scenes.plan import EditPlan
-from pds_nerfstudio.scenes.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.trainer import EditTrainer
 from pds_nerfstudio.scenes.views import SourceView, view_at
 
@@ -414,7 +414,7 @@ def test_refining_from_the_source_warms_up(make_config: Any, run: Any) -> None:
 def test_a_resumed_edit_begins_nothing_anew(
     finished: Any, make_config: Any, run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from pds_nerfstudio.scenes.splat import EditSplatModel
+    from pds_nerfstudio.scenes.models.splat import EditSplatModel
 
     begun: list[bool] = []
     usual = EditSplatModel.begin_edit

@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from pds_nerfstudio.guidance.guidance import GuidanceOutput
-from pds_nerfstudio.scenes.results import evaluation_decibels
+from pds_nerfstudio.scenes.output.results import evaluation_decibels
 from pds_nerfstudio.scenes.trainer import EditTrainer
 
 KINDS = ["splat", "nerf"]

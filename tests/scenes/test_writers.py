@@ -8,7 +8,7 @@ import pytest
 from nerfstudio.utils import writer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pds_nerfstudio.scenes.session import Request
+from pds_nerfstudio.scenes.live.session import Request
 
 NUMBERS = {"Train Loss", "Train Loss Dict/guidance_loss", "Train Metrics Dict/gradient_rms"}
 PICTURES = {"Edit/view", "Edit/triptych"}

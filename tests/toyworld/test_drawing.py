@@ -11,9 +11,9 @@ from pds_nerfstudio.toyworld.drawing import PAPER, drawing, front_camera
 from pds_nerfstudio.toyworld.geometry import build
 from pds_nerfstudio.toyworld.grammar import VALUES, Attributes
 from pds_nerfstudio.toyworld.renderer import render
-from pds_nerfstudio.vector.color import parse_color
-from pds_nerfstudio.vector.document import Document
-from pds_nerfstudio.vector.rasterizer import Rasterizer
+from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
+from pds_nerfstudio.vector.svg.color import parse_color
+from pds_nerfstudio.vector.svg.document import Document
 
 THINGS = [
     Attributes(subject="man", hat="party", hat_color="yellow", style="drawing"),

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pds_nerfstudio.vector.document import Document
-from pds_nerfstudio.vector.editor import VectorEditor
-from pds_nerfstudio.vector.rasterizer import Rasterizer
-from pds_nerfstudio.vector.scene import Scene, SceneParameters
+from pds_nerfstudio.vector.edit.editor import VectorEditor
+from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
+from pds_nerfstudio.vector.raster.scene import Scene, SceneParameters
+from pds_nerfstudio.vector.svg.document import Document
 
 Check = Callable[[Callable[[Tensor], Tensor], Tensor], float]
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pds_nerfstudio.vector.document import Document
-from pds_nerfstudio.vector.editor import VectorEditor
+from pds_nerfstudio.vector.edit.editor import VectorEditor
+from pds_nerfstudio.vector.svg.document import Document
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "svg"
 FILES = ["noto/rocket.svg", "noto/robot.svg", "noto-v1/owl.svg", "noto-v1/rainbow.svg", "fluent-emoji-flat/fox.svg"]

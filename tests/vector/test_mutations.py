@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.vector.document import Document
-from pds_nerfstudio.vector.rasterizer import Rasterizer
+from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
+from pds_nerfstudio.vector.svg.document import Document
 
 STRESS = (Path(__file__).parent / "stress.svg").read_bytes()
 

@@ -1,0 +1,1 @@
+"""Hash encodings and fused fields: nerfacto's costly parts, chosen by device."""

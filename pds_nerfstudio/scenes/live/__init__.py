@@ -1,0 +1,1 @@
+"""An edit watched and steered while it runs."""

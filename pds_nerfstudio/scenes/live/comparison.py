@@ -1,0 +1,112 @@
+"""The source scene beside the edited one, from any camera, as further outputs of the model in nerfstudio's viewer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.models.base_model import Model
+from nerfstudio.viewer.control_panel import ControlPanel
+from torch import Tensor, nn
+
+from pds_nerfstudio.scenes.checkpoints import read_checkpoint
+from pds_nerfstudio.scenes.compat import uninterrupted
+from pds_nerfstudio.scenes.output.pictures import heat
+
+SHOWN = {"edited": "rgb", "source": "source", "before | after": "before_after", "change": "change"}
+"""What the panel's switch shows, and the output of that name in nerfstudio's own switch."""
+
+_FULL_CHANGE = 0.5
+_Outputs = dict[str, Any]
+
+
+class Comparison:
+    """Adds the outputs source, before_after and change to what a model renders.
+
+    The source's weights are read when one of these is first looked at, and they are rendered only while one is.
+
+    Args:
+        model: Its `get_outputs_for_camera` is wrapped.
+        switch: The viewer's control panel, which says what is looked at.
+        source: Folder of the checkpoint that holds the source; while it isn't there, nothing is added.
+
+    Attributes:
+        split: Share of the picture's width that shows the source in the output before_after.
+    """
+
+    def __init__(self, model: Model, switch: ControlPanel, source: Path) -> None:
+        self.split = 0.5
+        self._switch, self._source = switch, source
+        self._weights: dict[str, Tensor] | None = None
+        self._model, self._edited = model, model.get_outputs_for_camera
+        self._render = _Render(model, self._edited)
+        model.get_outputs_for_camera = self._outputs  # type: ignore[method-assign]
+
+    @property
+    def available(self) -> bool:
+        """Whether the source is known."""
+        return self._weights is not None or self._source.is_dir()
+
+    def show(self, what: str) -> None:
+        """Have all browsers show one of `SHOWN`."""
+        self._switch._output_render.value = SHOWN[what]  # nerfstudio has only a getter for it
+
+    def _outputs(self, camera: Cameras, obb_box: OrientedBox | None = None) -> _Outputs:
+        outputs = self._edited(camera, obb_box)
+        if not self.available:
+            return outputs
+        edited = outputs["rgb"]
+        looked_at = {self._switch.output_render} | ({self._switch.split_output_render} if self._switch.split else set())
+        if not looked_at & {"source", "before_after", "change"}:
+            # An output must be there to be offered, and need not be right before somebody looks at it.
+            return {**outputs, "source": edited, "before_after": edited, "change": edited}
+        source = self.source(camera, obb_box)["rgb"].to(edited)
+        return {
+            **outputs,
+            "source": source,
+            "before_after": side_by_side(source, edited, self.split),
+            "change": heat((edited - source).abs().mean(-1) / _FULL_CHANGE, source),
+        }
+
+    @torch.no_grad()
+    def source(self, camera: Cameras, obb_box: OrientedBox | None = None) -> _Outputs:
+        """What the model shows with the source's weights. The caller keeps the model from being trained meanwhile."""
+        # An interruption must not leave the model with the source's weights.
+        with uninterrupted():
+            if self._weights is None:
+                checkpoint = read_checkpoint(max(self._source.glob("step-*.ckpt")))
+                ours = {name for name, _ in [*self._model.named_parameters(), *self._model.named_buffers()]}
+                self._weights = {
+                    f"model.{name}": weight.to(self._model.device)
+                    for name, weight in checkpoint.model_weights.items()
+                    if name in ours
+                }
+            # A hash grid is one module under two names. Each of its tensors must be replaced once only: torch would
+            # replace it under both, take the first replacement for the original, and put that back.
+            return torch.func.functional_call(self._render, self._weights, (camera, obb_box), tie_weights=False)
+
+
+class _Render(nn.Module):
+    """A model's render as a forward pass, which torch can run with other weights."""
+
+    def __init__(self, model: Model, render: Any) -> None:
+        super().__init__()
+        self.model = model
+        self._render = render
+
+    def forward(self, camera: Cameras, obb_box: OrientedBox | None) -> _Outputs:
+        return self._render(camera, obb_box)
+
+
+def side_by_side(
+    left: Float[Tensor, "height width 3"], right: Float[Tensor, "height width 3"], split: float
+) -> Float[Tensor, "height width 3"]:
+    """One picture: the left one up to a share `split` of the width, a line, the right one."""
+    column = min(round(split * left.shape[1]), left.shape[1] - 1)
+    joined = torch.cat([left[:, :column], right[:, column:]], dim=1)
+    joined[:, column] = 1.0
+    return joined

@@ -1,0 +1,252 @@
+"""The text edit's panel in nerfstudio's viewer.
+
+It only looks and asks: what it shows is the session's state, what is clicked becomes a request. viser keeps one set of
+elements for all browsers, so all see the same.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from nerfstudio.models.splatfacto import SplatfactoModel
+from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
+from nerfstudio.viewer.viewer import Viewer
+from nerfstudio.viewer.viewer_elements import ViewerControl
+from viser import GuiButtonGroupHandle
+
+from pds_nerfstudio.guidance.objectives import OBJECTIVES
+from pds_nerfstudio.guidance.timesteps import TimestepSchedule
+from pds_nerfstudio.one_line import one_line
+from pds_nerfstudio.scenes.checkpoints import read_method_name
+from pds_nerfstudio.scenes.live.comparison import SHOWN, Comparison
+from pds_nerfstudio.scenes.live.session import Action, Request, Settings
+from pds_nerfstudio.scenes.output.history import History
+from pds_nerfstudio.scenes.output.pictures import data_url, jpeg, plot
+from pds_nerfstudio.scenes.progress import progress_text
+
+if TYPE_CHECKING:
+    from pds_nerfstudio.scenes.pipeline import EditPipeline
+
+_SECONDS_BETWEEN_REFRESHES = 1.0
+_BUTTONS: dict[str, Action] = {
+    "Edit": "edit",
+    "Pause": "pause",
+    "Undo to source": "undo",
+    "Branch": "branch",
+    "Snapshot": "snapshot",
+    "Export": "export",
+}
+_ROWS = (("Edit", "Pause"), ("Undo to source",), ("Branch", "Snapshot"), ("Export",))
+_WITH_EDIT = ("src_prompt", "tgt_prompt", "steps_left")
+"""Fields that are typed letter by letter, and count when Edit is pressed; the others count at once."""
+
+
+class EditPanel(ViewerControl):
+    """The panel; nerfstudio's viewer finds it in the pipeline and sets it up, also in ns-viewer.
+
+    Args:
+        pipeline: Whose edit is shown.
+    """
+
+    def __init__(self, pipeline: EditPipeline) -> None:
+        self._pipeline, self._session = pipeline, pipeline.session
+        self._inputs: dict[str, Any] = {}
+        self._shown: Settings = {}
+        self._refreshed = 0.0
+        self._refreshing = threading.Lock()
+
+    def _setup(self, viewer: Viewer) -> None:
+        super()._setup(viewer)
+        self._folder: Path = viewer.log_filename.parent
+        kind = "pds-splat" if isinstance(self._pipeline.model, SplatfactoModel) else "pds-nerf"
+        self._method = read_method_name(self._folder / "config.yml") or kind
+        self._comparison = Comparison(self._pipeline.model, viewer.control_panel, self._folder / "reconstruction")
+        gui = self.viser_server.gui
+        with gui.add_folder("Text edit", order=viewer.stats_markdown.order + 0.5):
+            self._status = gui.add_markdown("", image_root=self._folder)
+            self._add_prompts()
+            if self._pipeline.takes_requests:
+                for row in _ROWS:
+                    group = gui.add_button_group("", row)
+                    group.value = ""  # viser reports no click on the button that was clicked last
+                    group.on_click(lambda event: self._clicked(event.target))
+            self._add_switch()
+            with gui.add_folder("Settings", expand_by_default=False):
+                self._add_settings()
+            with gui.add_folder("Progress"):
+                self._pictures = gui.add_markdown("", image_root=self._folder)
+        for name, handle in self._inputs.items():
+            handle.disabled = not self._pipeline.takes_requests
+            handle.on_update(lambda _, name=name: self._changed(name))
+        self._shown = {name: handle.value for name, handle in self._inputs.items()}
+        viewer.pause_train.on_click(lambda _: self._session.wake())
+        self.viser_server.on_client_connect(lambda _: self.refresh(force=True))
+
+    @property
+    def _in_viewer(self) -> bool:
+        return hasattr(self, "_status")
+
+    def _add_prompts(self) -> None:
+        gui, settings = self.viser_server.gui, self._session.settings
+        self._inputs["src_prompt"] = gui.add_text(
+            "Source", settings["src_prompt"], hint="What the scene shows. Counts when Edit is pressed."
+        )
+        self._inputs["tgt_prompt"] = gui.add_text(
+            "Target", settings["tgt_prompt"], hint="What it should show. Counts when Edit is pressed."
+        )
+
+    def _add_switch(self) -> None:
+        gui = self.viser_server.gui
+        show = gui.add_dropdown("Show", tuple(SHOWN), hint="change: where the edit changed the scene, white most")
+        split = gui.add_slider("Split at", 0.0, 1.0, 0.01, 0.5, visible=False)
+
+        @show.on_update
+        def _(_: object) -> None:
+            split.visible = show.value == "before | after"
+            self._comparison.show(show.value)
+
+        @split.on_update
+        def _(_: object) -> None:
+            self._comparison.split = split.value
+            self.redraw()
+
+    def _add_settings(self) -> None:
+        gui, now, inputs = self.viser_server.gui, self._session.settings, self._inputs
+        inputs["objective"] = gui.add_dropdown("Objective", tuple(OBJECTIVES), now["objective"])
+        inputs["guidance_scale"] = gui.add_number("Guidance scale", float(now["guidance_scale"]), min=0.0, step=0.1)
+        inputs["identity_weight"] = gui.add_number("Identity weight", float(now["identity_weight"]), min=0.0, step=0.05)
+        inputs["text_weight"] = gui.add_number("Text weight", float(now["text_weight"]), min=0.0, step=0.05)
+        inputs["localize"] = gui.add_slider("Localize", 0.0, 1.0, 0.05, float(now["localize"]))
+        inputs["t_range"] = gui.add_multi_slider("t range", 0.0, 1.0, 0.01, (float(now["t_min"]), float(now["t_max"])))
+        inputs["t_schedule"] = gui.add_dropdown("t schedule", get_args(TimestepSchedule), now["t_schedule"])
+        if self._pipeline.training_run:
+            inputs["steps_left"] = gui.add_number(
+                "Steps left", 0, min=0, step=1, hint="How many to run. Counts when Edit is pressed."
+            )
+
+    def refresh(self, force: bool = False) -> None:
+        """Show the session's state, if somebody looks on and it has not just been done."""
+        if not self._in_viewer:
+            return
+        if not force and not (self.viser_server.get_clients() and self._is_time()):
+            return
+        with self._refreshing:
+            self._refreshed = time.monotonic()
+            self._show_settings()
+            if self._session.live:  # nerfstudio's own buttons for the same
+                paused = self._session.status.state == "paused"
+                self.viewer.pause_train.visible, self.viewer.resume_train.visible = not paused, paused
+            self._status.content = self._status_text()
+            self._pictures.content = self._picture_text()
+
+    def take_back(self, settings: Settings) -> None:
+        """Have the next refresh show what holds in place of settings that were refused, prompts and steps apart."""
+        for name, handle in self._inputs.items():
+            refused = {"t_min", "t_max"} if name == "t_range" else {name}
+            if name not in _WITH_EDIT and refused & settings.keys():
+                self._shown[name] = handle.value
+
+    def redraw(self) -> None:
+        """Have the scene rendered anew in every browser. nerfstudio does so now and then while it trains, only."""
+        if not self._in_viewer:
+            return
+        self.viewer.update_step(self._session.status.step)
+        for machine in list(self.viewer.render_statemachines.values()):
+            machine.action(RenderAction("move", self.viewer.get_camera_state(machine.client)))
+
+    def close(self) -> None:
+        """Let renders that are under way end, and begin no others: a process that ends while they compute crashes."""
+        if not self._in_viewer:
+            return
+        threads = threading.enumerate()  # nerfstudio forgets those whose browser has left
+        machines = [one for one in threads if isinstance(one, RenderStateMachine) and one.viewer is self.viewer]
+        for machine in machines:
+            machine.running, machine.interrupt_render_flag = False, True
+        for machine in machines:
+            machine.join()
+
+    def _is_time(self) -> bool:
+        return time.monotonic() - self._refreshed > _SECONDS_BETWEEN_REFRESHES
+
+    def _show_settings(self) -> None:
+        settings = self._values(self._session.settings)
+        for name, handle in self._inputs.items():
+            value = settings.get(name, handle.value)
+            untouched = handle.value == self._shown[name]  # what somebody is typing stays
+            if untouched and handle.value != value:
+                self._shown[name] = value
+                handle.value = value
+            elif handle.value == value:
+                self._shown[name] = value
+
+    @staticmethod
+    def _values(settings: Settings) -> Settings:
+        """Settings as the panel's elements hold them."""
+        values = {name: float(value) if isinstance(value, float) else value for name, value in settings.items()}
+        if "t_min" in values:
+            values["t_range"] = (values.pop("t_min"), values.pop("t_max"))
+        return values
+
+    def _asked(self, name: str) -> Settings:
+        """What an element asks for that is not so already."""
+        value = self._inputs[name].value
+        asked = dict(zip(("t_min", "t_max"), value, strict=True)) if name == "t_range" else {name: value}
+        return {name: value for name, value in asked.items() if self._session.settings.get(name) != value}
+
+    def _changed(self, name: str) -> None:
+        if name in _WITH_EDIT or not self._session.live:
+            return
+        if asked := self._asked(name):
+            self._session.ask(Request("set", asked))
+
+    def _clicked(self, group: GuiButtonGroupHandle[str]) -> None:
+        button = group.value
+        if not button:
+            return
+        group.value = ""
+        settings: Settings = {}
+        if _BUTTONS[button] == "edit":
+            for name in _WITH_EDIT:
+                if self._inputs[name].value != self._shown[name]:
+                    settings |= self._asked(name)
+        self._session.ask(Request(_BUTTONS[button], settings))
+
+    def _status_text(self) -> str:
+        session = self._session
+        if not session.live:
+            command = f"ns-train {self._method} --load-dir {self._folder}/nerfstudio_models"
+            text = f"A finished edit. To go on: {_plain(command)}"
+        else:
+            text = progress_text(session.status)
+        prompts = f"*{_plain(session.settings['src_prompt'])}* → *{_plain(session.settings['tgt_prompt'])}*"
+        message = f"**{_plain(session.status.message)}**" if session.status.message else ""
+        return "\n\n".join(filter(None, [prompts, text, message]))
+
+    def _picture_text(self) -> str:
+        if self._session.live:
+            history, view = self._pipeline.history, self._pipeline.last_view
+            image = None if view is None else jpeg(view.triptych())
+            title = "source, now, where the gradient acts"
+        else:
+            history, strip = History.read(self._folder), self._folder / "strip.jpg"
+            image, title = (strip.read_bytes() if strip.exists() else None), "the edit over its steps"
+        parts = [] if image is None else [f"![{title}]({data_url(image, 'image/jpeg')})\n\n{title}"]
+        for name, label in (("loss", "loss"), ("gradient_rms", "gradient (root mean square)")):
+            if history is not None and history.moments:
+                svg = plot(label, {label: history.series(name)}, width=320, height=130)
+                parts.append(f"![{label}]({data_url(svg.encode(), 'image/svg+xml')})")
+        return "\n\n".join(parts)
+
+
+def _plain(text: str) -> str:
+    """Return text for viser's markdown, which shows it as it stands.
+
+    That markdown is MDX: it runs what stands in braces, and whole lines of JavaScript; addresses become links, however
+    they are escaped. A string in braces is shown, and no more.
+    """
+    escaped = re.sub(r"[^\w ]|_", lambda match: f"\\u{{{ord(match[0]):x}}}", one_line(text))
+    return f'{{"{escaped}"}}'

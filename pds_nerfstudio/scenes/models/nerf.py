@@ -1,0 +1,254 @@
+"""pds-nerf's model: nerfacto whose whole image can be rendered with gradients in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, cast
+
+import torch
+from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.cameras.rays import RayBundle, RaySamples
+from nerfstudio.field_components.field_heads import FieldHeadNames
+from nerfstudio.fields.base_field import Field
+from nerfstudio.model_components.losses import lossfun_distortion, lossfun_outer, ray_samples_to_sdist
+from nerfstudio.models.nerfacto import NerfactoModel, NerfactoModelConfig
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.scenes.compat import offline_lpips
+from pds_nerfstudio.scenes.distributed import take_from_first_rank
+from pds_nerfstudio.scenes.kernels import cpu_hash_encoding
+from pds_nerfstudio.scenes.kernels.checked import CheckedFunction
+from pds_nerfstudio.scenes.models.fog import fill_with_fog
+from pds_nerfstudio.scenes.models.ray_sampling import LastLosses, render_through_sampled_rays
+from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
+from pds_nerfstudio.scenes.views import SourceView
+
+_RAYS_TO_CHECK = 256
+"""Rays that a kernel's results are compared with PyTorch's on."""
+
+
+@dataclass
+class EditNerfModelConfig(NerfactoModelConfig):
+    """nerfacto, editable."""
+
+    _target: type = field(default_factory=lambda: EditNerfModel)
+    edit_rays_per_chunk: int = 16384
+    """Rays that an edit step holds gradients for at a time; fewer need less memory and are a little slower."""
+    edit_colors_per_chunk: int = 131072
+    """Rays that an edit step renders at a time without gradients where Triton's kernels do it, which hold little in
+    memory. Elsewhere it is --pipeline.model.eval-num-rays-per-chunk."""
+    edit_rays_per_step: int = 16384
+    """Rays of its view that an edit step is back-propagated through, drawn by how much the edit asks of each and
+    weighted so that their mean is the whole view's gradient. The view is always rendered whole; fewer rays are faster
+    and noisier. 0 takes all."""
+    fog_opacity: float = 0.3
+    """When the edit begins, faint fog is let into the ball that the cameras look at, so that new things can grow where
+    there was nothing: the share of the light that it takes from a ray through the whole ball. What the edit does not
+    need of it dissolves. 0 makes none."""
+    fog_steps: int = 100
+    """Steps that fit the scene to that fog."""
+    triton: Literal["auto", "on", "off"] = "auto"
+    """Whether hash grids, and whole fields where no gradients are wanted, run in Triton where PyTorch would run them:
+    on a GPU without tiny-cuda-nn. auto: if Triton is installed. Results and checkpoints are the same up to rounding."""
+
+
+class EditNerfModel(NerfactoModel):
+    """nerfacto with a differentiable render of whole views."""
+
+    config: EditNerfModelConfig
+
+    def populate_modules(self) -> None:
+        """nerfacto's modules, also where LPIPS' weights can't be downloaded."""
+        if not 0 <= self.config.fog_opacity < 1:
+            raise UserError(
+                f"--pipeline.model.fog-opacity is {self.config.fog_opacity}: give a share of the light, from 0 up and "
+                "below 1."
+            )
+        with offline_lpips():
+            super().populate_modules()
+        cpu_hash_encoding.speed_up(self)
+        self._last_losses = LastLosses()
+        self._density_fns_for_colors: Sequence[Callable[..., Tensor]] = self.density_fns
+        self._field_for_colors: Callable[[RaySamples], dict[FieldHeadNames, Tensor]] = self.field.forward
+        if self.config.triton != "off":
+            try:
+                from pds_nerfstudio.scenes.kernels.fused_density import density_without_gradients
+                from pds_nerfstudio.scenes.kernels.fused_field import field_without_gradients
+                from pds_nerfstudio.scenes.kernels.hash_encoding import speed_up
+            except ImportError:
+                if self.config.triton == "on":
+                    raise UserError("Triton is not installed: leave out --pipeline.model.triton on.") from None
+                return
+            speed_up(self)
+            fast = [_checked_densities(density_without_gradients, cast(Field, part)) for part in self.proposal_networks]
+            # One network may serve all rounds of proposals.
+            self._density_fns_for_colors = fast * (len(self.density_fns) // len(fast))
+            self._field_for_colors = CheckedFunction(
+                field_without_gradients(self.field),
+                self.field.forward,
+                "colours",
+                few=lambda samples: samples[:_RAYS_TO_CHECK],
+                numbers=lambda outputs: (outputs[FieldHeadNames.DENSITY], outputs[FieldHeadNames.RGB]),
+            )
+
+    @property
+    def edit_background(self) -> Float[Tensor, "3"]:
+        """What transparent source images lie on."""
+        color = self.config.background_color
+        return torch.ones(3) if color == "white" else torch.zeros(3)
+
+    def begin_edit(self, first: bool, cameras: Cameras) -> None:
+        """Keep poses and per-image appearance as they were learned: an edit changes the scene, not the photographs.
+
+        Args:
+            first: Whether this is the edit's very first step (not a resumed run).
+            cameras: The training cameras.
+        """
+        self.camera_optimizer.requires_grad_(False)
+        if self.field.embedding_appearance is not None:
+            self.field.embedding_appearance.requires_grad_(False)
+        # The schedule lets most steps leave the proposal networks without gradients, and counts calls to decide which:
+        # rendering in chunks, and each chunk again in the backward pass, would decide differently each time.
+        self.proposal_sampler.update_sched = lambda step: -1
+        if first and self.config.fog_opacity:
+            fill_with_fog(self, cameras, self.config.fog_opacity, self.config.fog_steps)
+            take_from_first_rank(self.parameters())  # each GPU has drawn points and rays of its own
+
+    def render_edit_view(
+        self, camera: Cameras, index: int
+    ) -> tuple[Float[Tensor, "height width 3"], dict[str, Float[Tensor, ""]]]:
+        """A whole view with gradients, and the losses that keep the geometry sound.
+
+        Nothing of a chunk but its colours is kept: the backward pass renders each chunk again with the gradient of its
+        colours (exactly, the random state included), so memory is bounded by `edit_rays_per_chunk`. With
+        `edit_rays_per_step` it renders so many rays of the view again (see `ray_sampling`).
+
+        Args:
+            camera: One camera.
+            index: Of the training view, for its pose correction and appearance.
+        """
+        rays = camera.generate_rays(camera_indices=0, keep_shape=True).to(self.device)
+        height, width = rays.shape
+        rays = rays.flatten()
+        rays.camera_indices = torch.full((len(rays), 1), index, device=self.device)
+        n = self.config.edit_rays_per_step
+        if 0 < n < len(rays):
+            parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+            colors, interlevel, distortion = render_through_sampled_rays(
+                self._render_rays,
+                self._render_colors,
+                rays,
+                n,
+                self.config.edit_rays_per_chunk,
+                self._colors_per_chunk,
+                parameters,
+                self._last_losses,
+            )
+        else:
+            colors, interlevel, distortion = self._render_in_chunks(rays)
+        return colors.reshape(height, width, 3), self._regularizers(interlevel, distortion)
+
+    def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews) -> dict[str, Float[Tensor, ""]]:
+        """The losses of a step that refines: how far rays of all redrawn views are from their pictures.
+
+        As many as `edit_rays_per_step`. Rays of one view alone could be satisfied by haze in front of its camera.
+
+        Args:
+            view: A training view that was redrawn; all of its rays would be a step's, if the number is 0.
+            redrawn: All that were.
+        """
+        rays, wanted = redrawn.sample(self.config.edit_rays_per_step or view.image[0, 0].numel())
+        colors, interlevel, distortion = self._render_in_chunks(rays)
+        return {"photometric_loss": (colors - wanted).abs().mean(), **self._regularizers(interlevel, distortion)}
+
+    def _regularizers(
+        self, interlevel: Float[Tensor, ""], distortion: Float[Tensor, ""]
+    ) -> dict[str, Float[Tensor, ""]]:
+        return {
+            "interlevel_loss": self.config.interlevel_loss_mult * interlevel,
+            "distortion_loss": self.config.distortion_loss_mult * distortion,
+        }
+
+    def _render_in_chunks(
+        self, rays: RayBundle
+    ) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, ""], Float[Tensor, ""]]:
+        """Colours of rays with gradients, and the means of both regularisers, holding one chunk's graph at a time."""
+        per_chunk = self.config.edit_rays_per_chunk
+        chunks = [
+            cast(
+                tuple[Tensor, Tensor, Tensor],
+                checkpoint(self._render_rays, rays[start : start + per_chunk], use_reentrant=False),
+            )
+            for start in range(0, len(rays), per_chunk)
+        ]
+        colors, interlevel, distortion = (torch.cat(part) for part in zip(*chunks, strict=True))
+        return colors, interlevel.mean(), distortion.mean()
+
+    @property
+    def _colors_per_chunk(self) -> int:
+        # Chunks cost some three hundred launches each: with few rays in each, a GPU waits for Python.
+        parts = (*self._density_fns_for_colors, self._field_for_colors)
+        kernels = all(isinstance(part, CheckedFunction) and part.is_fast for part in parts)
+        return self.config.edit_colors_per_chunk if kernels else self.config.eval_num_rays_per_chunk
+
+    def _render_rays(
+        self, rays: RayBundle
+    ) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, "rays"], Float[Tensor, "rays"]]:
+        """Colours, and each ray's share in nerfacto's two regularisers, whose values are the means over the rays."""
+        # A copy, since nerfacto changes its argument and these rays may be rendered again.
+        outputs: dict[str, Any] = self.forward(replace(rays))
+        weights, samples = outputs["weights_list"], outputs["ray_samples_list"]
+        losses = ray_interlevel_losses(weights, samples), ray_distortion_losses(weights, samples)
+        return outputs["rgb"], *losses
+
+    @torch.no_grad()
+    def _render_colors(self, rays: RayBundle) -> Float[Tensor, "rays 3"]:
+        """The colours of `_render_rays` alone: of what nerfacto computes beside them, depths cost most."""
+        rays = replace(rays)
+        if self.collider is not None:
+            rays = self.collider(rays)
+        if self.training:
+            self.camera_optimizer.apply_to_raybundle(rays)
+        samples, _, _ = self.proposal_sampler(rays, density_fns=self._density_fns_for_colors)
+        outputs = self._field_for_colors(samples)
+        weights = samples.get_weights(outputs[FieldHeadNames.DENSITY])
+        return cast(Tensor, self.renderer_rgb(rgb=outputs[FieldHeadNames.RGB], weights=weights))
+
+
+def _checked_densities(
+    without_gradients: Callable[[Field], Callable[[Tensor], Tensor]], network: Field
+) -> CheckedFunction[Tensor, Tensor]:
+    return CheckedFunction(
+        without_gradients(network),
+        network.density_fn,
+        "densities",
+        few=lambda positions: positions[:_RAYS_TO_CHECK],
+        numbers=lambda densities: (densities,),
+    )
+
+
+def ray_interlevel_losses(weights: list[Tensor], samples: list[RaySamples]) -> Float[Tensor, "rays"]:
+    """What keeps the proposals' histograms above the field's, for each ray (mip-NeRF 360, equation 13).
+
+    Args:
+        weights: Of the samples of each proposal network and, last, of the field; rays × samples × 1 each.
+        samples: Those samples.
+    """
+    edges, heights = ray_samples_to_sdist(samples[-1]).detach(), weights[-1][..., 0].detach()
+    levels = zip(samples[:-1], weights[:-1], strict=True)
+    terms = [lossfun_outer(edges, heights, ray_samples_to_sdist(s), w[..., 0]).mean(-1) for s, w in levels]
+    return torch.stack(terms).sum(0)
+
+
+def ray_distortion_losses(weights: list[Tensor], samples: list[RaySamples]) -> Float[Tensor, "rays"]:
+    """What pulls the density along each ray together (mip-NeRF 360, equation 15).
+
+    Args:
+        weights: As for `ray_interlevel_losses`.
+        samples: As for `ray_interlevel_losses`.
+    """
+    return lossfun_distortion(ray_samples_to_sdist(samples[-1]), weights[-1][..., 0])

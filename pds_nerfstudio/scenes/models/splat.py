@@ -1,0 +1,197 @@
+"""pds-splat's model: splatfacto that goes on growing and culling Gaussians while it is edited, also without a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+from gsplat.strategy import DefaultStrategy
+from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.models.splatfacto import SplatfactoModel, SplatfactoModelConfig, random_quat_tensor
+from nerfstudio.utils.comms import get_rank, get_world_size
+from torch import Tensor, nn
+
+from pds_nerfstudio.scenes.compat import cpu_splatfacto, offline_lpips
+from pds_nerfstudio.scenes.distributed import take_from_first_rank
+from pds_nerfstudio.scenes.models.ball import looked_at_ball, random_in_ball
+from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
+from pds_nerfstudio.scenes.views import SourceView
+
+_NEVER = 10**12
+
+
+@dataclass
+class EditSplatModelConfig(SplatfactoModelConfig):
+    """splatfacto, editable."""
+
+    _target: type = field(default_factory=lambda: EditSplatModel)
+    edit_refine_every: int = 100
+    """During the edit, Gaussians are split, duplicated and culled every so many steps; 0 keeps their number."""
+    edit_densify_grad_thresh: float = 0.0008
+    """During the edit, Gaussians whose positional gradient exceeds this are split or duplicated."""
+    edit_cull_alpha_thresh: float = 0.005
+    """During the edit, Gaussians fainter than this are removed."""
+    strewn_gaussians: int = 4000
+    """Faint Gaussians strewn in the space that the cameras look at when the edit begins, so that new things can grow
+    where there was nothing. What the edit does not need of them fades and is removed."""
+    strewn_opacity: float = 0.012
+    """Opacity of the strewn Gaussians, above edit_cull_alpha_thresh."""
+    edit_opacity_loss_mult: float = 0.01
+    """During the edit, pulls every opacity towards 0, as 3DGS-MCMC does (Kheradmand et al., NeurIPS 2024):
+    what no view needs fades, such as the inside of something that is to go. Larger values leave less of it behind, and
+    blur a little what should stay."""
+
+
+class EditSplatModel(SplatfactoModel):
+    """splatfacto with an edit phase."""
+
+    config: EditSplatModelConfig
+
+    def populate_modules(self) -> None:
+        """splatfacto's modules, also without a GPU and where LPIPS' weights can't be downloaded."""
+        with offline_lpips(), cpu_splatfacto(not torch.cuda.is_available()):
+            super().populate_modules()
+        # splatfacto's colours are views of a larger tensor, which the fused optimiser of a GPU refuses.
+        for parameter in self.gauss_params.values():
+            parameter.data = parameter.data.contiguous()
+        self.editing = False
+        self._edit_background = self.background_color  # the viewer replaces the latter by a colour of its own
+
+    @property
+    def edit_background(self) -> Float[Tensor, "3"]:
+        """What transparent source images lie on, and what shows where no Gaussian is."""
+        return self._edit_background
+
+    def _get_background_color(self) -> Float[Tensor, "3"]:
+        # A background that changes at each step, which keeps a reconstruction opaque, would be edited too.
+        return self.edit_background.to(self.device) if self.editing else super()._get_background_color()
+
+    def get_outputs(self, camera: Cameras) -> dict[str, Tensor | list]:  # type: ignore[override]
+        """splatfacto's outputs, with the rasteriser that runs on this device."""
+        with self._on_this_device():
+            return super().get_outputs(camera)
+
+    def _on_this_device(self) -> AbstractContextManager[None]:
+        return cpu_splatfacto(self.device.type != "cuda")
+
+    def step_post_backward(self, step: int) -> None:
+        """Densify and cull; a step whose gradient is not finite says nothing about where to."""
+        gradient = self.info["means2d"].grad
+        if gradient is None:
+            return
+        # Decided on the device, without waiting for it: a Gaussian of no radius counts as not seen in this step.
+        seen = gradient.isfinite().all()
+        self.info["radii"] = torch.where(seen, self.info["radii"], 0)
+        super().step_post_backward(step)
+        if step % self.strategy.refine_every == 0:
+            self._follow_first_rank()
+
+    def begin_edit(self, first: bool, cameras: Cameras) -> None:
+        """Switch to the edit's densification, and strew Gaussians if the edit begins here.
+
+        Args:
+            first: Whether this is the edit's very first step (not a resumed run).
+            cameras: The training cameras.
+        """
+        self.editing = True
+        self.camera_optimizer.requires_grad_(False)
+        self.strategy = DefaultStrategy(
+            prune_opa=self.config.edit_cull_alpha_thresh,
+            grow_grad2d=self.config.edit_densify_grad_thresh,
+            grow_scale3d=self.config.densify_size_thresh,
+            refine_start_iter=0,
+            refine_stop_iter=_NEVER if self.config.edit_refine_every else 0,
+            refine_every=max(1, self.config.edit_refine_every),
+            reset_every=_NEVER,  # an opacity reset would undo the scene
+            absgrad=self.config.use_absgrad,
+        )
+        self.strategy_state = self.strategy.initialize_state(scene_scale=1.0)
+        if first and self.config.strewn_gaussians:
+            self._strew(cameras)
+            self._follow_first_rank()
+
+    @torch.no_grad()
+    def _strew(self, cameras: Cameras) -> None:
+        """Add faint Gaussians, evenly over the ball that the cameras look at, coloured like what is nearest."""
+        n = self.config.strewn_gaussians
+        center, radius = looked_at_ball(cameras, self.means)
+        means = random_in_ball(n, center, radius)
+        spacing = radius * (4 * torch.pi / 3 / n) ** (1 / 3)
+        nearest = torch.cat([torch.cdist(part, self.means).argmin(1) for part in means.split(256)])
+        new = {
+            "means": means,
+            "scales": torch.full((n, 3), float(torch.log(0.6 * spacing)), device=self.device),
+            "quats": random_quat_tensor(n).to(self.device),
+            "features_dc": self.features_dc[nearest],
+            "features_rest": torch.zeros_like(self.features_rest[nearest]),
+            "opacities": torch.full((n, 1), self.config.strewn_opacity, device=self.device).logit(),
+        }
+        for name, values in new.items():
+            grown = torch.cat([self.gauss_params[name], values])
+            self._replace(name, grown, lambda state: torch.cat([state, state.new_zeros(n, *state.shape[1:])]))
+
+    def _replace(self, name: str, values: Tensor, resize: Callable[[Tensor], Tensor]) -> None:
+        """Have another number of Gaussians.
+
+        Args:
+            name: Of a group of their parameters.
+            values: Of that group from now on.
+            resize: Makes the optimiser's memories of the old values fit the new ones.
+        """
+        old, parameter, optimizer = self.gauss_params[name], nn.Parameter(values), self.optimizers[name]
+        self.gauss_params[name] = parameter
+        state = optimizer.state.pop(old, {})
+        optimizer.state[parameter] = {
+            key: resize(value) if value.shape == old.shape else value for key, value in state.items()
+        }
+        optimizer.param_groups[0]["params"] = [parameter]
+
+    @torch.no_grad()
+    def _follow_first_rank(self) -> None:
+        """Go on with the first rank's Gaussians, where several GPUs edit one scene.
+
+        Each rank has seen views of its own, drawn random numbers of its own, and would split others.
+        """
+        if get_world_size() == 1:
+            return
+        count = torch.tensor(self.num_points, device=self.device)
+        take_from_first_rank([count])
+        n = int(count)
+        for name, values in list(self.gauss_params.items()):
+            if len(values) != n:
+                self._replace(
+                    name, values.new_empty(n, *values.shape[1:]), lambda old: old.new_empty(n, *old.shape[1:])
+                )
+            parameter = self.gauss_params[name]
+            state = self.optimizers[name].state[parameter]
+            take_from_first_rank([parameter, *(state[key] for key in sorted(state) if state[key].ndim)])
+        if get_rank() != 0:
+            self.strategy_state = self.strategy.initialize_state(scene_scale=1.0)
+
+    def render_edit_view(
+        self, camera: Cameras, index: int
+    ) -> tuple[Float[Tensor, "height width 3"], dict[str, Float[Tensor, ""]]]:
+        """A whole view with gradients, and what lets Gaussians go that no view needs.
+
+        Args:
+            camera: One camera.
+            index: Of the training view.
+        """
+        rgb = cast(Tensor, self.get_outputs(camera)["rgb"])
+        if not self.config.edit_opacity_loss_mult:
+            return rgb, {}
+        return rgb, {"opacity_loss": self.config.edit_opacity_loss_mult * self.opacities.sigmoid().mean()}
+
+    def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews) -> dict[str, Float[Tensor, ""]]:
+        """The losses of a step that refines: how far a view is from its redrawn picture.
+
+        Args:
+            view: A training view that was redrawn.
+            redrawn: All that were.
+        """
+        rgb, losses = self.render_edit_view(view.camera, view.index)
+        return {"photometric_loss": (rgb - redrawn[view.index]).abs().mean(), **losses}

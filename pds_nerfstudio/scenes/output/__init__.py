@@ -1,0 +1,1 @@
+"""What an edit leaves: numbers, pictures, a report, splats in a file."""

@@ -1,0 +1,114 @@
+"""Numbers and pictures of an edit as it runs: in the run's folder, and through nerfstudio's writers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import nerfstudio.configs.base_config  # noqa: F401  nerfstudio's writer cannot be imported before it
+import numpy as np
+import torch
+from nerfstudio.utils import writer
+from PIL import Image
+
+from pds_nerfstudio.scenes.output.pictures import Series, jpeg
+from pds_nerfstudio.scenes.output.results import Picture, picture, to_bytes
+
+if TYPE_CHECKING:
+    from pds_nerfstudio.scenes.pipeline import EditPipeline
+
+STRIP_PICTURES = 10
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The numbers of an edit step.
+
+    Attributes:
+        step: As the trainer counts.
+        loss: All losses together.
+        gradient_rms: Root mean square of the guidance's gradient.
+        seconds: That the step took.
+    """
+
+    step: int
+    loss: float
+    gradient_rms: float
+    seconds: float
+
+
+class History:
+    """Keeps what the plots, the strip and the report are made of.
+
+    Args:
+        folder: Of the run. Pictures go to its folder history, numbers to history/steps.jsonl.
+        steps_per_picture: Every so many edit steps a picture is kept; 0 keeps none.
+    """
+
+    def __init__(self, folder: Path, steps_per_picture: int) -> None:
+        self.folder = folder / "history"
+        self.steps_per_picture = steps_per_picture
+        self.moments: list[Moment] = []
+
+    def add(self, moment: Moment) -> None:
+        """Keep the numbers of a step."""
+        self.moments.append(moment)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "steps.jsonl").open("a") as file:
+            file.write(json.dumps(asdict(moment)) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> History:
+        """What an earlier run has kept in its folder."""
+        history = cls(folder, 0)
+        file = history.folder / "steps.jsonl"
+        if file.exists():
+            history.moments = [Moment(**json.loads(line)) for line in file.read_text().splitlines()]
+        return history
+
+    def series(self, name: str) -> Series:
+        """One of the numbers over the steps."""
+        return [(moment.step, getattr(moment, name)) for moment in self.moments]
+
+    def wants_pictures(self, pipeline: EditPipeline, step: int) -> bool:
+        """Whether pictures are due after `step`."""
+        if not self.steps_per_picture or pipeline.last_view is None:
+            return False
+        return (step - pipeline.plan.start) % self.steps_per_picture == 0
+
+    def add_pictures(self, pipeline: EditPipeline, step: int) -> None:
+        """Keep the training view of this step, and a view that is always the same."""
+        assert pipeline.last_view is not None
+        triptych = pipeline.last_view.triptych()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name, image in (("triptych", triptych), ("view", fixed_view(pipeline))):
+            (self.folder / f"{name}-{step:09d}.jpg").write_bytes(jpeg(image))
+            if writer.EVENT_WRITERS:
+                writer.put_image(f"Edit/{name}", torch.from_numpy(image).float() / 255, step)
+
+    def write_strip(self, path: Path) -> Path | None:
+        """Write the kept pictures of the view that is always the same beside each other; None if there are none."""
+        pictures = self.strip()
+        if not pictures:
+            return None
+        Image.fromarray(np.concatenate(list(pictures.values()), axis=1)).save(path, quality=90)
+        return path
+
+    def strip(self) -> dict[int, Picture]:
+        """Some of the kept pictures, evenly spread over the steps, by their step."""
+        files = sorted(self.folder.glob("view-*.jpg"))
+        n = min(len(files), STRIP_PICTURES)
+        chosen = [files[round(i * (len(files) - 1) / max(1, n - 1))] for i in range(n)]
+        return {int(file.stem.removeprefix("view-")): np.array(Image.open(file)) for file in chosen}
+
+
+def fixed_view(pipeline: EditPipeline) -> Picture:
+    """What the scene looks like now from its first training view, at the size the guidance works with."""
+    training = pipeline.training
+    pipeline.eval()
+    try:
+        return to_bytes(picture(pipeline.model, pipeline.views[0].camera))
+    finally:
+        pipeline.train(training)

@@ -1,0 +1,254 @@
+"""report.html: an edit on one page that needs nothing but a browser, no network and no other file."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from pds_nerfstudio.one_line import one_line
+from pds_nerfstudio.scenes.output.history import History
+from pds_nerfstudio.scenes.output.pictures import Fineness, data_url, plot
+from pds_nerfstudio.scenes.output.results import Picture, shown_views, to_bytes
+from pds_nerfstudio.scenes.progress import clock, peak_memory_gb
+from pds_nerfstudio.video import shrink_video
+
+if TYPE_CHECKING:
+    from pds_nerfstudio.scenes.trainer import EditTrainer
+
+PAGE_BYTES = 5_000_000
+"""A report has no more, whatever the scene: it is meant to be sent around."""
+_VIEWS_SHARE, _VIDEO_SHARE, _STRIP_SHARE = 0.5, 0.25, 0.05
+"""Of the page; the rest is for what is written on it, which the next two numbers bound."""
+_LONGEST_TEXT = 400
+_MOST_REQUESTS = 80
+_VIEW_SIDE, _VIDEO_SIDE, _STRIP_SIDE = 960, 640, 256
+"""Pixels of the longer side, where the page has room for so many."""
+_FINEST = Fineness(_VIEW_SIDE)
+
+
+@dataclass(frozen=True)
+class View:
+    """A view before and after the edit, in pictures of one size."""
+
+    name: str
+    before: Picture
+    after: Picture
+
+
+def write_report(folder: Path, trainer: EditTrainer) -> Path:
+    """Write report.html of a run whose results lie in `folder` already; returns its path."""
+    pipeline = trainer.pipeline
+    frames = json.loads((folder / "edited_views" / "transforms.json").read_text())["frames"]
+    views = []
+    for i in shown_views(pipeline):
+        edited = folder / "edited_views" / frames[i]["file_path"]
+        views.append(View(edited.stem, to_bytes(pipeline.views.full_size_image(i)), np.array(Image.open(edited))))
+    turntable = folder / "turntable.mp4"
+    page = report(
+        title=(pipeline.config.src_prompt, pipeline.config.tgt_prompt),
+        views=views,
+        turntable=turntable if turntable.exists() else None,
+        history=trainer.history,
+        figures=figures(trainer, views),
+        settings=settings(trainer),
+        record=trainer.base_dir / "session.jsonl",
+    )
+    path = folder / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def figures(trainer: EditTrainer, views: Sequence[View]) -> dict[str, str]:
+    """Return what was measured, by its name."""
+    moments = trainer.history.moments
+    seconds = sum(moment.seconds for moment in moments)
+    changes = [float(np.square((view.after.astype(float) - view.before) / 255).mean()) for view in views]
+    change = sum(changes) / len(changes)
+    return {
+        "edit steps": str(len(moments)),
+        "time in these steps": clock(seconds),
+        "seconds a step": f"{seconds / max(1, len(moments)):.3g}",
+        "peak memory": f"{peak_memory_gb():.2f} GB",
+        "PSNR of the edited to the source views": f"{-10 * math.log10(max(change, 1e-10)):.1f} dB",
+        "steps left out (gradient not finite)": str(getattr(trainer.optimizers, "skipped", 0)),
+    }
+
+
+def settings(trainer: EditTrainer) -> dict[str, str]:
+    """Return the settings of a run that a reader wants to know; config.yml has all."""
+    config = trainer.config.pipeline
+    session = {name: value for name, value in trainer.pipeline.settings.items() if not name.endswith("_prompt")}
+    chosen = {
+        "method": trainer.config.method_name,
+        "data": config.datamanager.data,
+        "model": config.guidance.model,
+        **session,
+        "num_inference_steps": config.guidance.num_inference_steps,
+        "photometric_loss_mult": config.photometric_loss_mult,
+        "lr_mult": config.lr_mult,
+        "seed": config.guidance.seed,
+    }
+    return {name.replace("_", " "): str(value) for name, value in chosen.items()}
+
+
+def report(
+    title: tuple[str, str],
+    views: Sequence[View],
+    turntable: Path | None,
+    history: History,
+    figures: Mapping[str, str],
+    settings: Mapping[str, str],
+    record: Path,
+) -> str:
+    """Return the page, of `PAGE_BYTES` at most.
+
+    Args:
+        title: The source and the target prompt.
+        views: To compare.
+        turntable: An mp4; the page has a smaller copy.
+        history: For the plots and the strip.
+        figures: What was measured, by its name.
+        settings: Of the run, by their names.
+        record: Of the session; what it holds beyond the beginning is shown.
+    """
+    source, target = map(_text, title)
+    pictures = [picture for view in views for picture in (view.before, view.after)]
+    fineness = Fineness.that_fits(pictures, _VIEW_SIDE, _bytes(_VIEWS_SHARE))
+    compared = [
+        f"<figure>{slider(view.before, view.after, f'view {view.name}', fineness)}"
+        f"<figcaption>View {_text(view.name)}</figcaption></figure>"
+        for view in views
+    ]
+    plots = [
+        plot(label, {label: history.series(name)}, width=320)
+        for name, label in (
+            ("loss", "loss"),
+            ("gradient_rms", "gradient (root mean square)"),
+            ("seconds", "seconds a step"),
+        )
+    ]
+    parts = [
+        f"<header><p>Edited by text</p><h1><span>{source}</span> <b>→</b> {target}</h1></header>",
+        "<section><h2>Before and after</h2><p>Drag the handle, or use the arrow keys.</p>"
+        f'<div class="grid">{"".join(compared)}</div></section>',
+        _turntable(turntable),
+        _strip(history),
+        f'<section><h2>Over the steps</h2><div class="plots">{"".join(plots)}</div></section>',
+        _figures(figures),
+        f"<section><h2>Settings</h2>{_table(list(settings.items()))}</section>",
+        _asked(record),
+    ]
+    return page(" → ".join(title), parts)
+
+
+def page(title: str, parts: Sequence[str]) -> str:
+    """Return an HTML document in the style of the reports; `slider` works in it.
+
+    Args:
+        title: As text.
+        parts: Of its body, as HTML; empty ones are left out.
+    """
+    template = resources.files("pds_nerfstudio.scenes").joinpath("report.html").read_text(encoding="utf-8")
+    # One pass: what stands in a part is never taken for a place to fill.
+    return Template(template).substitute(title=_text(title), body="\n".join(filter(None, parts)))
+
+
+def image_url(picture: Picture, fineness: Fineness = _FINEST) -> str:
+    """Return a picture, made smaller if it is large, as a URL to be written into a page."""
+    return data_url(fineness.jpeg(picture), "image/jpeg")
+
+
+def slider(before: Picture, after: Picture, name: str, fineness: Fineness = _FINEST) -> str:
+    """Return two pictures of one size over each other, with a handle between them, as HTML.
+
+    Args:
+        before: On the left.
+        after: On the right.
+        name: What they show, as text, for those who can't see them.
+        fineness: How much of them the page keeps.
+    """
+    height, width = before.shape[:2]
+    layers = [
+        f'<div class="{label}"><img src="{image_url(picture, fineness)}" width="{width}" height="{height}" '
+        f'alt="{_text(name)}, {label}"><span>{label.capitalize()}</span></div>'
+        for label, picture in (("after", after), ("before", before))
+    ]
+    return (
+        f'<div class="pair">{"".join(layers)}<input type="range" min="0" max="100" value="50" step="0.5" '
+        f'aria-label="Before and after, {_text(name)}"><i aria-hidden="true"></i></div>'
+    )
+
+
+def _text(text: str) -> str:
+    """Return text as HTML that shows it, also in an attribute."""
+    return html.escape(one_line(text, _LONGEST_TEXT))
+
+
+def _bytes(share: float) -> int:
+    """Return how many bytes files may have that take a share of the page; written as text they grow by a third."""
+    return int(share * PAGE_BYTES * 3 / 4)
+
+
+def _turntable(path: Path | None) -> str:
+    video = None if path is None else shrink_video(path, _VIDEO_SIDE, _bytes(_VIDEO_SHARE))
+    if video is None:
+        return ""
+    return (
+        "<section><h2>From all around</h2>"
+        f'<video src="{data_url(video, "video/mp4")}" aria-label="The edited scene from all around" '
+        "loop muted controls playsinline></video><p>In full size: turntable.mp4, beside this page.</p></section>"
+    )
+
+
+def _strip(history: History) -> str:
+    pictures = history.strip()
+    if not pictures:
+        return ""
+    fineness = Fineness.that_fits(list(pictures.values()), _STRIP_SIDE, _bytes(_STRIP_SHARE))
+    shown = [
+        f'<figure><img src="{image_url(picture, fineness)}" alt=""><figcaption>{step}</figcaption></figure>'
+        for step, picture in pictures.items()
+    ]
+    return (
+        "<section><h2>Step by step</h2><p>The first view, after the step of this number.</p>"
+        f'<div class="strip">{"".join(shown)}</div></section>'
+    )
+
+
+def _figures(figures: Mapping[str, str]) -> str:
+    shown = [f"<div><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>" for name, value in figures.items()]
+    return f"<section><h2>Figures</h2><dl>{''.join(shown)}</dl></section>"
+
+
+def _table(rows: Sequence[Sequence[str]], columns: Sequence[str] = ()) -> str:
+    """Return a table whose rows begin with what they are about."""
+    head = "".join(f'<th scope="col">{_text(column)}</th>' for column in columns)
+    body = "".join(
+        f'<tr><th scope="row">{_text(first)}</th>{"".join(f"<td>{_text(cell)}</td>" for cell in others)}</tr>'
+        for first, *others in rows
+    )
+    return f"<table>{f'<thead><tr>{head}</tr></thead>' if head else ''}<tbody>{body}</tbody></table>"
+
+
+def _asked(record: Path) -> str:
+    """Return what was asked for in the viewer: the lines of the record but the first, which says how the run began."""
+    lines = record.read_text(encoding="utf-8").splitlines()[1:] if record.exists() else []
+    if not lines:
+        return ""
+    rows = []
+    for entry in map(json.loads, lines[-_MOST_REQUESTS:]):
+        changes = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in entry.get("settings", {}).items())
+        rows.append((str(entry["step"]), entry["time"], entry["action"], changes))
+    more = f"<p>The last {len(rows)} of {len(lines)}; session.jsonl has all.</p>" if len(rows) < len(lines) else ""
+    table = _table(rows, ("before step", "at", "what", "with"))
+    return f"<section><h2>Asked for in the viewer</h2>{more}{table}</section>"

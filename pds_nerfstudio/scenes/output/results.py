@@ -1,0 +1,251 @@
+"""What a finished edit leaves for a person to look at and for other programs to use."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import matplotlib
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.models.base_model import Model
+from nerfstudio.utils.rich_utils import CONSOLE
+from PIL import Image, ImageDraw, ImageFont
+from rich.progress import track
+from torch import Tensor
+
+from pds_nerfstudio.one_line import one_line
+from pds_nerfstudio.scenes.models.ball import looked_at_ball
+from pds_nerfstudio.scenes.models.splat import EditSplatModel
+from pds_nerfstudio.scenes.views import opaque
+from pds_nerfstudio.video import has_ffmpeg, write_video
+
+if TYPE_CHECKING:
+    from pds_nerfstudio.scenes.pipeline import EditPipeline
+
+Picture = UInt8[np.ndarray, "height width 3"]
+
+_CAMERA_MODELS = {
+    CameraType.PERSPECTIVE.value: "OPENCV",
+    CameraType.FISHEYE.value: "OPENCV_FISHEYE",
+    CameraType.EQUIRECTANGULAR.value: "EQUIRECTANGULAR",
+}
+_DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
+_SHEET_VIEWS = 6
+_SHEET_SIDE = 256
+_TITLE_HEIGHT = 22
+_LONGEST_TITLE = 400
+_FRAMES_PER_SECOND = 30
+
+
+@torch.no_grad()
+def picture(model: Model, camera: Cameras) -> Float[Tensor, "height width 3"]:
+    """What the model shows one camera, in 0..1."""
+    return model.get_outputs_for_camera(camera.to(model.device))["rgb"].clamp(0, 1)
+
+
+def to_bytes(image: Float[Tensor, "height width 3"]) -> Picture:
+    """A picture in 0..1 as bytes."""
+    return (image * 255).round().to(torch.uint8).cpu().numpy()
+
+
+@torch.no_grad()
+def evaluation_decibels(pipeline: EditPipeline, most: int) -> list[float]:
+    """How well the scene shows the data set's evaluation views: PSNR in dB, of each.
+
+    The scene isn't made from those, unless the data parser takes all views for both (--eval-mode all).
+
+    Args:
+        pipeline: Its model is set to eval.
+        most: So many views, if there are as many.
+    """
+    model = pipeline.model.eval()
+    decibels = []
+    views = cast(Iterable[Any], pipeline.datamanager.fixed_indices_eval_dataloader)
+    for camera, batch in itertools.islice(views, most):
+        image = opaque(batch["image"].to(model.device), model.edit_background.to(model.device))
+        decibels.append(-10 * (picture(model, camera) - image).square().mean().log10())
+    return torch.stack(decibels).tolist() if decibels else []
+
+
+def write_results(pipeline: EditPipeline, folder: Path, turntable_frames: int) -> list[Path]:
+    """Render every training view and a turntable.
+
+    Args:
+        pipeline: In training mode, with its source views; set to eval.
+        folder: Of the run.
+        turntable_frames: 0 for no turntable.
+
+    Returns:
+        The data set's transforms.json, the before/after sheet, of a splat splat.ply, and the video where there is an
+        ffmpeg.
+    """
+    views = pipeline.views
+    n = len(views)
+    edited = [
+        to_bytes(picture(pipeline.model, views.full_size_camera(i)))
+        for i in track(range(n), description="Rendering the edited views", console=CONSOLE, transient=True)
+    ]
+    written = [write_dataset(folder / "edited_views", pipeline, edited)]
+    shown = shown_views(pipeline)
+    before = [to_bytes(views.full_size_image(i)) for i in shown]
+    titles = f"Before: {pipeline.config.src_prompt}", f"After: {pipeline.config.tgt_prompt}"
+    sheet = contact_sheet(dict(zip(titles, (before, [edited[i] for i in shown]), strict=True)))
+    sheet.save(folder / "before_after.png")
+    written.append(folder / "before_after.png")
+    if isinstance(pipeline.model, EditSplatModel):
+        written.append(write_ply(folder / "splat.ply", pipeline.model))
+    if turntable_frames and has_ffmpeg():
+        cameras = turntable(views.cameras, turntable_frames, scene_points(pipeline))
+        frames = (
+            to_bytes(picture(pipeline.model, cameras[i : i + 1]))
+            for i in track(range(len(cameras)), description="Rendering the turntable", console=CONSOLE, transient=True)
+        )
+        written.append(write_video(folder / "turntable.mp4", frames, _FRAMES_PER_SECOND))
+    elif turntable_frames:
+        CONSOLE.print(
+            "No turntable.mp4, for there is no ffmpeg. The next run has one after: pip install imageio-ffmpeg"
+        )
+    return written
+
+
+def shown_views(pipeline: EditPipeline) -> list[int]:
+    """Some training views, spread evenly over all of them."""
+    n = len(pipeline.views)
+    return sorted({round(i * (n - 1) / max(1, _SHEET_VIEWS - 1)) for i in range(_SHEET_VIEWS)})
+
+
+def scene_points(pipeline: EditPipeline) -> Float[Tensor, "points 3"]:
+    """Some points of the scene: the Gaussians of a splat, the middle of the scene box of a NeRF."""
+    means = getattr(pipeline.model, "means", None)
+    return pipeline.model.scene_box.get_center()[None] if means is None else means.detach().cpu()
+
+
+def write_dataset(folder: Path, pipeline: EditPipeline, images: Sequence[Picture]) -> Path:
+    """Write rendered views as a nerfstudio data set in the source data's own coordinates.
+
+    The intrinsics are those of the cameras that rendered, so they match whatever downscaling or undistortion the
+    source images went through.
+    """
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    outputs = pipeline.views.outputs
+    stems = [Path(path).stem for path in outputs.image_filenames]
+    if len(set(stems)) < len(stems):  # images of one name in several folders
+        stems = [f"{i:05d}_{stem}" for i, stem in enumerate(stems)]
+    frames = []
+    for i, image in enumerate(images):
+        camera = pipeline.views.full_size_camera(i).to("cpu")
+        pose = outputs.transform_poses_to_original_space(camera.camera_to_worlds, camera_convention="opengl")[0]
+        name = f"images/{stems[i]}.png"
+        Image.fromarray(image).save(folder / name)
+        frame = {
+            "file_path": name,
+            "fl_x": camera.fx.item(),
+            "fl_y": camera.fy.item(),
+            "cx": camera.cx.item(),
+            "cy": camera.cy.item(),
+            "w": image.shape[1],
+            "h": image.shape[0],
+            "transform_matrix": [*pose.tolist(), [0.0, 0.0, 0.0, 1.0]],
+        }
+        if camera.distortion_params is not None:
+            frame |= dict(zip(_DISTORTION, camera.distortion_params[0].tolist(), strict=True))
+        frames.append(frame)
+    model = _CAMERA_MODELS.get(int(pipeline.views.full_size_camera(0).camera_type.item()), "OPENCV")
+    path = folder / "transforms.json"
+    path.write_text(json.dumps({"camera_model": model, "frames": frames}, indent=2) + "\n")
+    return path
+
+
+def contact_sheet(rows: Mapping[str, Sequence[Picture]], side: int = _SHEET_SIDE) -> Image.Image:
+    """Return rows of pictures under their titles; pictures keep their aspect ratio in cells of one size.
+
+    A title is one line, cut at the edge of the sheet.
+    """
+    titles, pictures = list(rows), list(rows.values())
+    columns = max(len(row) for row in pictures)
+    sheet = Image.new("RGB", (columns * side, len(titles) * (side + _TITLE_HEIGHT)), "white")
+    draw = ImageDraw.Draw(sheet)
+    # Pillow's own font has no letter beyond ASCII. Matplotlib, which nerfstudio needs, brings one that has most.
+    font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", 12)
+    for r, (title, row) in enumerate(zip(titles, pictures, strict=True)):
+        top = r * (side + _TITLE_HEIGHT)
+        draw.text((6, top + 4), _cut(title, font, sheet.width - 12), fill="black", font=font)
+        for c, picture in enumerate(row):
+            image = Image.fromarray(picture)
+            scale = side / max(image.size)
+            image = image.resize(
+                (max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.LANCZOS
+            )
+            offset = c * side + (side - image.width) // 2, top + _TITLE_HEIGHT + (side - image.height) // 2
+            sheet.paste(image, offset)
+    return sheet
+
+
+def _cut(title: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """Return the title on one line, with as much of it as fits into `width` pixels."""
+    line = one_line(title, _LONGEST_TITLE)
+    cuts = (one_line(line, n) for n in range(len(line), 0, -1))
+    return next((cut for cut in cuts if font.getlength(cut) <= width), "")
+
+
+def turntable(cameras: Cameras, n_frames: int, points: Float[Tensor, "points 3"]) -> Cameras:
+    """A camera that goes once around what the training cameras look at, at their mean height and distance.
+
+    Args:
+        cameras: The training cameras.
+        n_frames: Of the video.
+        points: Of the scene, see `looked_at_ball`.
+    """
+    poses = cameras.camera_to_worlds.cpu()
+    center, _ = looked_at_ball(cameras.to("cpu"), points)
+    offsets = poses[:, :, 3] - center
+    height = offsets[:, 2].mean()
+    radius = offsets[:, :2].norm(dim=-1).mean()
+    first = torch.atan2(offsets[0, 1], offsets[0, 0])
+    angle = first + torch.arange(n_frames) * (2 * torch.pi / n_frames)
+    backward = torch.stack([radius * angle.cos(), radius * angle.sin(), height.expand(n_frames)], -1)
+    positions = center + backward
+    backward = torch.nn.functional.normalize(backward, dim=-1)
+    right = torch.nn.functional.normalize(
+        torch.linalg.cross(torch.tensor([0.0, 0.0, 1.0]).expand_as(backward), backward), dim=-1
+    )
+    up = torch.linalg.cross(backward, right)
+    first_camera = cameras[:1].to("cpu")
+    width, height_px = int(first_camera.width.item()), int(first_camera.height.item())
+    return Cameras(
+        camera_to_worlds=torch.stack([right, up, backward, positions], -1),
+        fx=first_camera.fx[0],
+        fy=first_camera.fy[0],
+        cx=width / 2,
+        cy=height_px / 2,
+        width=width,
+        height=height_px,
+    )
+
+
+def write_ply(path: Path, model: EditSplatModel) -> Path:
+    """Write a splat in the format of Kerbl et al., 3D Gaussian Splatting, 2023, that splat viewers read.
+
+    Coordinates are those that nerfstudio trains in, as ns-export writes them too.
+    """
+    n = model.num_points
+    columns = {
+        **dict(zip(("x", "y", "z"), model.means.T, strict=True)),
+        **dict.fromkeys(("nx", "ny", "nz"), torch.zeros(n)),
+        **{f"f_dc_{i}": column for i, column in enumerate(model.shs_0.T)},
+        **{f"f_rest_{i}": column for i, column in enumerate(model.shs_rest.transpose(1, 2).reshape(n, -1).T)},
+        "opacity": model.opacities[:, 0],
+        **{f"scale_{i}": column for i, column in enumerate(model.scales.T)},
+        **{f"rot_{i}": column for i, column in enumerate(model.quats.T)},
+    }
+    table = torch.stack([column.detach().cpu() for column in columns.values()], dim=1).numpy().astype("<f4")
+    header = ["ply", "format binary_little_endian 1.0", f"element vertex {n}"]
+    header += [*(f"property float {name}" for name in columns), "end_header\n"]
+    path.write_bytes("\n".join(header).encode() + table.tobytes())
+    return path

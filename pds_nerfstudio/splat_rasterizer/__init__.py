@@ -1,0 +1,1 @@
+"""A Gaussian-splat rasteriser in plain PyTorch; it knows nothing of nerfstudio."""

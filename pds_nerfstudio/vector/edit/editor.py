@@ -1,0 +1,156 @@
+"""An SVG as something an optimiser can edit: named groups of differentiable numbers, and pictures of them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.vector.edit.placement import Placement
+from pds_nerfstudio.vector.edit.regularizers import CrossingLoss
+from pds_nerfstudio.vector.raster.affine import Affine
+from pds_nerfstudio.vector.raster.backend import Backend, Renderer, exact
+from pds_nerfstudio.vector.raster.scene import SceneParameters
+from pds_nerfstudio.vector.svg.document import Document
+
+ParameterGroup = Literal["paths", "points", "colors", "opacities", "strokes", "gradients"]
+"""paths: shifts, turns and stretches of whole paths. points: where curves go. colors: paints, gradient stops.
+opacities: of fills, strokes, stops, groups. strokes: stroke widths. gradients: end points of gradients and places of
+their stops."""
+
+TENSORS: dict[ParameterGroup, tuple[str, ...]] = {
+    "paths": ("paths",),
+    "points": ("points",),
+    "colors": ("colors",),
+    "opacities": ("opacities",),
+    "strokes": ("widths",),
+    "gradients": ("gradients", "offsets"),
+}
+"""The tensors in each group: those of `SceneParameters`, and the moves of whole paths."""
+
+REFERENCE_CANVAS = 512
+"""Changes of points and widths count in pixels of a canvas this large, so that learning rates carry over."""
+
+
+class VectorEditor:
+    """Renders a document whose numbers are its own plus a learned change.
+
+    The change is what the optimiser sees. It is 0 at first, and counts in pixels of a 512-pixel canvas for
+    points and stroke widths, in hundredths of its length for a gradient and its stops, and as it is for
+    colours and opacities.
+    """
+
+    def __init__(
+        self,
+        document: Document,
+        canvas: int,
+        groups: Sequence[ParameterGroup] = get_args(ParameterGroup),
+        device: torch.device | str = "cpu",
+        backend: Backend = exact,
+    ) -> None:
+        """Prepares an edit.
+
+        Args:
+            document: what to edit; it stays as it is.
+            canvas: side in pixels of the square that the drawing is centred on.
+            groups: what may change.
+            device: where to render.
+            backend: what to render with.
+
+        Raises:
+            UserError: nothing in the drawing may change.
+        """
+        self.document, self.canvas, self.groups = document, canvas, tuple(groups)
+        self.view = document.view(canvas, canvas)
+        self.renderer: Renderer = backend(document.scene)
+        self.source: SceneParameters = document.parameters.map(lambda t: t.to(device))
+        pixel = REFERENCE_CANVAS / canvas * self.view[0]
+        self._units: dict[str, Tensor] = {}
+        for name, editable in document.editable.items():
+            unit = getattr(document.units, name) * editable / (pixel if name in ("points", "widths") else 1)
+            self._units[name] = unit.to(device).reshape(-1, *(1,) * (getattr(self.source, name).ndim - 1))
+        self._placement = Placement(self.source.points, document.scene.topology, document.editable["points"])
+        self.changes: dict[str, Tensor] = {}
+        """The optimiser's tensors, shaped like those of `SceneParameters`, and under "paths" the moves of paths."""
+        for name in (name for group in self.groups for name in TENSORS[group]):
+            if bool(document.editable["points" if name == "paths" else name].any()):
+                start = self._placement.start if name == "paths" else getattr(self.source, name)
+                self.changes[name] = torch.zeros_like(start, requires_grad=True)
+        if not self.changes:
+            raise UserError(f"{document.name}: it has nothing to edit among {', '.join(self.groups)}.")
+        self._controls = document.scene.topology.segments.to(device)
+        self._crossing = CrossingLoss(self._segments(self.source.points))
+
+    def parameter_groups(self, rates: dict[ParameterGroup, float]) -> list[dict]:
+        """Parameter groups for a torch optimiser, one for each group that has anything to change.
+
+        Args:
+            rates: learning rate of each group, in the units of its changes.
+        """
+        found = []
+        for group in self.groups:
+            tensors = [self.changes[name] for name in TENSORS[group] if name in self.changes]
+            if tensors:
+                found.append({"params": tensors, "lr": rates[group], "name": group})
+        return found
+
+    def parameters(self) -> SceneParameters:
+        """The drawing's numbers as they are now."""
+        steps = dict(self.changes)
+        if "paths" in steps:
+            moved = self._placement(steps.pop("paths"))
+            steps["points"] = moved + steps["points"] if "points" in steps else moved
+        changed = {name: getattr(self.source, name) + self._units[name] * step for name, step in steps.items()}
+        return replace(self.source, **changed)
+
+    def render(
+        self,
+        background: Float[Tensor, "3 h w"] | None = None,
+        view: Affine | None = None,
+        source: bool = False,
+    ) -> Float[Tensor, "1 3 h w"]:
+        """The drawing as a picture, sRGB in 0 … 1.
+
+        Args:
+            background: what lies below, white by default.
+            view: from the drawing's units to the canvas, by default all of it, centred.
+            source: render the document as it was.
+        """
+        side = self.canvas
+        if background is None:
+            background = self.source.points.new_ones(3, side, side)
+        parameters = self.source if source else self.parameters()
+        return self.renderer.render(parameters, side, side, view or self.view, background)[None]
+
+    def crossing_loss(self) -> Float[Tensor, ""]:
+        """How much more its curves cross themselves than they did, in the units of the changes."""
+        return self._crossing(self._segments(self.parameters().points))
+
+    def _segments(self, points: Tensor) -> Float[Tensor, "s 4 2"]:
+        # locked points get no unit: they take no part in the measure, nor have they a gradient
+        units = self._units["points"]
+        return (points / torch.where(units > 0, units, 1))[self._controls]
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Takes back what is out of range: colours, opacities and stops beyond 0 … 1, widths below 0."""
+        bounds = {"colors": (0.0, 1.0), "opacities": (0.0, 1.0), "offsets": (0.0, 1.0), "widths": (0.0, None)}
+        for name, (low, high) in bounds.items():
+            if name in self.changes:
+                unit, before = self._units[name], getattr(self.source, name)
+                allowed = (before + unit * self.changes[name]).clamp(low, high)
+                change = (allowed - before) / torch.where(unit > 0, unit, 1)
+                self.changes[name].copy_(torch.where(unit > 0, change, 0))
+
+    @torch.no_grad()
+    def pull_back(self, share: float) -> None:
+        """Takes back a share, 0 … 1, of every change."""
+        for change in self.changes.values():
+            change.mul_(1 - share)
+
+    def svg(self) -> bytes:
+        """The document with the numbers as they are now."""
+        return self.document.write(self.parameters())

@@ -1,0 +1,1 @@
+"""From shapes and their numbers to pixels, with exact coverage and exact gradients."""

@@ -1,0 +1,221 @@
+"""A scene sorted once for the rasteriser: regions to cover, and the order in which to paint them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from pds_nerfstudio.vector.raster.affine import Affine
+from pds_nerfstudio.vector.raster.scene import Clip, Fill, Group, Paint, Scene, Shape, Stroke
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One region painted over what is below."""
+
+    region: int
+    path: int
+    transform: Affine
+    paint: Paint
+    opacities: tuple[int, ...]
+    clip: "Mask | None"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Draws that are painted apart and then laid over what is below as one picture."""
+
+    items: tuple["Draw | Layer", ...]
+    opacities: tuple[int, ...] = ()
+    clip: "Mask | None" = None
+
+
+@dataclass(frozen=True)
+class Mask:
+    """The union of some regions, each with its own mask, cut by a further mask."""
+
+    regions: tuple[tuple[int, "Mask | None"], ...]
+    clip: "Mask | None"
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Segments to flatten, those of one region after another, one instance of a contour after another."""
+
+    segment: Int[Tensor, " s"]
+    """Row of the topology's segments."""
+    region: Int[Tensor, " s"]
+    instance: Int[Tensor, " s"]
+    """Instance of a contour, ascending: the same contour counts anew in each region."""
+    straight: Bool[Tensor, " s"]
+    """Straight lines, which need no flattening."""
+    instance_region: Int[Tensor, " i"]
+    instance_closed: Bool[Tensor, " i"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Index tensors and paint order."""
+
+    root: Layer
+    transforms: tuple[Affine, ...]
+    """From the units of its path to the drawing's, for each region."""
+    evenodd: Bool[Tensor, " r"]
+    strokes: dict[int, Stroke]
+    """The regions that are strokes."""
+    segments: Int[Tensor, "s 4"]
+    """The topology's segments."""
+    segment_path: Int[Tensor, " s"]
+    """Path of each of them."""
+    filled: Segments
+    stroked: Segments
+    stroke_regions: tuple[int, ...]
+    """Region of each instance of a contour that is stroked."""
+    pens: Int[Tensor, "i 3"]
+    """For each of them the row of its width, its join and its cap."""
+    miter_limits: Float[Tensor, " i"]
+    closing: Int[Tensor, "k 2"]
+    """Rows of `points` from which and to which a straight line closes an open contour of a filled region."""
+    closing_region: Int[Tensor, " k"]
+
+    @property
+    def regions(self) -> int:
+        """Number of regions."""
+        return len(self.transforms)
+
+
+@dataclass
+class _Planner:
+    scene: Scene
+    transforms: list[Affine] = field(default_factory=list)
+    paths: list[int] = field(default_factory=list)
+    evenodd: list[bool] = field(default_factory=list)
+    strokes: dict[int, Stroke] = field(default_factory=dict)
+    masks: dict[int, Mask] = field(default_factory=dict)
+
+    def region(self, path: int, transform: Affine, evenodd: bool = False, stroke: Stroke | None = None) -> int:
+        number = len(self.transforms)
+        self.transforms.append(transform)
+        self.paths.append(path)
+        self.evenodd.append(evenodd)
+        if stroke is not None:
+            self.strokes[number] = stroke
+        return number
+
+    def layer(self, group: Group) -> Layer:
+        items: list[Draw | Layer] = []
+        for child in group.children:
+            inner = self.layer(child) if isinstance(child, Group) else self.shape(child)
+            items.extend(_unwrapped(inner))
+        return Layer(tuple(items), group.opacities, self.mask(group.clip))
+
+    def shape(self, shape: Shape) -> Layer:
+        parts: list[Fill | Stroke | None] = [shape.fill, shape.stroke]
+        if shape.stroke_first:
+            parts.reverse()
+        items = []
+        for part in parts:
+            if part is None:
+                continue
+            stroke = part if isinstance(part, Stroke) else None
+            evenodd = part.evenodd if isinstance(part, Fill) else False
+            region = self.region(shape.path, shape.transform, evenodd, stroke)
+            items.append(Draw(region, shape.path, shape.transform, part.paint, part.opacities, None))
+        return Layer(tuple(items), shape.opacities, self.mask(shape.clip))
+
+    def mask(self, clip: Clip | None) -> Mask | None:
+        if clip is None:
+            return None
+        if id(clip) not in self.masks:
+            regions = tuple((self.region(s.path, s.transform, s.evenodd), self.mask(s.clip)) for s in clip.shapes)
+            self.masks[id(clip)] = Mask(regions, self.mask(clip.clip))
+        return self.masks[id(clip)]
+
+
+def _unwrapped(layer: Layer) -> Iterable[Draw | Layer]:
+    """The items of a layer that needs no picture of its own, else the layer.
+
+    Opacity and clip of a layer with a single draw may as well be that draw's own.
+    """
+    if not layer.items:
+        return ()
+    if not layer.opacities and layer.clip is None:
+        return layer.items
+    only = layer.items[0]
+    if len(layer.items) == 1 and isinstance(only, Draw) and (only.clip is None or layer.clip is None):
+        clip = layer.clip if only.clip is None else only.clip
+        return (Draw(only.region, only.path, only.transform, only.paint, only.opacities + layer.opacities, clip),)
+    return (layer,)
+
+
+def make_plan(scene: Scene) -> Plan:
+    """Sorts a scene's tree into regions and their paint order."""
+    planner = _Planner(scene)
+    root = planner.layer(scene.root)
+    topology = scene.topology
+    segments_of_contour: list[list[int]] = [[] for _ in topology.closed]
+    for row, contour in enumerate(topology.contour.tolist()):
+        segments_of_contour[contour].append(row)
+    contours_of_path: dict[int, list[int]] = {}
+    for contour, path in enumerate(topology.path):
+        if segments_of_contour[contour]:
+            contours_of_path.setdefault(path, []).append(contour)
+
+    control = topology.segments.tolist()
+    filled, stroked, closing, closing_region = _Gatherer(), _Gatherer(), [], []
+    for region, path in enumerate(planner.paths):
+        gatherer = stroked if region in planner.strokes else filled
+        for contour in contours_of_path.get(path, []):
+            rows = segments_of_contour[contour]
+            gatherer.add(rows, region, topology.closed[contour])
+            start, end = control[rows[0]][0], control[rows[-1]][3]
+            if gatherer is filled and start != end:
+                closing.append((end, start))
+                closing_region.append(region)
+    segments = topology.segments
+    straight = (segments[:, 0] == segments[:, 1]) & (segments[:, 2] == segments[:, 3])
+    styles = [planner.strokes[region] for region in stroked.instance_region]
+    return Plan(
+        root=root,
+        transforms=tuple(planner.transforms),
+        evenodd=torch.tensor(planner.evenodd, dtype=torch.bool),
+        strokes=planner.strokes,
+        segments=segments,
+        segment_path=torch.tensor(topology.path, dtype=torch.long)[topology.contour],
+        filled=filled.segments(straight),
+        stroked=stroked.segments(straight),
+        stroke_regions=tuple(stroked.instance_region),
+        pens=torch.tensor([[s.width, s.join, s.cap] for s in styles], dtype=torch.long).reshape(-1, 3),
+        miter_limits=torch.tensor([s.miter_limit for s in styles]),
+        closing=torch.tensor(closing, dtype=torch.long).reshape(-1, 2),
+        closing_region=torch.tensor(closing_region, dtype=torch.long),
+    )
+
+
+@dataclass
+class _Gatherer:
+    rows: list[int] = field(default_factory=list)
+    region: list[int] = field(default_factory=list)
+    instance: list[int] = field(default_factory=list)
+    instance_region: list[int] = field(default_factory=list)
+    instance_closed: list[bool] = field(default_factory=list)
+
+    def add(self, rows: list[int], region: int, closed: bool) -> None:
+        self.rows += rows
+        self.region += [region] * len(rows)
+        self.instance += [len(self.instance_region)] * len(rows)
+        self.instance_region.append(region)
+        self.instance_closed.append(closed)
+
+    def segments(self, straight: Tensor) -> Segments:
+        rows = torch.tensor(self.rows, dtype=torch.long)
+        return Segments(
+            segment=rows,
+            region=torch.tensor(self.region, dtype=torch.long),
+            instance=torch.tensor(self.instance, dtype=torch.long),
+            straight=straight[rows],
+            instance_region=torch.tensor(self.instance_region, dtype=torch.long),
+            instance_closed=torch.tensor(self.instance_closed, dtype=torch.bool),
+        )

@@ -1,0 +1,347 @@
+"""From a scene and its numbers to pixels."""
+
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pds_nerfstudio.vector.raster import affine
+from pds_nerfstudio.vector.raster.affine import IDENTITY, Affine
+from pds_nerfstudio.vector.raster.bezier import MAX_CHORDS, bounding_boxes, chord_counts, flatten, turning
+from pds_nerfstudio.vector.raster.compositor import Item, LayerItem, SolidItem, TextureItem, over
+from pds_nerfstudio.vector.raster.coverage import Windows, coverage, fit_windows, union_box
+from pds_nerfstudio.vector.raster.paint import gradient_colors, linear_parameter, radial_parameter
+from pds_nerfstudio.vector.raster.plan import Draw, Layer, Mask, Plan, Segments, make_plan
+from pds_nerfstudio.vector.raster.polyline import Polylines, dash_contour, drop_points
+from pds_nerfstudio.vector.raster.scene import Gradient, Scene, SceneParameters, Solid
+from pds_nerfstudio.vector.raster.stroke import Pens, arc_step, stroke_outline
+from pds_nerfstudio.vector.raster.supersampling import refine
+
+TOLERANCE = 0.03
+"""Default distance between a curve and its chords, in pixels."""
+MAX_COORDINATE = 1e6
+"""Canvas coordinates are held within this, far outside of any picture, so that arithmetic stays finite."""
+
+MAX_SCALE = 1e15
+"""The same for the entries of transforms."""
+
+
+class Rasterizer:
+    """Renders one scene, whose tree stays fixed while its numbers change.
+
+    The result is deterministic on the CPU: the same numbers give the same bits.
+    """
+
+    def __init__(self, scene: Scene, tolerance: float = TOLERANCE) -> None:
+        """Sorts the scene once.
+
+        Args:
+            scene: what to draw.
+            tolerance: largest distance between a curve and the chords that replace it, in pixels.
+        """
+        self.scene = scene
+        self.tolerance = tolerance
+        self.plan = make_plan(scene)
+        """The scene, sorted, on the CPU."""
+        self.plan_on = lru_cache(maxsize=4)(self._moved)
+        """The same on a device."""
+
+    def render(
+        self,
+        parameters: SceneParameters,
+        width: int,
+        height: int,
+        view: Affine = IDENTITY,
+        background: Float[Tensor, "3 h w"] | None = None,
+    ) -> Float[Tensor, "c h w"]:
+        """Draws the scene.
+
+        Args:
+            parameters: the scene's numbers; their device and dtype are the picture's.
+            width: canvas width in pixels.
+            height: canvas height in pixels.
+            view: from the drawing's units to canvas pixels; the centre of the first pixel is (0.5, 0.5).
+            background: opaque sRGB picture below the drawing.
+
+        Returns:
+            sRGB in 0 … 1 with 3 channels over a background; without one, premultiplied RGBA.
+        """
+        points = parameters.points
+        plan = self.plan_on(points.device)
+        frame = _Frame(plan, parameters, view, width, height, self.tolerance)
+        if background is None:
+            background = points.new_zeros(4, height, width)
+        return frame.paint(plan.root.items, background.to(points), (0, 0))
+
+    def _moved(self, device: torch.device) -> Plan:
+        def moved(value: object) -> object:
+            if isinstance(value, Tensor):
+                return value.to(device)
+            if isinstance(value, Segments):
+                return Segments(**{name: moved(inner) for name, inner in vars(value).items()})  # type: ignore[arg-type]
+            return value
+
+        return Plan(**{name: moved(value) for name, value in vars(self.plan).items()})  # type: ignore[arg-type]
+
+
+def _apply(matrices: Float[Tensor, "n 2 3"], points: Float[Tensor, "n k 2"]) -> Float[Tensor, "n k 2"]:
+    moved = torch.baddbmm(matrices[:, None, :, 2], points, matrices[:, :, :2].transpose(1, 2))
+    return moved.clamp(-MAX_COORDINATE, MAX_COORDINATE)
+
+
+def _rows(values: Float[Tensor, "n d"], rows: Int[Tensor, "s k"]) -> Float[Tensor, "s k d"]:
+    """Rows of a tensor; on a GPU, the backward pass of indexing by brackets sorts them first."""
+    return values.index_select(0, rows.flatten()).view(*rows.shape, values.shape[1])
+
+
+def _matrix(transform: Affine, like: Tensor) -> Float[Tensor, "2 3"]:
+    a, b, c, d, e, f = transform
+    return like.new_tensor([[a, c, e], [b, d, f]])
+
+
+def stroke_edges(
+    plan: Plan,
+    parameters: SceneParameters,
+    matrices: Float[Tensor, "r 2 3"],
+    stretch: Float[Tensor, " i"],
+    tolerance: float,
+) -> tuple[Float[Tensor, "e 2 2"], Int[Tensor, " e"]]:
+    """Outlines of all strokes, differentiable in points and widths.
+
+    Args:
+        plan: of the scene, with strokes in it.
+        parameters: the scene's numbers.
+        matrices: from each region's units to the canvas.
+        stretch: by how much they lengthen at most, for each of the plan's `stroke_regions`.
+        tolerance: largest distance between a curve and its chords, in pixels.
+
+    Returns:
+        Directed edges in canvas pixels, and the region of each.
+    """
+    part = plan.stroked
+    local = _rows(parameters.points, plan.segments[part.segment])
+    ctrl = _apply(matrices[part.region], local)
+    width, join, cap = plan.pens.unbind(1)
+    pens = Pens(
+        half_width=0.5 * parameters.widths.index_select(0, width).clamp(min=0),
+        join=join,
+        cap=cap,
+        miter_limit=plan.miter_limits.to(local.dtype),
+        tolerance=tolerance / stretch.clamp(min=1e-12),
+    )
+    with torch.no_grad():
+        # the sides of a stroke turn with the curve, at a distance of half its width
+        turns = turning(ctrl) / arc_step(pens.half_width, pens.tolerance)[part.instance]
+        counts = torch.maximum(chord_counts(ctrl, tolerance), turns.ceil().clamp(max=MAX_CHORDS).long())
+        counts = torch.where(part.straight, 1, counts)
+    edges, segment = flatten(local, counts)
+    smooth = torch.cat([segment[1:] == segment[:-1], segment.new_zeros(1, dtype=torch.bool)])[: segment.numel()]
+    lines = drop_points(Polylines(edges, part.instance[segment], smooth, part.instance_closed))
+    styles = [plan.strokes[region] for region in plan.stroke_regions]
+    of = part.instance_region
+    if any(style.dashes for style in styles):
+        lines, owner = _dashed(lines, [(s.dashes, s.dash_offset) for s in styles])
+        pens = Pens(**{name: values[owner] for name, values in vars(pens).items()})
+        of = of[owner]
+    outline, contour = stroke_outline(lines, pens)
+    region = of[contour]
+    return _apply(matrices[region], outline), region
+
+
+class _Frame:
+    """One picture in the making."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        parameters: SceneParameters,
+        view: Affine,
+        width: int,
+        height: int,
+        tolerance: float,
+    ) -> None:
+        self.plan, self.parameters, self.view, self.tolerance = plan, parameters, view, tolerance
+        points = parameters.points
+        self.views = [affine.compose(view, transform) for transform in plan.transforms]
+        # a scale beyond all measure must not turn coordinates into infinities
+        matrices = points.new_tensor(self.views).nan_to_num().clamp(-MAX_SCALE, MAX_SCALE)
+        self.matrices = matrices.reshape(-1, 3, 2).transpose(1, 2)
+        edges, region = self._fills()
+        if plan.strokes:
+            stretch = points.new_tensor([affine.largest_scale(self.views[r]) for r in plan.stroke_regions])
+            around, of = stroke_edges(plan, parameters, self.matrices, stretch, tolerance)
+            edges, region = torch.cat([edges, around]), torch.cat([region, of])
+        self.windows = fit_windows(edges, region, plan.regions, width, height)
+        cover, field = coverage(edges, region, self.windows, plan.evenodd)
+        self.cover = refine(cover, field, edges, region, self.windows, plan.evenodd)
+        self._boxes: dict[int, Tensor] = {}
+
+    def _fills(self) -> tuple[Tensor, Tensor]:
+        plan, part = self.plan, self.plan.filled
+        ctrl = _apply(self.matrices[part.region], self.parameters.points[self.plan.segments[part.segment]])
+        with torch.no_grad():
+            counts = torch.where(part.straight, 1, chord_counts(ctrl, self.tolerance))
+        edges, segment = flatten(ctrl, counts)
+        closing = _apply(self.matrices[plan.closing_region], self.parameters.points[plan.closing])
+        return torch.cat([edges, closing]), torch.cat([part.region[segment], plan.closing_region])
+
+    def paint(
+        self, items: tuple[Draw | Layer, ...], background: Float[Tensor, "c h w"], origin: tuple[int, int]
+    ) -> Float[Tensor, "c h w"]:
+        """Lays the items over a background whose upper left pixel is `origin`."""
+        channels = background.shape[0]
+        laid: list[Item] = []
+        textures: list[Tensor] = []
+        solids: list[tuple[int, tuple[int, ...]]] = []
+        for item in items:
+            if isinstance(item, Layer):
+                picture = self._picture(item)
+                if picture is not None:
+                    laid.append(LayerItem(picture[1], len(textures)))
+                    textures.append(picture[0])
+                continue
+            x, y, width, height, _ = self.windows.boxes[item.region]
+            if width == 0:
+                continue
+            if isinstance(item.paint, Solid) and item.clip is None:
+                laid.append(SolidItem(item.region, len(solids)))
+                solids.append((item.paint.color, item.opacities))
+                continue
+            texture = self._texture(item, (x, y, width, height))
+            if channels == 4:
+                texture = torch.cat([texture[:3], torch.ones_like(texture[:1]), texture[3:]])
+            laid.append(TextureItem(item.region, len(textures)))
+            textures.append(texture)
+        colors = self.parameters.colors[[row for row, _ in solids]]
+        if channels == 4:
+            colors = torch.cat([colors, torch.ones_like(colors[:, :1])], 1)
+        alphas = self._products([rows for _, rows in solids])
+        return over(background, self.cover, colors, alphas, origin, self.windows, laid, textures)
+
+    def _products(self, rows: list[tuple[int, ...]]) -> Float[Tensor, " n"]:
+        """For each list of rows the product of those opacities."""
+        opacities = self.parameters.opacities
+        padded = torch.cat([opacities, opacities.new_ones(1)])
+        one, longest = opacities.numel(), max((len(r) for r in rows), default=0)
+        index = torch.tensor([[*r, *(one,) * (longest - len(r))] for r in rows], dtype=torch.long)
+        return padded[index.reshape(len(rows), longest).to(opacities.device)].prod(1)
+
+    def _picture(self, layer: Layer) -> tuple[Tensor, tuple[int, int, int, int]] | None:
+        """A layer as premultiplied RGBA within its box."""
+        x, y, width, height = self._box(layer)
+        if width == 0 or height == 0:
+            return None
+        empty = self.parameters.points.new_zeros(4, height, width)
+        picture = self.paint(layer.items, empty, (x, y)) * self._products([layer.opacities])
+        if layer.clip is not None:
+            picture = picture * self._mask(layer.clip, (x, y, width, height))
+        return picture, (x, y, width, height)
+
+    def _box(self, layer: Layer) -> tuple[int, int, int, int]:
+        return union_box([self.windows.boxes[i.region] if isinstance(i, Draw) else self._box(i) for i in layer.items])
+
+    def _mask(self, mask: Mask, box: tuple[int, int, int, int]) -> Float[Tensor, "h w"]:
+        """Coverage of a clip path within a box."""
+        x, y, width, height = box
+        alpha = self.cover.new_zeros(1, height, width)
+        for region, clip in mask.regions:
+            part = torch.nn.functional.pad(*_overlap(self.windows, self.cover, region, box))
+            if clip is not None:
+                part = part * self._mask(clip, box)
+            alpha = alpha + part * (1 - alpha)
+        if mask.clip is not None:
+            alpha = alpha * self._mask(mask.clip, box)
+        return alpha[0]
+
+    def _texture(self, draw: Draw, box: tuple[int, int, int, int]) -> Float[Tensor, "4 h w"]:
+        """Colour and alpha of a draw within its window."""
+        numbers = self.parameters
+        _, _, width, height = box
+        if isinstance(draw.paint, Solid):
+            color = numbers.colors[draw.paint.color]
+            texture = torch.cat([color, color.new_ones(1)])[:, None, None].expand(4, height, width)
+        else:
+            texture = self._gradient(draw, draw.paint, box)
+        alpha = texture[3] * self._products([draw.opacities])
+        if draw.clip is not None:
+            alpha = alpha * self._mask(draw.clip, box)
+        return torch.cat([texture[:3], alpha[None]])
+
+    def _gradient(self, draw: Draw, paint: Gradient, box: tuple[int, int, int, int]) -> Float[Tensor, "4 h w"]:
+        numbers = self.parameters
+        to_path = affine.compose(self.view, draw.transform)
+        inverse = _inverse(_matrix(to_path, numbers.points))
+        x, y, width, height = box
+        step = torch.arange(max(width, height), device=inverse.device, dtype=inverse.dtype) + 0.5
+        points = torch.stack(torch.meshgrid(step[:width] + x, step[:height] + y, indexing="xy"), -1)
+        points = points @ inverse[:, :2].T + inverse[:, 2]
+        if paint.bounding_box:
+            low, high = self._bounding_box(draw.path).split(2)
+            points = (points - low) / (high - low).clamp(min=1e-12)
+        inverse = _inverse(_matrix(paint.transform, numbers.points))
+        points = points @ inverse[:, :2].T + inverse[:, 2]
+        geometry = numbers.gradients[paint.geometry]
+        t = (radial_parameter if paint.radial else linear_parameter)(points, geometry)
+        stops = paint.stops
+        values = torch.cat(
+            [
+                numbers.colors[[s.color for s in stops]],
+                numbers.opacities[[s.opacity for s in stops]][:, None],
+            ],
+            1,
+        )
+        return gradient_colors(t, paint.spread, numbers.offsets[[s.offset for s in stops]], values)
+
+    def _bounding_box(self, path: int) -> Float[Tensor, " 4"]:
+        if path not in self._boxes:
+            segments = self.plan.segments[self.plan.segment_path == path]
+            owner = torch.zeros_like(segments[:, 0])
+            self._boxes[path] = bounding_boxes(self.parameters.points[segments], owner, 1)[0]
+        return self._boxes[path]
+
+
+def _inverse(matrix: Float[Tensor, "2 3"]) -> Float[Tensor, "2 3"]:
+    """Inverse affine map; a singular one is treated as if it were tiny."""
+    (a, c, e), (b, d, f) = matrix.unbind(0)[0], matrix.unbind(0)[1]
+    det = a * d - b * c
+    det = torch.where(det.abs() > 1e-30, det, 1e-30)
+    linear = torch.stack([torch.stack([d, -c]), torch.stack([-b, a])]) / det
+    return torch.cat([linear, -(linear @ torch.stack([e, f]))[:, None]], 1)
+
+
+def _overlap(
+    windows: Windows, cover: Tensor, region: int, box: tuple[int, int, int, int]
+) -> tuple[Tensor, tuple[int, int, int, int]]:
+    """The part of a region's coverage within a box, and the padding that makes it fill the box."""
+    x, y, width, height = box
+    left, top, w, h, _ = windows.boxes[region]
+    x0, x1 = max(x, left), min(x + width, left + w)
+    y0, y1 = max(y, top), min(y + height, top + h)
+    if x1 <= x0 or y1 <= y0:
+        return cover.new_zeros(1, 0, 0), (0, width, 0, height)
+    part = windows.view(cover, region)[None, y0 - top : y1 - top, x0 - left : x1 - left]
+    return part, (x0 - x, x + width - x1, y0 - y, y + height - y1)
+
+
+def _dashed(lines: Polylines, patterns: list[tuple[tuple[float, ...], float]]) -> tuple[Polylines, Int[Tensor, " c"]]:
+    """Cuts the contours that have a dash pattern, and says which contour each result came from."""
+    contours = len(patterns)
+    device = lines.contour.device
+    counts = torch.bincount(lines.contour, minlength=contours).tolist()
+    parts, owner, start, made = [], [], 0, 0
+    closed = lines.closed.tolist()
+    for contour, count in enumerate(counts):
+        pattern, offset = patterns[contour]
+        own = slice(start, start + count)
+        part = dash_contour(lines.edges[own], lines.smooth[own], closed[contour], pattern, offset)
+        parts.append(Polylines(part.edges, part.contour + made, part.smooth, part.closed))
+        owner += [contour] * part.closed.numel()
+        start, made = start + count, made + part.closed.numel()
+    merged = Polylines(
+        torch.cat([p.edges for p in parts]),
+        torch.cat([p.contour for p in parts]),
+        torch.cat([p.smooth for p in parts]),
+        torch.cat([p.closed for p in parts]),
+    )
+    return merged, torch.tensor(owner, dtype=torch.long, device=device)

@@ -1,0 +1,258 @@
+"""What the rasteriser draws: a fixed tree of shapes over one bundle of differentiable numbers.
+
+The tree says which row of which tensor each number is, so that an optimiser sees a few large tensors, and
+things shared by two shapes (a point, a gradient stop) are one row.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pds_nerfstudio.vector.raster.affine import IDENTITY, Affine
+from pds_nerfstudio.vector.raster.stroke import Cap, Join
+
+
+@dataclass(frozen=True)
+class SceneParameters:
+    """Every number of a drawing that can be differentiated."""
+
+    points: Float[Tensor, "n 2"]
+    """End and control points, in the units of the path they belong to."""
+    colors: Float[Tensor, "k 3"]
+    """sRGB in 0 … 1, of paints and of gradient stops."""
+    opacities: Float[Tensor, " q"]
+    """Factors in 0 … 1."""
+    widths: Float[Tensor, " j"]
+    """Stroke widths, in the units of the path they belong to."""
+    gradients: Float[Tensor, "g 6"]
+    """Linear: x1, y1, x2, y2, 0, 0. Radial: cx, cy, r, fx, fy, fr. In the gradient's own units."""
+    offsets: Float[Tensor, " t"]
+    """Places of gradient stops in 0 … 1."""
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "SceneParameters":
+        """The same numbers, each tensor changed by a function."""
+        return SceneParameters(**{f.name: change(getattr(self, f.name)) for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class Topology:
+    """How points form paths."""
+
+    segments: Int[Tensor, "s 4"]
+    """Rows of `points`: the control points of each cubic. A straight line from i to j is (i, i, j, j)."""
+    contour: Int[Tensor, " s"]
+    """Contour of each segment, ascending."""
+    closed: tuple[bool, ...]
+    """Whether each contour is closed; a closed one ends in its first point."""
+    path: tuple[int, ...]
+    """Path of each contour, ascending."""
+
+
+@dataclass(frozen=True)
+class Solid:
+    """One colour."""
+
+    color: int
+    """Row of `colors`."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """One stop of a gradient."""
+
+    offset: int
+    """Row of `offsets`."""
+    color: int
+    """Row of `colors`."""
+    opacity: int
+    """Row of `opacities`."""
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """A linear or radial gradient (SVG 2, section 14.2)."""
+
+    geometry: int
+    """Row of `gradients`."""
+    stops: tuple[Stop, ...]
+    radial: bool = False
+    spread: str = "pad"
+    """What follows outside of the gradient: "pad", "reflect" or "repeat"."""
+    transform: Affine = IDENTITY
+    """From the gradient's units to the path's, or to its bounding box."""
+    bounding_box: bool = False
+    """True where (0, 0) … (1, 1) stands for the path's bounding box without its stroke."""
+
+
+Paint = Solid | Gradient
+
+
+@dataclass(frozen=True)
+class Fill:
+    """How a path is filled."""
+
+    paint: Paint
+    opacities: tuple[int, ...] = ()
+    """Rows of `opacities` whose product is the fill's."""
+    evenodd: bool = False
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """How a path is stroked."""
+
+    paint: Paint
+    width: int
+    """Row of `widths`."""
+    opacities: tuple[int, ...] = ()
+    cap: Cap = Cap.BUTT
+    join: Join = Join.MITER
+    miter_limit: float = 4.0
+    dashes: tuple[float, ...] = ()
+    dash_offset: float = 0.0
+
+
+@dataclass(frozen=True)
+class ClipShape:
+    """One path of a clip path."""
+
+    path: int
+    transform: Affine = IDENTITY
+    evenodd: bool = False
+    clip: "Clip | None" = None
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The union of some paths. One without shapes hides everything."""
+
+    shapes: tuple[ClipShape, ...]
+    clip: "Clip | None" = None
+    """A further clip path, of the clip path itself."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A path with its paint."""
+
+    path: int
+    transform: Affine = IDENTITY
+    """From the path's units to the drawing's."""
+    fill: Fill | None = None
+    stroke: Stroke | None = None
+    stroke_first: bool = False
+    opacities: tuple[int, ...] = ()
+    """Rows of `opacities` whose product is that of fill and stroke together."""
+    clip: Clip | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Shapes that are painted together before opacity and clip apply to the whole."""
+
+    children: tuple["Shape | Group", ...]
+    opacities: tuple[int, ...] = ()
+    clip: Clip | None = None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A drawing without its numbers."""
+
+    topology: Topology
+    root: Group
+
+
+@dataclass
+class SceneBuilder:
+    """Gathers the rows of a scene's tensors one by one."""
+
+    points: list[tuple[float, float]] = field(default_factory=list)
+    colors: list[tuple[float, float, float]] = field(default_factory=list)
+    opacities: list[float] = field(default_factory=list)
+    widths: list[float] = field(default_factory=list)
+    gradients: list[tuple[float, ...]] = field(default_factory=list)
+    offsets: list[float] = field(default_factory=list)
+    _segments: list[tuple[int, int, int, int]] = field(default_factory=list)
+    _contour: list[int] = field(default_factory=list)
+    _closed: list[bool] = field(default_factory=list)
+    _path: list[int] = field(default_factory=list)
+    _paths: int = 0
+
+    def add_path(
+        self,
+        points: Iterable[tuple[float, float]],
+        contours: Iterable[tuple[list[tuple[int, int, int, int]], bool]],
+    ) -> int:
+        """Adds a path.
+
+        Args:
+            points: its own points.
+            contours: for each contour the segments, as indices into those points, and whether it is closed.
+
+        Returns:
+            The number of the path.
+        """
+        base = len(self.points)
+        self.points.extend(points)
+        for segments, closed in contours:
+            self._segments.extend((a + base, b + base, c + base, d + base) for a, b, c, d in segments)
+            self._contour.extend([len(self._closed)] * len(segments))
+            self._closed.append(closed)
+            self._path.append(self._paths)
+        self._paths += 1
+        return self._paths - 1
+
+    def add_polygon(self, points: Iterable[tuple[float, float]], closed: bool = True) -> int:
+        """Adds a path of one contour of straight lines and returns its number."""
+        corners = list(points)
+        n = len(corners)
+        lines = [(i, i, (i + 1) % n, (i + 1) % n) for i in range(n if closed else n - 1)]
+        return self.add_path(corners, [(lines, closed)])
+
+    def add_color(self, red: float, green: float, blue: float) -> int:
+        """Adds an sRGB colour in 0 … 1 and returns its row."""
+        self.colors.append((red, green, blue))
+        return len(self.colors) - 1
+
+    def add_opacity(self, value: float) -> int:
+        """Adds an opacity and returns its row."""
+        self.opacities.append(value)
+        return len(self.opacities) - 1
+
+    def add_width(self, value: float) -> int:
+        """Adds a stroke width and returns its row."""
+        self.widths.append(value)
+        return len(self.widths) - 1
+
+    def add_gradient(self, *numbers: float) -> int:
+        """Adds a gradient's four (linear) or six (radial) numbers and returns its row."""
+        self.gradients.append((*numbers, *(0.0,) * (6 - len(numbers))))
+        return len(self.gradients) - 1
+
+    def add_stop(self, offset: float, color: tuple[float, float, float], opacity: float = 1.0) -> Stop:
+        """Adds a gradient stop."""
+        self.offsets.append(offset)
+        return Stop(len(self.offsets) - 1, self.add_color(*color), self.add_opacity(opacity))
+
+    def build(self, children: Iterable[Shape | Group]) -> tuple[Scene, SceneParameters]:
+        """The scene with these children, and its numbers in float32 on the CPU."""
+        topology = Topology(
+            torch.tensor(self._segments, dtype=torch.long).reshape(-1, 4),
+            torch.tensor(self._contour, dtype=torch.long),
+            tuple(self._closed),
+            tuple(self._path),
+        )
+        numbers = {
+            name: torch.tensor(getattr(self, name), dtype=torch.float32) for name in ("opacities", "widths", "offsets")
+        }
+        parameters = SceneParameters(
+            points=torch.tensor(self.points, dtype=torch.float32).reshape(-1, 2),
+            colors=torch.tensor(self.colors, dtype=torch.float32).reshape(-1, 3),
+            gradients=torch.tensor(self.gradients, dtype=torch.float32).reshape(-1, 6),
+            **numbers,
+        )
+        return Scene(topology, Group(tuple(children))), parameters

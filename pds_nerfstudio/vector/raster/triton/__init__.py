@@ -1,0 +1,1 @@
+"""The rasteriser of this folder's parent as a handful of Triton kernels."""

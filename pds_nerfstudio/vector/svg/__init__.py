@@ -1,0 +1,1 @@
+"""SVG files: read into a scene, and written back in place."""

@@ -1,0 +1,124 @@
+"""An SVG file: what it draws, and the same file with other numbers in it."""
+
+import math
+import warnings
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.one_line import one_line
+from pds_nerfstudio.vector.raster.affine import Affine
+from pds_nerfstudio.vector.raster.scene import Scene, SceneParameters
+from pds_nerfstudio.vector.svg.importer import import_svg
+from pds_nerfstudio.vector.svg.viewbox import fit_view_box
+from pds_nerfstudio.vector.svg.writer import write_svg
+from pds_nerfstudio.vector.svg.xml_source import parse_xml
+
+
+class Document:
+    """A parsed SVG file."""
+
+    def __init__(self, data: bytes, name: str = "SVG") -> None:
+        """Parses a file. Nothing is fetched, and what it can take in time and memory is bounded.
+
+        What is drawn by elements or properties that the scene has no place for stays in the file; one warning
+        names all of them.
+
+        Args:
+            data: the bytes of the file.
+            name: what to call it in messages.
+
+        Raises:
+            UserError: the file is no SVG, or it is built to do harm.
+        """
+        self.name = name
+        self._source = parse_xml(data, name)
+        self._drawing = import_svg(self._source, name)
+        if self._drawing.unsupported:
+            features = ", ".join(self._drawing.unsupported)
+            line = one_line(f"{name}: kept in the file, but neither drawn nor edited: {features}")
+            warnings.warn(line, stacklevel=2)
+
+    @classmethod
+    def read(cls, path: Path) -> "Document":
+        """Parses the file at a path.
+
+        Raises:
+            UserError: it cannot be read, is no SVG, or is built to do harm.
+        """
+        try:
+            return cls(path.read_bytes(), path.name)
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror or error}.") from error
+
+    @property
+    def scene(self) -> Scene:
+        """The tree that is drawn, in CSS pixels."""
+        return self._drawing.scene
+
+    @property
+    def parameters(self) -> SceneParameters:
+        """The numbers as the file has them, float32 on the CPU."""
+        return self._drawing.parameters
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height that the file asks for, in CSS pixels."""
+        return self._drawing.size
+
+    @property
+    def unsupported(self) -> tuple[str, ...]:
+        """Features of the file that the scene lacks."""
+        return self._drawing.unsupported
+
+    def view(self, width: int, height: int) -> Affine:
+        """The map that centres the drawing on a canvas, as large as it fits.
+
+        Args:
+            width: canvas width in pixels.
+            height: canvas height in pixels.
+        """
+        return fit_view_box((0.0, 0.0, *self.size), width, height)
+
+    @cached_property
+    def editable(self) -> dict[str, Bool[Tensor, " n"]]:
+        """For each tensor of the parameters the rows that `write` can put into the file."""
+        parameters = self.parameters
+        masks = {name: torch.zeros(values.shape[0], dtype=torch.bool) for name, values in vars(parameters).items()}
+        for slot in self._drawing.slots:
+            masks[slot.kind][slot.row] = slot.editable
+        for path in self._drawing.paths:
+            masks["points"][path.first : path.first + len(path.source.outline.points)] = True
+        return masks
+
+    @cached_property
+    def units(self) -> SceneParameters:
+        """What a change of one CSS pixel on the canvas amounts to in each point, width and gradient, [rows].
+
+        Points and widths are measured where their element is drawn first. The numbers of a gradient have no
+        one place on the canvas: for them it is a hundredth of its length or radius, and for its stops a
+        hundredth. Colours and opacities count as they are.
+        """
+        units = self.parameters.map(lambda t: torch.ones(t.shape[0]))
+        units.offsets[:] = 0.01
+        scale_of = {path.element: path.scale for path in self._drawing.paths}
+        for path in self._drawing.paths:
+            rows = slice(path.first, path.first + len(path.source.outline.points))
+            units.points[rows] = 1 / max(path.scale, 1e-9)
+        for slot in self._drawing.slots:
+            if slot.kind == "widths":
+                units.widths[slot.row] = 1 / max(scale_of[slot.element], 1e-9)
+            elif slot.kind == "gradients":
+                x1, y1, x2_or_r, y2, _, _ = self.parameters.gradients[slot.row].tolist()
+                radial = slot.name == "radialGradient"
+                length = x2_or_r if radial else math.hypot(x2_or_r - x1, y2 - y1)
+                units.gradients[slot.row] = 0.01 * max(length, 1e-9)
+        return units
+
+    def write(self, parameters: SceneParameters) -> bytes:
+        """The file with other numbers in place of its own, and otherwise unchanged to the byte."""
+        return write_svg(self._source, self._drawing, parameters)

@@ -1,0 +1,206 @@
+"""Writes edited numbers into the bytes of the file they came from, and touches nothing else."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from xml.sax.saxutils import escape
+
+import torch
+from torch import Tensor
+
+from pds_nerfstudio.vector.raster.scene import SceneParameters
+from pds_nerfstudio.vector.svg.basic_shapes import GEOMETRY, fit_shape
+from pds_nerfstudio.vector.svg.color import format_color
+from pds_nerfstudio.vector.svg.css import parse_declarations
+from pds_nerfstudio.vector.svg.import_record import Imported, PathSlot, Slot
+from pds_nerfstudio.vector.svg.numbers import format_number
+from pds_nerfstudio.vector.svg.path_grammar import Point, format_path
+from pds_nerfstudio.vector.svg.xml_source import Element, XmlSource
+
+PRECISION = 1e-4
+"""Points are written this exactly, relative to the larger side of the drawing."""
+STILL_A_SHAPE = 1e-3
+"""How far the points of a basic shape may stray from it, relative to the larger side of the drawing."""
+
+_TAG_NAME = re.compile(rb"(?:[^\s/>:]+:)?([^\s/>:]+)")
+_NAMES = {"linearGradient": ("x1", "y1", "x2", "y2"), "radialGradient": ("cx", "cy", "r", "fx", "fy", "fr")}
+
+
+@dataclass
+class _Edit:
+    """What is to change in one start tag."""
+
+    attributes: dict[str, str] = field(default_factory=dict)
+    properties: dict[str, str] = field(default_factory=dict)
+    removed: set[str] = field(default_factory=set)
+    tag: str | None = None
+
+
+class _Writer:
+    def __init__(self, source: XmlSource, drawing: Imported) -> None:
+        self.source, self.drawing = source, drawing
+        self.edits: dict[Element, _Edit] = {}
+        self.extent = max(drawing.size)
+        self.opaque: set[tuple[Element, str]] = set()
+        """Elements and colour properties whose alpha moves into the opacity beside them."""
+
+    def edit(self, element: Element) -> _Edit:
+        return self.edits.setdefault(element, _Edit())
+
+    def set_property(self, element: Element, name: str, value: str) -> None:
+        """Says a property where the element already says it, or where that overrides what said it so far."""
+        declared = self.drawing.cascade.declared(element).get(name)
+        if declared is None or declared.origin == "attribute":
+            self.edit(element).attributes[name] = value
+        else:
+            self.edit(element).properties[name] = value + (" !important" if declared.important else "")
+
+    def write_slot(self, slot: Slot, value: Tensor) -> None:
+        if slot.kind == "colors":
+            red, green, blue = value.tolist()
+            # alpha that has gone over into the opacity is said there
+            alpha = 1.0 if (slot.element, slot.name) in self.opaque else slot.alpha
+            self.set_property(slot.element, slot.name, format_color(red, green, blue, alpha))
+        elif slot.kind == "gradients":
+            names = _NAMES[slot.name]
+            for name, number in zip(names, value.tolist(), strict=False):
+                self.edit(slot.element).attributes[name] = format_number(number, 5)
+        elif slot.kind == "offsets":
+            self.edit(slot.element).attributes["offset"] = format_number(min(max(float(value), 0.0), 1.0), 5)
+        elif slot.kind == "opacities":
+            opaque = (slot.element, _color_of(slot.name)) in self.opaque
+            opacity = float(value) / (1.0 if opaque else slot.scale)
+            self.set_property(slot.element, slot.name, format_number(min(max(opacity, 0.0), 1.0), 4))
+        else:
+            self.set_property(slot.element, slot.name, format_number(max(float(value), 0.0), 4))
+
+    def write_path(self, slot: PathSlot, points: Sequence[Point]) -> None:
+        unit = self.extent / slot.scale if slot.scale > 0 else 1.0
+        decimals = min(max(math.ceil(-math.log10(PRECISION * unit)), 0), 9)
+        edit, tag = self.edit(slot.element), slot.source.tag
+        if tag in ("polyline", "polygon"):
+            pairs = (" ".join(format_number(v, decimals) for v in point) for point in points)
+            edit.attributes["points"] = " ".join(pairs)
+            return
+        if tag != "path":
+            numbers = fit_shape(slot.source, points, STILL_A_SHAPE * unit)
+            if numbers is not None:
+                before = slot.source.numbers
+                edit.attributes.update(
+                    {k: format_number(v, decimals) for k, v in numbers.items() if abs(v - before[k]) > PRECISION * unit}
+                )
+                return
+            edit.tag = "path"
+            edit.removed = set(GEOMETRY[tag])
+            if self.drawing.cascade.sheet.selects_tag(tag):
+                for name, declared in self.drawing.cascade.declared(slot.element).items():
+                    if declared.origin == "sheet":
+                        edit.properties.setdefault(name, declared.value + (" !important" if declared.important else ""))
+        edit.attributes["d"] = format_path(points, slot.source.outline.contours, decimals)
+
+    def result(self) -> bytes:
+        """The file with all edits made."""
+        changes: list[tuple[int, int, bytes]] = []
+        for element, edit in self.edits.items():
+            changes += self.changes(element, edit)
+        data = self.source.data
+        parts, position = [], 0
+        for start, end, text in sorted(changes):
+            parts += [data[position:start], text]
+            position = end
+        return self.source.encode(b"".join([*parts, data[position:]]))
+
+    def changes(self, element: Element, edit: _Edit) -> list[tuple[int, int, bytes]]:
+        """Replacements in the bytes of one element's tags."""
+        data = self.source.data
+        start, end = self.source.tag_span(element)
+        spans = self.source.attribute_spans(element)
+        values = dict(edit.attributes)
+        if edit.properties:
+            values["style"] = _with_properties(element.attributes.get("style", ""), edit.properties)
+        changes, added = [], []
+        for name, value in values.items():
+            raw = element.raw_attributes.get(name)
+            if raw is None:
+                added.append(f' {name}="{escape(value, {chr(34): "&quot;"})}"')
+                continue
+            first, last = spans[raw]
+            quote = data[first - 1 : first].decode()
+            changes.append((first, last, escape(value, {quote: "&quot;" if quote == '"' else "&apos;"}).encode()))
+        for name in edit.removed & element.raw_attributes.keys():
+            first, last = spans[element.raw_attributes[name]]
+            before = data.rindex(element.raw_attributes[name].encode(), start, first)
+            while data[before - 1 : before].isspace() and data[before - 2 : before - 1].isspace():
+                before -= 1
+            changes.append((before - 1, last + 1, b""))
+        if added:
+            at = end - 2 if data[end - 2 : end] == b"/>" else end - 1
+            while data[at - 1 : at].isspace():
+                at -= 1
+            changes.append((at, at, "".join(added).encode()))
+        if edit.tag is not None:
+            tags = [start + 1] if data[end - 2 : end] == b"/>" else [start + 1, element.end + 2]
+            for position in tags:
+                found = _TAG_NAME.search(data, position)
+                assert found is not None
+                changes.append((*found.span(1), edit.tag.encode()))
+        return changes
+
+
+def _color_of(opacity: str) -> str:
+    """The colour that an opacity property goes with."""
+    return "stop-color" if opacity == "stop-opacity" else opacity.removesuffix("-opacity")
+
+
+def _with_properties(style: str, properties: dict[str, str]) -> str:
+    """A style attribute with some properties set, the others as they are."""
+    declarations = parse_declarations(style)
+    remaining = dict(properties)
+    for declaration in reversed(declarations):
+        if declaration.name in properties:
+            start, end = declaration.span
+            value = properties[declaration.name]
+            remaining.pop(declaration.name, None)
+            if declaration.important:
+                value = value.removesuffix(" !important")
+            style = style[:start] + value + style[end:]
+    if remaining:
+        style = style.rstrip()
+        joint = "" if not style or style.endswith(";") else ";"
+        style += joint + ";".join(f"{name}:{value}" for name, value in remaining.items())
+    return style
+
+
+def write_svg(source: XmlSource, drawing: Imported, parameters: SceneParameters) -> bytes:
+    """The file with the numbers that differ from the drawing's own written in place.
+
+    Elements, ids, order and every attribute that says none of those numbers stay as they are, byte for byte.
+    A basic shape stays one while its points still form one, and becomes a path otherwise.
+
+    Args:
+        source: the parsed file.
+        drawing: what was read from it.
+        parameters: the numbers now.
+    """
+    writer = _Writer(source, drawing)
+    now = parameters.map(lambda t: t.detach().cpu().to(torch.float32))
+    changed = set()
+    for slot in drawing.slots:
+        value, before = getattr(now, slot.kind)[slot.row], getattr(drawing.parameters, slot.kind)[slot.row]
+        if slot.editable and not torch.equal(value, before):
+            changed.add(id(slot))
+            if slot.kind == "opacities" and float(value) > slot.scale:
+                writer.opaque.add((slot.element, _color_of(slot.name)))
+    for slot in drawing.slots:
+        if id(slot) in changed or (slot.kind == "colors" and (slot.element, slot.name) in writer.opaque):
+            writer.write_slot(slot, getattr(now, slot.kind)[slot.row])
+    for path in drawing.paths:
+        rows = slice(path.first, path.first + len(path.source.outline.points))
+        points, before = now.points[rows], drawing.parameters.points[rows]
+        if not torch.equal(points, before):
+            # a point that stayed keeps the digits it was read with
+            moved = (points != before).any(1).tolist()
+            exact = path.source.outline.points
+            writer.write_path(path, [p if m else q for p, q, m in zip(points.tolist(), exact, moved, strict=True)])
+    return writer.result() if writer.edits else source.encode(source.data)

@@ -1,0 +1,192 @@
+"""pds-splat's model: growing and culling during the edit, and the Gaussians strewn where it begins."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from pds_nerfstudio.scenes.models.ball import looked_at_ball
+from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
+from pds_nerfstudio.scenes.models.splat import EditSplatModelConfig
+from pds_nerfstudio.scenes.output.results import picture
+from pds_nerfstudio.scenes.trainer import EditTrainer
+
+NAMES = {"means", "scales", "quats", "features_dc", "features_rest", "opacities"}
+
+
+def assert_consistent(trainer: EditTrainer) -> None:
+    """Every parameter is owned by its optimiser, whose moments have its shape, and all are of the same Gaussians."""
+    model = trainer.pipeline.model
+    assert set(model.gauss_params) == NAMES
+    for name, parameter in model.gauss_params.items():
+        optimizer = trainer.optimizers.optimizers[name]
+        assert len(parameter) == model.num_points
+        assert [group["params"] for group in optimizer.param_groups] == [[parameter]]
+        assert set(optimizer.state) <= {parameter}
+        state = optimizer.state[parameter]
+        assert state["exp_avg"].shape == state["exp_avg_sq"].shape == parameter.shape
+        assert parameter.isfinite().all() and parameter.requires_grad
+
+
+def test_a_fresh_models_parameters_suit_a_fused_optimizer(make_config: Any, prepare: Any) -> None:
+    parameters = prepare(make_config("splat")).pipeline.model.gauss_params
+    assert all(parameter.is_contiguous() for parameter in parameters.values())
+
+
+def test_refining_fits_a_view_to_its_redrawn_picture(make_config: Any, prepare: Any) -> None:
+    trainer = prepare(make_config("splat", reconstruct=0))
+    model, views = trainer.pipeline.model, trainer.pipeline.views
+    model.begin_edit(first=False, cameras=views.cameras)
+    model.step_cb(trainer.optimizers, 0)
+    view, redrawn = views[1], RedrawnViews(views.view_cameras)
+    redrawn[1] = torch.full_like(view.image[0].permute(1, 2, 0), 0.2)
+    losses = model.fit_redrawn(view, redrawn)
+    rgb, others = model.render_edit_view(view.camera, view.index)
+    torch.testing.assert_close(losses.pop("photometric_loss"), (rgb - 0.2).abs().mean())
+    torch.testing.assert_close(losses, others)
+
+
+class TestGrowth:
+    def test_gaussians_grow_where_gradients_are_large(self, make_config: Any, run: Any, watch: Any) -> None:
+        options = {
+            "pipeline__model__edit_refine_every": 2,
+            "pipeline__model__edit_densify_grad_thresh": 1e-12,
+            "pipeline__model__edit_cull_alpha_thresh": 0.0,
+            "pipeline__model__strewn_gaussians": 0,
+        }
+        trainer = run(make_config("splat", steps=6, **options))
+        assert trainer.pipeline.model.num_points > 250
+        assert_consistent(trainer)
+
+    def test_faint_gaussians_are_culled(self, make_config: Any, run: Any) -> None:
+        options = {
+            "pipeline__model__edit_refine_every": 2,
+            "pipeline__model__edit_densify_grad_thresh": 1e9,
+            "pipeline__model__edit_cull_alpha_thresh": 0.05,
+            "pipeline__model__strewn_opacity": 0.02,
+        }
+        trainer = run(make_config("splat", steps=6, **options))
+        assert 0 < trainer.pipeline.model.num_points <= 200  # the strewn ones are gone, at least
+        assert trainer.pipeline.model.opacities.sigmoid().min() > 0.04
+        assert_consistent(trainer)
+
+    def test_it_can_be_turned_off(self, make_config: Any, run: Any) -> None:
+        options = {
+            "pipeline__model__edit_refine_every": 0,
+            "pipeline__model__edit_densify_grad_thresh": 1e-12,
+            "pipeline__model__edit_cull_alpha_thresh": 0.5,
+            "pipeline__model__strewn_gaussians": 0,
+        }
+        trainer = run(make_config("splat", steps=4, **options))
+        assert trainer.pipeline.model.num_points == 200
+        assert_consistent(trainer)
+
+    def test_a_checkpoint_of_a_changed_number_resumes(self, make_config: Any, run: Any) -> None:
+        options = {"pipeline__model__edit_refine_every": 2, "pipeline__model__edit_densify_grad_thresh": 1e-12}
+        grown = run(make_config("splat", steps=4, **options))
+        points = grown.pipeline.model.num_points
+        assert points > 240
+        resumed = run(
+            make_config(
+                "splat", "resumed", steps=5, load_dir=grown.checkpoint_dir, pipeline__model__edit_refine_every=0
+            )
+        )
+        assert resumed.pipeline.model.num_points == points
+        assert_consistent(resumed)
+
+
+class TestOpacities:
+    def test_their_mean_is_a_loss_of_each_view(self, make_config: Any, prepare: Any) -> None:
+        trainer = prepare(make_config("splat", reconstruct=0, pipeline__model__edit_opacity_loss_mult=0.3))
+        model, view = trainer.pipeline.model, trainer.pipeline.views[1]
+        model.step_cb(trainer.optimizers, 0)
+        _, losses = model.render_edit_view(view.camera, view.index)
+        opacities = torch.sigmoid(model.gauss_params["opacities"])
+        torch.testing.assert_close(losses["opacity_loss"], 0.3 * opacities.mean())
+        losses["opacity_loss"].backward()
+        expected = 0.3 * opacities * (1 - opacities) / len(opacities)
+        torch.testing.assert_close(model.gauss_params["opacities"].grad, expected)
+        model.config.edit_opacity_loss_mult = 0.0
+        assert model.render_edit_view(view.camera, view.index)[1] == {}
+
+    def test_what_no_view_sees_fades(self, make_config: Any, prepare: Any, run: Any) -> None:
+        """A Gaussian behind all cameras."""
+        trainer = prepare(make_config("splat", steps=6, reconstruct=0, pipeline__model__strewn_gaussians=0))
+        model = trainer.pipeline.model
+        cameras = trainer.pipeline.views.cameras
+        with torch.no_grad():
+            model.gauss_params["means"][0] = 50 * cameras.camera_to_worlds[:, :, 3].mean(0)
+            before = model.gauss_params["opacities"][0].clone()
+        trainer.train()
+        assert float(trainer.pipeline.model.gauss_params["opacities"][0]) < float(before) - 0.05
+
+
+class TestStrewing:
+    @pytest.fixture
+    def reconstructed(self, make_config: Any, prepare: Any, run: Any) -> EditTrainer:
+        """A scene that has been reconstructed for some steps, with as many strewn Gaussians to come as by default."""
+        default = EditSplatModelConfig()
+        trainer = prepare(
+            make_config(
+                "splat",
+                steps=1,
+                reconstruct=60,
+                pipeline__model__strewn_gaussians=default.strewn_gaussians,
+                pipeline__model__background_color="white",
+            )
+        )
+        for step in range(30):
+            trainer.pipeline.model.step_cb(trainer.optimizers, step)
+            trainer.train_iteration(step)
+        return trainer
+
+    def test_what_is_strewn(self, reconstructed: EditTrainer) -> None:
+        model, cameras = reconstructed.pipeline.model, reconstructed.pipeline.views.cameras
+        before = {name: p.detach().clone() for name, p in model.gauss_params.items()}
+        moments = {
+            name: reconstructed.optimizers.optimizers[name].state[p]["exp_avg"].clone()
+            for name, p in model.gauss_params.items()
+        }
+        model.eval()
+        pictures = [picture(model, cameras[i : i + 1]) for i in (0, 4, 8)]
+        model.begin_edit(first=True, cameras=cameras)
+        assert_consistent(reconstructed)
+
+        n, strewn = len(before["means"]), model.config.strewn_gaussians
+        assert model.num_points == n + strewn
+        for name, parameter in model.gauss_params.items():
+            assert torch.equal(parameter[:n], before[name])
+            state = reconstructed.optimizers.optimizers[name].state[parameter]
+            assert torch.equal(state["exp_avg"][:n], moments[name])
+            assert not state["exp_avg"][n:].any() and not state["exp_avg_sq"][n:].any()
+        center, radius = looked_at_ball(cameras, before["means"])
+        distance = (model.means[n:] - center).norm(dim=-1) / radius
+        assert distance.max() <= 1 + 1e-5
+        # Evenly over the ball: an eighth of them are in the inner half of the radius.
+        assert (distance < 0.5).float().mean().item() == pytest.approx(1 / 8, abs=0.03)
+        assert ((model.means[n:] - center) / radius).mean(0).norm() < 0.05
+
+        after = [picture(model, cameras[i : i + 1]) for i in (0, 4, 8)]
+        change = torch.stack([(x - y).abs().mean() for x, y in zip(pictures, after, strict=True)])
+        assert 0 < change.max() < 0.05  # a veil that nobody takes for an edit
+
+    def test_they_learn(self, reconstructed: EditTrainer) -> None:
+        model = reconstructed.pipeline.model
+        n = model.num_points
+        model.begin_edit(first=True, cameras=reconstructed.pipeline.views.cameras)
+        before = model.opacities[n:].detach().clone()
+        reconstructed.train_iteration(60)
+        assert (model.opacities[n:] != before).float().mean() > 0.5
+
+    def test_a_resumed_edit_strews_none(self, reconstructed: EditTrainer) -> None:
+        model = reconstructed.pipeline.model
+        n = model.num_points
+        model.begin_edit(first=False, cameras=reconstructed.pipeline.views.cameras)
+        assert model.num_points == n and model.editing
+
+    def test_during_the_edit_the_background_keeps_still(self, make_config: Any, prepare: Any) -> None:
+        model = prepare(make_config("splat", pipeline__model__background_color="random")).pipeline.model
+        model.train()
+        assert not torch.equal(model._get_background_color(), model._get_background_color())
+        model.begin_edit(first=False, cameras=None)
+        assert torch.equal(model._get_background_color(), model.edit_background)

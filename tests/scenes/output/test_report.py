@@ -1,0 +1,237 @@
+"""history/ and report.html of a run."""
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from nerfstudio.utils import writer
+from PIL import Image
+
+from pds_nerfstudio.one_line import one_line
+from pds_nerfstudio.scenes.output.history import STRIP_PICTURES, History, Moment
+from pds_nerfstudio.scenes.output.pictures import jpeg
+from pds_nerfstudio.scenes.output.report import PAGE_BYTES, View, report
+from pds_nerfstudio.scenes.output.results import Picture
+from pds_nerfstudio.video import write_video
+
+
+class Page(HTMLParser):
+    """What a browser makes of a page.
+
+    Attributes:
+        addresses: That the page refers to.
+        tags: With the names of their attributes, and the values of those that no person writes.
+        described: The values of attributes that are read to people.
+        shown: All text but that of scripts and styles.
+        open: The tags that are open at its end.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.tags: list[tuple[str, list[tuple[str, str | None]]]] = []
+        self.described: list[str] = []
+        self.shown = ""
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        spoken = ("alt", "aria-label", "title")
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "data")]
+        self.described += [value or "" for name, value in attrs if name in spoken]
+        self.tags.append((tag, [(name, name if name in spoken else value) for name, value in attrs]))
+        if tag not in ("img", "input", "meta", "link"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.shown += data
+
+
+@pytest.mark.parametrize("kind", ["splat", "nerf"])
+class TestFinishedRun:
+    def test_its_report_needs_no_other_file_and_no_network(self, kind: str, finished: Any) -> None:
+        text = (finished(kind).base_dir / "report.html").read_text()
+        page = Page(text)
+        assert not page.open
+        assert page.addresses and all(address.startswith("data:") for address in page.addresses)
+        outside = re.findall(r"(?:https?:)?//[\w.]+", re.sub(r"data:[^\"]*", "", text))
+        assert set(outside) <= {"http://www.w3.org"}  # the name of SVG, which nothing fetches
+        assert "@import" not in text and "url(" not in text
+
+    def test_it_has_the_views_the_settings_and_the_plots(self, kind: str, finished: Any) -> None:
+        text = (finished(kind).base_dir / "report.html").read_text()
+        assert text.count('type="range"') == 6 and text.count("<svg") == 3
+        assert "a cat" in text and "a dog" in text and "guidance scale" in text and f"pds-{kind}" in text
+
+    def test_numbers_and_pictures_are_kept_as_it_runs(self, kind: str, finished: Any) -> None:
+        run = finished(kind)
+        history = History.read(run.base_dir)
+        assert [moment.step for moment in history.moments] == [2, 3, 4]
+        assert all(np.isfinite([m.loss, m.gradient_rms, m.seconds]).all() for m in history.moments)
+        assert {path.name for path in history.folder.glob("*.jpg")} == {
+            "triptych-000000002.jpg",
+            "view-000000002.jpg",
+        }
+        with Image.open(run.base_dir / "strip.jpg") as strip, Image.open(history.folder / "view-000000002.jpg") as view:
+            assert strip.size == view.size
+
+
+def test_pictures_go_through_nerfstudios_writers(
+    make_config: Any, prepare: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = prepare(make_config("splat", steps=3, steps_per_picture=2))
+    put: list[tuple[str, int, Any]] = []
+    monkeypatch.setattr(writer, "EVENT_WRITERS", [object()])
+    monkeypatch.setattr(writer, "write_out_storage", lambda: None)
+    monkeypatch.setattr(writer, "put_image", lambda name, image, step: put.append((name, step, tuple(image.shape))))
+    trainer.train()
+    assert [entry[:2] for entry in put] == [(f"Edit/{n}", step) for step in (2, 4) for n in ("triptych", "view")]
+    (_, _, (height, width, _)), (_, _, view) = put[:2]
+    assert (height, width) == (view[0], 3 * view[1])
+
+
+def test_a_strip_is_spread_evenly(tmp_path: Path) -> None:
+    history = History(tmp_path, 1)
+    assert history.write_strip(tmp_path / "strip.jpg") is None
+    history.folder.mkdir()
+    for step in range(31):
+        Image.new("RGB", (4, 3), (step, 0, 0)).save(history.folder / f"view-{step:09d}.jpg")
+    chosen = list(history.strip())
+    assert len(chosen) == STRIP_PICTURES and chosen[0] == 0 and chosen[-1] == 30
+    assert {b - a for a, b in zip(chosen, chosen[1:], strict=False)} <= {3, 4}
+
+
+def page_of(folder: Path, **changes: Any) -> str:
+    """A report with as little on it as there can be, but for what is given."""
+    history = History(folder, 0)
+    history.add(Moment(0, 1.0, 0.5, 0.1))
+    picture = np.zeros((4, 6, 3), np.uint8)
+    given: dict[str, Any] = {
+        "title": ("a cat", "a dog"),
+        "views": [View("0001", picture, picture)],
+        "turntable": None,
+        "history": history,
+        "figures": {},
+        "settings": {},
+        "record": folder / "session.jsonl",
+    }
+    return report(**given | changes)
+
+
+def write_record(folder: Path, prompts: list[str]) -> Path:
+    lines: list[dict[str, Any]] = [{"step": 0, "action": "set", "time": "1"}]
+    lines += [{"step": 3, "action": "edit", "time": "2", "settings": {"tgt_prompt": prompt}} for prompt in prompts]
+    record = folder / "session.jsonl"
+    record.write_text("\n".join(map(json.dumps, lines)))
+    return record
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '" onload="alert(1)" x="',
+    "' autofocus onfocus='alert(1)",
+    "{body} {title} $title $body ${body} %s &lt;b&gt;",
+    "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x00\x9b1m \u202ereversed",
+    "-->]]></title></style><img src=x onerror=alert(1)>",
+    "\udcff, of a file name that is no UTF-8",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_a_person_writes_is_shown_and_never_acted_on(text: str, tmp_path: Path) -> None:
+    picture = np.zeros((4, 6, 3), np.uint8)
+
+    def written(text: str) -> str:
+        record = write_record(tmp_path, [text])
+        named = {text: text}
+        views = [View(text, picture, picture)]
+        return page_of(tmp_path, title=(text, text), views=views, figures=named, settings=named, record=record)
+
+    page, plain = Page(written(text)), Page(written("plain"))
+    assert not page.open
+    assert page.tags == plain.tags  # with the same attributes: the text has made none
+    expected = one_line(text)
+    assert page.shown.count(expected) == plain.shown.count("plain") >= 8
+    assert page.described.count(f"Before and after, view {expected}") == 1
+    written(text).encode()
+
+
+def test_a_prompt_in_any_script_is_shown(tmp_path: Path) -> None:
+    page = Page(page_of(tmp_path, title=("狐狸 🦊", "лиса\nв шляпе 👨‍🎨")))
+    assert "狐狸 🦊 → лиса в шляпе 👨‍🎨" in page.shown
+
+
+class TestSize:
+    """The page has no more than `PAGE_BYTES`, whatever it is made of."""
+
+    @staticmethod
+    def noise(height: int, width: int, seed: int = 0) -> Picture:
+        return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+    def test_of_large_pictures_full_of_detail(self, tmp_path: Path) -> None:
+        """Noise is what compresses worst; each part of the page alone would have more than the page may."""
+        wide, tall = self.noise(1080, 1920), self.noise(960, 540)
+        history = History(tmp_path, 1)
+        history.folder.mkdir()
+        for step in range(STRIP_PICTURES):
+            (history.folder / f"view-{step:09d}.jpg").write_bytes(jpeg(self.noise(512, 512)))
+        turntable = write_video(tmp_path / "turntable.mp4", (self.noise(960, 540, i) for i in range(24)), 30)
+        assert turntable.stat().st_size > PAGE_BYTES
+        text = page_of(
+            tmp_path,
+            views=[View(f"view {i}", wide, wide) for i in range(3)] + [View(f"view {i}", tall, tall) for i in range(3)],
+            turntable=turntable,
+            history=history,
+            record=write_record(tmp_path, ['"' * 1000] * 1000),
+            settings={f"setting {i}": "<" * 1000 for i in range(20)},
+        )
+        assert len(text.encode()) <= PAGE_BYTES
+        page = Page(text)
+        assert [tag for tag, _ in page.tags].count("img") == 12 + STRIP_PICTURES
+        assert [tag for tag, _ in page.tags].count("video") == 1
+        assert all(address.startswith("data:") for address in page.addresses)
+
+    def test_what_is_small_keeps_its_size(self, tmp_path: Path) -> None:
+        tall = self.noise(960, 540) // 64 + 100
+        text = page_of(tmp_path, views=[View("a", tall, tall)])
+        files = [base64.b64decode(address.split(",")[1]) for address in Page(text).addresses]
+        assert [Image.open(io.BytesIO(file)).size for file in files] == [(540, 960)] * 2
+
+    def test_a_long_record_is_cut_to_its_end(self, tmp_path: Path) -> None:
+        record = write_record(tmp_path, [f"prompt {i}" for i in range(100)])
+        shown = Page(page_of(tmp_path, record=record)).shown
+        assert "prompt 99" in shown and "prompt 10" not in shown and "of 100" in shown
+
+
+class TestEverybodysPage:
+    @pytest.fixture
+    def text(self, tmp_path: Path) -> str:
+        turntable = write_video(tmp_path / "turntable.mp4", [np.zeros((8, 8, 3), np.uint8)] * 3, 30)
+        return page_of(tmp_path, turntable=turntable)
+
+    def test_it_may_fetch_nothing(self, text: str) -> None:
+        assert "default-src 'none'" in text
+
+    def test_a_slider_is_an_input_with_a_name(self, text: str) -> None:
+        (slider,) = (dict(attributes) for tag, attributes in Page(text).tags if tag == "input")
+        assert slider["type"] == "range" and slider["aria-label"] == "aria-label"
+        assert "Before and after, view 0001" in Page(text).described
+
+    def test_nothing_moves_for_those_who_do_not_want_it(self, text: str) -> None:
+        (video,) = (dict(attributes) for tag, attributes in Page(text).tags if tag == "video")
+        assert "autoplay" not in video and {"muted", "playsinline", "controls"} <= video.keys()
+        assert "prefers-reduced-motion" in text
+
+    def test_it_has_a_dark_and_a_printed_form(self, text: str) -> None:
+        assert "prefers-color-scheme: dark" in text and "@media print" in text and "width=device-width" in text

@@ -1,0 +1,114 @@
+import pytest
+import torch
+
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.vector.edit.editor import VectorEditor
+from pds_nerfstudio.vector.svg.document import Document
+
+SVG = b"""<svg viewBox="0 0 64 32"><linearGradient id="g">
+<stop stop-color="red"/><stop offset=".5"/></linearGradient>
+<g transform="scale(2)"><path d="M4 4h8v8h-8z"
+fill="blue" fill-opacity=".5" stroke="green" stroke-width="1"/></g>
+<circle cx="48" cy="16" r="9" fill="url(#g)"/></svg>"""
+
+
+def _editor(**options):
+    return VectorEditor(Document(SVG), 128, **options)
+
+
+def test_without_a_change_it_renders_the_document():
+    editor = _editor()
+    assert editor.render().shape == (1, 3, 128, 128)
+    assert torch.equal(editor.render(), editor.render(source=True))
+    assert editor.svg() == SVG
+
+
+def test_changes_count_in_pixels_of_the_reference_canvas():
+    editor = _editor()
+    with torch.no_grad():
+        editor.changes["points"][:4, 0] += 8
+        editor.changes["widths"] += 4
+    # 8 pixels of 512 are 1 unit of a 64-wide drawing, and half a unit inside of scale(2)
+    moved = editor.parameters().points - editor.source.points
+    assert moved[:4].tolist() == [[0.5, 0]] * 4 and moved[4:].abs().max() == 0
+    assert (editor.parameters().widths - editor.source.widths).tolist() == [0.25]
+
+
+def test_only_the_chosen_groups_can_change():
+    editor = _editor(groups=("colors",))
+    assert set(editor.changes) == {"colors"}
+    groups = _editor().parameter_groups(
+        {"paths": 2.0, "points": 1.0, "colors": 0.1, "opacities": 0.4, "strokes": 0.2, "gradients": 0.3}
+    )
+    assert [(g["name"], g["lr"], len(g["params"])) for g in groups] == [
+        ("paths", 2.0, 1),
+        ("points", 1.0, 1),
+        ("colors", 0.1, 1),
+        ("opacities", 0.4, 1),
+        ("strokes", 0.2, 1),
+        ("gradients", 0.3, 2),
+    ]
+
+
+def test_gradients_reach_every_change():
+    editor = _editor()
+    (editor.render() * torch.linspace(0, 1, 128)).sum().backward()
+    for name, change in editor.changes.items():
+        assert change.grad.abs().sum() > 0, name
+
+
+def test_what_cannot_be_written_does_not_change():
+    editor = VectorEditor(
+        Document(b'<svg viewBox="0 0 9 9"><path id="p" d="M0 0h1v1z"/><use href="#p" fill="red"/></svg>'), 32
+    )
+    with torch.no_grad():
+        editor.changes["opacities"] += 0.5
+    assert "colors" not in editor.changes
+
+
+def test_projection_and_pull():
+    editor = _editor()
+    with torch.no_grad():
+        for change in editor.changes.values():
+            change += 1000
+    editor.project()
+    now = editor.parameters()
+    for name in ("colors", "opacities", "offsets"):
+        values = getattr(now, name)
+        assert values.min() >= 0 and values.max() <= 1 + 1e-6
+    with torch.no_grad():
+        editor.changes["widths"] -= 1e6
+    editor.project()
+    assert editor.parameters().widths.min() == 0
+    editor.pull_back(0.25)
+    assert (editor.changes["points"] == 750).all()
+
+
+def test_the_crossing_loss_has_no_say_over_the_document_itself():
+    editor = _editor()
+    assert editor.crossing_loss() == 0
+    with torch.no_grad():
+        editor.changes["points"] += torch.randn(
+            editor.changes["points"].shape, generator=torch.Generator().manual_seed(0)
+        ).mul_(50)
+    loss = editor.crossing_loss()
+    loss.backward()
+    assert loss > 0 and editor.changes["points"].grad.abs().max() <= 2.001
+
+
+def test_a_drawing_with_nothing_to_edit_is_refused():
+    with pytest.raises(UserError):
+        VectorEditor(Document(b'<svg viewBox="0 0 9 9"><path d="M0 0h1v1z"/></svg>'), 32, groups=("strokes",))
+
+
+def test_another_backend_may_draw():
+    class Flat:
+        def __init__(self, scene):
+            self.scene = scene
+
+        def render(self, parameters, width, height, view, background):
+            return background * parameters.opacities.mean()
+
+    editor = _editor(backend=Flat)
+    assert editor.renderer.scene is editor.document.scene
+    torch.testing.assert_close(editor.render(), editor.source.opacities.mean().expand(1, 3, 128, 128))

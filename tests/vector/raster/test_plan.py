@@ -1,0 +1,51 @@
+from pds_nerfstudio.vector.raster.plan import Draw, Layer, make_plan
+from pds_nerfstudio.vector.raster.scene import Clip, ClipShape, Fill, Group, SceneBuilder, Shape, Solid, Stroke
+
+
+def _plan(make):
+    builder = SceneBuilder()
+    path = builder.add_polygon([(0, 0), (1, 0), (1, 1)])
+    fill = Fill(Solid(builder.add_color(1, 0, 0)))
+    stroke = Stroke(Solid(builder.add_color(0, 0, 1)), builder.add_width(1))
+    half = builder.add_opacity(0.5)
+    return make_plan(builder.build(make(path, fill, stroke, half))[0])
+
+
+def test_opacity_of_a_single_draw_needs_no_layer():
+    plan = _plan(lambda path, fill, stroke, half: [Group((Shape(path, fill=fill, opacities=(half,)),), (half,))])
+    (draw,) = plan.root.items
+    assert isinstance(draw, Draw) and draw.opacities == (0, 0)
+
+
+def test_opacity_over_fill_and_stroke_needs_one():
+    plan = _plan(lambda path, fill, stroke, half: [Shape(path, fill=fill, stroke=stroke, opacities=(half,))])
+    (layer,) = plan.root.items
+    assert isinstance(layer, Layer) and len(layer.items) == 2 and layer.opacities == (0,)
+
+
+def test_plain_groups_are_flattened_and_order_is_kept():
+    plan = _plan(
+        lambda path, fill, stroke, half: [
+            Group((Shape(path, fill=fill), Group((Shape(path, stroke=stroke, fill=fill, stroke_first=True),)))),
+            Group(()),
+        ]
+    )
+    assert [item.paint.color for item in plan.root.items] == [0, 1, 0]
+    assert list(plan.strokes) == [1]
+
+
+def test_a_clip_used_twice_is_one_region():
+    clip = Clip((ClipShape(0, evenodd=True),))
+    plan = _plan(lambda path, fill, stroke, half: [Shape(path, fill=fill, clip=clip)] * 2)
+    assert plan.regions == 3
+    assert plan.evenodd.tolist().count(True) == 1
+
+
+def test_open_contours_are_closed_for_the_fill_only():
+    builder = SceneBuilder()
+    path = builder.add_polygon([(0, 0), (1, 0), (1, 1)], closed=False)
+    paint = Solid(builder.add_color(1, 0, 0))
+    shape = Shape(path, fill=Fill(paint), stroke=Stroke(paint, builder.add_width(1)))
+    plan = make_plan(builder.build([shape])[0])
+    assert plan.closing.tolist() == [[2, 0]]
+    assert plan.stroked.instance_closed.tolist() == [False]

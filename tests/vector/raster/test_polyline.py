@@ -1,0 +1,106 @@
+import pytest
+import torch
+
+from pds_nerfstudio.vector.raster.polyline import Polylines, dash_contour, drop_points, lengths, neighbours
+
+
+def _line(*points):
+    corners = torch.tensor(points, dtype=torch.float64)
+    return torch.stack([corners[:-1], corners[1:]], 1)
+
+
+def _dash(points, pattern, offset=0.0, closed=False):
+    edges = _line(*points)
+    return dash_contour(edges, torch.zeros(len(edges), dtype=torch.bool), closed, pattern, offset)
+
+
+def _spans(dashes):
+    """Each dash as its list of points."""
+    found = []
+    for contour in range(dashes.closed.numel()):
+        own = dashes.edges[dashes.contour == contour]
+        assert torch.equal(own[1:, 0], own[:-1, 1])
+        found.append([tuple(p) for p in own[:, 0].tolist()] + [tuple(own[-1, 1].tolist())])
+    return found
+
+
+def test_lengths_have_no_gradient_at_a_point():
+    edges = torch.tensor([[[1.0, 2], [1, 2]], [[0, 0], [3, 4]]], requires_grad=True)
+    length = lengths(edges)
+    assert length.tolist() == [0, 5]
+    length.sum().backward()
+    assert edges.grad[0].abs().sum() == 0
+    torch.testing.assert_close(edges.grad[1, 1], torch.tensor([0.6, 0.8]))
+
+
+def test_points_are_dropped_and_corners_kept():
+    edges = _line((0, 0), (1, 0), (1, 0), (2, 0), (5, 5), (5, 5))
+    contour = torch.tensor([0, 0, 0, 1, 1])
+    edges[3] = torch.tensor([[7.0, 7], [7, 7]])
+    edges[4] = torch.tensor([[7.0, 7], [7, 7]])
+    smooth = torch.tensor([True, False, True, False, False])
+    lines = drop_points(Polylines(edges, contour, smooth, torch.tensor([True, True])))
+    assert lines.contour.tolist() == [0, 0, 1]
+    assert lines.smooth.tolist()[:2] == [False, True]
+    assert lines.closed.tolist() == [True, False]
+
+
+def test_neighbours_wrap_around_closed_contours_only():
+    before, after = neighbours(torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([True, False, True]))
+    assert before.tolist() == [2, 0, 1, -1, 3, 5]
+    assert after.tolist() == [1, 2, 0, 4, -1, 5]
+
+
+def test_dashes_run_on_around_corners():
+    dashes = _dash([(0, 0), (5, 0), (5, 5)], (4, 2))
+    assert _spans(dashes) == [[(0, 0), (4, 0)], [(5, 1), (5, 5)]]
+    assert _spans(_dash([(0, 0), (5, 0), (5, 5)], (4, 2), 3)) == [
+        [(0, 0), (1, 0)],
+        [(3, 0), (5, 0), (5, 2)],
+        [(5, 4), (5, 5)],
+    ]
+
+
+def test_offsets_count_in_both_directions_and_repeat():
+    points = [(0, 0), (20, 0)]
+    expected = _spans(_dash(points, (3, 2, 1, 4), 4))
+    assert _spans(_dash(points, (3, 2, 1, 4), 14)) == expected
+    assert _spans(_dash(points, (3, 2, 1, 4), -6)) == expected
+    assert expected[0] == [(1, 0), (2, 0)]
+
+
+def test_an_odd_pattern_is_repeated():
+    assert _spans(_dash([(0, 0), (8, 0)], (1, 2, 3))) == [
+        [(0, 0), (1, 0)],
+        [(3, 0), (6, 0)],
+        [(7, 0), (8, 0)],
+    ]
+
+
+def test_the_dash_over_the_start_of_a_closed_contour_is_one():
+    square = [(0, 0), (4, 0), (4, 4), (0, 4), (0, 0)]
+    dashes = _dash(square, (4, 2), 3, closed=True)
+    assert _spans(dashes) == [[(0, 1), (0, 0), (1, 0)], [(3, 0), (4, 0), (4, 3)], [(3, 4), (0, 4), (0, 3)]]
+    assert not dashes.closed.any()
+    assert _dash(square, (100, 2), 0, closed=True).closed.tolist() == [True]
+
+
+@pytest.mark.parametrize("pattern", [(0, 0), (1e-9, 1e-9)])
+def test_patterns_without_length_or_without_end_leave_the_line_solid(pattern):
+    assert _spans(_dash([(0, 0), (9, 0)], pattern)) == [[(0, 0), (9, 0)]]
+
+
+def test_dots_have_no_length():
+    assert _spans(_dash([(0, 0), (5, 0)], (0, 2))) == [[(x, 0), (x, 0)] for x in (0, 2, 4)]
+
+
+def test_gradient_by_the_points(gradient_error):
+    points = torch.tensor([[0.0, 0], [5, 1], [7, 6], [2, 9]])
+    weight = torch.randn(40, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def loss(p):
+        edges = torch.stack([p[:-1], p[1:]], 1)
+        dashes = dash_contour(edges, torch.zeros(3, dtype=torch.bool), False, (1.3, 0.9), 0.4)
+        return (dashes.edges * weight[: len(dashes.edges)]).sum()
+
+    assert gradient_error(loss, points) < 1e-6

@@ -1,0 +1,278 @@
+"""The rasteriser in Triton beside the one in PyTorch. Without a GPU, Triton's interpreter runs it."""
+
+import math
+import os
+import random
+
+import pytest
+import torch
+
+from pds_nerfstudio.vector.raster.affine import IDENTITY
+from pds_nerfstudio.vector.raster.backend import exact
+from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
+from pds_nerfstudio.vector.raster.scene import (
+    Cap,
+    Clip,
+    ClipShape,
+    Fill,
+    Gradient,
+    Group,
+    Join,
+    SceneBuilder,
+    Shape,
+    Solid,
+    Stroke,
+)
+
+triton = pytest.importorskip("triton")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+WIDTH, HEIGHT = 47, 33
+
+
+@pytest.mark.skipif(INTERPRETED or DEVICE == "cuda", reason="the tests below run here")
+def test_all_below_in_the_interpreter(passes_in_the_interpreter):
+    passes_in_the_interpreter(__file__)
+
+
+@pytest.fixture
+def tiled():
+    if DEVICE == "cpu" and not INTERPRETED:
+        pytest.skip("runs in the interpreter, in a process of its own")
+    from pds_nerfstudio.vector.raster.triton.rasterizer import TiledRasterizer
+
+    return TiledRasterizer
+
+
+class _Drawing:
+    """Shapes drawn at random, of every kind; `chance` decides."""
+
+    def __init__(self, seed):
+        self.chance, self.builder = random.Random(seed), SceneBuilder()
+
+    def points(self, count):
+        """Near one another, now and then partly or all off the canvas."""
+        x, y = self.chance.uniform(-4, WIDTH + 4), self.chance.uniform(-4, HEIGHT + 4)
+        return [(x + self.chance.uniform(-8, 8), y + self.chance.uniform(-8, 8)) for _ in range(count)]
+
+    def path(self):
+        """On pixel borders, of straight lines, of curves, or of curves and lines some of which are points."""
+        kind = self.chance.randrange(4)
+        if kind == 0:
+            left, top = self.chance.randrange(-4, WIDTH - 8), self.chance.randrange(HEIGHT - 8)
+            right, bottom = left + self.chance.randrange(3, 15), top + self.chance.randrange(3, 15)
+            return self.builder.add_polygon([(left, top), (right, top), (right, bottom), (left, bottom)])
+        if kind == 1:
+            return self.builder.add_polygon(self.points(3), closed=self.chance.random() < 0.5)
+        points, contours = self.points(6), [([(0, 1, 2, 3), (3, 4, 5, 0)], True)]
+        if kind == 2:
+            points += self.points(3)
+            contours.append(([(6, 7, 8, 8), (8, 8, 8, 8)], False))
+        return self.builder.add_path(points, contours)
+
+    def opacities(self):
+        return tuple(self.builder.add_opacity(self.chance.uniform(0.2, 1)) for _ in range(self.chance.randrange(3)))
+
+    def color(self):
+        return tuple(self.chance.random() for _ in range(3))
+
+    def paint(self):
+        if self.chance.random() < 0.5:
+            return Solid(self.builder.add_color(*self.color()))
+        radial, boxed = self.chance.random() < 0.5, self.chance.random() < 0.5
+        places = sorted(self.chance.uniform(-0.1, 1.1) for _ in range(self.chance.randrange(2, 5)))
+        if self.chance.random() < 0.5:
+            places[-1] = places[-2]
+        stops = tuple(self.builder.add_stop(p, self.color(), self.chance.uniform(0.3, 1)) for p in places)
+        numbers = [self.chance.uniform(0.1, 0.9) for _ in range(6)]
+        numbers[5] *= 0.1
+        size = 1 if boxed else 30
+        return Gradient(
+            self.builder.add_gradient(*(n * size for n in numbers[: 6 if radial else 4])),
+            stops,
+            radial,
+            self.chance.choice(["pad", "reflect", "repeat"]),
+            self.transform(),
+            boxed,
+        )
+
+    def transform(self):
+        if self.chance.random() < 0.5:
+            return IDENTITY
+        a, b, c, d = (self.chance.uniform(-0.3, 0.3) for _ in range(4))
+        return 1 + a, b, c, 1 + d, self.chance.uniform(-0.1, 0.1), self.chance.uniform(-0.1, 0.1)
+
+    def clip(self, depth=0):
+        if self.chance.random() < 0.7:
+            return None
+        shapes = tuple(
+            ClipShape(self.path(), self.transform(), self.chance.random() < 0.5, self.clip(1) if depth == 0 else None)
+            for _ in range(self.chance.randrange(3))
+        )
+        return Clip(shapes, self.clip(1) if depth == 0 else None)
+
+    def shape(self):
+        fill = Fill(self.paint(), self.opacities(), self.chance.random() < 0.5)
+        stroke = None
+        if self.chance.random() < 0.3:
+            stroke = Stroke(
+                self.paint(),
+                self.builder.add_width(self.chance.uniform(0.5, 4)),
+                self.opacities(),
+                self.chance.choice(list(Cap)),
+                self.chance.choice(list(Join)),
+                dashes=self.chance.choice([(), (), (5.0, 2.5)]),
+            )
+        return Shape(
+            self.path(), self.transform(), fill, stroke, self.chance.random() < 0.5, self.opacities(), self.clip()
+        )
+
+    def group(self, depth=0):
+        children = [self.shape() for _ in range(self.chance.randrange(1, 3))]
+        if depth == 0:
+            children.append(self.group(1))
+        return Group(tuple(children), self.opacities(), self.clip())
+
+    def build(self):
+        empty = Shape(self.builder.add_path([], []), fill=Fill(Solid(self.builder.add_color(1, 0, 0))))
+        return self.builder.build([self.shape(), self.shape(), empty, self.group(), self.shape()])
+
+
+def _pair(tiled, scene, parameters, opaque, view=IDENTITY, size=(WIDTH, HEIGHT)):
+    """Pictures and gradients by PyTorch in float64 and by Triton in float32."""
+    generator = torch.Generator().manual_seed(0)
+    ground, weight = (torch.randn(4, size[1], size[0], generator=generator) for _ in range(2))
+    results = []
+    for renderer, dtype in ((Rasterizer(scene), torch.float64), (tiled(scene), torch.float32)):
+        numbers = parameters.map(lambda t, dtype=dtype: t.to(DEVICE, dtype).requires_grad_())
+        background = ground[:3].to(DEVICE, dtype).requires_grad_() if opaque else None
+        picture = renderer.render(numbers, *size, view, background)
+        assert picture.dtype == dtype
+        (picture * weight[: len(picture)].to(picture)).sum().backward()
+        gradients = {k: v.grad for k, v in (*vars(numbers).items(), ("background", background)) if v is not None}
+        results.append((picture.detach().double(), gradients))
+    return results
+
+
+def _assert_alike(reference, ours, tolerance=1e-4):
+    torch.testing.assert_close(ours[0], reference[0], rtol=0, atol=1e-5)
+    for name, expected in reference[1].items():
+        if expected is not None and expected.numel():
+            error = (ours[1][name].double() - expected).norm() / expected.norm().clamp(min=1e-6)
+            assert error < tolerance, (name, float(error))
+
+
+@pytest.mark.parametrize("seed", [5, 40])
+def test_drawings_of_all_kinds_are_drawn_alike(tiled, seed):
+    """Of these the one in PyTorch makes the same in float32 as in float64; some others turn on a number's last bits."""
+    scene, parameters = _Drawing(seed).build()
+    view = IDENTITY if seed % 2 == 0 else (0.93, 0.07, -0.04, 1.06, 0.31, -0.27)
+    _assert_alike(*_pair(tiled, scene, parameters, opaque=seed % 3 != 0, view=view))
+
+
+def test_where_outlines_cross_pixels_are_supersampled_alike(tiled):
+    builder = SceneBuilder()
+    star = [(6.13, 0.71), (9.37, 10.22), (1.19, 4.24), (10.94, 4.08), (2.61, 10.33)]
+    bow = [(12.3, 3.1), (16.8, 8.7), (16.2, 2.6), (11.7, 9.4)]
+    twice = 2 * [(12.21, 11.17), (17.38, 12.06), (14.62, 15.71)]
+    paint, half = Solid(builder.add_color(0.9, 0.3, 0.1)), (builder.add_opacity(0.8),)
+    rules = [(star, False), (bow, False), (twice, False), (twice, True)]
+    shapes = [Shape(builder.add_polygon(points), fill=Fill(paint, half, rule)) for points, rule in rules]
+    _assert_alike(*_pair(tiled, *builder.build(shapes), opaque=True, size=(19, 17)))
+
+
+def test_edges_on_pixel_borders_pull_alike(tiled):
+    """Within the canvas and at its sides the gradient has two sides to be taken from."""
+    builder = SceneBuilder()
+    fills = [Fill(Solid(builder.add_color(0.2, 0.6, 0.4)), (builder.add_opacity(0.5),), rule) for rule in (False, True)]
+    frame = builder.add_path(
+        [(0, 0), (20, 0), (20, 16), (0, 16), (4, 4), (4, 8), (8, 8), (8, 4)],
+        [([(k, k, b + (k + 1) % 4, b + (k + 1) % 4) for k in range(b, b + 4)], True) for b in (0, 4)],
+    )
+    low = builder.add_polygon([(5, 3.5), (9.5, 3.5), (9.5, 12), (5, 12)])
+    shapes = [Shape(path, fill=fill) for path, fill in ((frame, fills[0]), (low, fills[1]), (frame, fills[1]))]
+    _assert_alike(*_pair(tiled, *builder.build(shapes), opaque=False, size=(20, 16)))
+
+
+def test_strokes_of_all_kinds_are_drawn_alike(tiled):
+    builder = SceneBuilder()
+    shapes = []
+    for k, (cap, join) in enumerate(zip(Cap, Join, strict=True)):
+        x = 1.7 + 9 * k
+        path = builder.add_path([(x, 2.1), (x + 6.3, 3.2), (x + 5.1, 9.4), (x - 2, 8.9)], [([(0, 1, 2, 3)], False)])
+        corner = builder.add_polygon([(x, 20.3), (x + 3.1, 11.8), (x + 6.2, 19.1)], closed=k == 1)
+        stroke = Stroke(Solid(builder.add_color(k / 3, 0.5, 0)), builder.add_width(1.3 + k), (), cap, join)
+        shapes += [Shape(path, stroke=stroke), Shape(corner, stroke=stroke)]
+    dashed = Stroke(shapes[0].stroke.paint, builder.add_width(1.2), dashes=(3.0, 2.0), dash_offset=0.7)
+    shapes.append(Shape(builder.add_polygon([(1, 22.2), (28.6, 21.4)], closed=False), stroke=dashed))
+    _assert_alike(*_pair(tiled, *builder.build(shapes), opaque=True, size=(30, 24)))
+
+
+def test_nothing_to_draw(tiled):
+    scene, parameters = SceneBuilder().build([])
+    parameters = parameters.map(lambda t: t.to(DEVICE))
+    assert tiled(scene).render(parameters, 5, 3).abs().max() == 0
+    background = torch.rand(3, 3, 5, device=DEVICE)
+    assert torch.equal(tiled(scene).render(parameters, 5, 3, background=background), background)
+    builder = SceneBuilder()
+    far = Shape(builder.add_polygon([(99, 99), (98, 99), (99, 98)]), fill=Fill(Solid(builder.add_color(1, 1, 1))))
+    reference, ours = _pair(tiled, *builder.build([far]), opaque=True, size=(5, 3))
+    _assert_alike(reference, ours)
+
+
+def test_what_triton_cannot_take_is_left_to_pytorch(tiled, monkeypatch):
+    scene, parameters = _Drawing(8).build()
+    double = parameters.map(lambda t: t.double())
+    assert torch.equal(tiled(scene).render(double, 24, 20), Rasterizer(scene).render(double, 24, 20))
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    assert torch.equal(tiled(scene).render(parameters, 24, 20), Rasterizer(scene).render(parameters, 24, 20))
+
+
+@pytest.mark.skipif(DEVICE == "cuda", reason="says what is chosen without a GPU")
+def test_without_a_gpu_pytorch_draws():
+    scene, _ = SceneBuilder().build([])
+    assert isinstance(exact(scene), Rasterizer)
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU")
+def test_a_large_drawing_on_a_gpu():
+    from pds_nerfstudio.vector.raster.triton.rasterizer import TiledRasterizer
+
+    chance, builder, shapes = random.Random(0), SceneBuilder(), []
+    for _ in range(200):
+        x, y, r = chance.uniform(0, 512), chance.uniform(0, 512), chance.uniform(15, 75)
+        points = [(x + r * math.cos(k / 6 * math.pi), y + r * math.sin(k / 6 * math.pi)) for k in range(12)]
+        path = builder.add_path(points, [([(3 * k, 3 * k + 1, 3 * k + 2, (3 * k + 3) % 12) for k in range(4)], True)])
+        color = builder.add_color(chance.random(), chance.random(), chance.random())
+        fill = Fill(Solid(color), (builder.add_opacity(chance.uniform(0.5, 1)),))
+        shapes.append(Shape(path, fill=fill, stroke=Stroke(Solid(color), builder.add_width(2))))
+    scene, parameters = builder.build(shapes)
+    reference, ours = _pair(TiledRasterizer, scene, parameters, opaque=True, size=(512, 512))
+    assert isinstance(exact(scene), TiledRasterizer)
+    # coordinates of hundreds have a last bit of some 3e-5 pixels: in float32, PyTorch is off by 4e-4 and 3e-4 itself
+    torch.testing.assert_close(ours[0], reference[0], rtol=0, atol=2e-3)
+    for name, expected in reference[1].items():
+        if expected is not None and expected.numel():
+            assert (ours[1][name].double() - expected).norm() < 2e-3 * expected.norm(), name
+
+
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter compiles nothing")
+def test_every_kernel_compiles_for_an_nvidia_gpu(compiled_kernels, monkeypatch):
+    """Without one: the launches of a picture with everything in it are compiled and not run."""
+    from pds_nerfstudio.vector.raster.triton.rasterizer import TiledRasterizer
+
+    def lay_out(name, values):
+        if name == "lay_out":
+            values["offsets"].fill_(640)
+
+    compiled_kernels.on_launch = lay_out
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    scene, parameters = _Drawing(0).build()
+    for background in (torch.zeros(3, HEIGHT, WIDTH), None):
+        numbers = parameters.map(lambda t: t.requires_grad_())
+        TiledRasterizer(scene).render(numbers, WIDTH, HEIGHT, IDENTITY, background).sum().backward()
+    assert {name for name, *_ in compiled_kernels} == {
+        "bound", "lay_out", "scatter", "accumulate", "find_ambiguous", "refine", "union", "paint", "composite",
+        "composite_backward", "union_backward", "paint_backward", "pull_refined", "pull",
+    }  # fmt: skip
+    assert all("cubin" in kernel.asm for kernel in compiled_kernels.values())

@@ -1,0 +1,209 @@
+"""Writing back: what is not edited stays byte for byte, what is looks as the rasteriser says."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
+from pds_nerfstudio.vector.svg.document import Document
+
+STRESS = (Path(__file__).parents[1] / "stress.svg").read_bytes()
+HEAD = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
+
+
+def _document(body):
+    return Document(f"{HEAD}{body}</svg>".encode())
+
+
+def _inside(data):
+    return data.decode()[len(HEAD) : -len("</svg>")]
+
+
+def _write(document, **changes):
+    """The body of the file with some tensors changed by functions."""
+    changed = {name: change(getattr(document.parameters, name).clone()) for name, change in changes.items()}
+    return _inside(document.write(replace(document.parameters, **changed)))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_without_an_edit_the_file_is_the_same(encoding):
+    text = STRESS.decode().replace("UTF-8", encoding)
+    data = text.encode(encoding)
+    document = Document(data)
+    assert document.write(document.parameters) == data
+
+
+def test_a_moved_path_keeps_everything_else():
+    document = _document("<!-- c --><path  id='a'\n d='M0 0 L8,0 8 8z' x-y=\"&lt;1\" /><g\t><path d='m1 1h1v1z'/></g>")
+    assert document.parameters.points.shape[0] == 6
+
+    def move(points):
+        points[1] += 1.5
+        return points
+
+    found = _write(document, points=move)
+    assert found == "<!-- c --><path  id='a'\n d='M0 0L9.5 1.5L8 8Z' x-y=\"&lt;1\" /><g\t><path d='m1 1h1v1z'/></g>"
+
+
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        ('<rect x="1" y="2" width="3" height="4"/>', '<rect x="2" y="4" width="6" height="8"/>'),
+        ("<circle r='3' cx='5'/>", "<circle r='6' cx='10'/>"),
+        ('<ellipse rx="3" ry="2"/>', '<ellipse rx="6" ry="4"/>'),
+        ('<line x2="9"/>', '<line x2="18"/>'),
+        ('<polyline points="0,0 1,2 3,4"/>', '<polyline points="0 0 2 4 6 8"/>'),
+        ('<rect width="9" height="8" rx="2"></rect>', '<rect width="18" height="16" rx="4" ry="4"></rect>'),
+    ],
+)
+def test_a_basic_shape_stays_one(before, after):
+    assert _write(_document(before), points=lambda p: 2 * p) == after
+
+
+def test_a_basic_shape_that_is_none_any_more_becomes_a_path():
+    def pull(points):
+        points[2] += 2
+        return points
+
+    found = _write(_document('<rect x="1" y="2" width="3" height="4" fill="red"></rect>'), points=pull)
+    assert found == '<path fill="red" d="M1 2L4 2L6 8L1 6Z"></path>'
+    document = _document('<style>rect{fill:red}</style><rect width="3"\n height="4"/>')
+    assert _write(document, points=pull).endswith('<path d="M0 0L3 0L5 6L0 4Z" style="fill:red"/>')
+
+
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        ('<path d="M0 0L1 0 1 1z" fill="red"/>', '<path d="M0 0L1 0 1 1z" fill="#0080ff"/>'),
+        ("<path d='M0 0L1 0 1 1z'/>", "<path d='M0 0L1 0 1 1z' fill=\"#0080ff\"/>"),
+        (
+            "<path style='x:y; fill : red ;a:b' fill='lime' d='M0 0L1 0 1 1z'/>",
+            "<path style='x:y; fill : #0080ff ;a:b' fill='lime' d='M0 0L1 0 1 1z'/>",
+        ),
+        (
+            "<style>path{fill:red}</style><path d='M0 0L1 0 1 1z' ></path>",
+            "<style>path{fill:red}</style><path d='M0 0L1 0 1 1z' style=\"fill:#0080ff\" ></path>",
+        ),
+        (
+            "<style>path{fill:red!important}</style><path style='opacity:1' d='M0 0L1 0 1 1z'/>",
+            "<style>path{fill:red!important}</style>"
+            "<path style='opacity:1;fill:#0080ff !important' d='M0 0L1 0 1 1z'/>",
+        ),
+        (
+            '<path d="M0 0L1 0 1 1z" fill="rgba(255,0,0,.5)"/>',
+            '<path d="M0 0L1 0 1 1z" fill="rgba(0, 128, 255, 0.5)"/>',
+        ),
+    ],
+)
+def test_a_colour_is_written_where_it_counts(before, after):
+    document = _document(before)
+    found = _write(document, colors=lambda c: torch.tensor([[0, 0.5, 1.0]]))
+    assert found == after
+    again = _document(found)
+    torch.testing.assert_close(again.parameters.colors, torch.tensor([[0, 0.5, 1.0]]), atol=0.51 / 255, rtol=0)
+
+
+def test_a_colour_from_the_parent_is_overridden_on_the_child():
+    document = _document('<g fill="red"><path d="M0 0h1v1z"/><path d="M2 0h1v1z"/></g>')
+
+    def paint(colors):
+        colors[0] = torch.tensor([0, 0, 1.0])
+        return colors
+
+    found = _write(document, colors=paint)
+    assert found == '<g fill="red"><path d="M0 0h1v1z" fill="#0000ff"/><path d="M2 0h1v1z"/></g>'
+
+
+def test_opacities_widths_and_gradients():
+    document = _document(
+        '<linearGradient id="g" x2="50%"><stop offset="10%" stop-color="#f008"/>'
+        '<stop offset="1"/></linearGradient>'
+        '<path d="M0 0L1 0 1 1z" fill="url(#g)" stroke="red" stroke-width="2" opacity=".5"/>'
+    )
+    parameters = document.parameters
+    found = _write(
+        document,
+        opacities=lambda o: o * 0.5,
+        widths=lambda w: w + 1,
+        gradients=lambda g: g + torch.tensor([0, 0.25, 0, 0, 0, 0]),
+        offsets=lambda o: torch.where(o > 0.5, 0.75, o),
+    )
+    assert '<linearGradient id="g" x2="0.5" x1="0" y1="0.25" y2="0">' in found
+    assert '<stop offset="10%" stop-color="#f008" stop-opacity="0.5"/><stop offset="0.75" stop-opacity="0.5"/>' in found
+    assert 'stroke-width="3" opacity="0.25" fill-opacity="0.5" stroke-opacity="0.5"/>' in found
+    again = _document(found).parameters
+    torch.testing.assert_close(again.opacities.sort().values, (parameters.opacities * 0.5).sort().values)
+
+
+def test_an_opacity_may_grow_beyond_the_alpha_of_its_colour():
+    document = _document('<path d="M0 0L1 0 1 1z" fill="#ff000080"/>')
+    assert document.parameters.opacities.tolist() == pytest.approx([128 / 255])
+    found = _write(document, opacities=lambda o: o + 0.3)
+    assert found == '<path d="M0 0L1 0 1 1z" fill="#ff0000" fill-opacity="0.802"/>'
+
+
+def test_an_edited_file_looks_as_the_rasteriser_says(oracle):
+    # a line without height has no gradient in units of its box, until an edit gives it some
+    document = Document(STRESS.replace(b'<path d="M320 185h60" stroke="url(#across)"', b"<path"))
+    generator = torch.Generator().manual_seed(0)
+
+    def shake(values, amount):
+        return values + amount * torch.randn(values.shape, generator=generator)
+
+    before = document.parameters
+    edited = replace(
+        before,
+        points=torch.where(document.editable["points"][:, None], shake(before.points, 0.3), before.points),
+        colors=torch.where(document.editable["colors"][:, None], shake(before.colors, 0.1).clamp(0, 1), before.colors),
+        opacities=torch.where(
+            document.editable["opacities"], shake(before.opacities, 0.1).clamp(0, 1), before.opacities
+        ),
+        widths=torch.where(document.editable["widths"], shake(before.widths, 0.2).clamp(min=0.1), before.widths),
+    )
+    data = document.write(edited)
+    again = Document(data)
+    size = 256
+    view = document.view(size, size)
+    said = Rasterizer(document.scene).render(edited, size, size, view, torch.ones(3, size, size))
+    read = Rasterizer(again.scene).render(again.parameters, size, size, view, torch.ones(3, size, size))
+    assert (said - read).abs().mean() < 1e-3
+    assert -10 * torch.log10((said - read).square().mean()) > 45
+    assert -10 * torch.log10((said - oracle(data, size, 4)).square().mean()) > 36
+
+
+def test_editing_twice_adds_nothing_but_numbers():
+    document = Document(STRESS)
+    once = document.write(replace(document.parameters, points=document.parameters.points + 0.25))
+    again = Document(once)
+    twice = again.write(replace(again.parameters, points=again.parameters.points - 0.25))
+    assert once.count(b"<") == twice.count(b"<") == STRESS.count(b"<")
+    assert len(twice) < 1.01 * len(once)
+
+
+def test_units_are_pixels_in_each_elements_own_measure():
+    document = _document(
+        '<linearGradient id="g" x2="3" y2="4"><stop/><stop offset="1"/></linearGradient>'
+        '<g transform="scale(2 8)"><path d="M0 0L1 0 1 1z" stroke="red" fill="url(#g)"/></g>'
+        '<path d="M0 0L1 1"/>'
+    )
+    units = document.units
+    assert units.points.tolist() == [0.25, 0.25, 0.25, 1, 1]
+    assert units.widths.tolist() == [0.25]
+    assert units.gradients.tolist() == pytest.approx([0.05])
+    assert units.offsets.tolist() == pytest.approx([0.01, 0.01])
+    assert set(units.colors.tolist()) == set(units.opacities.tolist()) == {1.0}
+
+
+def test_the_view_centres_the_drawing():
+    document = Document(b'<svg viewBox="0 0 40 20"><path d="M0 0h40v20h-40z"/></svg>')
+    assert document.view(80, 80) == (2, 0, 0, 2, 0, 20)
+
+
+def test_reading_a_file(tmp_path):
+    (tmp_path / "a.svg").write_bytes(STRESS)
+    assert Document.read(tmp_path / "a.svg").name == "a.svg"
+    with pytest.raises(UserError):
+        Document.read(tmp_path / "b.svg")

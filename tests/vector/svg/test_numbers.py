@@ -1,0 +1,66 @@
+import pytest
+
+from pds_nerfstudio.vector.raster import affine
+from pds_nerfstudio.vector.svg.numbers import (
+    Viewport,
+    format_number,
+    parse_length,
+    parse_number,
+    parse_numbers,
+    parse_transform,
+)
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [("3", 3), ("1e2px", 100), ("72pt", 96), ("1in", 96), ("2.54cm", 96), ("25.4mm", 96), ("6pc", 96)]
+    + [("50%", 100), ("2em", 32), ("2ex", 16), ("-.5", -0.5)],
+)
+def test_lengths(text, expected):
+    assert parse_length(text, 200) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("text", ["", None, "auto", "1 2", "1e400", "nan", "3furlongs"])
+def test_what_is_no_length(text):
+    assert parse_length(text, 1) is None
+
+
+def test_numbers_stop_at_the_first_that_is_none():
+    assert parse_numbers(" 1,2  3e1 , x 4") == [1, 2, 30]
+    assert parse_number("1e10") is None and parse_number("-1.5") == -1.5
+
+
+def test_the_diagonal_is_a_mean():
+    assert Viewport(30, 40).diagonal == pytest.approx(50 / 2**0.5)
+
+
+@pytest.mark.parametrize(
+    "text, point",
+    [
+        ("translate(3)", (4, 2)),
+        ("translate(3 4)", (4, 6)),
+        ("scale(2)", (2, 4)),
+        ("scale(2,-1)", (2, -2)),
+        ("rotate(90)", (-2, 1)),
+        ("rotate(90, 1, 1)", (0, 1)),
+        ("skewX(45)", (3, 2)),
+        ("skewY(45)", (1, 3)),
+        ("matrix(1 2 3 4 5 6)", (12, 16)),
+        ("translate(1,1) , scale(3)", (4, 7)),
+        ("translate(1,1) wobble(3)", (1, 2)),
+        ("rotate(1,2)", (1, 2)),
+        ("translate(1e300,0)", (1, 2)),
+    ],
+)
+def test_transforms(text, point):
+    assert affine.apply(parse_transform(text), 1, 2) == pytest.approx(point)
+
+
+def test_format():
+    assert [format_number(v, 3) for v in (1.0, -0.0001, 2.5004, 10, 1 / 3)] == [
+        "1",
+        "0",
+        "2.5",
+        "10",
+        "0.333",
+    ]
