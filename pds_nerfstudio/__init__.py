@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pds_nerfstudio.errors import UserError
-    from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig
+    from pds_nerfstudio.guidance.config import GuidanceConfig
+    from pds_nerfstudio.guidance.guidance import Guidance
 
 __all__ = ["Guidance", "GuidanceConfig", "UserError"]
 __version__ = "0.2.0"
 
 _HOMES = {
     "Guidance": "pds_nerfstudio.guidance.guidance",
-    "GuidanceConfig": "pds_nerfstudio.guidance.guidance",
+    "GuidanceConfig": "pds_nerfstudio.guidance.config",
     "UserError": "pds_nerfstudio.errors",
 }
 

@@ -8,10 +8,10 @@ Value = TypeVar("Value")
 
 
 class BoundedCache(Generic[Value]):
-    """At most ``capacity`` values by key; the least recently used one makes room (LRU).
+    """At most `capacity` values by key; the least recently used one makes room (LRU).
 
     Raises:
-        ValueError: if ``capacity`` is less than one.
+        ValueError: If `capacity` is less than one.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -24,14 +24,14 @@ class BoundedCache(Generic[Value]):
         return len(self._values)
 
     def get(self, key: Hashable) -> Value | None:
-        """The value kept under ``key``, now the most recently used one, or None."""
+        """The value kept under `key`, now the most recently used one, or None."""
         if key not in self._values:
             return None
         self._values.move_to_end(key)
         return self._values[key]
 
     def put(self, key: Hashable, value: Value) -> None:
-        """Keep ``value`` under ``key``, forgetting the least recently used value if there is no room."""
+        """Keep `value` under `key`, forgetting the least recently used value if there is no room."""
         self._values[key] = value
         self._values.move_to_end(key)
         if len(self._values) > self.capacity:

@@ -9,16 +9,20 @@ branches.
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Int
 from torch import Tensor
 
-from pds_nerfstudio.guidance.objectives import Latents
+from pds_nerfstudio.guidance.config import GuidanceConfig
+from pds_nerfstudio.guidance.objectives.form import Latents, guided_source
+from pds_nerfstudio.guidance.prompted import PromptedDenoiser
+from pds_nerfstudio.guidance.schedule import Levels
 
 
 def fixed_point_noise(
     source: Latents,
     noise: Latents,
-    alpha_bar: Float[Tensor, " batch"],
+    t: Int[Tensor, " batch"],
+    levels: Levels,
     predict: Callable[[Latents], Latents],
     steps: int,
     rate: float,
@@ -28,7 +32,8 @@ def fixed_point_noise(
     Args:
         source: Clean latents of the source.
         noise: ε to begin with.
-        alpha_bar: ᾱ_t of each element.
+        t: Time of each element.
+        levels: Of the model's times.
         predict: The guided noise that the model sees in x_t under the source prompt; differentiable.
         steps: Of gradient descent, each a forward and a backward pass of the model.
         rate: Length of a step, since the gradient of a norm comes near to a direction.
@@ -36,7 +41,7 @@ def fixed_point_noise(
     Returns:
         The ε that x_t stands for in the end; no standard normal any more.
     """
-    signal, spread = (x.sqrt()[:, None, None, None] for x in (alpha_bar, 1 - alpha_bar))
+    signal, spread = levels.signal(t), levels.noise(t)
     x_t = signal * source + spread * noise
     for _ in range(steps):
         with torch.enable_grad():
@@ -47,3 +52,25 @@ def fixed_point_noise(
             (gradient,) = torch.autograd.grad(distance, x_t)
         x_t = x_t.detach() - rate * gradient
     return (x_t.detach() - signal * source) / spread
+
+
+def agreeing_noise(
+    prompted: PromptedDenoiser, source: Latents, noise: Latents, t: Int[Tensor, " batch"], config: GuidanceConfig
+) -> Latents:
+    """Return noise that the guided model agrees with about the source; the same noise where no steps are configured.
+
+    Args:
+        prompted: The model under its prompts.
+        source: Clean latents of the source.
+        noise: ε to begin with.
+        t: Time of each element.
+        config: With the number of steps, their length, and the guidance scale.
+    """
+    if config.fixed_point_steps == 0:
+        return noise
+    terms, levels = guided_source(config.guidance_scale), prompted.denoiser.levels
+
+    def predict(x_t: Latents) -> Latents:
+        return prompted.combined(terms, {"source": x_t}, t)
+
+    return fixed_point_noise(source, noise, t, levels, predict, config.fixed_point_steps, config.fixed_point_rate)

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from pds_nerfstudio.guidance.denoiser import Denoiser
-
-from .miniature import save_pipeline
+from tests.guidance.miniature import save_pipeline
 
 
 @pytest.fixture(scope="session")

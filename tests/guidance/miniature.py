@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from pds_nerfstudio.guidance.denoiser import Denoiser
+from pds_nerfstudio.guidance.networks.stable_diffusion import StableDiffusion
+
 MAX_TOKENS = 16
 
 needs_a_compiler = pytest.mark.skipif(
@@ -97,3 +100,9 @@ def save_pipeline(folder: Path, scheduler_options: dict[str, Any], unet_options:
     pipeline.save_pretrained(folder)
     shutil.rmtree(folder / "spelling")
     return folder
+
+
+def network_of(denoiser: Denoiser) -> StableDiffusion:
+    """The network of a denoiser, whose inside a test looks at."""
+    assert isinstance(denoiser.network, StableDiffusion)
+    return denoiser.network

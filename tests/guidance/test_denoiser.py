@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.denoiser import Denoiser
-from pds_nerfstudio.guidance.loading import load_pipeline
+from pds_nerfstudio.guidance.networks.stable_diffusion import StableDiffusion, load_pipeline
+from tests.guidance.miniature import network_of
 
 CPU = torch.device("cpu")
 
@@ -23,12 +24,12 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 def denoiser_of(pipeline: Any, dtype: torch.dtype = torch.float32, **changes: Any) -> Denoiser:
     names = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
     parts = {name: changes.get(name, getattr(pipeline, name)) for name in names}
-    return Denoiser(**parts, device=CPU, dtype=dtype)
+    return Denoiser(StableDiffusion(**parts, device=CPU, dtype=dtype, vae_dtype=dtype))
 
 
 def test_sizes_are_read_from_the_model(denoiser: Denoiser) -> None:
-    assert denoiser.latent_channels == 4
-    assert denoiser.vae_scale_factor == 2
+    assert denoiser.network.latent_channels == 4
+    assert denoiser.network.vae_scale_factor == 2
     assert denoiser.size_multiple == 4
     assert denoiser.resolution == 32
     assert denoiser.schedule.num_steps == 1000
@@ -125,7 +126,7 @@ class FixedOutput(nn.Module):
 def test_exact_velocity_gives_the_noise_that_was_added(velocity_model_folder: Path) -> None:
     pipeline = load_pipeline(velocity_model_folder)
     x, noise, t = random(3, 4, 16, 16), random(3, 4, 16, 16, seed=1), torch.tensor([20, 500, 980])
-    alpha_bar = denoiser_of(pipeline).alphas_cumprod[t][:, None, None, None]
+    alpha_bar = denoiser_of(pipeline).levels.alphas_cumprod[t][:, None, None, None]
     velocity = alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * x
     denoiser = denoiser_of(pipeline, unet=FixedOutput(velocity))
     predicted = denoiser.predict_noise(denoiser.add_noise(x, noise, t), t, random(3, 16, 16))
@@ -135,14 +136,14 @@ def test_exact_velocity_gives_the_noise_that_was_added(velocity_model_folder: Pa
 def test_velocity_model_implies_the_clean_latent_that_diffusers_says(velocity_model_folder: Path) -> None:
     pipeline = load_pipeline(velocity_model_folder)
     denoiser = denoiser_of(pipeline)
-    assert denoiser.prediction_type == "v_prediction"
+    assert denoiser.network.parametrization == "velocity"
     x_t, t, embeddings = random(1, 4, 16, 16), torch.tensor([300]), random(1, 16, 16)
     predicted = denoiser.predict_noise(x_t, t, embeddings)
     with torch.no_grad():
         velocity = pipeline.unet(x_t, t, encoder_hidden_states=embeddings).sample
     pipeline.scheduler.set_timesteps(10)
     x_0 = pipeline.scheduler.step(velocity, 300, x_t).pred_original_sample
-    alpha_bar = denoiser.alphas_cumprod[300]
+    alpha_bar = denoiser.levels.alphas_cumprod[300]
     from_x_0 = (x_t - alpha_bar.sqrt() * x_0) / (1 - alpha_bar).sqrt()
     torch.testing.assert_close(predicted, from_x_0, rtol=1e-4, atol=1e-4)
 
@@ -168,7 +169,7 @@ def test_precisions_agree_and_results_have_at_least_float32(
     results = []
     for model in (denoiser, other):
         embeddings = model.encode_prompts(["a cat"])
-        assert embeddings.dtype == model.dtype
+        assert embeddings.dtype == network_of(model).dtype
         latents = model.encode_image(image)
         results.append((latents, model.predict_noise(x_t, t, embeddings), model.decode_latents(latents)))
     for expected, result in zip(*results, strict=True):

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.fixed_point import fixed_point_noise
-from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig
-
-from .analytic import MixtureDenoiser
+from pds_nerfstudio.guidance.guidance import Guidance
+from tests.guidance.analytic import mixture_denoiser, stable_diffusion_schedule
+from tests.guidance.miniature import network_of
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -20,13 +21,19 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 def test_descent_is_that_of_the_closed_form_for_one_gaussian() -> None:
     """ε̂ = k(x_t − √ᾱμ) makes x̂_0 linear in x_t, so the gradient of the norm is a unit vector times a known slope."""
-    denoiser = MixtureDenoiser({"": [[0.3, 0.1]]}, std=0.5)
+    denoiser, _ = mixture_denoiser({"": [[0.3, 0.1]]}, std=0.5)
     source, noise = (random(2, 2, 1, 1, seed=seed).double() for seed in range(2))
     t = torch.tensor([300, 700])
-    alpha_bar = denoiser.alphas_cumprod[t]
+    alpha_bar = denoiser.levels.alphas_cumprod[t]
     embeddings = denoiser.encode_prompts([""] * 2)
     result = fixed_point_noise(
-        source, noise, alpha_bar, lambda x_t: denoiser.predict_noise(x_t, t, embeddings), steps=2, rate=0.3
+        source,
+        noise,
+        t,
+        denoiser.levels,
+        lambda x_t: denoiser.predict_noise_differentiably(x_t, t, embeddings),
+        steps=2,
+        rate=0.3,
     )
     mean = torch.tensor([0.3, 0.1]).double()
     for i in range(2):
@@ -41,22 +48,22 @@ def test_descent_is_that_of_the_closed_form_for_one_gaussian() -> None:
 
 
 def test_small_steps_end_where_the_model_sees_the_source() -> None:
-    denoiser = MixtureDenoiser({"": [[0.3, 0.1]]}, std=0.5)
+    denoiser, _ = mixture_denoiser({"": [[0.3, 0.1]]}, std=0.5)
     source, noise = (random(1, 2, 1, 1, seed=seed).double() for seed in range(2))
     t = torch.tensor([400])
-    embeddings, a = denoiser.encode_prompts([""]), denoiser.alphas_cumprod[t]
+    embeddings = denoiser.encode_prompts([None])
 
     def predict(x_t: Tensor) -> Tensor:
-        return denoiser.predict_noise(x_t, t, embeddings)
+        return denoiser.predict_noise_differentiably(x_t, t, embeddings)
 
-    found = fixed_point_noise(source, noise, a, predict, steps=1000, rate=0.05)
+    found = fixed_point_noise(source, noise, t, denoiser.levels, predict, steps=1000, rate=0.05)
     torch.testing.assert_close(predict(denoiser.add_noise(source, found, t)), found, rtol=0, atol=0.03)
 
 
 def test_no_steps_leave_the_noise_alone() -> None:
-    noise = random(1, 4, 2, 2)
+    noise, levels = random(1, 4, 2, 2), stable_diffusion_schedule().levels(torch.device("cpu"), torch.float32)
     torch.testing.assert_close(
-        fixed_point_noise(random(1, 4, 2, 2, seed=1), noise, torch.tensor([0.5]), lambda x: x, 0, 1.0), noise
+        fixed_point_noise(random(1, 4, 2, 2, seed=1), noise, torch.tensor([300]), levels, lambda x: x, 0, 1.0), noise
     )
 
 
@@ -68,19 +75,19 @@ def test_guidance_takes_the_noise_for_both_branches(denoiser: Denoiser, objectiv
         guidance = Guidance(GuidanceConfig(objective=objective, fixed_point_steps=steps, t_min=0.5), denoiser)
         guidance.set_prompts("a cat", "a dog")
         outputs.append(guidance.latent_loss(z, source, 0.0))
-        assert not any(p.grad is not None for p in denoiser._unet.parameters())
+        assert not any(p.grad is not None for p in network_of(denoiser)._unet.parameters())
     assert torch.equal(outputs[0].t, outputs[1].t)
     guidance = Guidance(GuidanceConfig(objective=objective, t_min=0.5), denoiser)
     guidance.set_prompts("a cat", "a dog")
     t = guidance.draw_timesteps(1, 0.0)
-    noise = torch.randn(z.shape, generator=guidance._generator)
+    noise = torch.randn(z.shape, generator=guidance._draws.generator)
     embeddings = denoiser.encode_prompts(["a cat", ""])
 
     def predict(x_t: Tensor) -> Tensor:
         c, u = (denoiser.predict_noise_differentiably(x_t, t, e[None]) for e in embeddings)
         return 7.5 * c - 6.5 * u
 
-    moved = fixed_point_noise(source, noise, denoiser.alphas_cumprod[t], predict, 2, 1.0)
+    moved = fixed_point_noise(source, noise, t, denoiser.levels, predict, 2, 1.0)
     expected = guidance.gradient_terms(z, source, t, moved)
     torch.testing.assert_close(outputs[1].grad, expected.text + expected.identity, rtol=1e-3, atol=1e-4)
     assert not torch.allclose(outputs[0].grad, outputs[1].grad, atol=1e-3)

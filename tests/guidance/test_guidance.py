@@ -6,7 +6,7 @@ import inspect
 import itertools
 import warnings
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -14,25 +14,16 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance.config import GuidanceConfig, resolve_device, resolve_dtypes
 from pds_nerfstudio.guidance.denoiser import Denoiser
-from pds_nerfstudio.guidance.guidance import (
-    Guidance,
-    GuidanceConfig,
-    GuidanceOutput,
-    resolve_device,
-    resolve_dtypes,
-)
-from pds_nerfstudio.guidance.objectives import (
-    DreamCatalystParameters,
-    LusdParameters,
-    ObjectiveName,
-    SsdParameters,
-    chi,
-    psi,
-)
-from pds_nerfstudio.guidance.refinement import RefinementConfig
-
-from .analytic import MixtureDenoiser
+from pds_nerfstudio.guidance.gradient import GuidanceOutput
+from pds_nerfstudio.guidance.guidance import Guidance
+from pds_nerfstudio.guidance.objectives.pds import chi, psi
+from pds_nerfstudio.guidance.objectives.registry import OBJECTIVES
+from pds_nerfstudio.guidance.redraw import RedrawConfig
+from pds_nerfstudio.guidance.schedule import Levels
+from tests.guidance.analytic import MixtureNetwork, mixture_denoiser
+from tests.guidance.miniature import network_of
 
 Changes = dict[str, Any]
 
@@ -48,7 +39,7 @@ def guidance_of(denoiser: Denoiser, **config: Any) -> Guidance:
 
 
 @pytest.fixture
-def count_unet_calls(denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+def count_calls(denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Of how many latents each call of the denoiser is asked, and for how many predictions, as they happen."""
     batches: list[tuple[int, int]] = []
     predict = denoiser.predict_noise
@@ -76,18 +67,18 @@ def encoded_batches(denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch) -> list
     return shapes
 
 
-def analytic_guidance(**config: Any) -> tuple[Guidance, MixtureDenoiser]:
-    denoiser = MixtureDenoiser({"": [[0.3, 0.1]], "one": [[-1.0, 0.0]], "two": [[1.0, 2.0]]}, std=0.5)
+def analytic_guidance(**config: Any) -> tuple[Guidance, Denoiser, MixtureNetwork]:
+    denoiser, network = mixture_denoiser({"": [[0.3, 0.1]], "one": [[-1.0, 0.0]], "two": [[1.0, 2.0]]}, std=0.5)
     guidance = Guidance(GuidanceConfig(**config), denoiser)
     guidance.set_prompts("one", "two")
-    return guidance, denoiser
+    return guidance, denoiser, network
 
 
 # --- the gradient -----------------------------------------------------------------------------------------
 
 
 def test_gradient_is_the_formula_term_by_term() -> None:
-    guidance, denoiser = analytic_guidance(
+    guidance, denoiser, network = analytic_guidance(
         guidance_scale=5.0, text_weight=2.0, identity_weight=3.0, num_inference_steps=250
     )
     target, source, noise = torch.randn(3, 3, 2, 1, 1, generator=torch.Generator().manual_seed(0)).double()
@@ -107,7 +98,7 @@ def test_gradient_is_the_formula_term_by_term() -> None:
 
 
 def test_ssd_asks_for_the_latents_and_prompts_of_its_formula() -> None:
-    guidance, denoiser = analytic_guidance(objective="ssd", guidance_scale=3.0)
+    guidance, denoiser, network = analytic_guidance(objective="ssd", guidance_scale=3.0)
     target, source, noise = torch.randn(3, 2, 2, 1, 1, generator=torch.Generator().manual_seed(0)).double()
     t = torch.tensor([30, 600])
     terms = guidance.gradient_terms(target, source, t, noise)
@@ -121,12 +112,12 @@ def test_ssd_asks_for_the_latents_and_prompts_of_its_formula() -> None:
         + 5.5 * (prediction(target, "two") - prediction(target, ""))
     )
     torch.testing.assert_close(terms.text, expected)
-    weight = 0.075 * (t.double() / 1000).exp() * denoiser.alphas_cumprod[t].sqrt()
+    weight = 0.075 * (t.double() / 1000).exp() * denoiser.levels.alphas_cumprod[t].sqrt()
     torch.testing.assert_close(terms.identity, weight[:, None, None, None] * (target - source))
 
 
 def test_lusd_gives_every_gradient_the_same_size() -> None:
-    guidance, denoiser = analytic_guidance(objective="lusd")
+    guidance, denoiser, network = analytic_guidance(objective="lusd")
     target, source, noise = torch.randn(3, 2, 2, 1, 1, generator=torch.Generator().manual_seed(0)).double()
     t = torch.tensor([30, 600])
     terms = guidance.gradient_terms(target, source, t, noise, progress=0.5)
@@ -144,15 +135,15 @@ def test_gradients_of_no_size_stay_nothing(denoiser: Denoiser) -> None:
 
 
 @pytest.mark.parametrize("per_element", [False, True])
-def test_samples_are_averaged(denoiser: Denoiser, count_unet_calls: list[tuple[int, int]], per_element: bool) -> None:
+def test_samples_are_averaged(denoiser: Denoiser, count_calls: list[tuple[int, int]], per_element: bool) -> None:
     z, source = (random(2, 4, 16, 16, seed=seed) for seed in range(2))
     prompts = (["a cat", "a bird"], ["a dog", "a cat"]) if per_element else ("a cat", "a dog")
     guidance, other = (Guidance(GuidanceConfig(samples=3, localize=0.5), denoiser) for _ in range(2))
     guidance.set_prompts(*prompts)
     output = guidance.latent_loss(z, source, 0.0, keys=["a", "b"])
-    assert count_unet_calls == [(2 * 3 * 2, 2 * 3 * 4)] and output.t.shape == (6,) and output.grad.shape == z.shape
+    assert count_calls == [(2 * 3 * 2, 2 * 3 * 4)] and output.t.shape == (2, 3) and output.grad.shape == z.shape
     t = other.draw_timesteps(6, 0.0)
-    noise = torch.randn(6, 4, 16, 16, generator=other._generator)
+    noise = torch.randn(6, 4, 16, 16, generator=other._draws.generator)
     gradients = []
     for i, key in enumerate("ab"):
         other.set_prompts(*((p[i] for p in prompts) if per_element else prompts))
@@ -165,18 +156,18 @@ def test_samples_are_averaged(denoiser: Denoiser, count_unet_calls: list[tuple[i
 
 
 def test_sds_compares_with_the_noise() -> None:
-    guidance, denoiser = analytic_guidance(objective="sds", guidance_scale=1.0)
+    guidance, denoiser, network = analytic_guidance(objective="sds", guidance_scale=1.0)
     target, source, noise = torch.randn(3, 1, 2, 1, 1, generator=torch.Generator().manual_seed(0)).double()
     t = torch.tensor([400])
     terms = guidance.gradient_terms(target, source, t, noise)
     x_t = denoiser.add_noise(target, noise, t)
     predicted = denoiser.predict_noise(x_t, t, denoiser.encode_prompts(["two"]))
-    torch.testing.assert_close(terms.text, (1 - denoiser.alphas_cumprod[400]) * (predicted - noise))
+    torch.testing.assert_close(terms.text, (1 - denoiser.levels.alphas_cumprod[400]) * (predicted - noise))
     assert not terms.identity.any()
 
 
-@pytest.mark.parametrize("objective", get_args(ObjectiveName))
-def test_gradient_of_the_loss_on_the_latent_is_exactly_g(denoiser: Denoiser, objective: ObjectiveName) -> None:
+@pytest.mark.parametrize("objective", list(OBJECTIVES))
+def test_gradient_of_the_loss_on_the_latent_is_exactly_g(denoiser: Denoiser, objective: str) -> None:
     guidance = guidance_of(denoiser, objective=objective)
     z = (100 * random(2, 4, 16, 16)).requires_grad_()
     output = guidance.latent_loss(z, random(2, 4, 16, 16, seed=1), progress=0.3)
@@ -207,7 +198,7 @@ def test_equal_images_have_no_identity_gradient(denoiser: Denoiser) -> None:
 
 
 @pytest.mark.parametrize("objective", ["pds", "sds"])
-def test_a_batch_is_its_elements_side_by_side(denoiser: Denoiser, objective: ObjectiveName) -> None:
+def test_a_batch_is_its_elements_side_by_side(denoiser: Denoiser, objective: str) -> None:
     guidance = guidance_of(denoiser, objective=objective, localize=0.5 if objective == "pds" else 0.0)
     target, source, noise = (random(3, 4, 16, 16, seed=seed) for seed in range(3))
     t = torch.tensor([25, 400, 900])
@@ -231,24 +222,24 @@ def test_each_element_gets_a_time_of_its_own(denoiser: Denoiser) -> None:
 )
 def test_one_call_of_the_unet(
     denoiser: Denoiser,
-    count_unet_calls: list[tuple[int, int]],
-    objective: ObjectiveName,
+    count_calls: list[tuple[int, int]],
+    objective: str,
     latents: int,
     branches: int,
 ) -> None:
     guidance_of(denoiser, objective=objective)(random(3, 3, 32, 32), random(3, 3, 32, 32), 0.0)
-    assert count_unet_calls == [(3 * latents, 3 * branches)]
+    assert count_calls == [(3 * latents, 3 * branches)]
 
 
 def test_source_and_target_share_noise_and_time() -> None:
-    guidance, denoiser = analytic_guidance()
+    guidance, denoiser, network = analytic_guidance()
     x = torch.zeros(5, 2, 1, 1)
     guidance.latent_loss(x, x, 0.0)
-    (x_t, t, embeddings) = denoiser.calls[0]
+    (x_t, t, condition) = network.calls[0]
     for quarter in range(4):
         part = slice(5 * quarter, 5 * quarter + 5)
         assert torch.equal(x_t[part], x_t[:5]) and torch.equal(t[part], t[:5])
-    assert embeddings.flatten().tolist() == [2.0] * 5 + [1.0] * 5 + [0.0] * 10
+    assert condition.tolist() == [2] * 5 + [1] * 5 + [0] * 10
     assert x_t[:5].std() > 0.3
 
 
@@ -301,9 +292,9 @@ def test_annealed_times_follow_progress(denoiser: Denoiser) -> None:
         [550] * 2,
         [200] * 2,
     ]
-    guidance.config.t_power = 2.0
+    guidance.reconfigure(t_power=2.0)
     assert guidance.draw_timesteps(2, 0.5).tolist() == [725] * 2
-    guidance.config.t_jitter = 0.1
+    guidance.reconfigure(t_jitter=0.1)
     assert guidance.draw_timesteps(50, 0.5).unique().numel() > 10
 
 
@@ -549,19 +540,18 @@ def test_bad_options_are_refused_in_one_line(denoiser: Denoiser, changes: Change
 )
 def test_options_take_effect_while_it_runs(denoiser: Denoiser, changes: Changes) -> None:
     changed, plain = guidance_of(denoiser), guidance_of(denoiser)
-    for name, value in changes.items():
-        setattr(changed.config, name, value)
+    changed.reconfigure(**changes)
     assert not torch.equal(run_of(changed, 1)[0].grad, run_of(plain, 1)[0].grad)
 
 
 def test_dreamcatalyst_parameters_take_effect_while_it_runs(denoiser: Denoiser) -> None:
     changed, plain = (guidance_of(denoiser, objective="dreamcatalyst") for _ in range(2))
     run_of(changed, 1), run_of(plain, 1)
-    changed.config.dreamcatalyst.delta = 0.05
+    changed.reconfigure(objective="dreamcatalyst,delta=0.05")
     assert not torch.equal(run_of(changed, 1)[0].grad, run_of(plain, 1)[0].grad)
 
 
-@pytest.mark.parametrize("config", [GuidanceConfig, DreamCatalystParameters, SsdParameters, LusdParameters])
+@pytest.mark.parametrize("config", [GuidanceConfig, RedrawConfig, *OBJECTIVES.values()])
 def test_every_option_is_annotated_and_explained(config: type) -> None:
     (definition,) = ast.parse(inspect.getsource(config)).body
     assert isinstance(definition, ast.ClassDef)
@@ -586,9 +576,9 @@ def test_from_config_loads_the_model_without_a_sound(model_folder: Path, capfd: 
         half_config = dataclasses.replace(config, dtype="bfloat16", device="cpu")
         half = Guidance.from_config(half_config, "meta")
     assert capfd.readouterr() == ("", "")
-    assert guidance.denoiser.device == torch.device("cpu") and guidance.denoiser.dtype == torch.float32
-    assert half.denoiser.device == torch.device("cpu") and half.denoiser.dtype == torch.bfloat16
-    assert half.denoiser.vae_dtype == torch.bfloat16
+    assert guidance.denoiser.device == torch.device("cpu") and network_of(guidance.denoiser).dtype == torch.float32
+    assert half.denoiser.device == torch.device("cpu") and network_of(half.denoiser).dtype == torch.bfloat16
+    assert network_of(half.denoiser).vae_dtype == torch.bfloat16
 
 
 def test_devices() -> None:
@@ -621,7 +611,7 @@ def test_what_is_compiled(monkeypatch: pytest.MonkeyPatch, choice: Any, device: 
 
     def load(model: str, device: torch.device, dtype: torch.dtype, compiled: bool, vae: torch.dtype) -> Denoiser:
         asked.append(compiled)
-        return MixtureDenoiser({"": [[0.0]]}, std=1.0)
+        return mixture_denoiser({"": [[0.0]]}, std=1.0)[0]
 
     monkeypatch.setattr(Denoiser, "from_pretrained", load)
     Guidance.from_config(GuidanceConfig(compile=choice, dtype="float32"), device)
@@ -658,18 +648,18 @@ def test_the_model_may_be_on_a_second_gpu(model_folder: Path, where: str) -> Non
     denoiser = Denoiser.from_pretrained(str(model_folder), "cpu", torch.float32)
     guidance = guidance_of(denoiser, localize=1.0)
     second = torch.device("cuda:1")
-    tables = guidance._weights()
     overwrites = torch.__future__.get_overwrite_module_params_on_conversion()
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
-            denoiser.device = second
-            denoiser.alphas_cumprod = denoiser.alphas_cumprod.to(second)
-            guidance._embeddings = {name: some.to(second) for name, some in guidance._embeddings.items()}
-            for key, _ in list(guidance._weight_tables.items()):
-                guidance._weight_tables.put(key, (tables[0].to(second), tables[1].to(second)))
-            for network in (denoiser._unet, denoiser._vae):
-                nn.Module.to(network, second)
+            network = network_of(denoiser)
+            network.device = second
+            denoiser.levels = Levels(denoiser.levels.alphas_cumprod.to(second))
+            gradient = guidance._gradient
+            gradient._text_weights = gradient._text_weights.to(second)
+            gradient._identity_weights = gradient._identity_weights.to(second)
+            for module in (network._unet, network._vae):
+                nn.Module.to(module, second)
             image, source = (
                 torch.rand(1, 3, 48, 48, device=where).requires_grad_(),
                 torch.rand(1, 3, 48, 48, device=where),
@@ -677,7 +667,7 @@ def test_the_model_may_be_on_a_second_gpu(model_folder: Path, where: str) -> Non
             output = guidance(image, source, 0.3, keys=["a"])
             assert output.loss.device == image.device and output.loss.requires_grad
             assert output.grad.device == second and output.mask is not None and output.mask.device == second
-            redrawn = guidance.redraw(image.detach(), source, RefinementConfig(), keys=["a"])
+            redrawn = guidance.redraw(image.detach(), source, RedrawConfig(), keys=["a"])
             assert redrawn.device == image.device
     finally:
         torch.__future__.set_overwrite_module_params_on_conversion(overwrites)
@@ -699,20 +689,20 @@ class TestRedraw:
 
     def test_keeps_the_images_size_and_repeats_with_the_seed(self, denoiser: Denoiser) -> None:
         image, source = random(2, 3, 40, 56), random(2, 3, 40, 56, seed=1)
-        results = [guidance_of(denoiser, seed=s).redraw(image, source, RefinementConfig()) for s in (0, 0, 1)]
+        results = [guidance_of(denoiser, seed=s).redraw(image, source, RedrawConfig()) for s in (0, 0, 1)]
         assert results[0].shape == image.shape and results[0].min() >= 0 and results[0].max() <= 1
         assert torch.equal(results[0], results[1]) and not torch.equal(results[0], results[2])
 
     def test_outside_the_learned_mask_the_source_is_put_back(self, denoiser: Denoiser) -> None:
         image, source = random(1, 3, 64, 64), random(1, 3, 64, 64, seed=1)
         guidance = guidance_of(denoiser, localize=1.0)
-        whole = guidance.redraw(image, source, RefinementConfig(), keys=["new"])
-        side = denoiser.resolution // denoiser.vae_scale_factor
+        whole = guidance.redraw(image, source, RedrawConfig(), keys=["new"])
+        side = denoiser.resolution // denoiser.network.vae_scale_factor
         left = torch.zeros(1, 1, side, side)
         left[..., : side // 4] = 1
         guidance._masks.update([("seen", (1, side, side))], left)
         guidance.load_state_dict({"generator": torch.Generator().manual_seed(0).get_state()})
-        parted = guidance.redraw(image, source, RefinementConfig(), keys=["seen"])
+        parted = guidance.redraw(image, source, RedrawConfig(), keys=["seen"])
         assert torch.equal(parted[..., -16:], source[..., -16:])
         torch.testing.assert_close(parted[..., :4], whole[..., :4])
 

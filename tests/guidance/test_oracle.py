@@ -11,16 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig
-from pds_nerfstudio.guidance.objectives import ObjectiveName
-
-from .analytic import MixtureDenoiser
+from pds_nerfstudio.guidance.config import GuidanceConfig
+from pds_nerfstudio.guidance.guidance import Guidance
+from tests.guidance.analytic import mixture_denoiser
 
 SAMPLES = 256
 
 
 def edit(
-    objective: ObjectiveName,
+    objective: str,
     source_means: Sequence[Sequence[float]],
     target_means: Sequence[Sequence[float]],
     std: float,
@@ -29,7 +28,7 @@ def edit(
     steps: int = 300,
 ) -> Tensor:
     """Follow an objective from ``source`` (samples × 2); returns the mean over the run's second half."""
-    denoiser = MixtureDenoiser(
+    denoiser, _ = mixture_denoiser(
         {"": [*source_means, *target_means], "source": [*source_means] * 2, "target": [*target_means] * 2},
         std,
     )
@@ -71,7 +70,7 @@ def test_ssd_ends_where_its_terms_balance() -> None:
     """With every prompt one Gaussian, each difference of predictions is k√ᾱ times a difference of means or latents."""
     source_mean, target_mean, any_mean = (torch.tensor(m).double() for m in ([-1.0, 0.5], [1.0, -0.5], [0.2, 0.3]))
     means = {"": [any_mean.tolist()], "source": [source_mean.tolist()], "target": [target_mean.tolist()]}
-    denoiser = MixtureDenoiser(means, std=0.5)
+    denoiser, _ = mixture_denoiser(means, std=0.5)
     guidance = Guidance(GuidanceConfig(objective="ssd", guidance_scale=3.0, t_max=0.9), denoiser)
     guidance.set_prompts("source", "target")
     start = samples_of([source_mean.tolist()], 0.5)[:, :, None, None]
@@ -81,7 +80,7 @@ def test_ssd_ends_where_its_terms_balance() -> None:
         total += x if step >= 200 else 0
     moved = (total / 200 - start)[:, :, 0, 0]
     t = torch.arange(20, 901)
-    alpha_bar = denoiser.alphas_cumprod[t]
+    alpha_bar = denoiser.levels.alphas_cumprod[t]
     pull = ((1 - alpha_bar).sqrt() / (alpha_bar * 0.25 + 1 - alpha_bar) * alpha_bar.sqrt()).mean()
     hold = (0.075 * (t / 1000).exp() * alpha_bar.sqrt()).mean()
     wanted = (source_mean - any_mean) + 1.5 * (target_mean - source_mean) + 5.5 * (target_mean - any_mean)

@@ -2,7 +2,7 @@
 
 import torch
 
-from pds_nerfstudio.guidance.localization import MaskAverage, difference_mask, sharpen
+from pds_nerfstudio.guidance.masks import MaskAverage, difference_mask, sharpen
 
 
 def test_mask_is_one_where_predictions_differ_and_zero_where_they_agree() -> None:

@@ -8,8 +8,8 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 
-from pds_nerfstudio.guidance.loading import load_pipeline
-from pds_nerfstudio.guidance.merging import Part, merge_projections
+from pds_nerfstudio.guidance.networks.acceleration.merging import Part, merge_projections
+from pds_nerfstudio.guidance.networks.stable_diffusion import load_pipeline
 
 
 @pytest.fixture

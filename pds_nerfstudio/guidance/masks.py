@@ -6,7 +6,6 @@ so the masks of one view are averaged over the steps.
 """
 
 from collections.abc import Hashable, Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,22 +13,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pds_nerfstudio.guidance.cache import BoundedCache
-
-MaskSource = Literal["difference", "attention"]
-"""What a mask is made from."""
+from pds_nerfstudio.guidance.config import GuidanceConfig
 
 
 def difference_mask(
     difference: Float[Tensor, "batch channels height width"], quantile: float = 0.95
 ) -> Float[Tensor, "batch 1 height width"]:
-    """How much each latent pixel takes part in the edit, in [0, 1].
+    """Return how much each latent pixel takes part in the edit, in [0, 1].
 
     The magnitude of the difference, averaged over channels and 3×3 pixels, relative to the element's own high
     quantile: the most different pixels get 1, and a single outlier does not set the scale.
 
     Args:
-        difference: ε̂_tgt − ε̂_src.
-        quantile: the share of pixels that lie below 1.
+        difference: What is near 0 where the prompts agree, say ε̂_tgt − ε̂_src.
+        quantile: The share of pixels that lie below 1.
     """
     magnitude = difference.abs().mean(dim=1, keepdim=True)
     blurred = F.avg_pool2d(F.pad(magnitude, (1, 1, 1, 1), mode="replicate"), kernel_size=3, stride=1)
@@ -41,24 +38,40 @@ def difference_mask(
 def sharpen(
     mask: Float[Tensor, "batch 1 height width"], low: float = 0.15, high: float = 0.4
 ) -> Float[Tensor, "batch 1 height width"]:
-    """Take the noise floor off a mask: 0 up to ``low``, 1 from ``high``, straight between.
+    """Take the noise floor off a mask: 0 up to `low`, 1 from `high`, straight between.
 
     Where the prompts agree, two noisy predictions still differ by a tenth to a fifth of their greatest difference.
 
     Args:
-        mask: values in [0, 1].
-        low: what counts as agreement.
-        high: what counts as full difference.
+        mask: Values in [0, 1].
+        low: What counts as agreement.
+        high: What counts as full difference.
     """
     return ((mask - low) / (high - low)).clamp(0, 1)
+
+
+def stretch(attention: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch 1 height width"]:
+    """Return each element's attention, moved and scaled to go from 0 to 1; 0 where all is the same."""
+    lowest, highest = attention.amin((1, 2, 3), keepdim=True), attention.amax((1, 2, 3), keepdim=True)
+    return (attention - lowest) / (highest - lowest).clamp_min(torch.finfo(attention.dtype).tiny)
+
+
+def soften(
+    mask: Float[Tensor, "batch 1 height width"], config: GuidanceConfig
+) -> Float[Tensor, "batch 1 height width"]:
+    """Return what the text term is multiplied by, where a raw or averaged mask is `mask`.
+
+    Only masks of differences have a noise floor. With `localize` 0 the text acts everywhere.
+    """
+    return 1 - config.localize * (1 - (sharpen(mask) if config.localize_by == "difference" else mask))
 
 
 class MaskAverage:
     """The exponential moving average of each view's mask.
 
     Args:
-        capacity: how many views to remember; the least recently seen one makes room.
-        decay: share of the old average that one step keeps.
+        capacity: How many views to remember; the least recently seen one makes room.
+        decay: Share of the old average that one step keeps.
     """
 
     def __init__(self, capacity: int, decay: float = 0.9) -> None:
@@ -78,15 +91,22 @@ class MaskAverage:
         return torch.stack(averages)
 
     def peek(self, key: Hashable) -> Float[Tensor, "1 height width"] | None:
-        """The average of one view as it is; None for a view never seen."""
+        """Return the average of one view as it is; None for a view never seen."""
         return self._averages.get(key)
 
+    def learned(
+        self, keys: Sequence[Hashable], everywhere: Float[Tensor, "batch 1 height width"]
+    ) -> Float[Tensor, "batch 1 height width"]:
+        """Return the averages of some views as they are; those of `everywhere` for views never seen."""
+        masks = [self.peek((key, tuple(whole.shape))) for key, whole in zip(keys, everywhere, strict=True)]
+        return torch.stack([whole if mask is None else mask for mask, whole in zip(masks, everywhere, strict=True)])
+
     def state_dict(self) -> list[tuple[Hashable, Tensor]]:
-        """All averages with their keys, the least recently seen first."""
+        """Return all averages with their keys, the least recently seen first."""
         return list(self._averages.items())
 
     def load_state_dict(self, state: list[tuple[Hashable, Tensor]], device: torch.device) -> None:
-        """Take up averages that were saved, on ``device``."""
+        """Take up averages that were saved, on `device`."""
         for key, average in state:
             self._averages.put(key, average.to(device))
 

@@ -18,9 +18,9 @@ class WordAttention:
     """Open around one call of a UNet, it notes how much each place attends to some words.
 
     Args:
-        unet: a diffusers UNet, whose transformer blocks call their self-attention attn1 and cross-attention attn2.
-        words: the tokens that count, for each element of the call's batch.
-        largest: self-attention is noted in layers of at most so many pixels a side on average, since it takes their
+        unet: A diffusers UNet, whose transformer blocks call their self-attention attn1 and cross-attention attn2.
+        words: The tokens that count, for each element of the call's batch.
+        largest: Self-attention is noted in layers of at most so many pixels a side on average, since it takes their
             fourth power in memory.
     """
 
@@ -42,20 +42,20 @@ class WordAttention:
             handle.remove()
         self._handles.clear()
 
-    def _note_cross(self, layer: Any, args: tuple, kwargs: dict[str, Any], output: Tensor) -> None:
+    def _note_cross(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
         probabilities = _probabilities(layer, args[0], kwargs["encoder_hidden_states"])
         share = self._words.to(probabilities)[:, None]
         self._cross.append((probabilities * share).sum(2) / share.sum(2).clamp_min(1))
 
-    def _note_self(self, layer: Any, args: tuple, kwargs: dict[str, Any], output: Tensor) -> None:
+    def _note_self(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
         if args[0].shape[1] <= self._largest**2:
             self._self.append(_probabilities(layer, args[0], args[0]))
 
     def map(self, size: tuple[int, int]) -> Float[Tensor, "batch 1 height width"]:
-        """The attention to the words, averaged over all layers, spread by the finest self-attention that was noted.
+        """Return the attention to the words, averaged over all layers, spread by the finest self-attention noted.
 
         Args:
-            size: height and width of the latents that the UNet was given.
+            size: Height and width of the latents that the UNet was given.
 
         Returns:
             Shares of all attention, in [0, 1], of the latents' size; 0 for elements without words.
@@ -65,28 +65,26 @@ class WordAttention:
         grid = _grid(finest, size)
         maps = [F.interpolate(_unfold(some, size), grid, mode="bilinear", antialias=True) for some in self._cross]
         mean = torch.stack(maps).mean(0).flatten(1)
-        return F.interpolate(_unfold(torch.einsum("bij,bj->bi", spread, mean), size), size, mode="bilinear")
-
-
-def stretch(attention: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch 1 height width"]:
-    """Each element's attention, moved and scaled so that it goes from 0 to 1; 0 where all is the same."""
-    lowest, highest = attention.amin((1, 2, 3), keepdim=True), attention.amax((1, 2, 3), keepdim=True)
-    return (attention - lowest) / (highest - lowest).clamp_min(torch.finfo(attention.dtype).tiny)
+        everywhere = _unfold(torch.einsum("bij,bj->bi", spread, mean), size)
+        return F.interpolate(everywhere, size, mode="bilinear")
 
 
 def _probabilities(
     layer: Any, queries: Float[Tensor, "batch pixels width"], keys: Float[Tensor, "batch items other"]
 ) -> Float[Tensor, "batch pixels items"]:
-    """Softmax of queries and keys, averaged over the heads, in float32."""
+    """Return the softmax of queries and keys, averaged over the heads, in float32."""
     query, key = layer.head_to_batch_dim(layer.to_q(queries)), layer.head_to_batch_dim(layer.to_k(keys))
-    return layer.get_attention_scores(query, key).float().unflatten(0, (len(queries), -1)).mean(1)
+    scores: Tensor = layer.get_attention_scores(query, key).float()
+    per_head: Tensor = scores.unflatten(0, (len(queries), -1))
+    return per_head.mean(1)
 
 
 def _grid(pixels: int, size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of a layer of so many pixels, whose sides are the latents' divided by a power of two."""
+    """Return height and width of a layer of so many pixels, whose sides are the latents' divided by a power of two."""
     factor = math.isqrt(size[0] * size[1] // pixels)
     return size[0] // factor, size[1] // factor
 
 
 def _unfold(values: Float[Tensor, "batch pixels"], size: tuple[int, int]) -> Float[Tensor, "batch 1 _ _"]:
-    return values.unflatten(1, _grid(values.shape[1], size))[:, None]
+    unfolded: Tensor = values.unflatten(1, _grid(values.shape[1], size))
+    return unfolded[:, None]

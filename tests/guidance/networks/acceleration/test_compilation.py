@@ -10,11 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pds_nerfstudio.guidance.compilation import CompiledNetwork
 from pds_nerfstudio.guidance.denoiser import Denoiser
-from pds_nerfstudio.guidance.loading import load_pipeline
-
-from .miniature import needs_a_compiler
+from pds_nerfstudio.guidance.networks.acceleration.compilation import CompiledNetwork
+from pds_nerfstudio.guidance.networks.stable_diffusion import load_pipeline
+from tests.guidance.miniature import needs_a_compiler, network_of
 
 CPU = torch.device("cpu")
 
@@ -230,8 +229,8 @@ class TestAttention:
         for explicit in (False, True):
             if explicit:
                 ours = Denoiser.from_pretrained(str(model_folder), CPU, torch.float64)
-                assert type(ours._vae.encoder.mid_block.attentions[0].processor).__name__ == "AttnProcessor"
-                vae = ours._vae
+                assert type(network_of(ours)._vae.encoder.mid_block.attentions[0].processor).__name__ == "AttnProcessor"
+                vae = network_of(ours)._vae
             pixels = image.clone().requires_grad_()
             latent = vae.encode(pixels).latent_dist.mode()
             (gradient,) = torch.autograd.grad(latent, pixels, weight)
@@ -248,7 +247,9 @@ class TestAttention:
         ours = Denoiser.from_pretrained(str(path), CPU, torch.float32)
         text = ours.encode_prompts(["a cat", "a dog"])
         with torch.no_grad():
-            torch.testing.assert_close(ours._predict(x_t, t, text), unet(x_t, t, text).sample, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(
+                network_of(ours)._predict(x_t, t, text), unet(x_t, t, text).sample, rtol=1e-4, atol=1e-5
+            )
 
     def test_loading_uses_up_no_random_numbers(self, model_folder: Path) -> None:
         torch.manual_seed(3)

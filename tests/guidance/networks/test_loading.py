@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.guidance import loading
-from pds_nerfstudio.guidance.loading import find_model, load_pipeline, read_known_words
-
-from .miniature import save_pipeline
+from pds_nerfstudio.guidance.networks import loading
+from pds_nerfstudio.guidance.networks.loading import find_model
+from pds_nerfstudio.guidance.networks.stable_diffusion import load_pipeline, read_known_words
+from tests.guidance.miniature import save_pipeline
 
 
 def refusal(action: Callable[..., Any], *arguments: Any) -> str:

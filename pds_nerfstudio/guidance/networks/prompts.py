@@ -70,7 +70,8 @@ class PromptEncoder:
         # Stable Diffusion attends to the padding too, unless the encoder's configuration says otherwise.
         uses_mask = getattr(self._text_encoder.config, "use_attention_mask", False)
         mask = tokens.attention_mask.to(device) if uses_mask else None
-        return self._text_encoder(tokens.input_ids.to(device), attention_mask=mask)[0][0]
+        embeddings: Tensor = self._text_encoder(tokens.input_ids.to(device), attention_mask=mask)[0]
+        return embeddings[0]
 
     def _warn_of_lost_text(self, prompt: str) -> None:
         tokens = self._tokenizer.tokenize(prompt)

@@ -75,7 +75,8 @@ class _ProjectedTime(nn.Module):
         self.embedding, self.activation, self.projection = embedding, activation, projection
 
     def forward(self, sample: Tensor, condition: Tensor | None = None) -> Float[Tensor, "batch channels"]:
-        return self.projection(self.activation(self.embedding(sample, condition)))
+        projected: Tensor = self.projection(self.activation(self.embedding(sample, condition)))
+        return projected
 
 
 def _merge_text_projections(unet: Any) -> None:
@@ -100,7 +101,7 @@ def _merged(layers: Sequence[nn.Linear]) -> nn.Linear:
     """One layer, of the same input, whose outputs are theirs, one after the other."""
     first = layers[0]
     # Empty, so that no random numbers are drawn for it.
-    merged = nn.utils.skip_init(
+    merged: nn.Linear = nn.utils.skip_init(
         nn.Linear,
         first.in_features,
         sum(layer.out_features for layer in layers),

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pds_nerfstudio.guidance.fusible import FusibleGroupNorm, make_fusible
-from pds_nerfstudio.guidance.loading import load_pipeline
+from pds_nerfstudio.guidance.networks.acceleration.fusible import FusibleGroupNorm, make_fusible
+from pds_nerfstudio.guidance.networks.stable_diffusion import load_pipeline
 
 
 def random(*shape: int) -> torch.Tensor:

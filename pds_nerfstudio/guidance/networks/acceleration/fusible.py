@@ -27,7 +27,7 @@ class FusibleGroupNorm(nn.Module):
         self.weight, self.bias = norm.weight, norm.bias
 
     def forward(self, x: Float[Tensor, "batch channels *places"]) -> Float[Tensor, "batch channels *places"]:
-        """Statistics in at least float32, the result in the input's dtype."""
+        """Normalise, with statistics in at least float32, the result in the input's dtype."""
         fine = x.to(torch.promote_types(x.dtype, torch.float32))
         variances, means = torch.var_mean(fine, tuple(range(2, x.ndim)), correction=0)
         variances, means = (c.unflatten(1, (self.num_groups, -1)) for c in (variances, means))
@@ -37,7 +37,8 @@ class FusibleGroupNorm(nn.Module):
         scale = self.weight.to(fine.dtype).unflatten(0, (self.num_groups, -1)) / deviation
         shift = self.bias.to(fine.dtype).unflatten(0, (self.num_groups, -1)) - mean * scale
         scale, shift = (c.reshape(*x.shape[:2], *(1,) * (x.ndim - 2)) for c in (scale, shift))
-        return (fine * scale + shift).to(x.dtype)
+        normalised: Tensor = fine * scale + shift
+        return normalised.to(x.dtype)
 
 
 def make_fusible(network: nn.Module) -> None:

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from pds_nerfstudio.guidance.denoiser import Denoiser
-from pds_nerfstudio.guidance.loading import load_pipeline
-from pds_nerfstudio.guidance.sharing import SharedStart
-
-from .miniature import needs_a_compiler, save_pipeline
+from pds_nerfstudio.guidance.networks.acceleration.sharing import SharedStart
+from pds_nerfstudio.guidance.networks.stable_diffusion import load_pipeline
+from tests.guidance.miniature import needs_a_compiler, save_pipeline
 
 CPU = torch.device("cpu")
 
@@ -51,8 +50,8 @@ def test_predictions_are_those_of_each_prompt_alone(folder: str, prompts: int, r
     unet = load_pipeline(path).unet.double().eval()
     with torch.no_grad():
         each = [unet(x_t, t, encoder_hidden_states=some).sample for some in text.split(2)]
-    if denoiser.prediction_type == "v_prediction":
-        alpha_bar = denoiser.alphas_cumprod[t][:, None, None, None]
+    if denoiser.network.parametrization == "velocity":
+        alpha_bar = denoiser.levels.alphas_cumprod[t][:, None, None, None]
         each = [alpha_bar.sqrt() * v + (1 - alpha_bar).sqrt() * x_t for v in each]
     expected = torch.cat(each)
     torch.testing.assert_close(denoiser.predict_noise(x_t, t, text), expected)

@@ -5,12 +5,13 @@ import torch
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig
-from pds_nerfstudio.guidance.refinement import RefinementConfig, edited_region, sdedit
+from pds_nerfstudio.guidance.config import GuidanceConfig
+from pds_nerfstudio.guidance.guidance import Guidance
+from pds_nerfstudio.guidance.redraw import RedrawConfig, edited_region, sdedit
+from tests.guidance.analytic import mixture_denoiser, stable_diffusion_schedule
 
-from .analytic import MixtureDenoiser, stable_diffusion_schedule
-
-ALPHAS = stable_diffusion_schedule().alphas_cumprod
+LEVELS = stable_diffusion_schedule().levels(torch.device("cpu"), torch.float64)
+ALPHAS = LEVELS.alphas_cumprod
 
 
 def exact(mean: float, std: float):
@@ -29,7 +30,7 @@ def run(strength: int, mask: float = 1.0, n: int = 2000) -> tuple[Tensor, Tensor
     source, noise = (torch.randn(n, 1, 1, 1, generator=rng, dtype=torch.float64) for _ in range(2))
     times = torch.linspace(strength, 0, 51)[:-1].round().long()
     masks = torch.full((n, 1, 1, 1), mask, dtype=torch.float64)
-    return source, sdedit(source, source, masks, noise, times, ALPHAS, exact(3.0, 0.1))
+    return source, sdedit(source, source, masks, noise, times, LEVELS, exact(3.0, 0.1))
 
 
 def test_one_step_gives_the_mean_of_what_may_lie_under_the_noise() -> None:
@@ -40,7 +41,7 @@ def test_one_step_gives_the_mean_of_what_may_lie_under_the_noise() -> None:
     # Gaussian prior times Gaussian likelihood.
     gain = alpha.sqrt() * std**2 / (alpha * std**2 + 1 - alpha)
     expected = mean + gain * (noisy - alpha.sqrt() * mean)
-    result = sdedit(x, x, torch.ones_like(x), noise, torch.tensor([300]), ALPHAS, exact(mean, std))
+    result = sdedit(x, x, torch.ones_like(x), noise, torch.tensor([300]), LEVELS, exact(mean, std))
     torch.testing.assert_close(result, expected)
 
 
@@ -51,7 +52,7 @@ def test_many_steps_follow_the_probability_flow() -> None:
     noisy = alpha.sqrt() * x + (1 - alpha).sqrt() * noise
     # The flow of a Gaussian keeps each point's standard score (Song et al., Score-Based Generative Modeling, 2021).
     score = (noisy - alpha.sqrt() * mean) / (alpha * std**2 + 1 - alpha).sqrt()
-    result = sdedit(x, x, torch.ones_like(x), noise, torch.arange(999, 0, -1), ALPHAS, exact(mean, std))
+    result = sdedit(x, x, torch.ones_like(x), noise, torch.arange(999, 0, -1), LEVELS, exact(mean, std))
     torch.testing.assert_close(result, mean + std * score, atol=0.02, rtol=0)
 
 
@@ -89,7 +90,9 @@ class TestOnTheGuidance:
     """Where one prompt's pictures are all near 1 and the other's near -1."""
 
     def guidance(self) -> Guidance:
-        denoiser = MixtureDenoiser({"": [[0.0, 0.0]], "source": [[-1.0, -1.0]], "target": [[1.0, 1.0]]}, std=0.05)
+        denoiser, network = mixture_denoiser(
+            {"": [[0.0, 0.0]], "source": [[-1.0, -1.0]], "target": [[1.0, 1.0]]}, std=0.05
+        )
         guidance = Guidance(GuidanceConfig(), denoiser)
         guidance.set_prompts("source", "target")
         return guidance
@@ -97,19 +100,21 @@ class TestOnTheGuidance:
     def test_it_goes_to_the_target(self) -> None:
         source = torch.full((3, 2, 1, 1), -1.0, dtype=torch.float64)
         edited = torch.full_like(source, 0.4)
-        refined = self.guidance().refine(edited, source, RefinementConfig(0.9, 40, 1.0))
+        refined = self.guidance().redraw_latents(edited, source, RedrawConfig(0.9, 40, 1.0))
         assert torch.allclose(refined, torch.ones_like(refined), atol=0.15)
 
     def test_what_hardly_changed_or_may_not_goes_back(self) -> None:
         source = torch.full((3, 2, 1, 1), -1.0, dtype=torch.float64)
         guidance = self.guidance()
-        assert torch.equal(guidance.refine(source + 0.05, source, RefinementConfig(0.9, 10, 1.0)), source)
+        assert torch.equal(guidance.redraw_latents(source + 0.05, source, RedrawConfig(0.9, 10, 1.0)), source)
         allowed = torch.zeros(1, 1, 1, 1)
-        assert torch.equal(guidance.refine(source + 1.0, source, RefinementConfig(0.9, 10, 1.0), allowed), source)
+        assert torch.equal(guidance.redraw_latents(source + 1.0, source, RedrawConfig(0.9, 10, 1.0), allowed), source)
 
     def test_a_seed_gives_the_same_bits(self) -> None:
         source = torch.full((1, 2, 1, 1), -1.0, dtype=torch.float64)
-        first, second = (self.guidance().refine(source + 1, source, RefinementConfig(0.5, 5, 2.0)) for _ in range(2))
+        first, second = (
+            self.guidance().redraw_latents(source + 1, source, RedrawConfig(0.5, 5, 2.0)) for _ in range(2)
+        )
         assert torch.equal(first, second)
 
 
@@ -118,4 +123,4 @@ class TestOnTheGuidance:
 )
 def test_values_of_no_use_are_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(UserError, match=f"refinement.{name} is"):
-        RefinementConfig(**{name: value}).check()  # type: ignore[arg-type]
+        RedrawConfig(**{name: value}).check()  # type: ignore[arg-type]

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from pds_nerfstudio.guidance.loading import load_pipeline
-from pds_nerfstudio.guidance.prompts import PromptEncoder
-
-from .miniature import MAX_TOKENS
+from pds_nerfstudio.guidance.networks.prompts import PromptEncoder
+from pds_nerfstudio.guidance.networks.stable_diffusion import load_pipeline
+from tests.guidance.miniature import MAX_TOKENS
 
 
 @pytest.fixture(scope="module")

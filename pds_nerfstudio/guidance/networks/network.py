@@ -1,0 +1,90 @@
+"""What a network is: the one seam between the guidance and the architecture of a diffusion model."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from pds_nerfstudio.guidance.parametrization import Parametrization
+from pds_nerfstudio.guidance.schedule import Schedule
+
+Prompt = str | None
+"""What a network is asked under. None is no prompt at all, the other side of classifier-free guidance: some models want
+zeros for it, and not what their text encoder makes of an empty text."""
+
+Condition = Any
+"""What a network makes of some prompts: a tensor, or a dictionary of several. Only the network looks inside."""
+
+
+@runtime_checkable
+class Network(Protocol):
+    """A frozen diffusion model of one architecture, with its autoencoder and text encoders.
+
+    Tensors come on any device and in any float dtype; results are on `device`, in `result_dtype`.
+    """
+
+    schedule: Schedule
+    """Signal and noise at each time."""
+    parametrization: Parametrization
+    """What it predicts."""
+    device: torch.device
+    """Where it runs."""
+    result_dtype: torch.dtype
+    """What its results are in: at least float32."""
+    latent_channels: int
+    """Channels of a latent."""
+    vae_scale_factor: int
+    """Pixels along one side of a latent pixel."""
+    size_multiple: int
+    """What image sides must be multiples of."""
+    resolution: int
+    """Side in pixels of the square images that it was trained with."""
+
+    def encode(
+        self, image: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch channels latent_height latent_width"]:
+        """Return the latents of images in [0, 1], of a standard deviation near 1, differentiable in the image.
+
+        Equal images have equal latents: the mode of what the autoencoder says, not a sample.
+        """
+
+    def decode(
+        self, latents: Float[Tensor, "batch channels latent_height latent_width"]
+    ) -> Float[Tensor, "batch 3 height width"]:
+        """Return the images, in [0, 1], of latents."""
+
+    def condition(self, prompts: Sequence[Prompt]) -> Condition:
+        """Return what the network makes of prompts, for `predict`. Each prompt should be encoded only once.
+
+        Warns, once for each prompt, of text that is cut off and of words that the model doesn't know.
+        """
+
+    def predict(
+        self, latent: Float[Tensor, "batch channels height width"], time: Tensor, condition: Condition
+    ) -> Float[Tensor, "questions channels height width"]:
+        """Return what the network predicts, differentiable in the latent where gradients are enabled.
+
+        Args:
+            latent: Noisy latents, each once.
+            time: One for each: an index into `schedule`, or τ in (0, 1) for a flow (see `parametrization`).
+            condition: Of all elements' first prompts, then all second ones, and so on, as is the result.
+        """
+
+
+@runtime_checkable
+class AttendsToWords(Network, Protocol):
+    """A network that can tell where it looks for words."""
+
+    def changed_words(self, prompts: Sequence[str], others: Sequence[str]) -> Bool[Tensor, "prompts tokens"]:
+        """Return for each prompt which of its tokens are not in the other one that it is paired with."""
+
+    def predict_and_attend(
+        self,
+        latent: Float[Tensor, "batch channels height width"],
+        time: Tensor,
+        condition: Condition,
+        words: Bool[Tensor, "questions tokens"],
+    ) -> tuple[Float[Tensor, "questions channels height width"], Float[Tensor, "questions 1 height width"]]:
+        """Return what `predict` does, and how much each place attends to `words`, as shares of all its attention."""

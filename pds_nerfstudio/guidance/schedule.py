@@ -1,0 +1,114 @@
+"""How much signal and how much noise a time has, for whatever way a model was trained.
+
+Everything in this package speaks of x_t = √ᾱ_t·x + √(1−ᾱ_t)·ε, the noisy latent of a variance-preserving diffusion at
+one of T times. A rectified flow is that in other coordinates: z_τ = (1−τ)·x + τ·ε is x_t / (√ᾱ_t + √(1−ᾱ_t)) at the
+time of equal signal-to-noise ratio, τ = √(1−ᾱ_t) / (√ᾱ_t + √(1−ᾱ_t)). So both are one table of ᾱ, and objectives,
+times, redrawing and fixed points need to know nothing else.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pds_nerfstudio.errors import UserError
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The noise levels of T times, on the CPU and in double precision.
+
+    Raises:
+        ValueError: If the two tables are not float vectors of one length, if `alphas_cumprod` does not fall
+            strictly or leaves [0, 1], or if `betas` leaves (0, 1].
+    """
+
+    alphas_cumprod: Float[Tensor, " steps"]
+    """ᾱ_t, the share of signal power that is left at time t: falls from about 1 to about 0."""
+    betas: Float[Tensor, " steps"]
+    """β_t, the noise power that is added from time t−1 to time t, in (0, 1]."""
+
+    def __post_init__(self) -> None:
+        alphas_cumprod, betas = self.alphas_cumprod, self.betas
+        if alphas_cumprod.ndim != 1 or alphas_cumprod.shape != betas.shape or len(betas) < 2:
+            raise ValueError(
+                "a schedule needs alphas_cumprod and betas as two vectors of one length, got shapes "
+                f"{tuple(alphas_cumprod.shape)} and {tuple(betas.shape)}"
+            )
+        if not (alphas_cumprod.is_floating_point() and betas.is_floating_point()):
+            raise ValueError("a schedule needs floating-point alphas_cumprod and betas")
+        if not bool(((betas > 0) & (betas <= 1)).all()):
+            raise ValueError("a schedule's betas must lie in (0, 1]")
+        falls = bool((alphas_cumprod.diff() < 0).all())
+        if not (falls and bool(((alphas_cumprod >= 0) & (alphas_cumprod <= 1)).all())):
+            raise ValueError("a schedule's alphas_cumprod must fall strictly and lie in [0, 1]")
+
+    @classmethod
+    def from_scheduler(cls, scheduler: Any) -> "Schedule":
+        """Return the schedule of a diffusers scheduler that was made for a discrete table of noise.
+
+        ᾱ is recomputed from β in float64: ψ is a difference of nearly equal numbers (0.004 at t = 979), of
+        which a product of a thousand float32 factors would leave few digits.
+
+        Raises:
+            UserError: If the scheduler has no table of betas, as those of flow-matching models.
+        """
+        betas = getattr(scheduler, "betas", None)
+        if not isinstance(betas, Tensor):
+            raise UserError(
+                f"The scheduler {type(scheduler).__name__} has no noise schedule (betas): use a model of the "
+                "Stable Diffusion 1.x or 2.x type, not a flow-matching one."
+            )
+        betas = betas.detach().to("cpu", torch.float64)
+        return cls(alphas_cumprod=torch.cumprod(1 - betas, dim=0), betas=betas)
+
+    @classmethod
+    def rectified_flow(cls, num_steps: int = 1000, shift: float = 1.0) -> "Schedule":
+        """Return the levels of a rectified flow (Liu et al. 2023) at evenly spaced times.
+
+        Args:
+            num_steps: T. Times are τ = 1/(T+1) … T/(T+1), so that neither signal nor noise is ever 0.
+            shift: Multiplies the noise-to-signal ratio τ/(1−τ) of every time (Esser et al. 2024, section 5.3.2).
+
+        Raises:
+            ValueError: If there are fewer than two times, or the shift is not above 0.
+        """
+        if num_steps < 2 or not shift > 0:
+            raise ValueError(f"a flow needs at least 2 times and a shift above 0, got {num_steps} and {shift}")
+        tau = torch.arange(1, num_steps + 1, dtype=torch.float64) / (num_steps + 1)
+        tau = shift * tau / (1 + (shift - 1) * tau)
+        alphas_cumprod = (1 - tau).square() / ((1 - tau).square() + tau.square())
+        before = torch.cat([torch.ones(1, dtype=torch.float64), alphas_cumprod[:-1]])
+        return cls(alphas_cumprod=alphas_cumprod, betas=1 - alphas_cumprod / before)
+
+    @property
+    def num_steps(self) -> int:
+        """T, the number of times."""
+        return len(self.betas)
+
+    def levels(self, device: torch.device, dtype: torch.dtype) -> "Levels":
+        """Return the levels where a step needs them, in the precision of its latents."""
+        return Levels(self.alphas_cumprod.to(dtype).to(device))  # cast first: not every device knows float64
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Signal and noise at each time of a schedule, in the precision and on the device of the latents."""
+
+    alphas_cumprod: Float[Tensor, " steps"]
+    """ᾱ_t."""
+
+    def signal(self, t: Int[Tensor, " batch"]) -> Float[Tensor, "batch 1 1 1"]:
+        """Return √ᾱ_t, what a clean latent is multiplied by."""
+        return self.alphas_cumprod[t][:, None, None, None].sqrt()
+
+    def noise(self, t: Int[Tensor, " batch"]) -> Float[Tensor, "batch 1 1 1"]:
+        """Return √(1−ᾱ_t), what the noise is multiplied by."""
+        return (1 - self.alphas_cumprod[t][:, None, None, None]).sqrt()
+
+    def flow_time(self, t: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """Return τ, the time at which a rectified flow has the same signal-to-noise ratio."""
+        signal, noise = self.signal(t), self.noise(t)
+        return (noise / (signal + noise)).flatten()
