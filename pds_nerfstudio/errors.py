@@ -14,3 +14,12 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return one_line(super().__str__())
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, without its full stop, to be quoted in a sentence.
+
+    Libraries fail in ways of their own, often with pages of text. An error without text is called by its type.
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".: ") if lines else type(error).__name__
