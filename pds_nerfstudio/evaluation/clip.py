@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.errors import UserError, first_line
 from pds_nerfstudio.evaluation.consistency import direction_consistency
 
 _ADVICE = "pass the folder of a CLIP model, or a hub id such as 'openai/clip-vit-large-patch14'"
@@ -181,8 +181,7 @@ def load_clip(model: str, device: torch.device | str = "cpu") -> Clip:
         raise
     except Exception as error:  # Network, disk, formats: each library raises its own.
         what = "cannot be read" if local else "is not on this machine and cannot be downloaded"
-        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".: ")
-        raise UserError(f"The CLIP model '{model}' {what} ({first_line}): {_ADVICE}.") from error
+        raise UserError(f"The CLIP model '{model}' {what} ({first_line(error)}): {_ADVICE}.") from error
     if report["missing_keys"]:
         raise UserError(f"The CLIP model '{model}' lacks {len(report['missing_keys'])} of its weights: {_ADVICE}.")
     if 2 * len(tokenizer) < network.config.text_config.vocab_size:  # some releases make up for missing files in silence

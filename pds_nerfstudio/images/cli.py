@@ -15,6 +15,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from pds_nerfstudio.checks import at_least
 from pds_nerfstudio.command_help import CommandHelp, FirstOption
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig, resolve_device
@@ -90,8 +91,7 @@ class ImageEdit:
         Raises:
             UserError: Naming the option.
         """
-        if self.preview_every < 1:
-            raise UserError(f"preview_every is {self.preview_every}: give a number of steps, at least 1.")
+        at_least(self, 1, "preview_every", give="a number of steps, at least 1")
         self.edit.check()
         self.guidance.check()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.checks import at_least, finite, share
 from pds_nerfstudio.guidance.guidance import GuidanceConfig
 from pds_nerfstudio.guidance.refinement import RefinementConfig
 from pds_nerfstudio.images.editor import ImageEditor, ParameterName
@@ -49,19 +49,11 @@ class ImageEditConfig:
         Raises:
             UserError: Naming the option.
         """
-        if self.steps < 1:
-            raise UserError(f"steps is {self.steps}: give at least 1.")
-        for name in ("latent_lr", "pixels_lr"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise UserError(f"{name} is {getattr(self, name)}: give a finite number above 0.")
-        if not 0 <= self.refine <= 1:
-            raise UserError(f"refine is {self.refine}: give a share of the noise schedule from 0 to 1.")
-        if self.refine_steps < 1:
-            raise UserError(f"refine_steps is {self.refine_steps}: give at least 1.")
-        if not 0 <= self.refine_scale < float("inf"):
-            raise UserError(f"refine_scale is {self.refine_scale}: give a finite number from 0 up.")
-        if not 0 < self.final_rate <= 1:
-            raise UserError(f"final_rate is {self.final_rate}: give a share above 0, up to 1.")
+        at_least(self, 1, "steps", "refine_steps")
+        finite(self, "latent_lr", "pixels_lr", above=True)
+        finite(self, "refine_scale")
+        share(self, "refine", give="a share of the noise schedule from 0 to 1")
+        share(self, "final_rate", above=True)
 
 
 def picture_guidance() -> GuidanceConfig:

@@ -14,7 +14,7 @@ from jaxtyping import Float, Shaped
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.errors import UserError, first_line
 from pds_nerfstudio.images.palette import to_palette
 from pds_nerfstudio.images.png16 import write_png16
 from pds_nerfstudio.one_line import one_line
@@ -51,7 +51,7 @@ class Picture:
         except Image.UnidentifiedImageError:
             raise UserError(f"{path}: not a picture that can be read; save it as PNG or JPEG.") from None
         except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
-            raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]}).") from error
+            raise UserError(f"{path}: cannot be read ({first_line(error)}).") from error
 
     @classmethod
     def _from_image(cls, image: Image.Image, path: Path) -> Picture:

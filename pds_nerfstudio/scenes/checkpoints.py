@@ -13,7 +13,7 @@ import yaml
 from nerfstudio.models.base_model import ModelConfig
 from torch import Tensor
 
-from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.errors import UserError, first_line
 
 _EXTRA_STATE = "_extra_state"
 _GAUSSIAN = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
@@ -89,8 +89,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for a broken file
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(f"{path} can't be read as a checkpoint ({reason}): was it cut off while being saved?") from None
+        raise UserError(
+            f"{path} can't be read as a checkpoint ({first_line(error)}): was it cut off while being saved?"
+        ) from None
     if not isinstance(state, dict) or not {"step", "pipeline", "optimizers"} <= set(state):
         raise UserError(f"{path} is no checkpoint of nerfstudio: it lacks a step, a pipeline or optimizers.")
     return Checkpoint(path, state, is_edit=_EXTRA_STATE in state["pipeline"])

@@ -26,7 +26,7 @@ from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.models.splatfacto import SplatfactoModel
 from nerfstudio.utils import writer
 
-from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.errors import UserError, first_line
 from pds_nerfstudio.scenes.checkpoints import Checkpoint, adopt_architecture, find_checkpoint, read_checkpoint
 from pds_nerfstudio.scenes.distributed import take_from_first_rank
 from pds_nerfstudio.scenes.live.loop import LiveEdit
@@ -479,12 +479,11 @@ class EditTrainer(Trainer):
             path.parent.mkdir(parents=True, exist_ok=True)
             os.replace(unfinished / f"step-{step:09d}.ckpt", path)
         except (OSError, RuntimeError) as error:
-            reason = str(error).strip().split("\n")[0]
             has_earlier = any(usual.glob("step-*.ckpt"))
             way_out = f"resume with --load-dir {usual} from the last good one" if has_earlier else "start again"
             raise UserError(
-                f"The checkpoint of step {step} can't be written to {path.parent} ({reason}): make room on the disk, "
-                f"then {way_out}."
+                f"The checkpoint of step {step} can't be written to {path.parent} ({first_line(error)}): make room on "
+                f"the disk, then {way_out}."
             ) from None
         finally:
             self.checkpoint_dir = usual

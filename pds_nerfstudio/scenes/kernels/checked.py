@@ -13,6 +13,8 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from pds_nerfstudio.errors import first_line
+
 Input = TypeVar("Input")
 Output = TypeVar("Output")
 
@@ -59,7 +61,7 @@ class CheckedFunction(Generic[Input, Output]):
             pairs = zip(self._numbers(self._fast(few)), self._numbers(self._plain(few)), strict=True)
             distances = [float((ours - theirs).norm() / theirs.norm().clamp_min(1e-30)) for ours, theirs in pairs]
         except Exception as error:  # Compilers and drivers fail in ways of their own.
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".: ")
+            reason = first_line(error)
         else:
             if max(distances) <= TOLERANCE:
                 return self._fast

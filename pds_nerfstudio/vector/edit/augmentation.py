@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pds_nerfstudio.checks import share
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.vector.raster import affine
 from pds_nerfstudio.vector.raster.affine import Affine
@@ -38,8 +39,7 @@ class Augmentation:
         """
         if self.background != "random" and parse_color(self.background) is None:
             raise UserError(f"background is {self.background!r}: give a CSS colour, or 'random'.")
-        if not 0 < self.crop <= 1:
-            raise UserError(f"crop is {self.crop}: give a share of the canvas above 0, up to 1.")
+        share(self, "crop", of="the canvas", above=True)
 
     @property
     def varies(self) -> bool:

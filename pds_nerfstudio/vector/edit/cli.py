@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pds_nerfstudio.checks import at_least, require
 from pds_nerfstudio.command_help import CommandHelp, FirstOption
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig, resolve_device
@@ -107,10 +108,9 @@ class SvgEdit:
         Raises:
             UserError: naming the option.
         """
-        if self.canvas < 0 or self.canvas > 4096:
-            raise UserError(f"canvas is {self.canvas}: give pixels up to 4096, or 0 for the model's own size.")
-        if self.save_every < 1:
-            raise UserError(f"save_every is {self.save_every}: give a number of steps, at least 1.")
+        pixels = "pixels up to 4096, or 0 for the model's own size"
+        require(self, ["canvas"], lambda canvas: 0 <= canvas <= 4096, pixels)
+        at_least(self, 1, "save_every", give="a number of steps, at least 1")
         if self.history == "mp4" and not has_ffmpeg():
             raise UserError(
                 "history is mp4, and there is no ffmpeg: pip install imageio-ffmpeg, or set history to gif."

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from pds_nerfstudio.checks import at_least, finite, share
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig
 from pds_nerfstudio.guidance.refinement import RefinementConfig
@@ -106,22 +107,13 @@ class VectorEditConfig:
         Raises:
             UserError: naming the option.
         """
-        for name in ("refine_rounds", "views"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}: give at least 1.")
-        for name in ("fit_steps", "steps", "refine_steps"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name} is {getattr(self, name)}: give 0 or more.")
+        at_least(self, 1, "refine_rounds", "views")
+        at_least(self, 0, "fit_steps", "steps", "refine_steps")
         if self.fit_steps == self.steps == self.refine_steps == 0:
             raise UserError("fit_steps, steps and refine_steps are all 0: nothing would be done.")
-        numbers = ("paths_lr", "points_lr", "colors_lr", "opacities_lr", "strokes_lr", "gradients_lr", "crossing")
-        for name in (*numbers, "fit_rate"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise UserError(f"{name} is {getattr(self, name)}: give a finite number from 0 up.")
-        if not 0 < self.final_rate <= 1:
-            raise UserError(f"final_rate is {self.final_rate}: give a share above 0, up to 1.")
-        if not 0 <= self.stay_near < 1:
-            raise UserError(f"stay_near is {self.stay_near}: give a share from 0 to below 1.")
+        finite(self, *(f"{group}_lr" for group in self.rates), "crossing", "fit_rate")
+        share(self, "final_rate", above=True)
+        share(self, "stay_near", below=True)
         if not self.groups:
             raise UserError("All learning rates are 0: let paths, points, colors, strokes or gradients change.")
         self.draft.check()

@@ -5,6 +5,10 @@ import math
 Affine = tuple[float, float, float, float, float, float]
 
 IDENTITY: Affine = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
+MAX_COORDINATE = 1e6
+"""Canvas coordinates are held within this, far outside of any picture, so that arithmetic stays finite."""
+MAX_SCALE = 1e15
+"""The same for the numbers of maps."""
 
 
 def compose(outer: Affine, inner: Affine) -> Affine:

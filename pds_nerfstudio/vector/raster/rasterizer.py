@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pds_nerfstudio.vector.raster import affine
-from pds_nerfstudio.vector.raster.affine import IDENTITY, Affine
+from pds_nerfstudio.vector.raster.affine import IDENTITY, MAX_COORDINATE, MAX_SCALE, Affine
 from pds_nerfstudio.vector.raster.bezier import MAX_CHORDS, bounding_boxes, chord_counts, flatten, turning
 from pds_nerfstudio.vector.raster.compositor import Item, LayerItem, SolidItem, TextureItem, over
 from pds_nerfstudio.vector.raster.coverage import Windows, coverage, fit_windows, union_box
@@ -16,15 +16,10 @@ from pds_nerfstudio.vector.raster.plan import Draw, Layer, Mask, Plan, Segments,
 from pds_nerfstudio.vector.raster.polyline import Polylines, dash_contour, drop_points
 from pds_nerfstudio.vector.raster.scene import Gradient, Scene, SceneParameters, Solid
 from pds_nerfstudio.vector.raster.stroke import Pens, arc_step, stroke_outline
-from pds_nerfstudio.vector.raster.supersampling import refine
+from pds_nerfstudio.vector.raster.supersampling import supersample
 
 TOLERANCE = 0.03
 """Default distance between a curve and its chords, in pixels."""
-MAX_COORDINATE = 1e6
-"""Canvas coordinates are held within this, far outside of any picture, so that arithmetic stays finite."""
-
-MAX_SCALE = 1e15
-"""The same for the entries of transforms."""
 
 
 class Rasterizer:
@@ -174,7 +169,7 @@ class _Frame:
             edges, region = torch.cat([edges, around]), torch.cat([region, of])
         self.windows = fit_windows(edges, region, plan.regions, width, height)
         cover, field = coverage(edges, region, self.windows, plan.evenodd)
-        self.cover = refine(cover, field, edges, region, self.windows, plan.evenodd)
+        self.cover = supersample(cover, field, edges, region, self.windows, plan.evenodd)
         self._boxes: dict[int, Tensor] = {}
 
     def _fills(self) -> tuple[Tensor, Tensor]:

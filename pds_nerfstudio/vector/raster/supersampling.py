@@ -62,7 +62,7 @@ def _spread(low: Tensor, high: Tensor) -> Tensor:
     return (high - SLACK).ceil() - (low + SLACK).floor()
 
 
-def refine(
+def supersample(
     cover: Float[Tensor, " n"],
     field: WindingField,
     edges: Float[Tensor, "e 2 2"],

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pds_nerfstudio.vector.raster.coverage import coverage, fit_windows
-from pds_nerfstudio.vector.raster.supersampling import ambiguous_cells, refine
+from pds_nerfstudio.vector.raster.supersampling import ambiguous_cells, supersample
 
 SIZE = 48
 
@@ -11,20 +11,20 @@ def _edges(polygons):
     return torch.cat([torch.stack([p, p.roll(-1, 0)], 1) for p in polygons])
 
 
-def _image(polygons, evenodd, refined=True, size=SIZE):
+def _image(polygons, evenodd, supersampled=True, size=SIZE):
     edges = _edges(polygons)
     region = torch.zeros(len(edges), dtype=torch.long)
     windows = fit_windows(edges, region, 1, size, size)
     rule = torch.tensor([evenodd])
     cover, field = coverage(edges, region, windows, rule)
-    if refined:
-        cover = refine(cover, field, edges, region, windows, rule)
+    if supersampled:
+        cover = supersample(cover, field, edges, region, windows, rule)
     x, y, w, h, _ = windows.boxes[0]
     return torch.nn.functional.pad(windows.view(cover, 0), (x, size - x - w, y, size - y - h))
 
 
 def _error(image, polygons, evenodd):
-    fine = _image([p * 16 for p in polygons], evenodd, refined=False, size=16 * SIZE)
+    fine = _image([p * 16 for p in polygons], evenodd, supersampled=False, size=16 * SIZE)
     reference = torch.nn.functional.avg_pool2d(fine[None], 16)[0]
     return float((image - reference).square().mean())
 
@@ -41,7 +41,7 @@ CASES = {
 @pytest.mark.parametrize("evenodd", [False, True])
 def test_it_comes_close_to_the_truth(name, evenodd):
     polygons = CASES[name]
-    before = _error(_image(polygons, evenodd, refined=False), polygons, evenodd)
+    before = _error(_image(polygons, evenodd, supersampled=False), polygons, evenodd)
     after = _error(_image(polygons, evenodd), polygons, evenodd)
     assert after < 0.05 * before
     assert after < 1e-3
@@ -56,7 +56,7 @@ def test_simple_outlines_and_holes_are_left_alone(evenodd):
     rule = torch.tensor([evenodd])
     cover, field = coverage(edges, region, windows, rule)
     assert ambiguous_cells(field, windows, rule)[0].numel() == 0
-    assert refine(cover, field, edges, region, windows, rule) is cover
+    assert supersample(cover, field, edges, region, windows, rule) is cover
 
 
 def test_only_the_crossings_are_looked_at():

@@ -8,17 +8,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pds_nerfstudio.vector.raster import affine
-from pds_nerfstudio.vector.raster.affine import Affine
+from pds_nerfstudio.vector.raster.affine import MAX_SCALE, Affine
 from pds_nerfstudio.vector.raster.plan import Draw, Layer, Mask, Plan
-from pds_nerfstudio.vector.raster.rasterizer import MAX_SCALE
 from pds_nerfstudio.vector.raster.scene import Gradient, Scene, Solid
-from pds_nerfstudio.vector.raster.triton import compositor as tiled_compositor
-from pds_nerfstudio.vector.raster.triton import paint as tiled_paint
+from pds_nerfstudio.vector.raster.triton import compositor, gradient
 
 _SPREADS = {
-    "pad": tiled_paint.PAD.value,
-    "reflect": tiled_paint.REFLECT.value,
-    "repeat": tiled_paint.REPEAT.value,
+    "pad": gradient.PAD.value,
+    "reflect": gradient.REFLECT.value,
+    "repeat": gradient.REPEAT.value,
 }
 
 
@@ -27,7 +25,7 @@ class Program:
     """Tables on one device; their columns are described in the modules of the kernels."""
 
     bounds: Int[Tensor, " b"]
-    """What `tiled_coverage.bound` starts from, and behind it how many tiles are listed: 0."""
+    """What `layout.bound` starts from, and behind it how many tiles are listed: 0."""
     odd: Int[Tensor, " r"]
     """1 for each region that follows the even-odd rule."""
     segments: Int[Tensor, "s 4"]
@@ -59,7 +57,7 @@ class Program:
     @property
     def opacities(self) -> int:
         """How many opacities an item has room for."""
-        return self.items.shape[1] - tiled_compositor.ITEM.value
+        return self.items.shape[1] - compositor.ITEM.value
 
     def to(self, device: torch.device) -> "Program":
         """The same on a device."""
@@ -87,11 +85,11 @@ class _Compiler:
     def item(self, item: Draw | Layer) -> tuple[list[int], tuple[int, ...]]:
         mask = -1 if item.clip is None else self.mask(item.clip)
         if isinstance(item, Layer):
-            return [tiled_compositor.LAYER.value, self.layer(item), 0, mask], item.opacities
+            return [compositor.LAYER.value, self.layer(item), 0, mask], item.opacities
         if isinstance(item.paint, Solid):
-            return [tiled_compositor.SOLID.value, item.region, item.paint.color, mask], item.opacities
+            return [compositor.SOLID.value, item.region, item.paint.color, mask], item.opacities
         self.draw(item.region, item.path, item.paint)
-        return [tiled_compositor.TEXTURE.value, item.region, 0, mask], item.opacities
+        return [compositor.TEXTURE.value, item.region, 0, mask], item.opacities
 
     def draw(self, region: int, path: int, paint: Gradient) -> None:
         first = len(self.stops)
@@ -117,7 +115,7 @@ def make_program(scene: Scene, plan: Plan) -> Program:
     compiler.layer(plan.root)
     room = max((len(opacities) for _, opacities in compiler.items), default=0)
     items = [[*head, *opacities, *(-1,) * (room - len(opacities))] for head, opacities in compiler.items]
-    width = tiled_compositor.ITEM.value + room
+    width = compositor.ITEM.value + room
 
     closing = plan.closing[:, [0, 0, 1, 1]]
     segments = torch.cat([scene.topology.segments[plan.filled.segment], closing])
@@ -139,7 +137,7 @@ def make_program(scene: Scene, plan: Plan) -> Program:
         layers=tuple(compiler.layers),
         mask_entries=_integers(compiler.entries, 2),
         masks=tuple(compiler.masks),
-        draws=_integers(compiler.draws, tiled_paint.DRAW.value),
+        draws=_integers(compiler.draws, gradient.DRAW.value),
         stops=_integers(compiler.stops, 3),
         boxed_segments=scene.topology.segments[boxed[:, 0]],
         boxed_owner=boxed[:, 1],
@@ -166,7 +164,7 @@ def gradient_maps(plan: Plan, view: Affine) -> Float[Tensor, "d 12"]:
         for draw in _draws(plan.root)
         if isinstance(draw.paint, Gradient)
     ]
-    return torch.tensor(pairs, dtype=torch.float32).reshape(-1, tiled_paint.MAPS.value)
+    return torch.tensor(pairs, dtype=torch.float32).reshape(-1, gradient.MAPS.value)
 
 
 def _draws(layer: Layer) -> list[Draw]:

@@ -1,12 +1,13 @@
 """The rasteriser on a GPU: a fixed handful of Triton kernels for each picture, however many paths there are.
 
-What it draws is what `rasterizer` draws, which is its reference: the same exact areas, fill rules, supersampled
-pixels, gradients, clip paths and layers. The steps are
+What it draws is what the module `rasterizer` in PyTorch draws, which is its reference: the same exact areas, fill
+rules, supersampled pixels, gradients, clip paths and layers. The steps are
 
-1. `tiled_coverage`: a window around each region, the signed areas along its outline, their sums along rows, and the
-   pixels to look at more closely;
-2. `tiled_paint`: gradients;
-3. `tiled_compositor`: clip paths, and all layers tile by tile;
+1. `layout`, `coverage` and `supersampling`: a window around each region, the signed areas along its outline, their sums
+   along rows, and the pixels to look at more closely;
+2. `clipping`: clip paths;
+3. `paint`: gradients;
+4. `compositor`: all layers, tile by tile;
 
 and the same in reverse. The host waits for the device once for each picture, to learn how much memory the windows take.
 Where a scene has strokes, their outlines are made by PyTorch, which waits more often.
@@ -19,7 +20,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -32,19 +34,26 @@ from pds_nerfstudio.vector.raster.affine import IDENTITY, Affine
 from pds_nerfstudio.vector.raster.bezier import bounding_boxes
 from pds_nerfstudio.vector.raster.rasterizer import TOLERANCE, Rasterizer, stroke_edges
 from pds_nerfstudio.vector.raster.scene import Scene, SceneParameters
-from pds_nerfstudio.vector.raster.triton import compositor as tiled_compositor
-from pds_nerfstudio.vector.raster.triton import coverage as tiled_coverage
-from pds_nerfstudio.vector.raster.triton import paint as tiled_paint
+from pds_nerfstudio.vector.raster.triton import (
+    clipping,
+    compositor,
+    coverage,
+    coverage_backward,
+    layout,
+    paint,
+    paint_backward,
+    supersampling,
+)
+from pds_nerfstudio.vector.raster.triton.device import TILE
+from pds_nerfstudio.vector.raster.triton.outlines import CHORDS
 from pds_nerfstudio.vector.raster.triton.program import Program, canvas_maps, gradient_maps, make_program
 
 _ROWS = 16
 """Pixel rows that a program sums."""
 _REGIONS = 256
 """Regions that are laid out at a time."""
-_REFINERS = 512
+_SUPERSAMPLERS = 512
 """Programs that share the tiles to be supersampled."""
-_SCRATCH = 2 * 16 * 17
-"""Numbers that each of them notes down about a tile."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +75,7 @@ class _Picture:
     @property
     def tiles(self) -> tuple[int, int]:
         """The compositor's programs."""
-        side = tiled_compositor.TILE.value
-        return triton.cdiv(self.width, side), triton.cdiv(self.height, side)
+        return triton.cdiv(self.width, TILE.value), triton.cdiv(self.height, TILE.value)
 
     def bands(self, regions: int) -> tuple[int, int]:
         """Programs for all rows of so many regions."""
@@ -76,7 +84,7 @@ class _Picture:
 
 @dataclass(frozen=True)
 class _Outlines:
-    """One source of outlines, as the kernels of `tiled_coverage` take it."""
+    """One source of outlines, as the kernels take it."""
 
     points: Tensor
     segments: Tensor
@@ -90,7 +98,7 @@ class _Outlines:
 
     @property
     def programs(self) -> tuple[int]:
-        return (triton.cdiv(self.count, tiled_coverage.CHORDS.value) if self.direct else self.count,)
+        return (triton.cdiv(self.count, CHORDS.value) if self.direct else self.count,)
 
     @property
     def by_segment(self) -> tuple[Tensor, ...]:
@@ -120,6 +128,168 @@ def _outlines(picture: _Picture, points: Tensor, edges: Tensor) -> Iterator[_Out
         )
 
 
+class _Numbers(NamedTuple):
+    """What is differentiated, apart from the background."""
+
+    points: Tensor
+    edges: Tensor
+    colors: Tensor
+    opacities: Tensor
+    geometries: Tensor
+    offsets: Tensor
+    boxes: Tensor
+
+
+class _Cover(NamedTuple):
+    """What regions cover, and how that was found."""
+
+    windows: Tensor
+    starts: Tensor
+    winding: Tensor
+    cover: Tensor
+    listed: Tensor
+    """How many tiles are supersampled."""
+    tiles: Tensor
+
+    @property
+    def supersamplers(self) -> tuple[int]:
+        """Programs that share the tiles."""
+        return (max(1, min(_SUPERSAMPLERS, self.cover.numel() // 64)),)
+
+
+class _Layers(NamedTuple):
+    """What lies between coverage and the picture."""
+
+    masks: Tensor
+    textures: Tensor
+    pictures: Tensor
+    """Of all layers but the last."""
+    kept: Tensor
+    kept_pictures: Tensor
+
+
+def _cover(picture: _Picture, outlines: list[_Outlines], points: Tensor) -> _Cover:
+    program, size = picture.program, (picture.width, picture.height)
+    bounds = program.bounds.clone()
+    windows = bounds.new_empty(program.regions, 4)
+    starts = bounds.new_empty(program.regions + 1, dtype=torch.int64)
+    for o in outlines:
+        layout.bound[o.programs](
+            *o.by_segment, bounds, o.count, picture.tolerance, float(size[0]), float(size[1]), DIRECT=o.direct
+        )
+    layout.lay_out[(1,)](bounds, windows, starts, program.regions, BLOCK=_REGIONS)
+    # the one wait; a multiple of 64 keeps planes aligned
+    cells = -(-int(starts[-1]) // 64) * 64
+
+    winding, marks = points.new_zeros(2, cells).unbind(0)
+    marks = marks.view(torch.int32)
+    cover = torch.empty_like(winding)
+    result = _Cover(windows, starts, winding, cover, bounds[-1:], bounds.new_empty(cells // 2, 3))
+    for o in outlines:
+        coverage.scatter[o.programs](
+            *o.by_segment, windows, starts, winding, marks, o.count, picture.tolerance, DIRECT=o.direct
+        )
+    bands = picture.bands(program.regions)
+    coverage.accumulate[bands](winding, cover, marks, windows, starts, program.odd, bounds, BLOCK=_ROWS)
+    supersampling.find_ambiguous[bands](
+        winding, marks, windows, starts, program.odd, bounds, result.listed, result.tiles, BLOCK=_ROWS
+    )
+    for o in outlines:
+        supersampling.supersample[result.supersamplers](
+            *o.by_region, windows, starts, program.odd, result.listed, result.tiles, cover, picture.tolerance,
+            DIRECT=o.direct,
+        )  # fmt: skip
+    return result
+
+
+def _composite(picture: _Picture, numbers: _Numbers, covered: _Cover, background: Tensor) -> tuple[Tensor, _Layers]:
+    program, size = picture.program, (picture.width, picture.height)
+    windows, starts, _, cover, _, _ = covered
+    points, _, colors, opacities, geometries, offsets, boxes = numbers
+    cells = cover.numel()
+    masks = points.new_empty(len(program.masks), size[1], size[0])
+    for number, (first, last, clip) in enumerate(program.masks):
+        clipping.union[picture.tiles](
+            cover, masks, program.mask_entries, windows, starts, number, clip, first, last, *size
+        )
+    textures = points.new_empty(4, cells if len(program.draws) else 0)
+    if len(program.draws):
+        paint.paint[picture.bands(len(program.draws))](
+            textures, program.draws, picture.gradient_maps, boxes, program.stops, geometries, offsets, colors,
+            opacities, windows, starts, cells,
+        )  # fmt: skip
+
+    pictures = points.new_empty(len(program.layers) - 1, 4, size[1], size[0])
+    kept = points.new_empty(4, cells if picture.differentiable else 0)
+    layers = _Layers(masks, textures, pictures, kept, torch.empty_like(pictures))
+    out = points.new_empty(3 if picture.opaque else 4, size[1], size[0])
+    for number, (first, last) in enumerate(program.layers):
+        root = number == len(pictures)
+        compositor.composite[picture.tiles](
+            background, out if root else pictures[number], cover, colors, opacities, textures, pictures, masks,
+            program.items, windows, starts, kept, layers.kept_pictures, cells, first, last, *size,
+            OPAQUE=root and picture.opaque, KEEP=picture.differentiable, OPACITIES=program.opacities,
+        )  # fmt: skip
+    return out, layers
+
+
+def _composite_backward(
+    picture: _Picture,
+    numbers: _Numbers,
+    covered: _Cover,
+    layers: _Layers,
+    grad: Tensor,
+    on_background: Tensor,
+    on: _Numbers,
+) -> Tensor:
+    """Add to the gradients by all numbers but points and edges; return that by the coverage."""
+    program, size = picture.program, (picture.width, picture.height)
+    windows, starts, _, cover, _, _ = covered
+    masks, textures, pictures, kept, kept_pictures = layers
+    _, _, colors, opacities, geometries, offsets, boxes = numbers
+    cells = cover.numel()
+    on_cover, on_textures = torch.zeros_like(cover), torch.empty_like(textures)
+    on_pictures, on_masks = torch.empty_like(pictures), torch.zeros_like(masks)
+    for number, (first, last) in reversed(list(enumerate(program.layers))):
+        root = number == len(pictures)
+        compositor.composite_backward[picture.tiles](
+            grad if root else on_pictures[number], on_background, cover, colors, opacities, textures, pictures,
+            masks, program.items, windows, starts, kept, kept_pictures, on_cover, on.colors, on.opacities,
+            on_textures, on_pictures, on_masks, cells, first, last, *size,
+            OPAQUE=root and picture.opaque, OPACITIES=program.opacities,
+        )  # fmt: skip
+    if len(program.draws):
+        paint_backward.paint_backward[picture.bands(len(program.draws))](
+            on_textures, program.draws, picture.gradient_maps, boxes, program.stops, geometries, offsets, colors,
+            opacities, windows, starts, on.boxes, on.geometries, on.offsets, on.colors, on.opacities, cells,
+        )  # fmt: skip
+    for number, (first, last, clip) in reversed(list(enumerate(program.masks))):
+        clipping.union_backward[picture.tiles](
+            cover, masks, program.mask_entries, windows, starts, on_cover, on_masks, number, clip, first, last, *size
+        )
+    return on_cover
+
+
+def _cover_backward(
+    picture: _Picture, outlines: list[_Outlines], covered: _Cover, on_cover: Tensor, on: _Numbers
+) -> None:
+    """Add to the gradients by points and edges."""
+    program = picture.program
+    windows, starts, winding, _, listed, tiles = covered
+    scratch = on_cover.new_empty(covered.supersamplers[0], supersampling.SCRATCH)
+    targets = [on.edges if o.direct else on.points for o in outlines]
+    for o, target in zip(outlines, targets, strict=True):
+        supersampling.pull_supersampled[covered.supersamplers](
+            *o.by_region, windows, starts, program.odd, listed, tiles, on_cover, scratch, target,
+            picture.tolerance, DIRECT=o.direct,
+        )  # fmt: skip
+    for o, target in zip(outlines, targets, strict=True):
+        coverage_backward.pull[o.programs](
+            *o.by_segment, windows, starts, program.odd, winding, on_cover, target, o.count, picture.tolerance,
+            DIRECT=o.direct,
+        )  # fmt: skip
+
+
 class _Render(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -134,118 +304,24 @@ class _Render(torch.autograd.Function):
         background: Tensor,
         picture: _Picture,
     ) -> Tensor:
-        program, size = picture.program, (picture.width, picture.height)
-        outlines = list(_outlines(picture, points, edges))
-        bounds = program.bounds.clone()
-        windows = bounds.new_empty(program.regions, 4)
-        starts = bounds.new_empty(program.regions + 1, dtype=torch.int64)
-        for o in outlines:
-            tiled_coverage.bound[o.programs](
-                *o.by_segment, bounds, o.count, picture.tolerance, float(size[0]), float(size[1]), DIRECT=o.direct
-            )
-        tiled_coverage.lay_out[(1,)](bounds, windows, starts, program.regions, BLOCK=_REGIONS)
-        # the one wait; a multiple of 64 keeps planes aligned
-        cells = -(-int(starts[-1]) // 64) * 64
-
-        winding, marks = points.new_zeros(2, cells).unbind(0)
-        marks = marks.view(torch.int32)
-        cover = torch.empty_like(winding)
-        listed, tiles = bounds[-1:], bounds.new_empty(cells // 2, 3)
-        for o in outlines:
-            tiled_coverage.scatter[o.programs](
-                *o.by_segment, windows, starts, winding, marks, o.count, picture.tolerance, DIRECT=o.direct
-            )
-        bands = picture.bands(program.regions)
-        tiled_coverage.accumulate[bands](winding, cover, marks, windows, starts, program.odd, bounds, BLOCK=_ROWS)
-        tiled_coverage.find_ambiguous[bands](
-            winding, marks, windows, starts, program.odd, bounds, listed, tiles, BLOCK=_ROWS
-        )
-        for o in outlines:
-            tiled_coverage.refine[_refiners(cells)](
-                *o.by_region, windows, starts, program.odd, listed, tiles, cover, picture.tolerance, DIRECT=o.direct
-            )
-
-        masks = points.new_empty(len(program.masks), size[1], size[0])
-        for number, (first, last, clip) in enumerate(program.masks):
-            tiled_compositor.union[picture.tiles](
-                cover, masks, program.mask_entries, windows, starts, number, clip, first, last, *size
-            )
-        textures = points.new_empty(4, cells if len(program.draws) else 0)
-        paint = (program.draws, picture.gradient_maps, boxes, program.stops, geometries, offsets, colors, opacities)
-        if len(program.draws):
-            tiled_paint.paint[picture.bands(len(program.draws))](textures, *paint, windows, starts, cells)
-
-        pictures = points.new_empty(len(program.layers) - 1, 4, size[1], size[0])
-        kept = points.new_empty(4, cells if picture.differentiable else 0)
-        kept_pictures = torch.empty_like(pictures)
-        out = points.new_empty(3 if picture.opaque else 4, size[1], size[0])
-        for number, (first, last) in enumerate(program.layers):
-            root = number == len(pictures)
-            tiled_compositor.composite[picture.tiles](
-                background, out if root else pictures[number], cover, colors, opacities, textures, pictures, masks,
-                program.items, windows, starts, kept, kept_pictures, cells, first, last, *size,
-                OPAQUE=root and picture.opaque, KEEP=picture.differentiable, OPACITIES=program.opacities,
-            )  # fmt: skip
+        numbers = _Numbers(points, edges, colors, opacities, geometries, offsets, boxes)
+        covered = _cover(picture, list(_outlines(picture, points, edges)), points)
+        out, layers = _composite(picture, numbers, covered, background)
         ctx.picture, ctx.background = picture, background.shape
-        ctx.save_for_backward(
-            points, edges, colors, opacities, geometries, offsets, boxes,
-            windows, starts, winding, cover, listed, tiles, masks, textures, pictures, kept, kept_pictures,
-        )  # fmt: skip
+        ctx.save_for_backward(*numbers, *covered, *layers)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        picture, program = ctx.picture, ctx.picture.program
-        inputs, kept = ctx.saved_tensors[:7], ctx.saved_tensors[7:]
-        points, edges, colors, opacities, geometries, offsets, boxes = inputs
-        windows, starts, winding, cover, listed, tiles, masks, textures, pictures, kept, kept_pictures = kept
-        cells, size = cover.numel(), (picture.width, picture.height)
-        grad = grad.contiguous()
-        totals = _zeros_like(*inputs)
-        on_points, on_edges, on_colors, on_opacities, on_geometries, on_offsets, on_boxes = totals
-        on_background = grad.new_empty(ctx.background)
-        on_cover, on_textures = torch.zeros_like(cover), torch.empty_like(textures)
-        on_pictures, on_masks = torch.empty_like(pictures), torch.zeros_like(masks)
-
-        for number, (first, last) in reversed(list(enumerate(program.layers))):
-            root = number == len(pictures)
-            tiled_compositor.composite_backward[picture.tiles](
-                grad if root else on_pictures[number], on_background, cover, colors, opacities, textures, pictures,
-                masks, program.items, windows, starts, kept, kept_pictures, on_cover, on_colors, on_opacities,
-                on_textures, on_pictures, on_masks, cells, first, last, *size,
-                OPAQUE=root and picture.opaque, OPACITIES=program.opacities,
-            )  # fmt: skip
-        if len(program.draws):
-            tiled_paint.paint_backward[picture.bands(len(program.draws))](
-                on_textures, program.draws, picture.gradient_maps, boxes, program.stops, geometries, offsets, colors,
-                opacities, windows, starts, on_boxes, on_geometries, on_offsets, on_colors, on_opacities, cells,
-            )  # fmt: skip
-        for number, (first, last, clip) in reversed(list(enumerate(program.masks))):
-            tiled_compositor.union_backward[picture.tiles](
-                cover, masks, program.mask_entries, windows, starts, on_cover, on_masks, number, clip, first, last,
-                *size,
-            )  # fmt: skip
-
-        refiners = _refiners(cells)
-        scratch = grad.new_empty(refiners[0], _SCRATCH)
-        outlines = list(_outlines(picture, points, edges))
-        targets = [on_edges if o.direct else on_points for o in outlines]
-        for o, target in zip(outlines, targets, strict=True):
-            tiled_coverage.pull_refined[refiners](
-                *o.by_region, windows, starts, program.odd, listed, tiles, on_cover, scratch, target,
-                picture.tolerance, DIRECT=o.direct,
-            )  # fmt: skip
-        for o, target in zip(outlines, targets, strict=True):
-            tiled_coverage.pull[o.programs](
-                *o.by_segment, windows, starts, program.odd, winding, on_cover, target, o.count, picture.tolerance,
-                DIRECT=o.direct,
-            )  # fmt: skip
-        return (*totals, on_background, None)
-
-
-def _refiners(cells: int) -> tuple[int]:
-    return (max(1, min(_REFINERS, cells // 64)),)
+        picture, saved = ctx.picture, iter(ctx.saved_tensors)
+        numbers = _Numbers(*islice(saved, len(_Numbers._fields)))
+        covered = _Cover(*islice(saved, len(_Cover._fields)))
+        layers = _Layers(*saved)
+        on, on_background = _Numbers(*_zeros_like(*numbers)), grad.new_empty(ctx.background)
+        on_cover = _composite_backward(picture, numbers, covered, layers, grad.contiguous(), on_background, on)
+        _cover_backward(picture, list(_outlines(picture, numbers.points, numbers.edges)), covered, on_cover, on)
+        return (*on, on_background, None)
 
 
 def _zeros_like(*tensors: Tensor) -> list[Tensor]:

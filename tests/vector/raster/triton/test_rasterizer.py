@@ -272,7 +272,7 @@ def test_every_kernel_compiles_for_an_nvidia_gpu(compiled_kernels, monkeypatch):
         numbers = parameters.map(lambda t: t.requires_grad_())
         TiledRasterizer(scene).render(numbers, WIDTH, HEIGHT, IDENTITY, background).sum().backward()
     assert {name for name, *_ in compiled_kernels} == {
-        "bound", "lay_out", "scatter", "accumulate", "find_ambiguous", "refine", "union", "paint", "composite",
-        "composite_backward", "union_backward", "paint_backward", "pull_refined", "pull",
+        "bound", "lay_out", "scatter", "accumulate", "find_ambiguous", "supersample", "union", "paint", "composite",
+        "composite_backward", "union_backward", "paint_backward", "pull_supersampled", "pull",
     }  # fmt: skip
     assert all("cubin" in kernel.asm for kernel in compiled_kernels.values())
