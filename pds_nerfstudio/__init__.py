@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from pds_nerfstudio.moved import follow_moves
+
 if TYPE_CHECKING:
     from pds_nerfstudio.errors import UserError
     from pds_nerfstudio.guidance.config import GuidanceConfig
@@ -22,6 +24,8 @@ _HOMES = {
     "GuidanceConfig": "pds_nerfstudio.guidance.config",
     "UserError": "pds_nerfstudio.errors",
 }
+
+follow_moves()  # here, because Python imports this before any module of the package, by its old path or its new one
 
 
 def __getattr__(name: str) -> Any:

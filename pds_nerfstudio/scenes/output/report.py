@@ -158,7 +158,7 @@ def page(title: str, parts: Sequence[str]) -> str:
         title: As text.
         parts: Of its body, as HTML; empty ones are left out.
     """
-    template = resources.files("pds_nerfstudio.scenes").joinpath("report.html").read_text(encoding="utf-8")
+    template = resources.files("pds_nerfstudio.scenes.output").joinpath("report.html").read_text(encoding="utf-8")
     # One pass: what stands in a part is never taken for a place to fill.
     return Template(template).substitute(title=_text(title), body="\n".join(filter(None, parts)))
 

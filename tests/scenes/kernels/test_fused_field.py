@@ -30,7 +30,7 @@ def test_all_below_in_the_interpreter(passes_in_the_interpreter: Callable[[str],
 def fused_field() -> ModuleType:
     if DEVICE == "cpu" and not INTERPRETED:
         pytest.skip("runs in the interpreter, in a process of its own")
-    from pds_nerfstudio.scenes import fused_field
+    from pds_nerfstudio.scenes.kernels import fused_field
 
     return fused_field
 

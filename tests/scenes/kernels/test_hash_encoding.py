@@ -24,7 +24,7 @@ def test_all_below_in_the_interpreter(passes_in_the_interpreter: Callable[[str],
 def triton_grid() -> ModuleType:
     if DEVICE == "cpu" and not INTERPRETED:
         pytest.skip("runs in the interpreter, in a process of its own")
-    from pds_nerfstudio.scenes import hash_encoding
+    from pds_nerfstudio.scenes.kernels import hash_encoding
 
     return hash_encoding
 
