@@ -145,7 +145,7 @@ class Image:
         loop = ImageEditLoop(editor, self.config)
         while loop.done < self.config.steps:
             loop.step()
-        loop.refine()
+        loop.finish()
         edited = carry_back(before, editor.before, editor.pictures())
         edited = (edited * 255).round() / 255  # as a file would hold it
         seconds = (time.perf_counter() - began) / len(cases)

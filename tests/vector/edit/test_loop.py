@@ -10,7 +10,6 @@ from pds_nerfstudio.images.edit_loop import ImageEditConfig
 from pds_nerfstudio.vector.edit.editor import VectorEditor
 from pds_nerfstudio.vector.edit.loop import VectorEditConfig, VectorEditLoop
 from pds_nerfstudio.vector.svg.document import Document
-
 from tests.vector.conftest import Towards
 
 guided = partial(VectorEditConfig, fit_steps=0, refine_steps=0)

@@ -2,14 +2,13 @@
 
 import pytest
 import torch
+from pds_nerfstudio.vector.edit.stages import Descent, Draft, Fit, Goal, Redrawing, Showing, coarse_to_fine
 
 from pds_nerfstudio.guidance.refinement import RefinementConfig
 from pds_nerfstudio.images.edit_loop import ImageEditConfig
 from pds_nerfstudio.vector.edit.augmentation import Augmentation
 from pds_nerfstudio.vector.edit.editor import VectorEditor
-from pds_nerfstudio.vector.edit.stages import Descent, Draft, Fit, Goal, Redrawing, Showing, coarse_to_fine
 from pds_nerfstudio.vector.svg.document import Document
-
 from tests.vector.conftest import Towards
 
 SVG = b"""<svg viewBox="0 0 32 32"><path d="M8 8L24 8L24 24L8 24Z" fill="#804020"/>
