@@ -13,7 +13,7 @@ from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataPars
 from nerfstudio.plugins.types import MethodSpecification
 
 from pds_nerfstudio.command_help import CommandHelp, FirstOption
-from pds_nerfstudio.guidance.guidance import GuidanceConfig
+from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.quiet import quiet_dependencies
 from pds_nerfstudio.scenes.compat import allow_checkpoint_types
 from pds_nerfstudio.scenes.live.viewer_access import THIS_MACHINE, guard_viewers

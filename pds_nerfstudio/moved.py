@@ -11,15 +11,41 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec
+from pkgutil import resolve_name
 from types import ModuleType
 from typing import Any
 
 MOVED = {
     # Until 0.2.0
+    "pds_nerfstudio.guidance.refinement": "pds_nerfstudio.guidance.redraw",
     "pds_nerfstudio.scenes.nerf": "pds_nerfstudio.scenes.models.nerf",
     "pds_nerfstudio.scenes.splat": "pds_nerfstudio.scenes.models.splat",
 }
 """New paths by old ones, of modules whose classes stand in saved runs. Add a row when such a module moves."""
+
+_OBJECTIVES = "pds_nerfstudio.guidance.objectives"
+RENAMED = {
+    # Until 0.2.0
+    "pds_nerfstudio.guidance.refinement": {"RefinementConfig": "pds_nerfstudio.guidance.redraw:RedrawConfig"},
+    _OBJECTIVES: {
+        "DreamCatalystParameters": f"{_OBJECTIVES}.dreamcatalyst:DreamCatalyst",
+        "LusdParameters": f"{_OBJECTIVES}.lusd:Lusd",
+        "SsdParameters": f"{_OBJECTIVES}.ssd:Ssd",
+    },
+}
+"""New classes by the old modules and names of such as were renamed."""
+
+
+def renamed(module: str, name: str) -> Any:
+    """Return what `module` once called `name`: what a module that still exists says in its `__getattr__`.
+
+    Raises:
+        AttributeError: If there never was such a thing.
+    """
+    path = RENAMED.get(module, {}).get(name)
+    if path is None:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    return resolve_name(path)
 
 
 class _MovedModules:
@@ -36,7 +62,9 @@ class _MovedModules:
 
     def exec_module(self, module: ModuleType) -> None:
         # Python returns what stands here afterwards, so both paths lead to one module.
-        sys.modules[module.__name__] = import_module(MOVED[module.__name__])
+        sys.modules[module.__name__] = new = import_module(MOVED[module.__name__])
+        for name in RENAMED.get(module.__name__, {}):
+            setattr(new, name, renamed(module.__name__, name))
 
 
 def follow_moves() -> None:

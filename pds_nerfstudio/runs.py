@@ -1,62 +1,32 @@
-"""What every editor's command does around its own loop: folders, configurations, progress, Ctrl-C."""
+"""What every editor's command does around its loop: read the command line, leave a folder of results."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import sys
+import time
 import types
 import typing
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Generic, Protocol, TypeVar
 
+import torch
 import tyro
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from jaxtyping import Float
+from torch import Tensor
 
 from pds_nerfstudio.command_help import CommandHelp
+from pds_nerfstudio.editing import EditLoop, StepReport
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance.config import GuidanceConfig, resolve_device
+from pds_nerfstudio.guidance.guidance import Guidance
+from pds_nerfstudio.one_line import one_line
 
 Config = TypeVar("Config")
-
-
-@dataclass
-class StepReport:
-    """What a step of an edit loop did."""
-
-    step: int
-    """1 for the first."""
-    steps: int
-    """Of the whole edit."""
-    metrics: dict[str, float] = field(default_factory=dict)
-    """Numbers to log."""
-    skipped: bool = False
-    """Whether the guidance's gradient was not finite and nothing was changed."""
-
-
-def take_steps(step: Callable[[], StepReport], steps: int, report: Callable[[StepReport], None]) -> bool:
-    """Take steps of an edit behind a progress bar with the time left.
-
-    Args:
-        step: Takes one.
-        steps: How many.
-        report: Called after each.
-
-    Returns:
-        Whether all were taken; False after Ctrl-C, which leaves things as the last step left them.
-    """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
-        bar = progress.add_task("Editing", total=steps)
-        try:
-            for _ in range(steps):
-                done = step()
-                report(done)
-                progress.update(bar, completed=done.step)
-        except KeyboardInterrupt:
-            return False
-    return True
 
 
 def new_folder(parent: Path, name: str) -> Path:
@@ -99,14 +69,80 @@ def load_config(kind: type[Config], path: Path) -> Config:
 
 
 def _build(kind: Any, value: Any) -> Any:
-    """A value of type `kind` from what JSON made of it."""
+    """Return a value of type `kind` from what JSON made of it."""
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
+        if hasattr(kind, "upgraded"):  # knows what earlier versions saved
+            value = kind.upgraded(value)
         return kind(**{name: _build(hints[name], part) for name, part in value.items()})  # type: ignore[operator]
     if isinstance(kind, types.UnionType):  # something or None
         some = [option for option in typing.get_args(kind) if option is not types.NoneType]
         return None if value is None else _build(some[0], value)
     return Path(value) if kind is Path else value
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What the end of an edit has left."""
+
+    file: Path
+    """The result."""
+    before: Float[Tensor, "*batch 3 height width"]
+    """How it looked, in 0..1."""
+    after: Float[Tensor, "*batch 3 height width"]
+    """How it looks."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """What else is to be said of it."""
+
+
+class Results(ABC):
+    """The folder that an edit leaves: config.json, metrics.json, and what a subclass saves on the way and at the end.
+
+    Args:
+        config: Of the edit.
+        folder: A new one.
+        save_every: Steps from one save on the way to the next.
+    """
+
+    def __init__(self, config: Any, folder: Path, save_every: int) -> None:
+        self.folder = folder
+        save_config(config, folder / "config.json")
+        self._save_every = save_every
+        self._steps: list[dict[str, float]] = []
+
+    @abstractmethod
+    def save_progress(self) -> None:
+        """Save how far the edit has come."""
+
+    @abstractmethod
+    def save(self) -> Saved:
+        """Save the result."""
+
+    def leave(self, loop: EditLoop) -> Path:
+        """Run an edit and save what it makes; Ctrl-C ends it early, and leaves it as far as it came.
+
+        Returns:
+            The result's file.
+        """
+        start = time.perf_counter()
+        complete = loop.run(self._record)
+        seconds = time.perf_counter() - start
+        saved = self.save()
+        error = (saved.after - saved.before).square().mean().clamp(min=1e-12)
+        summary = {
+            "complete": complete,
+            "seconds": seconds,
+            "psnr_to_source": float(-10 * torch.log10(error)),
+            **saved.metrics,
+            "steps": self._steps,
+        }
+        (self.folder / "metrics.json").write_text(json.dumps(summary, indent=1) + "\n")
+        return saved.file
+
+    def _record(self, report: StepReport) -> None:
+        self._steps.append({"step": report.step, "skipped": report.skipped, **report.metrics})
+        if report.step % self._save_every == 0:
+            self.save_progress()
 
 
 @dataclass
@@ -154,3 +190,73 @@ def read_command(about: CommandHelp, defaults: Config, recipes: Mapping[str, Rec
     }
     default = dataclasses.replace(defaults, **needed)  # type: ignore[type-var]
     return tyro.cli(type(defaults), prog=prog, description=text, args=arguments, default=default)
+
+
+class FileEdit(Protocol):
+    """What the configuration of a command that edits a file has."""
+
+    device: str
+    """Where to work; 'auto' takes the first GPU, else the CPU."""
+    guidance: GuidanceConfig
+    """The diffusion model, the objective and the seed."""
+
+    @property
+    def prompts(self) -> tuple[str, str]:
+        """Return what the file shows, and what it should show."""
+
+    def check(self) -> None:
+        """Refuse values that mean nothing, by a `UserError`."""
+
+
+def place_of(config: FileEdit) -> torch.device:
+    """Return the device to work on.
+
+    Raises:
+        UserError: If this machine does not have it.
+    """
+    return resolve_device(config.device, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+Edit = TypeVar("Edit", bound=FileEdit)
+Source = TypeVar("Source")
+
+
+@dataclass(frozen=True)
+class EditCommand(Generic[Edit, Source]):
+    """A command that edits a file by text: its frame, which is the same for files of all kinds."""
+
+    about: CommandHelp
+    """What stands at the top of --help."""
+    defaults: Edit
+    """What options are when not given; see `read_command`."""
+    read: Callable[[Edit], Source]
+    """Read what is to be edited."""
+    edit: Callable[[Edit, Source, Guidance], Path]
+    """Edit it, leave the results in a new folder, and return the file of the result."""
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    """Other defaults, which the first word can name."""
+    hint: str = ""
+    """What is said at the end beside the name of the file."""
+
+    def run(self, config: Edit) -> Path:
+        """Load the model that a configuration names and edit the file with it.
+
+        Returns:
+            The file of the result.
+
+        Raises:
+            UserError: If something is wrong with the configuration, the file or the model.
+        """
+        config.check()
+        source = self.read(config)
+        guidance = Guidance.from_config(config.guidance, place_of(config))
+        guidance.set_prompts(*config.prompts)
+        return self.edit(config, source, guidance)
+
+    def main(self) -> None:
+        """Do what the command line says. One line tells in the end what was written, or what is wrong."""
+        try:
+            file = self.run(read_command(self.about, self.defaults, self.recipes))
+        except UserError as error:
+            sys.exit(str(error))
+        print(one_line(f"Wrote {file}{self.hint}"))

@@ -31,7 +31,7 @@ from torch import Tensor
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.evaluation.cases import ATTRIBUTE_OF, OF_PHOTOS, PAIR, EditCase, draw_cases
 from pds_nerfstudio.evaluation.toyworld import score
-from pds_nerfstudio.guidance.loading import EMBEDDED_MODEL, find_model
+from pds_nerfstudio.guidance.networks.loading import EMBEDDED_MODEL, find_model
 from pds_nerfstudio.toyworld.grammar import Style
 
 COLUMNS = (

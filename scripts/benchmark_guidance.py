@@ -27,9 +27,11 @@ from timing import machine, matmul_peak, median_milliseconds, peak_memory_gb, re
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from pds_nerfstudio.guidance.config import GuidanceConfig, resolve_dtypes
 from pds_nerfstudio.guidance.denoiser import Denoiser
-from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig, resolve_dtypes
-from pds_nerfstudio.guidance.loading import EMBEDDED_MODEL, find_model, load_pipeline
+from pds_nerfstudio.guidance.guidance import Guidance
+from pds_nerfstudio.guidance.networks.loading import EMBEDDED_MODEL, find_model
+from pds_nerfstudio.guidance.networks.stable_diffusion import StableDiffusion, load_pipeline
 
 Model = Literal["sd15", "sd21", "toyworld"]
 Variant = Literal["published", "float32", "bfloat16", "float16", "mixed", "compiled"]
@@ -218,8 +220,8 @@ def _guidance(
 ) -> Guidance:
     pipeline = _pipeline(model, device)
     parts = {name: getattr(pipeline, name) for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")}
-    denoiser = Denoiser(**parts, device=device, dtype=dtypes[0], compiled=compiled, vae_dtype=dtypes[1])
-    guidance = Guidance(GuidanceConfig(resolution=resolution), denoiser)
+    network = StableDiffusion(**parts, device=device, dtype=dtypes[0], compiled=compiled, vae_dtype=dtypes[1])
+    guidance = Guidance(GuidanceConfig(resolution=resolution), Denoiser(network))
     guidance.set_prompts(*PROMPTS)
     return guidance
 

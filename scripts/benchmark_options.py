@@ -28,10 +28,11 @@ from rich.table import Table
 from timing import instant, machine, milliseconds, synchronize
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance.config import GuidanceConfig, resolve_device, resolve_dtypes
 from pds_nerfstudio.guidance.denoiser import Denoiser
-from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig, resolve_device, resolve_dtypes
-from pds_nerfstudio.guidance.loading import EMBEDDED_MODEL
-from pds_nerfstudio.guidance.refinement import RefinementConfig
+from pds_nerfstudio.guidance.guidance import Guidance
+from pds_nerfstudio.guidance.networks.loading import EMBEDDED_MODEL
+from pds_nerfstudio.guidance.redraw import RedrawConfig
 
 
 @dataclass
@@ -80,7 +81,7 @@ def main(benchmark: Benchmark) -> None:
         text: functools.partial(editors_step(guidance_of(text, denoiser)), image, source) for text in benchmark.variants
     }
     first = guidance_of(benchmark.variants[0], denoiser)
-    steps["a redrawing"] = lambda: first.redraw(image.detach(), source, RefinementConfig())
+    steps["a redrawing"] = lambda: first.redraw(image.detach(), source, RedrawConfig())
     for step in steps.values():
         for _ in range(benchmark.warm_up):
             step()

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 import tyro
 
-from pds_nerfstudio.guidance.loading import EMBEDDED_MODEL, find_model
+from pds_nerfstudio.guidance.networks.loading import EMBEDDED_MODEL, find_model
 
 Architecture = Literal["sd15", "sd21"]
 

@@ -28,11 +28,12 @@ from torch import Tensor
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.evaluation.cases import EditCase
 from pds_nerfstudio.evaluation.toyworld import held_out_cameras, pictures
+from pds_nerfstudio.guidance.config import GuidanceConfig, resolve_device, resolve_dtypes
 from pds_nerfstudio.guidance.denoiser import Denoiser
-from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig, resolve_device, resolve_dtypes
-from pds_nerfstudio.guidance.loading import EMBEDDED_MODEL
+from pds_nerfstudio.guidance.guidance import Guidance
+from pds_nerfstudio.guidance.networks.loading import EMBEDDED_MODEL
 from pds_nerfstudio.guidance.objectives import OBJECTIVES
-from pds_nerfstudio.guidance.refinement import RefinementConfig
+from pds_nerfstudio.guidance.redraw import RedrawConfig
 from pds_nerfstudio.images.edit_loop import ImageEditConfig, ImageEditLoop, picture_guidance
 from pds_nerfstudio.images.editor import ImageEditor, carry_back
 from pds_nerfstudio.scenes.models.nerf import EditNerfModelConfig
@@ -145,7 +146,7 @@ class Image:
         loop = ImageEditLoop(editor, self.config)
         while loop.done < self.config.steps:
             loop.step()
-        loop.refine()
+        loop.finish()
         edited = carry_back(before, editor.before, editor.pictures())
         edited = (edited * 255).round() / 255  # as a file would hold it
         seconds = (time.perf_counter() - began) / len(cases)
@@ -243,7 +244,7 @@ class Scene:
 
 _SCENE_OPTIONS: dict[type, str] = {
     GuidanceConfig: "--pipeline.guidance.",
-    RefinementConfig: "--pipeline.refinement.",
+    RedrawConfig: "--pipeline.refinement.",
     EditPipelineConfig: "--pipeline.",
     EditNerfModelConfig: "--pipeline.model.",
     EditSplatModelConfig: "--pipeline.model.",

@@ -11,7 +11,7 @@ import pytest
 from nerfstudio.configs.method_configs import all_descriptions, all_methods, method_configs
 
 from pds_nerfstudio import methods, recipes
-from pds_nerfstudio.guidance.guidance import GuidanceConfig
+from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.objectives import DreamCatalystParameters
 from pds_nerfstudio.scenes.models.nerf import EditNerfModelConfig
 from pds_nerfstudio.scenes.models.splat import EditSplatModelConfig

@@ -7,7 +7,8 @@ import pytest
 
 import pds_nerfstudio
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig
+from pds_nerfstudio.guidance.config import GuidanceConfig
+from pds_nerfstudio.guidance.guidance import Guidance
 
 
 def test_the_names_at_the_top_are_the_classes_themselves() -> None:

@@ -245,6 +245,7 @@ class Guidance:
         return {"generator": self._draws.state(), "masks": self._masks.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state. A random state of another kind of device cannot be used: that warns."""
+        """Go on from a saved state, of which the random state may be left out."""
         self._masks.load_state_dict(state.get("masks", []), self.denoiser.device)
-        self._draws.go_on_from(state["generator"])
+        if "generator" in state:
+            self._draws.go_on_from(state["generator"])

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,15 +14,17 @@ from torch import Tensor
 from pds_nerfstudio.checks import at_least
 from pds_nerfstudio.command_help import CommandHelp, FirstOption
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig, resolve_device
+from pds_nerfstudio.guidance.config import GuidanceConfig
+from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.images.edit_loop import ImageEditConfig, ImageEditLoop, picture_guidance
 from pds_nerfstudio.images.editor import ImageEditor, carry_back
 from pds_nerfstudio.images.picture import Picture
 from pds_nerfstudio.images.recipes import RECIPES
-from pds_nerfstudio.one_line import one_line
-from pds_nerfstudio.runs import StepReport, new_folder, read_command, save_config, take_steps
+from pds_nerfstudio.runs import EditCommand, Results, Saved, new_folder
 
 _SHEET_SIDE = 768
+Mask = Float[Tensor, "1 1 height width"]
+"""How much each pixel may change, in 0..1."""
 
 HELP = CommandHelp(
     command="pds-image",
@@ -95,9 +93,14 @@ class ImageEdit:
         self.edit.check()
         self.guidance.check()
 
+    @property
+    def prompts(self) -> tuple[str, str]:
+        """Return what the picture shows, and what it should show."""
+        return self.src_prompt, self.tgt_prompt
 
-def read_mask(path: Path, size: tuple[int, int]) -> Float[Tensor, "1 1 height width"]:
-    """How much each pixel may change, in 0..1: the opacity of the picture at `path` if it has any, else its brightness.
+
+def read_mask(path: Path, size: tuple[int, int]) -> Mask:
+    """Return how much each pixel may change: the opacity of the picture at `path` if it has any, else its brightness.
 
     Raises:
         UserError: If it cannot be read, has another size than `size` (height, width), or lets nothing change.
@@ -115,60 +118,63 @@ def read_mask(path: Path, size: tuple[int, int]) -> Float[Tensor, "1 1 height wi
     return mask
 
 
-class Results:
-    """The folder an edit leaves: config, pictures and metrics."""
+class ImageResults(Results):
+    """The folder that an edit of a picture leaves.
 
-    def __init__(self, config: ImageEdit, source: Picture, mask: Tensor | None, editor: ImageEditor) -> None:
-        """Make the folder and save what is known before the edit."""
-        self.config, self.source, self.mask, self.editor = config, source, mask, editor
-        self.folder = new_folder(config.output_dir, config.image.stem)
-        save_config(config, self.folder / "config.json")
-        self._metrics: list[dict] = []
+    Args:
+        config: Of the edit.
+        source: The picture.
+        mask: How much each pixel may change; None is all.
+        editor: Has the picture as it is by now.
+    """
+
+    def __init__(self, config: ImageEdit, source: Picture, mask: Mask | None, editor: ImageEditor) -> None:
+        super().__init__(config, new_folder(config.output_dir, config.image.stem), config.preview_every)
+        self.source, self.mask, self.editor = source, mask, editor
 
     def picture(self) -> Picture:
-        """The source with the edit so far."""
+        """Return the source with the edit so far."""
         changed = carry_back(self.source.rgb(), self.editor.before, self.editor.pictures())
         return self.source.with_rgb(changed, self.mask)
 
-    def record(self, report: StepReport) -> None:
-        """Note a step, and from time to time save a preview."""
-        self._metrics.append({"step": report.step, "skipped": report.skipped, **report.metrics})
-        if report.step % self.config.preview_every == 0:
-            self.picture().write(self.folder / "preview.png", self.source)
+    def save_progress(self) -> None:
+        """Save a preview."""
+        self.picture().write(self.folder / "preview.png", self.source)
 
-    def finish(self, complete: bool, seconds: float) -> Path:
-        """Save the result; returns its file."""
-        edited = self.picture()
-        path = self.folder / "edited.png"
-        edited.write(path, self.source)
-        _beside(self.source.rgb(), edited.rgb()).save(self.folder / "before_after.png")
-        error = (edited.rgb() - self.source.rgb()).square().mean().clamp(min=1e-12)
-        summary = {
-            "complete": complete,
-            "seconds": seconds,
-            "psnr_to_source": float(-10 * torch.log10(error)),
-            "share_of_pixels_changed": float((edited.pixels != self.source.pixels).any(2).mean()),
-            "steps": self._metrics,
-        }
-        (self.folder / "metrics.json").write_text(json.dumps(summary, indent=1) + "\n")
-        return path
+    def save(self) -> Saved:
+        """Save the picture, and a sheet that compares it with its source."""
+        edited, file = self.picture(), self.folder / "edited.png"
+        edited.write(file, self.source)
+        before, after = self.source.rgb(), edited.rgb()
+        _beside(before, after).save(self.folder / "before_after.png")
+        changed = float((edited.pixels != self.source.pixels).any(2).mean())
+        return Saved(file, before, after, {"share_of_pixels_changed": changed})
 
 
 def _beside(before: Float[Tensor, "1 3 height width"], after: Float[Tensor, "1 3 height width"]) -> Image.Image:
-    """Two pictures next to each other, not larger than a screen."""
+    """Return two pictures next to each other, not larger than a screen."""
     pair = torch.cat([before[0], after[0]], 2).permute(1, 2, 0).clamp(0, 1)
     image = Image.fromarray((pair * 255).round().to(torch.uint8).numpy().astype(np.uint8))
     image.thumbnail((2 * _SHEET_SIDE, _SHEET_SIDE), Image.Resampling.LANCZOS)
     return image
 
 
-def edit_picture(config: ImageEdit, source: Picture, mask: Tensor | None, guidance: Guidance) -> Path:
+def read_picture(config: ImageEdit) -> tuple[Picture, Mask | None]:
+    """Read the picture and the mask that a configuration names.
+
+    Raises:
+        UserError: If one of them cannot be read, or they do not fit.
+    """
+    source = Picture.read(config.image)
+    return source, None if config.mask is None else read_mask(config.mask, source.size)
+
+
+def edit_picture(config: ImageEdit, read: tuple[Picture, Mask | None], guidance: Guidance) -> Path:
     """Run an edit and leave its results in a new folder.
 
     Args:
         config: What to do.
-        source: The picture.
-        mask: How much each pixel may change, (1, 1, height, width) in 0..1; None is all.
+        read: The picture, and how much each of its pixels may change; None is all.
         guidance: Its prompts are set.
 
     Returns:
@@ -177,35 +183,24 @@ def edit_picture(config: ImageEdit, source: Picture, mask: Tensor | None, guidan
     Raises:
         UserError: If the picture is too small.
     """
+    source, mask = read
     editor = ImageEditor(source.rgb(), guidance, config.edit.parameters, mask)
     loop = ImageEditLoop(editor, config.edit)
-    results = Results(config, source, mask, editor)
-    start = time.perf_counter()
-    complete = take_steps(loop.step, config.edit.steps, results.record)
-    with contextlib.suppress(KeyboardInterrupt):  # leaves the edit as the last step left it
-        loop.refine()
-    return results.finish(complete, time.perf_counter() - start)
+    return ImageResults(config, source, mask, editor).leave(loop)
 
 
-def run(config: ImageEdit) -> Path:
-    """Load the model that the configuration names and edit the picture with it.
-
-    Raises:
-        UserError: Something about the configuration, the picture or the model.
-    """
-    config.check()
-    source = Picture.read(config.image)
-    mask = None if config.mask is None else read_mask(config.mask, source.size)
-    device = resolve_device(config.device, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    guidance = Guidance.from_config(config.guidance, device)
-    guidance.set_prompts(config.src_prompt, config.tgt_prompt)
-    return edit_picture(config, source, mask, guidance)
+_COMMAND = EditCommand(
+    HELP,
+    ImageEdit(image=Path(), src_prompt="", tgt_prompt=""),
+    read_picture,
+    edit_picture,
+    RECIPES,
+    hint=" (and before_after.png beside it)",
+)
+run = _COMMAND.run
+"""Edit the picture that an `ImageEdit` names; see `EditCommand.run`."""
 
 
 def main() -> None:
     """The command `pds-image`."""
-    try:
-        path = run(read_command(HELP, ImageEdit(image=Path(), src_prompt="", tgt_prompt=""), RECIPES))
-    except UserError as error:
-        sys.exit(str(error))
-    print(one_line(f"Wrote {path} (and before_after.png beside it)"))
+    _COMMAND.main()

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 
 from pds_nerfstudio.checks import at_least, finite, share
-from pds_nerfstudio.guidance.guidance import GuidanceConfig
-from pds_nerfstudio.guidance.refinement import RefinementConfig
+from pds_nerfstudio.editing import Descent, EditLoop, Guide
+from pds_nerfstudio.guidance.config import GuidanceConfig
+from pds_nerfstudio.guidance.redraw import RedrawConfig
 from pds_nerfstudio.images.editor import ImageEditor, ParameterName
-from pds_nerfstudio.runs import StepReport
 
 
 @dataclass
@@ -40,7 +40,7 @@ class ImageEditConfig:
 
     @property
     def learning_rate(self) -> float:
-        """That of the parameters chosen."""
+        """Return that of the parameters chosen."""
         return self.latent_lr if self.parameters == "latent" else self.pixels_lr
 
     def check(self) -> None:
@@ -57,7 +57,7 @@ class ImageEditConfig:
 
 
 def picture_guidance() -> GuidanceConfig:
-    """The guidance with what was best for pictures of the embedded world (docs/experiments.md has the figures)."""
+    """Return the guidance that was best for pictures of the embedded world (docs/experiments.md has the figures)."""
     return GuidanceConfig(
         t_schedule="annealed",
         t_max=1.0,
@@ -69,8 +69,8 @@ def picture_guidance() -> GuidanceConfig:
     )
 
 
-class ImageEditLoop:
-    """Edits pictures step by step.
+class ImageEditLoop(EditLoop):
+    """The edit of pictures, at the end of which the diffusion model redraws what has changed.
 
     Args:
         editor: What is edited, and by what guidance.
@@ -83,30 +83,12 @@ class ImageEditLoop:
     def __init__(self, editor: ImageEditor, config: ImageEditConfig) -> None:
         config.check()
         self.editor, self.config = editor, config
-        self.done = 0
-        """Steps taken so far."""
-        self.optimizer = torch.optim.Adam([editor.parameter], lr=config.learning_rate)
-        self._schedule = torch.optim.lr_scheduler.LinearLR(
-            self.optimizer, 1.0, config.final_rate, max(config.steps - 1, 1)
-        )
+        optimizer = torch.optim.Adam([editor.parameter], lr=config.learning_rate)
+        descent = Descent(editor, optimizer, config.steps, config.final_rate)
+        super().__init__([Guide(descent, editor.guidance.latent_loss if editor.latent else editor.guidance)])
 
-    def step(self) -> StepReport:
-        """One step."""
-        output = self.editor.loss(self.done / self.config.steps)
-        self.done += 1
-        report = StepReport(self.done, self.config.steps, {k: float(v) for k, v in output.metrics.items()})
-        if not bool(output.finite):
-            report.skipped = True
-            return report
-        self.optimizer.zero_grad()
-        output.loss.backward()
-        self.optimizer.step()
-        self._schedule.step()
-        self.editor.project()
-        return report
-
-    def refine(self) -> None:
-        """What is to be done after the last step."""
+    def finish(self) -> None:
+        """Have the diffusion model redraw what the edit has changed, as far as the configuration wants it."""
         if self.config.refine > 0:
             config = self.config
-            self.editor.refine(RefinementConfig(config.refine, config.refine_steps, config.refine_scale))
+            self.editor.redraw(RedrawConfig(config.refine, config.refine_steps, config.refine_scale))

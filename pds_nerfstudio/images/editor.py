@@ -9,17 +9,18 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from pds_nerfstudio.editing import Shown
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.guidance.guidance import Guidance, GuidanceOutput
+from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.guidance.latents import model_image_size, resize
-from pds_nerfstudio.guidance.refinement import RefinementConfig
+from pds_nerfstudio.guidance.redraw import RedrawConfig
 
 ParameterName = Literal["latent", "pixels"]
 Images = Float[Tensor, "batch 3 height width"]
 
 
 class ImageEditor:
-    """A batch of pictures of one size in the course of an edit.
+    """A batch of pictures of one size in the course of an edit, as an `Editable`.
 
     Args:
         source: In 0..1, of any size.
@@ -56,16 +57,25 @@ class ImageEditor:
         self._free = self._allowed_parameters()
 
     def _allowed_parameters(self) -> Float[Tensor, "#batch 1 _ _"] | None:
-        """1 for parameters that may change, because one of the pixels that they stand for may, else 0."""
+        """Return 1 for parameters that may change, because one of the pixels that they stand for may, else 0."""
         if self._allowed is None:
             return None
         return F.adaptive_max_pool2d((self._allowed > 0).to(self.start), self.start.shape[-2:])
 
-    def loss(self, progress: float) -> GuidanceOutput:
-        """One step of guidance; `progress` is the share of the edit that is done."""
-        keys = range(len(self.parameter))
-        guide = self.guidance.latent_loss if self.latent else self.guidance
-        return guide(self.parameter, self.start, progress, keys)
+    def next_view(self) -> None:
+        """Look at all pictures, whole: there is no other view of them."""
+
+    def render(self, view: None) -> Shown:
+        """Return the latents or the pixels themselves."""
+        return self.parameter
+
+    def source(self, view: None) -> Shown:
+        """Return the same before the edit."""
+        return self.start
+
+    def keys(self, view: None) -> range:
+        """Return the numbers of the pictures."""
+        return range(len(self.parameter))
 
     @torch.no_grad()
     def project(self) -> None:
@@ -76,18 +86,18 @@ class ImageEditor:
             self.parameter.clamp_(0, 1)
 
     @torch.no_grad()
-    def refine(self, config: RefinementConfig) -> None:
-        """Sharpen the edit by `Guidance.refine`. From then on the parameters are latents."""
+    def redraw(self, config: RedrawConfig) -> None:
+        """Have the diffusion model redraw what has changed. From then on the parameters are latents."""
         if not self.latent:
             encode = self.guidance.denoiser.encode_image
             self.start, self.parameter, self.latent = encode(self.start), encode(self.parameter), True
             self.before = self.guidance.denoiser.decode_latents(self.start)
             self._free = self._allowed_parameters()
-        self.parameter = self.guidance.refine(self.parameter, self.start, config, allowed=self._free)
+        self.parameter = self.guidance.redraw_latents(self.parameter, self.start, config, allowed=self._free)
 
     @torch.no_grad()
     def pictures(self) -> Images:
-        """What the pictures are by now, in 0..1, at the size that the model works at."""
+        """Return what the pictures are by now, in 0..1, at the size that the model works at."""
         parameter = self.parameter.detach()
         return self.guidance.denoiser.decode_latents(parameter) if self.latent else parameter.clone()
 

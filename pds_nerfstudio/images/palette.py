@@ -1,4 +1,4 @@
-"""Puts an edited picture back on a palette without touching the colours of what was not edited."""
+"""Put an edited picture back on a palette without touching the colours of what was not edited."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ENTRIES = 256
 def to_palette(
     pixels: UInt8[np.ndarray, "height width 4"], changed: Bool[np.ndarray, "height width"]
 ) -> tuple[UInt8[np.ndarray, "height width"], UInt8[np.ndarray, "entries 4"]]:
-    """Indices and RGBA palette of at most 256 entries.
+    """Return indices and an RGBA palette of at most 256 entries.
 
     The colours of the pixels that did not change come back exactly; the changed ones share the entries that are left
     (or, if none are, take the nearest of the others).
@@ -41,7 +41,7 @@ def _colors(pixels: UInt8[np.ndarray, "pixels 4"]) -> UInt8[np.ndarray, "colors 
 
 
 def _fewer(pixels: UInt8[np.ndarray, "pixels 4"], most: int) -> UInt8[np.ndarray, "colors 4"]:
-    """At most `most` colours that stand for many."""
+    """Return at most `most` colours that stand for many."""
     image = Image.fromarray(np.ascontiguousarray(pixels[None]), "RGBA")
     few = image.quantize(most, Image.Quantize.FASTOCTREE).convert("RGBA")
     return _colors(np.asarray(few).reshape(-1, 4))

@@ -87,12 +87,12 @@ class Picture:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width."""
+        """Return height and width."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
     @property
     def color_channels(self) -> int:
-        """1 or 3."""
+        """Return 1 or 3."""
         return self.pixels.shape[2] - (self.pixels.shape[2] % 2 == 0)
 
     @property
@@ -100,13 +100,13 @@ class Picture:
         return int(np.iinfo(self.pixels.dtype).max)
 
     def opacity(self) -> Float[Tensor, "1 1 height width"]:
-        """In 0..1."""
+        """Return it in 0..1; 1 where the picture has none."""
         if self.pixels.shape[2] % 2:
             return torch.ones(1, 1, *self.size)
         return torch.from_numpy(self.pixels[..., -1].astype(np.float32) / self._most)[None, None]
 
     def rgb(self) -> Float[Tensor, "1 3 height width"]:
-        """What one sees of it on white paper, in 0..1."""
+        """Return what one sees of it on white paper, in 0..1."""
         color = torch.from_numpy(self.pixels[..., : self.color_channels].astype(np.float32) / self._most)
         color = color.permute(2, 0, 1)[None].expand(1, 3, -1, -1)
         opacity = self.opacity()
@@ -115,7 +115,7 @@ class Picture:
     def with_rgb(
         self, rgb: Float[Tensor, "1 3 height width"], where: Float[Tensor, "1 1 height width"] | None = None
     ) -> Picture:
-        """This picture, changed so that it looks like `rgb` on white paper. Its opacity stays.
+        """Return this picture, changed so that it looks like `rgb` on white paper. Its opacity stays.
 
         Args:
             rgb: In 0..1. Where it equals `self.rgb()` the pixels stay as they are, to the bit.
@@ -158,7 +158,7 @@ class Picture:
 
 
 def _deep_png(path: Path) -> Shaped[np.ndarray, "height width channels"] | None:
-    """The pixels of a PNG with 16 bits a channel, which Pillow would cut to 8; None for other PNGs."""
+    """Return the pixels of a PNG with 16 bits a channel, which Pillow would cut to 8; None for other PNGs."""
     with path.open("rb") as file:
         head = file.read(26)
     if head[24] != 16:
@@ -170,7 +170,7 @@ def _deep_png(path: Path) -> Shaped[np.ndarray, "height width channels"] | None:
 
 
 def _png_chunks(info: dict[str, Any]) -> dict[bytes, bytes]:
-    """Exif and colour profile as PNG keeps them."""
+    """Return Exif and colour profile as PNG keeps them."""
     chunks = {}
     if "icc_profile" in info:
         chunks[b"iCCP"] = b"profile\0\0" + zlib.compress(info["icc_profile"])
@@ -180,7 +180,7 @@ def _png_chunks(info: dict[str, Any]) -> dict[bytes, bytes]:
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Pixels as the viewer should see them (Exif 2.3, tag 0x0112)."""
+    """Return pixels as the viewer should see them (Exif 2.3, tag 0x0112)."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):

@@ -1,4 +1,4 @@
-"""Writes PNG files with 16 bits a channel, which Pillow can't do in colour."""
+"""PNG files with 16 bits a channel, which Pillow can't write in colour."""
 
 from __future__ import annotations
 

@@ -19,8 +19,10 @@ from torch import Tensor
 from torch.cuda.amp.grad_scaler import GradScaler
 
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig
-from pds_nerfstudio.guidance.refinement import RefinementConfig
+from pds_nerfstudio.guidance.config import GuidanceConfig
+from pds_nerfstudio.guidance.gradient import surrogate
+from pds_nerfstudio.guidance.guidance import Guidance
+from pds_nerfstudio.guidance.redraw import RedrawConfig
 from pds_nerfstudio.scenes.compat import read_points_without_open3d
 from pds_nerfstudio.scenes.live.panel import EditPanel
 from pds_nerfstudio.scenes.live.session import GUIDANCE_SETTINGS, EditSession, Settings
@@ -72,7 +74,7 @@ class EditPipelineConfig(VanillaPipelineConfig):
     """What refining begins with. edit: the edited scene. source: the scene as it was before the edit, which is then
     fitted to views that have been redrawn from the edited one; it inherits no haze that the edit of a NeRF has left
     before other cameras than its own, and needs hundreds of --pipeline.refine-steps."""
-    refinement: RefinementConfig = field(default_factory=RefinementConfig)
+    refinement: RedrawConfig = field(default_factory=RedrawConfig)
     """How renders are redrawn while refining."""
     refine_rounds: int = 2
     """While refining, each view is redrawn from its current render every so many times that it comes up."""
@@ -117,7 +119,6 @@ class EditPipeline(VanillaPipeline):
                 )
             config.guidance.check()
             config.refinement.check()
-            config.guidance.seed += get_rank()  # of several GPUs, each draws noise of its own
         # As if there were one GPU: gradients are averaged by this package's optimisers (see `distributed`).
         super().__init__(config, device, test_mode, 1, local_rank, grad_scaler)
         self.world_size = world_size
@@ -125,7 +126,7 @@ class EditPipeline(VanillaPipeline):
         """Set by the trainer before the first step."""
         self.guidance: Guidance | None = None
         if self.training_run:
-            self.guidance = Guidance.from_config(config.guidance, torch.device(device))
+            self.guidance = Guidance.from_config(config.guidance, torch.device(device), get_rank())
             self.guidance.set_prompts(config.src_prompt, config.tgt_prompt)
             side = config.guidance.resolution or self.guidance.denoiser.resolution
             self.views = SourceViews(self.datamanager, side, self.model.edit_background, device)
@@ -159,6 +160,7 @@ class EditPipeline(VanillaPipeline):
                 raise UserError(f"The {name} prompt is empty: say in a few words what the scene shows or should show.")
         self.guidance.reconfigure(**{name: value for name, value in changes.items() if name in GUIDANCE_SETTINGS})
         self.guidance.set_prompts(source, target)
+        self.config.guidance = self.guidance.config
         self.config.src_prompt, self.config.tgt_prompt = source, target
 
     @property
@@ -231,17 +233,15 @@ class EditPipeline(VanillaPipeline):
         """The losses of each of some views of one size, and the guidance's metrics."""
         assert self.guidance is not None
         # The guidance's gradient stops at the image: the render's own graph is walked once, with everything else.
-        images = torch.stack([rgb.detach().float().permute(2, 0, 1) for rgb in renders]).requires_grad_()
+        images = torch.stack([rgb.float().permute(2, 0, 1) for rgb in renders])
         sources = torch.cat([view.image for view in views])
-        output = self.guidance(images, sources, progress, keys=[view.index for view in views])
-        (gradients,) = torch.autograd.grad(output.loss, images)
+        gradients, output = self.guidance.image_gradient(images, sources, progress, [view.index for view in views])
         scale = self.config.guidance_loss_mult / output.grad[0].numel()
-        value = output.loss.detach() * scale / len(views)
+        value = output.loss * scale / len(views)
         losses = []
         for k, (view, rgb) in enumerate(zip(views, renders, strict=True)):
             source, gradient = view.image[0].permute(1, 2, 0), gradients[k].permute(1, 2, 0) * scale
-            surrogate = (rgb * gradient).sum()
-            losses.append({"guidance_loss": surrogate - surrogate.detach() + value})
+            losses.append({"guidance_loss": surrogate(rgb, gradient, value)})
             if self.config.photometric_loss_mult:
                 difference = (rgb - source).abs()
                 if output.mask is not None:
@@ -274,7 +274,7 @@ class EditPipeline(VanillaPipeline):
         self.last_view = EditedView(view.index, view.image[0].permute(1, 2, 0), rgb, rgb - target.to(rgb))
 
     def _view_at(self, k: int) -> SourceView:
-        index = view_at(k, len(self.views), self.config.guidance.seed, get_rank(), get_world_size())
+        index = view_at(k, len(self.views), self.config.guidance.seed + get_rank(), get_rank(), get_world_size())
         return self.views[index]
 
     def get_training_callbacks(
@@ -328,8 +328,7 @@ class EditPipeline(VanillaPipeline):
         if self.guidance is not None and "guidance" in state:
             guidance = state["guidance"]
             if get_rank() != 0:  # the random state is the first rank's: noise that all share would be drawn for nothing
-                own = torch.Generator(self.guidance.denoiser.device).manual_seed(self.config.guidance.seed)
-                guidance = {**guidance, "generator": own.get_state()}
+                guidance = {name: value for name, value in guidance.items() if name != "generator"}
             elif "redrawn" in state:
                 self._redrawn.load_state_dict(state["redrawn"])
             self.guidance.load_state_dict(guidance)

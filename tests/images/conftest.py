@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pds_nerfstudio.guidance.refinement import RefinementConfig
+from pds_nerfstudio.guidance.redraw import RedrawConfig
 
 
 class KnownDenoiser:
@@ -40,7 +40,7 @@ class KnownGuidance:
 
     __call__ = latent_loss
 
-    def refine(self, target, source, config: RefinementConfig, allowed=None) -> Tensor:
+    def refine(self, target, source, config: RedrawConfig, allowed=None) -> Tensor:
         push = target.new_tensor([config.strength, 0, 0])[:, None, None]
         return target + (push if allowed is None else push * allowed)
 

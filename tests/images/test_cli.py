@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.guidance.guidance import GuidanceConfig
+from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.images.cli import HELP, ImageEdit, edit_picture, main, read_mask
 from pds_nerfstudio.images.edit_loop import ImageEditConfig
 from pds_nerfstudio.images.picture import Picture

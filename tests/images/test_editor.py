@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.latents import resize
-from pds_nerfstudio.guidance.refinement import RefinementConfig
+from pds_nerfstudio.guidance.redraw import RedrawConfig
 from pds_nerfstudio.images.editor import ImageEditor, carry_back
 
 from .conftest import KnownGuidance
@@ -75,7 +75,7 @@ class TestEditor:
         allowed = torch.zeros(1, 1, 45, 70)
         allowed[..., :30] = 1
         editor = ImageEditor(pictures, guidance, parameters, allowed)
-        editor.refine(RefinementConfig(0.1, 3, 5.0))
+        editor.refine(RedrawConfig(0.1, 3, 5.0))
         change = editor.pictures() - editor.before
         assert torch.allclose(change[:, 0, :, :14], torch.tensor(0.1), atol=1e-6)
         assert change[:, 1:].abs().max() == 0 == change[..., 20:].abs().max()

@@ -20,7 +20,8 @@ from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.models.base_model import ModelConfig
 from nerfstudio.utils import profiler, writer
 
-from pds_nerfstudio.guidance.guidance import Guidance, GuidanceOutput
+from pds_nerfstudio.guidance.gradient import GuidanceOutput
+from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.methods import pds_nerf, pds_splat
 from pds_nerfstudio.scenes import compat
 from pds_nerfstudio.scenes.trainer import EditTrainer, EditTrainerConfig

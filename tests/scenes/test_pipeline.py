@@ -11,7 +11,8 @@ import pytest
 import torch
 from nerfstudio.utils.eval_utils import eval_setup
 
-from pds_nerfstudio.guidance.guidance import Guidance, GuidanceOutput
+from pds_nerfstudio.guidance.gradient import GuidanceOutput
+from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.scenes import compat
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.pipeline import EditPipeline

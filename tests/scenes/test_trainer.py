@@ -12,7 +12,7 @@ import torch
 import yaml
 from PIL import Image
 
-from pds_nerfstudio.guidance.guidance import GuidanceOutput
+from pds_nerfstudio.guidance.gradient import GuidanceOutput
 from pds_nerfstudio.scenes.output.results import evaluation_decibels
 from pds_nerfstudio.scenes.trainer import EditTrainer
 

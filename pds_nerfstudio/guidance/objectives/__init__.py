@@ -4,6 +4,8 @@
 from `Objective` in a file of its own, here or in another package: see docs/extending.md.
 """
 
+from typing import Any
+
 from pds_nerfstudio.guidance.objectives.form import (
     NOISE,
     SOURCE,
@@ -21,6 +23,12 @@ from pds_nerfstudio.guidance.objectives.form import (
     prompt_difference,
 )
 from pds_nerfstudio.guidance.objectives.registry import OBJECTIVES, make_objective
+from pds_nerfstudio.moved import renamed
+
+
+def __getattr__(name: str) -> Any:
+    return renamed(__name__, name)
+
 
 __all__ = [
     "NOISE",

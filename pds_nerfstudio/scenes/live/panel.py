@@ -18,8 +18,8 @@ from nerfstudio.viewer.viewer import Viewer
 from nerfstudio.viewer.viewer_elements import ViewerControl
 from viser import GuiButtonGroupHandle
 
+from pds_nerfstudio.guidance.config import TimestepSchedule
 from pds_nerfstudio.guidance.objectives import OBJECTIVES
-from pds_nerfstudio.guidance.timesteps import TimestepSchedule
 from pds_nerfstudio.one_line import one_line
 from pds_nerfstudio.scenes.checkpoints import read_method_name
 from pds_nerfstudio.scenes.live.comparison import SHOWN, Comparison

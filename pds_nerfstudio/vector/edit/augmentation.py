@@ -19,7 +19,9 @@ class Framing:
     """How a drawing is put before the guidance in one step."""
 
     view: Affine
+    """From the drawing's units to the canvas."""
     background: Float[Tensor, "3 h w"]
+    """What lies below the drawing."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,10 @@ class Augmentation:
     """Smallest side of a random square crop, as a share of the canvas; 1 for no crops."""
 
     def check(self) -> None:
-        """Refuses values that mean nothing.
+        """Refuse values that mean nothing.
 
         Raises:
-            UserError: naming the option.
+            UserError: Naming the option.
         """
         if self.background != "random" and parse_color(self.background) is None:
             raise UserError(f"background is {self.background!r}: give a CSS colour, or 'random'.")
@@ -43,17 +45,17 @@ class Augmentation:
 
     @property
     def varies(self) -> bool:
-        """Whether two steps may differ."""
+        """Tell whether two steps may differ."""
         return self.background == "random" or self.crop < 1
 
     def draw(self, view: Affine, canvas: int, generator: torch.Generator, like: Tensor) -> Framing:
-        """One framing.
+        """Draw a framing at random.
 
         Args:
-            view: shows the whole drawing on the canvas.
-            canvas: its side in pixels.
-            generator: where chance comes from, on the CPU.
-            like: device and dtype of the background.
+            view: Shows the whole drawing on the canvas.
+            canvas: Its side in pixels.
+            generator: Where chance comes from, on the CPU.
+            like: Has the device and dtype of the background.
         """
         share, x, y, *color = torch.rand(6, generator=generator).tolist()
         if self.crop < 1:
@@ -63,7 +65,7 @@ class Augmentation:
         return Framing(view, self.plain(canvas, like, color))
 
     def plain(self, canvas: int, like: Tensor, random: Sequence[float] = (1.0, 1.0, 1.0)) -> Float[Tensor, "3 h w"]:
-        """The background; in place of a random colour the given one."""
+        """Return the background; the given colour in place of a random one."""
         known = None if self.background == "random" else parse_color(self.background)
         color = random if known is None else known[:3]
         return like.new_tensor(color)[:, None, None].expand(3, canvas, canvas)

@@ -1,26 +1,23 @@
 """pds-svg: edit an SVG by text, from file to file."""
 
-import json
-import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
 from pds_nerfstudio.checks import at_least, require
 from pds_nerfstudio.command_help import CommandHelp, FirstOption
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig, resolve_device
-from pds_nerfstudio.one_line import one_line
-from pds_nerfstudio.runs import StepReport, new_folder, read_command, save_config
+from pds_nerfstudio.guidance.config import GuidanceConfig
+from pds_nerfstudio.guidance.guidance import Guidance
+from pds_nerfstudio.runs import EditCommand, Results, Saved, new_folder, place_of
 from pds_nerfstudio.vector.edit.editor import VectorEditor
 from pds_nerfstudio.vector.edit.loop import VectorEditConfig, VectorEditLoop, drawing_guidance
-from pds_nerfstudio.vector.edit.stages import Draft
 from pds_nerfstudio.vector.raster.backend import Backend, exact
 from pds_nerfstudio.vector.raster.diffvg import DiffvgRenderer
 from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
@@ -33,6 +30,7 @@ STYLES = {
     "pixelart": "pixel art, on a white background",
 }
 """What each style adds to both prompts."""
+Frame = Float[Tensor, "3 height width"]
 FRAME_MILLISECONDS = 80
 """Of the history."""
 BACKENDS: dict[str, Backend] = {"exact": exact, "pytorch": Rasterizer, "pydiffvg": DiffvgRenderer}
@@ -83,9 +81,9 @@ class SvgEdit:
     output_dir: Path = Path("outputs/svg")
     """The results go into a new folder of the drawing's name in here."""
     style: Literal["none", "iconography", "pixelart"] = "none"
-    """Adds a description of a drawing style to both prompts."""
+    """A drawing style, whose description is added to both prompts."""
     style_suffix: str = ""
-    """Adds words of your own to both prompts."""
+    """Words of your own, added to both prompts."""
     canvas: int = 0
     """Side in pixels of the square canvas; 0 takes the size that the model was trained with."""
     device: str = "auto"
@@ -103,10 +101,10 @@ class SvgEdit:
     """How the drawing follows the guidance."""
 
     def check(self) -> None:
-        """Refuses values that mean nothing.
+        """Refuse values that mean nothing.
 
         Raises:
-            UserError: naming the option.
+            UserError: Naming the option.
         """
         pixels = "pixels up to 4096, or 0 for the model's own size"
         require(self, ["canvas"], lambda canvas: 0 <= canvas <= 4096, pixels)
@@ -120,66 +118,53 @@ class SvgEdit:
 
     @property
     def prompts(self) -> tuple[str, str]:
-        """Source and target prompt with their style."""
+        """Return the source and the target prompt with their style."""
         suffixes = [s for s in (STYLES[self.style], self.style_suffix.strip()) if s]
         source, target = (", ".join([prompt.strip(), *suffixes]) for prompt in (self.src_prompt, self.tgt_prompt))
         return source, target
 
 
-class Results:
-    """The folder an edit leaves: config, drawing, pictures, history and metrics."""
+class SvgResults(Results):
+    """The folder that an edit of a drawing leaves.
 
-    def __init__(self, config: SvgEdit, editor: VectorEditor) -> None:
-        """Makes the folder and saves what is known before the edit."""
-        self.config, self.editor = config, editor
-        self.folder = new_folder(config.output_dir, config.svg.stem)
-        save_config(config, self.folder / "config.json")
+    Args:
+        config: Of the edit.
+        editor: Has the drawing as it is by now.
+        loop: Edits it.
+    """
+
+    def __init__(self, config: SvgEdit, editor: VectorEditor, loop: VectorEditLoop) -> None:
+        super().__init__(config, new_folder(config.output_dir, config.svg.stem), config.save_every)
+        self.config, self.editor, self.loop = config, editor, loop
         self.before = self._picture()
-        self._save(self.before, "before.png")
         self._frames = [self.before]
-        self._metrics: list[dict] = []
+        _image(self.before).save(self.folder / "before.png")
 
     @torch.no_grad()
-    def _picture(self) -> Tensor:
+    def _picture(self) -> Frame:
         augmentation = self.config.edit.augmentation
         return self.editor.render(augmentation.plain(self.editor.canvas, self.editor.source.points))[0].cpu()
 
-    def _image(self, picture: Tensor) -> Image.Image:
-        return Image.fromarray((picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
+    def save_progress(self) -> None:
+        """Save the drawing, and a frame of the history."""
+        self._frames.append(self._picture())
+        self._write_drawing()
 
-    def _save(self, picture: Tensor, name: str) -> None:
-        self._image(picture).save(self.folder / name)
-
-    def record(self, report: StepReport) -> None:
-        """Notes a step, and from time to time saves the drawing."""
-        self._metrics.append({"step": report.step, "skipped": report.skipped, **report.metrics})
-        if report.step % self.config.save_every == 0:
-            self._frames.append(self._picture())
-            self._write_drawing()
-
-    def _write_drawing(self) -> None:
-        (self.folder / "final.svg").write_bytes(self.editor.svg())
+    def _write_drawing(self) -> Path:
+        file = self.folder / "final.svg"
+        file.write_bytes(self.editor.svg())
+        return file
 
     @torch.no_grad()
-    def save_draft(self, draft: Draft) -> None:
-        """Saves the picture that the drawing was to be fit to, to compare with what its paths made of it."""
-        self._save(draft.goal().pictures[0].cpu(), "draft.png")
-
-    def finish(self, complete: bool, seconds: float) -> None:
-        """Saves the result."""
-        self._write_drawing()
-        after = self._picture()
-        self._save(after, "after.png")
+    def save(self) -> Saved:
+        """Save the drawing, its picture, the history, and the picture that the drawing was to be fit to."""
+        if self.loop.draft is not None:
+            _image(self.loop.draft.goal().images[0].cpu()).save(self.folder / "draft.png")
+        file, after = self._write_drawing(), self._picture()
+        _image(after).save(self.folder / "after.png")
         if self.config.history != "none":
-            self._write_history([self._image(f) for f in [*self._frames, after]])
-        error = (after - self.before).square().mean().clamp(min=1e-12)
-        summary = {
-            "complete": complete,
-            "seconds": seconds,
-            "psnr_to_source": float(-10 * torch.log10(error)),
-            "steps": self._metrics,
-        }
-        (self.folder / "metrics.json").write_text(json.dumps(summary, indent=1) + "\n")
+            self._write_history([_image(frame) for frame in [*self._frames, after]])
+        return Saved(file, self.before, after)
 
     def _write_history(self, frames: list[Image.Image]) -> None:
         target = self.folder / f"history.{self.config.history}"
@@ -189,51 +174,44 @@ class Results:
         write_video(target, map(np.asarray, frames), 1000 / FRAME_MILLISECONDS)
 
 
-def edit_svg(config: SvgEdit, document: Document, guidance: Guidance, canvas: int, device: torch.device) -> Path:
-    """Runs an edit and leaves its results in a folder.
+def _image(frame: Frame) -> Image.Image:
+    return Image.fromarray((frame.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
+
+
+def read_drawing(config: SvgEdit) -> Document:
+    """Read the drawing that a configuration names.
+
+    Raises:
+        UserError: If it is none.
+    """
+    return Document.read(config.svg)
+
+
+def edit_svg(config: SvgEdit, document: Document, guidance: Guidance) -> Path:
+    """Run an edit and leave its results in a new folder.
 
     Args:
-        config: what to do.
-        document: the drawing.
-        guidance: its prompts are set.
-        canvas: side of the canvas in pixels.
-        device: where to render.
+        config: What to do.
+        document: The drawing.
+        guidance: Its prompts are set.
 
     Returns:
-        The folder. Ctrl-C leaves the drawing as far as it came.
+        The edited drawing's file. Ctrl-C leaves the drawing as far as it came.
 
     Raises:
-        UserError: the drawing has nothing to edit.
+        UserError: If the drawing has nothing to edit.
     """
-    editor = VectorEditor(document, canvas, config.edit.groups, device, BACKENDS[config.backend])
+    canvas = config.canvas or guidance.denoiser.resolution
+    editor = VectorEditor(document, canvas, config.edit.groups, place_of(config), BACKENDS[config.backend])
     loop = VectorEditLoop(editor, guidance, config.edit)
-    results = Results(config, editor)
-    start = time.perf_counter()
-    complete = loop.run(results.record)
-    if loop.draft is not None:
-        results.save_draft(loop.draft)
-    results.finish(complete, time.perf_counter() - start)
-    return results.folder
+    return SvgResults(config, editor, loop).leave(loop)
 
 
-def run(config: SvgEdit) -> Path:
-    """Loads the model that the configuration names and edits the drawing with it.
-
-    Raises:
-        UserError: something about the configuration, the drawing or the model.
-    """
-    config.check()
-    device = resolve_device(config.device, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    document = Document.read(config.svg)
-    guidance = Guidance.from_config(config.guidance, device)
-    guidance.set_prompts(*config.prompts)
-    return edit_svg(config, document, guidance, config.canvas or guidance.denoiser.resolution, device)
+_COMMAND = EditCommand(HELP, SvgEdit(svg=Path(), src_prompt="", tgt_prompt=""), read_drawing, edit_svg)
+run = _COMMAND.run
+"""Edit the drawing that an `SvgEdit` names; see `EditCommand.run`."""
 
 
 def main() -> None:
     """The command `pds-svg`."""
-    try:
-        folder = run(read_command(HELP, SvgEdit(svg=Path(), src_prompt="", tgt_prompt="")))
-    except UserError as error:
-        sys.exit(str(error))
-    print(one_line(f"Wrote {folder / 'final.svg'}"))
+    _COMMAND.main()

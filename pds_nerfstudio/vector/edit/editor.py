@@ -36,11 +36,10 @@ REFERENCE_CANVAS = 512
 
 
 class VectorEditor:
-    """Renders a document whose numbers are its own plus a learned change.
+    """A document whose numbers are its own plus a learned change, rendered.
 
-    The change is what the optimiser sees. It is 0 at first, and counts in pixels of a 512-pixel canvas for
-    points and stroke widths, in hundredths of its length for a gradient and its stops, and as it is for
-    colours and opacities.
+    The change is what the optimiser sees. It is 0 at first. Points and stroke widths change in pixels of a 512-pixel
+    canvas, gradients and their stops in hundredths of the gradient's length, colours and opacities in their own units.
     """
 
     def __init__(
@@ -51,17 +50,17 @@ class VectorEditor:
         device: torch.device | str = "cpu",
         backend: Backend = exact,
     ) -> None:
-        """Prepares an edit.
+        """Prepare an edit.
 
         Args:
-            document: what to edit; it stays as it is.
-            canvas: side in pixels of the square that the drawing is centred on.
-            groups: what may change.
-            device: where to render.
-            backend: what to render with.
+            document: What to edit; it stays as it is.
+            canvas: Side in pixels of the square that the drawing is centred on.
+            groups: What may change.
+            device: Where to render.
+            backend: What to render with.
 
         Raises:
-            UserError: nothing in the drawing may change.
+            UserError: If nothing in the drawing may change.
         """
         self.document, self.canvas, self.groups = document, canvas, tuple(groups)
         self.view = document.view(canvas, canvas)
@@ -85,10 +84,10 @@ class VectorEditor:
         self._crossing = CrossingLoss(self._segments(self.source.points))
 
     def parameter_groups(self, rates: dict[ParameterGroup, float]) -> list[dict]:
-        """Parameter groups for a torch optimiser, one for each group that has anything to change.
+        """Return parameter groups for a torch optimiser, one for each group that has anything to change.
 
         Args:
-            rates: learning rate of each group, in the units of its changes.
+            rates: Learning rate of each group, in the units of its changes.
         """
         found = []
         for group in self.groups:
@@ -98,7 +97,7 @@ class VectorEditor:
         return found
 
     def parameters(self) -> SceneParameters:
-        """The drawing's numbers as they are now."""
+        """Return the drawing's numbers as they are now."""
         steps = dict(self.changes)
         if "paths" in steps:
             moved = self._placement(steps.pop("paths"))
@@ -112,12 +111,12 @@ class VectorEditor:
         view: Affine | None = None,
         source: bool = False,
     ) -> Float[Tensor, "1 3 h w"]:
-        """The drawing as a picture, sRGB in 0 … 1.
+        """Return the drawing as a picture, sRGB in 0..1.
 
         Args:
-            background: what lies below, white by default.
-            view: from the drawing's units to the canvas, by default all of it, centred.
-            source: render the document as it was.
+            background: What lies below, white by default.
+            view: From the drawing's units to the canvas, by default all of it, centred.
+            source: Whether to render the document as it was.
         """
         side = self.canvas
         if background is None:
@@ -126,7 +125,7 @@ class VectorEditor:
         return self.renderer.render(parameters, side, side, view or self.view, background)[None]
 
     def crossing_loss(self) -> Float[Tensor, ""]:
-        """How much more its curves cross themselves than they did, in the units of the changes."""
+        """Return how much more its curves cross themselves than they did, in the units of the changes."""
         return self._crossing(self._segments(self.parameters().points))
 
     def _segments(self, points: Tensor) -> Float[Tensor, "s 4 2"]:
@@ -136,7 +135,7 @@ class VectorEditor:
 
     @torch.no_grad()
     def project(self) -> None:
-        """Takes back what is out of range: colours, opacities and stops beyond 0 … 1, widths below 0."""
+        """Take back what is out of range: colours, opacities and stops beyond 0..1, widths below 0."""
         bounds = {"colors": (0.0, 1.0), "opacities": (0.0, 1.0), "offsets": (0.0, 1.0), "widths": (0.0, None)}
         for name, (low, high) in bounds.items():
             if name in self.changes:
@@ -147,10 +146,10 @@ class VectorEditor:
 
     @torch.no_grad()
     def pull_back(self, share: float) -> None:
-        """Takes back a share, 0 … 1, of every change."""
+        """Take back a share, 0..1, of every change."""
         for change in self.changes.values():
             change.mul_(1 - share)
 
     def svg(self) -> bytes:
-        """The document with the numbers as they are now."""
+        """Return the document with the numbers as they are now."""
         return self.document.write(self.parameters())

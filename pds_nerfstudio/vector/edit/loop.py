@@ -6,21 +6,22 @@
 3. The diffusion model redraws the picture of the drawing from time to time, and the drawing is fit to that.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
 from pds_nerfstudio.checks import at_least, finite, share
+from pds_nerfstudio.editing import EditLoop, Fit, Guide, Stage, redraw
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.guidance.guidance import Guidance, GuidanceConfig
-from pds_nerfstudio.guidance.refinement import RefinementConfig
+from pds_nerfstudio.guidance.config import GuidanceConfig
+from pds_nerfstudio.guidance.guidance import Guidance
+from pds_nerfstudio.guidance.redraw import RedrawConfig
 from pds_nerfstudio.images.edit_loop import ImageEditConfig
-from pds_nerfstudio.runs import StepReport, take_steps
 from pds_nerfstudio.vector.edit.augmentation import Augmentation
+from pds_nerfstudio.vector.edit.editable import Draft, DrawingDescent, FramedDrawing
 from pds_nerfstudio.vector.edit.editor import ParameterGroup, VectorEditor
 from pds_nerfstudio.vector.edit.optimizer import BlockAdam
-from pds_nerfstudio.vector.edit.stages import Descent, Draft, Fit, Guided, Redrawing, Showing, Stage
 
 
 @dataclass
@@ -42,7 +43,7 @@ class VectorEditConfig:
     and paints are fit to that. 0 leaves them out: with the embedded model they mended subjects and spoilt hats."""
     refine_rounds: int = 2
     """How many times it is redrawn on the way, each time from what the drawing looks like by then."""
-    refinement: RefinementConfig = field(default_factory=RefinementConfig)
+    refinement: RedrawConfig = field(default_factory=RedrawConfig)
     """How the diffusion model redraws the picture."""
     fit_rate: float = 1.0
     """Learning rates of fitting, as a share of those below."""
@@ -81,7 +82,7 @@ class VectorEditConfig:
 
     @property
     def rates(self) -> dict[ParameterGroup, float]:
-        """Learning rate of each group of parameters."""
+        """Return the learning rate of each group of parameters."""
         return {
             "paths": self.paths_lr,
             "points": self.points_lr,
@@ -93,19 +94,19 @@ class VectorEditConfig:
 
     @property
     def groups(self) -> tuple[ParameterGroup, ...]:
-        """The groups that may change."""
+        """Return the groups that may change."""
         return tuple(name for name, rate in self.rates.items() if rate > 0)
 
     @property
     def augmentation(self) -> Augmentation:
-        """Crops and backgrounds."""
+        """Return how crops and backgrounds are drawn."""
         return Augmentation(self.background, self.crop)
 
     def check(self) -> None:
-        """Refuses values that mean nothing.
+        """Refuse values that mean nothing.
 
         Raises:
-            UserError: naming the option.
+            UserError: Naming the option.
         """
         at_least(self, 1, "refine_rounds", "views")
         at_least(self, 0, "fit_steps", "steps", "refine_steps")
@@ -122,74 +123,48 @@ class VectorEditConfig:
 
 
 def drawing_guidance() -> GuidanceConfig:
-    """The guidance with what was best for drawings of the embedded world."""
+    """Return the guidance with what was best for drawings of the embedded world."""
     return GuidanceConfig(t_schedule="annealed", t_max=0.98, t_min=0.3, identity_weight=1.0, localize=1.0)
 
 
-class VectorEditLoop:
-    """Edits a drawing step by step."""
+class VectorEditLoop(EditLoop):
+    """The edit of a drawing, in up to three stages.
+
+    Args:
+        editor: What is edited.
+        guidance: What with; its prompts are set.
+        config: How.
+
+    Raises:
+        UserError: If the configuration means nothing, or the canvas is too small for the model.
+    """
 
     def __init__(self, editor: VectorEditor, guidance: Guidance, config: VectorEditConfig) -> None:
-        """Prepares the loop.
-
-        Args:
-            editor: what is edited.
-            guidance: what with; its prompts are set.
-            config: how.
-
-        Raises:
-            UserError: the configuration means nothing, or the canvas is too small for the model.
-        """
         config.check()
-        self.editor, self.config = editor, config
-        self.done = 0
-        """Steps taken so far."""
+        self._config = config
+        self._drawing = drawing = FramedDrawing(editor, config.augmentation, config.views, config.seed)
         self.draft: Draft | None = None
-        """Edits the picture that the drawing is fit to, if there is one."""
-        self._stages: list[Stage] = []
-        showing = Showing(editor, config.augmentation, config.views, config.seed)
+        """The edit of the picture that the drawing is fit to, if there is one."""
+        stages: list[Stage] = []
         if config.fit_steps > 0:
-            self.draft = Draft(showing, guidance, config.draft)
-            self._stages += [
-                self.draft,
-                Fit(showing, self._fit_descent(config.fit_steps), self.draft.goal, config.fit_steps),
-            ]
+            self.draft = Draft(drawing, guidance, config.draft)
+            stages += [self.draft, Fit(self._fitting(config.fit_steps), self.draft.goal)]
         if config.steps > 0:
-            descent = self._descent(BlockAdam(editor.parameter_groups(config.rates)), config.steps)
-            self._stages.append(Guided(showing, descent, guidance, config.steps, config.stay_near))
+            stages.append(Guide(self._following(config.steps), guidance))
         if config.refine_steps > 0:
-            redrawing = Redrawing(showing, guidance, config.refinement)
-            descent = self._fit_descent(config.refine_steps)
-            self._stages.append(Fit(showing, descent, redrawing.goal, config.refine_steps, config.refine_rounds))
-        self.steps = sum(stage.steps for stage in self._stages)
-        """Steps of all stages."""
+            goal = partial(redraw, drawing, guidance, config.refinement)
+            stages.append(Fit(self._fitting(config.refine_steps), goal, config.refine_rounds))
+        super().__init__(stages)
 
-    def _fit_descent(self, steps: int) -> Descent:
-        """To a goal that stands still every number may go at its own pace, by Adam (Kingma and Ba 2015)."""
-        rates = {group: self.config.fit_rate * rate for group, rate in self.config.rates.items()}
-        return self._descent(torch.optim.Adam(self.editor.parameter_groups(rates)), steps)
+    def _fitting(self, steps: int) -> DrawingDescent:
+        """Return a descent to a goal that stands still: each number at its own pace, by Adam (Kingma and Ba 2015)."""
+        config = self._config
+        rates = {group: config.fit_rate * rate for group, rate in config.rates.items()}
+        optimizer = torch.optim.Adam(self._drawing.editor.parameter_groups(rates))
+        return DrawingDescent(self._drawing, optimizer, steps, config.final_rate, config.crossing)
 
-    def _descent(self, optimizer: torch.optim.Optimizer, steps: int) -> Descent:
-        return Descent(self.editor, optimizer, steps, self.config.final_rate, self.config.crossing)
-
-    def step(self) -> StepReport:
-        """The next step of the stage that is on."""
-        number = self.done
-        for stage in self._stages:
-            if number < stage.steps:
-                break
-            number -= stage.steps
-        metrics = stage.step(number)
-        self.done += 1
-        return StepReport(self.done, self.steps, metrics or {}, skipped=metrics is None)
-
-    def run(self, report: Callable[[StepReport], None]) -> bool:
-        """Takes the steps that are left.
-
-        Args:
-            report: called after each step.
-
-        Returns:
-            Whether all were taken; False after Ctrl-C, which leaves the drawing as the last step left it.
-        """
-        return take_steps(self.step, self.steps - self.done, report)
+    def _following(self, steps: int) -> DrawingDescent:
+        """Return a descent along the guidance, which is noisy: all numbers of a tensor at one pace, by `BlockAdam`."""
+        config = self._config
+        optimizer = BlockAdam(self._drawing.editor.parameter_groups(config.rates))
+        return DrawingDescent(self._drawing, optimizer, steps, config.final_rate, config.crossing, config.stay_near)

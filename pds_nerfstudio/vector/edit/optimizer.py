@@ -14,9 +14,9 @@ class BlockAdam(torch.optim.Optimizer):
     far and the rest stays.
 
     Args:
-        params: parameter groups with their learning rates: how far a number goes in a step whose gradient is as large
+        params: Parameter groups with their learning rates: how far a number goes in a step whose gradient is as large
             as is typical of its tensor.
-        betas: shares of the running means of the gradient and of its square that a step keeps.
+        betas: Shares of the running means of the gradient and of its square that a step keeps.
     """
 
     def __init__(self, params: Iterable[dict], betas: tuple[float, float] = (0.9, 0.99)) -> None:
@@ -24,7 +24,7 @@ class BlockAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> None:  # type: ignore[override]
-        """One step along the gradients. Numbers whose gradient is exactly 0, as of what may not move, do not count."""
+        """Take one step. Numbers whose gradient is exactly 0, as of what may not move, do not count."""
         assert closure is None
         for group in self.param_groups:
             keep, keep_square = group["betas"]

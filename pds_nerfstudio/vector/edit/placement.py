@@ -16,12 +16,12 @@ class Placement:
     """
 
     def __init__(self, points: Float[Tensor, "n 2"], topology: Topology, movable: Bool[Tensor, " n"]) -> None:
-        """Remembers where points are in their paths.
+        """Remember where points are in their paths.
 
         Args:
-            points: of the drawing as it was.
-            topology: which points form which path.
-            movable: the points that may move; the others stay behind.
+            points: Of the drawing as it was.
+            topology: Says which points form which path.
+            movable: The points that may move; the others stay behind.
         """
         count = max(topology.path, default=-1) + 1
         of_segment = torch.tensor(topology.path, dtype=torch.long)[topology.contour]
@@ -42,5 +42,5 @@ class Placement:
         """The moves that change nothing."""
 
     def __call__(self, moves: Float[Tensor, "paths 2 3"]) -> Float[Tensor, "n 2"]:
-        """How far each point goes."""
+        """Return how far each point goes."""
         return (moves[self._path] @ self._place[..., None])[..., 0]

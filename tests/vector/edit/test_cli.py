@@ -8,13 +8,12 @@ import torch
 from PIL import Image
 
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.guidance.guidance import GuidanceConfig
+from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.images.edit_loop import ImageEditConfig
 from pds_nerfstudio.runs import load_config, save_config
 from pds_nerfstudio.vector.edit.cli import SvgEdit, edit_svg, main
 from pds_nerfstudio.vector.edit.loop import VectorEditConfig
 from pds_nerfstudio.vector.svg.document import Document
-
 from tests.vector.conftest import Towards
 
 SVG = b'<svg viewBox="0 0 8 8"><path id="a" d="M1 1L7 1L7 7L1 7Z" fill="red"/><!-- kept --></svg>'

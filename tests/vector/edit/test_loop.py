@@ -5,12 +5,11 @@ import pytest
 import torch
 
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.guidance.refinement import RefinementConfig
+from pds_nerfstudio.guidance.redraw import RedrawConfig
 from pds_nerfstudio.images.edit_loop import ImageEditConfig
 from pds_nerfstudio.vector.edit.editor import VectorEditor
 from pds_nerfstudio.vector.edit.loop import VectorEditConfig, VectorEditLoop
 from pds_nerfstudio.vector.svg.document import Document
-
 from tests.vector.conftest import Towards
 
 guided = partial(VectorEditConfig, fit_steps=0, refine_steps=0)
@@ -161,7 +160,7 @@ def test_an_interrupt_leaves_what_there_is():
         {"steps": 0},
         {"steps": -1},
         {"refine_rounds": 0},
-        {"refinement": RefinementConfig(strength=2)},
+        {"refinement": RedrawConfig(strength=2)},
         {"draft": ImageEditConfig(steps=0)},
         {"views": 0},
         {"points_lr": -1},

@@ -2,14 +2,13 @@
 
 import pytest
 import torch
+from pds_nerfstudio.vector.edit.stages import Descent, Draft, Fit, Goal, Redrawing, Showing, coarse_to_fine
 
-from pds_nerfstudio.guidance.refinement import RefinementConfig
+from pds_nerfstudio.guidance.redraw import RedrawConfig
 from pds_nerfstudio.images.edit_loop import ImageEditConfig
 from pds_nerfstudio.vector.edit.augmentation import Augmentation
 from pds_nerfstudio.vector.edit.editor import VectorEditor
-from pds_nerfstudio.vector.edit.stages import Descent, Draft, Fit, Goal, Redrawing, Showing, coarse_to_fine
 from pds_nerfstudio.vector.svg.document import Document
-
 from tests.vector.conftest import Towards
 
 SVG = b"""<svg viewBox="0 0 32 32"><path d="M8 8L24 8L24 24L8 24Z" fill="#804020"/>
@@ -92,7 +91,7 @@ def test_what_the_model_redraws(crop, keys):
 
     with torch.no_grad():
         showing.editor.changes["colors"] += 0.2
-    config = RefinementConfig(strength=0.3)
+    config = RedrawConfig(strength=0.3)
     goal = Redrawing(showing, Invert(TARGET), config).goal()
     (image, before, passed, named) = given[0]
     assert passed is config and named == keys
