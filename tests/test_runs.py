@@ -1,13 +1,30 @@
-"""Folders that are never written over, configurations that come back, and Ctrl-C."""
+"""Folders that are never written over, configurations that come back, results, and the frame of a command."""
 
+from __future__ import annotations
+
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
 from pds_nerfstudio.command_help import CommandHelp, FirstOption
+from pds_nerfstudio.editing import EditLoop, StepReport
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.runs import StepReport, load_config, new_folder, read_command, save_config, take_steps
+from pds_nerfstudio.guidance.config import GuidanceConfig
+from pds_nerfstudio.guidance.guidance import Guidance
+from pds_nerfstudio.runs import (
+    EditCommand,
+    Results,
+    Saved,
+    load_config,
+    new_folder,
+    read_command,
+    save_config,
+)
 
 
 @dataclass
@@ -61,27 +78,129 @@ class TestConfigs:
         assert read_command(about, Outer(Path())) == config
 
 
-class TestSteps:
-    def test_all_are_taken_and_reported(self) -> None:
-        numbers = iter(range(1, 10))
-        seen: list[int] = []
-        assert take_steps(lambda: StepReport(next(numbers), 3), 3, lambda report: seen.append(report.step))
-        assert seen == [1, 2, 3]
+class Fade(EditLoop):
+    """Takes a tenth of the brightness away in each of five steps."""
 
-    def test_ctrl_c_ends_them(self) -> None:
-        seen: list[int] = []
+    def __init__(self) -> None:
+        super().__init__([])
+        self.steps, self.image = 5, torch.full((3, 4, 4), 1.0)
 
-        def step() -> StepReport:
-            if len(seen) == 2:
-                raise KeyboardInterrupt
-            return StepReport(len(seen) + 1, 5)
+    def step(self) -> StepReport:
+        self.done += 1
+        self.image = self.image - 0.1
+        return StepReport(self.done, self.steps, {"brightness": 1.0}, skipped=self.done == 2)
 
-        assert not take_steps(step, 5, lambda report: seen.append(report.step))
-        assert seen == [1, 2]
 
-    def test_errors_are_not_hidden(self) -> None:
-        def step() -> StepReport:
-            raise ValueError("bug")
+class Kept(Results):
+    """Notes when it was asked to save."""
 
-        with pytest.raises(ValueError, match="bug"):
-            take_steps(step, 5, lambda report: None)
+    def __init__(self, loop: Fade, folder: Path) -> None:
+        super().__init__(Outer(Path("a")), folder, save_every=2)
+        self.loop, self.before, self.saved = loop, loop.image, list[int]()
+
+    def save_progress(self) -> None:
+        self.saved.append(self.loop.done)
+
+    def save(self) -> Saved:
+        return Saved(self.folder / "a.png", self.before, self.loop.image, {"more": 3.0})
+
+
+class TestResults:
+    def test_what_is_left(self, tmp_path: Path) -> None:
+        results = Kept(loop := Fade(), tmp_path)
+        assert load_config(Outer, tmp_path / "config.json") == Outer(Path("a"))
+        assert results.leave(loop) == tmp_path / "a.png" and results.saved == [2, 4]
+        metrics = json.loads((tmp_path / "metrics.json").read_text())
+        assert list(metrics) == ["complete", "seconds", "psnr_to_source", "more", "steps"]
+        assert (
+            metrics["complete"] and metrics["more"] == 3 and metrics["psnr_to_source"] == pytest.approx(6.02, abs=0.01)
+        )
+        assert metrics["steps"][1] == {"step": 2, "skipped": True, "brightness": 1.0} and len(metrics["steps"]) == 5
+
+    def test_ctrl_c_leaves_what_there_is(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        results = Kept(loop := Fade(), tmp_path)
+
+        def interrupt() -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(results, "save_progress", interrupt)
+        assert results.leave(loop) == tmp_path / "a.png"
+        metrics = json.loads((tmp_path / "metrics.json").read_text())
+        assert not metrics["complete"] and len(metrics["steps"]) == 2
+
+    def test_the_same_is_a_finite_distance_away(self, tmp_path: Path) -> None:
+        loop = Fade()
+        loop.done = loop.steps
+        Kept(loop, tmp_path).leave(loop)
+        assert json.loads((tmp_path / "metrics.json").read_text())["psnr_to_source"] == pytest.approx(120)
+
+
+@dataclass
+class Asked:
+    """What a small command is told."""
+
+    file: Path
+    """What to edit."""
+    src_prompt: str = "a man"
+    """What it shows."""
+    tgt_prompt: str = "a robot"
+    """What it should show."""
+    device: str = "cpu"
+    """Where to work."""
+    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
+    """The diffusion model."""
+
+    @property
+    def prompts(self) -> tuple[str, str]:
+        return self.src_prompt, self.tgt_prompt
+
+    def check(self) -> None:
+        if self.file.suffix != ".txt":
+            raise UserError(f"{self.file} is no text.")
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> EditCommand[Asked, str]:
+    """A command that notes what it does, whose guidance is a list of what was said to it."""
+    said: list[object] = []
+
+    def load(config: GuidanceConfig, device: torch.device) -> Any:
+        said.extend(["load", device.type])
+        return SimpleNamespace(set_prompts=lambda *prompts: said.extend(prompts), said=said)
+
+    def read(config: Asked) -> str:
+        said.append("read")
+        return config.file.name
+
+    def edit(config: Asked, source: str, guidance: Any) -> Path:
+        guidance.said.append(f"edit {source}")
+        return Path(*map(str, guidance.said))
+
+    monkeypatch.setattr(Guidance, "from_config", load)
+    about = CommandHelp("pds-text", "Edit a text.", (FirstOption("--file", "what", required=True),), ("pds-text",))
+    return EditCommand(about, Asked(Path()), read, edit, hint=" (and more)")
+
+
+class TestCommand:
+    def test_it_checks_reads_loads_and_edits(self, command: EditCommand[Asked, str]) -> None:
+        expected = "read", "load", "cpu", "a man", "a robot", "edit a.txt"
+        assert command.run(Asked(Path("a.txt"))).parts == expected
+
+    def test_nothing_is_read_or_loaded_if_something_is_wrong(self, command: EditCommand[Asked, str]) -> None:
+        with pytest.raises(UserError, match="no text"):
+            command.run(Asked(Path("a.png")))
+        assert command.run(Asked(Path("a.txt"))).parts[0] == "read"
+
+    def test_it_ends_with_one_line(
+        self,
+        command: EditCommand[Asked, str],
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setattr("sys.argv", ["pds-text", "--file", "a.txt", "--tgt-prompt", "a cat"])
+        command.main()
+        assert capsys.readouterr().out == "Wrote read/load/cpu/a man/a cat/edit a.txt (and more)\n"
+        monkeypatch.setattr("sys.argv", ["pds-text", "--file", "a.png"])
+        with pytest.raises(SystemExit) as stopped:
+            command.main()
+        assert stopped.value.code == "a.png is no text."

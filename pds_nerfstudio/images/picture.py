@@ -166,7 +166,9 @@ def _deep_png(path: Path) -> Shaped[np.ndarray, "height width channels"] | None:
     from torchvision.io import ImageReadMode, decode_image
 
     data = torch.from_numpy(np.fromfile(path, np.uint8))
-    return decode_image(data, ImageReadMode.UNCHANGED).permute(1, 2, 0).numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # since torchvision 0.29, which still reads them
+        return decode_image(data, ImageReadMode.UNCHANGED).permute(1, 2, 0).numpy()
 
 
 def _png_chunks(info: dict[str, Any]) -> dict[bytes, bytes]:

@@ -1,6 +1,10 @@
 """Guidance whose edit is known, in place of a diffusion model."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +28,7 @@ class KnownDenoiser:
 
 
 class KnownGuidance:
-    """Pulls everything, latents or pixels, towards `goal`; refining adds to the red of what may change."""
+    """Pulls everything, latents or pixels, towards `goal`; redrawing adds to the red of what may change."""
 
     def __init__(self, goal: float = 0.0) -> None:
         self.goal, self.finite = goal, True
@@ -32,7 +36,7 @@ class KnownGuidance:
         self.config = SimpleNamespace(resolution=0)
         self.calls: list[tuple] = []
 
-    def latent_loss(self, target: Tensor, source: Tensor, progress: float, keys) -> SimpleNamespace:
+    def latent_loss(self, target: Tensor, source: Tensor, progress: float, keys: Iterable[int]) -> Any:
         self.calls.append((target.detach().clone(), source, progress, list(keys)))
         loss = (target - self.goal).square().sum()
         metrics = {"distance": loss.detach()}
@@ -40,7 +44,7 @@ class KnownGuidance:
 
     __call__ = latent_loss
 
-    def refine(self, target, source, config: RedrawConfig, allowed=None) -> Tensor:
+    def refine(self, target: Tensor, source: Tensor, config: RedrawConfig, allowed: Tensor | None = None) -> Tensor:
         push = target.new_tensor([config.strength, 0, 0])[:, None, None]
         return target + (push if allowed is None else push * allowed)
 

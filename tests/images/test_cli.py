@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
-from pds_nerfstudio.images.cli import HELP, ImageEdit, edit_picture, main, read_mask
+from pds_nerfstudio.images.cli import HELP, ImageEdit, edit_picture, main, read_mask, read_picture, run
 from pds_nerfstudio.images.edit_loop import ImageEditConfig
-from pds_nerfstudio.images.picture import Picture
 from pds_nerfstudio.images.recipes import RECIPES
 from pds_nerfstudio.runs import load_config, read_command
 
@@ -40,10 +40,14 @@ def config(tmp_path: Path) -> ImageEdit:
     )
 
 
+def opened(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        image.load()
+    return image
+
+
 def edit(config: ImageEdit, guidance: KnownGuidance) -> Path:
-    source = Picture.read(config.image)
-    mask = None if config.mask is None else read_mask(config.mask, source.size)
-    return edit_picture(config, source, mask, guidance)  # type: ignore[arg-type]
+    return edit_picture(config, read_picture(config), guidance)  # type: ignore[arg-type]
 
 
 def test_what_an_edit_leaves(config: ImageEdit, guidance: KnownGuidance) -> None:
@@ -52,12 +56,12 @@ def test_what_an_edit_leaves(config: ImageEdit, guidance: KnownGuidance) -> None
     assert folder == config.output_dir / "box"
     names = {"config.json", "edited.png", "before_after.png", "preview.png", "metrics.json"}
     assert {file.name for file in folder.iterdir()} == names
-    before, after = Image.open(config.image), Image.open(path)
+    before, after = opened(config.image), opened(path)
     assert (after.size, after.mode) == (before.size, before.mode) == ((30, 40), "RGBA")
     old, new = np.asarray(before), np.asarray(after)
     assert np.array_equal(old[20:], new[20:]) and np.array_equal(old[..., 3], new[..., 3])
     assert not np.array_equal(old[:20], new[:20])
-    assert Image.open(folder / "before_after.png").size == (60, 40)
+    assert opened(folder / "before_after.png").size == (60, 40)
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["complete"] and [m["step"] for m in metrics["steps"]] == [1, 2, 3, 4, 5]
     assert 0 < metrics["share_of_pixels_changed"] <= 0.5 and 5 < metrics["psnr_to_source"] < 60
@@ -78,7 +82,7 @@ def test_an_interrupt_leaves_the_picture_so_far(
 ) -> None:
     follow = guidance.latent_loss
 
-    def interrupted(target, source, progress, keys):
+    def interrupted(target: Tensor, source: Tensor, progress: float, keys: range) -> Any:
         if progress > 0.5:
             raise KeyboardInterrupt
         return follow(target, source, progress, keys)
@@ -93,7 +97,7 @@ def test_an_interrupt_leaves_the_picture_so_far(
 def test_a_second_interrupt_leaves_it_too(
     config: ImageEdit, guidance: KnownGuidance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*arguments, **options):
+    def interrupted(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(guidance, "refine", interrupted)
@@ -137,14 +141,11 @@ def test_the_command_says_what_is_wrong_in_one_line(config: ImageEdit, monkeypat
 
 def test_the_embedded_model_edits(tmp_path: Path) -> None:
     """Two real steps, on a picture of an awkward size."""
-    from pds_nerfstudio.images.cli import run
-
     pixels = np.random.default_rng(0).integers(0, 255, (50, 37, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "man.png")
-    prompts = {"src_prompt": "a photo of a man", "tgt_prompt": "a photo of a robot"}
-    config = ImageEdit(image=tmp_path / "man.png", **prompts, output_dir=tmp_path, guidance=GuidanceConfig())
+    config = ImageEdit(tmp_path / "man.png", "a photo of a man", "a photo of a robot", output_dir=tmp_path)
     config.edit = ImageEditConfig(steps=2, latent_lr=1.0, refine_steps=2)
-    first, second = Image.open(run(config)), Image.open(run(config))
+    first, second = opened(run(config)), opened(run(config))
     assert first.size == (37, 50)
     assert np.array_equal(np.asarray(first), np.asarray(second))
     assert not np.array_equal(np.asarray(first), pixels)

@@ -32,10 +32,10 @@ def test_8_bit_files_come_back_the_same(mode: str, tmp_path: Path) -> None:
     picture = Picture.read(tmp_path / "in.png")
     unchanged = picture.with_rgb(picture.rgb())
     unchanged.write(tmp_path / "out.png", picture)
-    before, after = Image.open(tmp_path / "in.png"), Image.open(tmp_path / "out.png")
-    assert before.mode == after.mode == mode
-    assert before.size == after.size
-    assert np.array_equal(np.asarray(before.convert("RGBA")), np.asarray(after.convert("RGBA")))
+    with Image.open(tmp_path / "in.png") as before, Image.open(tmp_path / "out.png") as after:
+        assert before.mode == after.mode == mode
+        assert before.size == after.size
+        assert np.array_equal(np.asarray(before.convert("RGBA")), np.asarray(after.convert("RGBA")))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -70,7 +70,7 @@ def test_orientation_is_applied_once(orientation: int, deep: bool, tmp_path: Pat
     exif = Image.Exif()
     exif[0x0112] = orientation
     exif[0x010F] = "Maker"
-    upright = BYTES[..., :3]
+    upright: np.ndarray = BYTES[..., :3]
     turns = {
         1: lambda a: a,
         2: lambda a: a[:, ::-1],
@@ -104,7 +104,8 @@ def test_colour_profiles_are_kept(tmp_path: Path) -> None:
     picture = Picture.read(tmp_path / "in.png")
     for pixels in (picture.pixels, WORDS):
         Picture(pixels, picture.mode, picture.info).write(tmp_path / "out.png")
-        assert Image.open(tmp_path / "out.png").info["icc_profile"] == profile
+        with Image.open(tmp_path / "out.png") as image:
+            assert image.info["icc_profile"] == profile
 
 
 class TestChanges:

@@ -1,3 +1,7 @@
+"""Framings: views and backgrounds that are drawn at random, or not."""
+
+from __future__ import annotations
+
 import pytest
 import torch
 
@@ -8,14 +12,14 @@ from pds_nerfstudio.vector.raster.affine import apply
 VIEW = (2.0, 0.0, 0.0, 2.0, 5.0, 6.0)
 
 
-def test_without_chance_every_framing_is_the_same():
+def test_without_chance_every_framing_is_the_same() -> None:
     augmentation = Augmentation("#ff8000", 1.0)
     framing = augmentation.draw(VIEW, 16, torch.Generator(), torch.zeros(1))
     assert not augmentation.varies and framing.view == VIEW
     torch.testing.assert_close(framing.background[:, 3, 4], torch.tensor([1, 128 / 255, 0]))
 
 
-def test_crops_lie_on_the_canvas_and_fill_it():
+def test_crops_lie_on_the_canvas_and_fill_it() -> None:
     augmentation = Augmentation("random", 0.5)
     generator = torch.Generator().manual_seed(0)
     colors, sides = set(), []
@@ -34,6 +38,6 @@ def test_crops_lie_on_the_canvas_and_fill_it():
 @pytest.mark.parametrize(
     "augmentation", [Augmentation("nonsense", 1), Augmentation("white", 0), Augmentation("red", 2)]
 )
-def test_nonsense_is_refused(augmentation):
+def test_nonsense_is_refused(augmentation: Augmentation) -> None:
     with pytest.raises(UserError):
         augmentation.check()

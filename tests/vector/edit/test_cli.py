@@ -1,11 +1,18 @@
+"""The command: what it leaves, and what it refuses."""
+
+from __future__ import annotations
+
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import imageio_ffmpeg
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
@@ -21,53 +28,69 @@ SVG = b'<svg viewBox="0 0 8 8"><path id="a" d="M1 1L7 1L7 7L1 7Z" fill="red"/><!
 GUIDED = VectorEditConfig(fit_steps=0, steps=5, refine_steps=0, colors_lr=0.05)
 
 
-def _darken(image, source_image, progress, keys=None):
+def _darken(image: Tensor, source_image: Tensor, progress: float, keys: Any = None) -> Any:
     return SimpleNamespace(loss=image.sum(), finite=torch.tensor(True), metrics={"mean": image.mean().detach()})
 
 
 @pytest.fixture
-def config(tmp_path):
+def config(tmp_path: Path) -> SvgEdit:
     (tmp_path / "box.svg").write_bytes(SVG)
     return SvgEdit(
         svg=tmp_path / "box.svg",
         src_prompt="a red box",
         tgt_prompt="a dark box",
         output_dir=tmp_path / "out",
+        canvas=32,
         save_every=2,
         edit=GUIDED,
         guidance=GuidanceConfig(guidance_scale=3.0),
     )
 
 
-def _edit(config, guidance=_darken):
-    return edit_svg(config, Document.read(config.svg), guidance, 32, torch.device("cpu"))
+def _edit(config: SvgEdit, guidance: Any = _darken) -> Path:
+    file = edit_svg(config, Document.read(config.svg), guidance)
+    assert file.name == "final.svg"
+    return file.parent
 
 
-def test_what_an_edit_leaves(config):
+def _opened(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        image.load()
+    return image
+
+
+def _middle(path: Path) -> tuple[int, int, int]:
+    color = _opened(path).getpixel((16, 16))
+    assert isinstance(color, tuple)
+    red, green, blue = (int(part) for part in color)
+    return red, green, blue
+
+
+def test_what_an_edit_leaves(config: SvgEdit) -> None:
     folder = _edit(config)
     assert folder == config.output_dir / "box"
     final = (folder / "final.svg").read_bytes()
     assert final != SVG and final.endswith(b"<!-- kept --></svg>") and b'id="a"' in final
-    before, after = (Image.open(folder / f"{name}.png") for name in ("before", "after"))
-    assert before.size == after.size == (32, 32)
-    assert after.getpixel((16, 16))[0] < before.getpixel((16, 16))[0] == 255
-    assert Image.open(folder / "history.gif").n_frames == 4
+    assert _opened(folder / "before.png").size == _opened(folder / "after.png").size == (32, 32)
+    assert _middle(folder / "after.png")[0] < _middle(folder / "before.png")[0] == 255
+    with Image.open(folder / "history.gif") as history:
+        assert history.n_frames == 4  # type: ignore[attr-defined]
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["complete"] and [m["step"] for m in metrics["steps"]] == [1, 2, 3, 4, 5]
     assert metrics["steps"][0]["mean"] > metrics["steps"][-1]["mean"] and metrics["psnr_to_source"] > 0
 
 
-def test_the_draft_is_left_beside_what_paths_made_of_it(config):
+def test_the_draft_is_left_beside_what_paths_made_of_it(config: SvgEdit) -> None:
     config.edit = VectorEditConfig(draft=ImageEditConfig(steps=40, refine=0), fit_steps=120)
     folder = _edit(config, Towards(SVG.replace(b'"red"', b'"blue"'), 32))
     for name in ("draft", "after"):
-        red, _, blue = Image.open(folder / f"{name}.png").getpixel((16, 16))
+        red, _, blue = _middle(folder / f"{name}.png")
         assert blue > red, name
     assert not (_edit(replace(config, edit=GUIDED)) / "draft.png").exists()
 
 
-def test_an_interrupt_leaves_the_drawing_so_far(config):
-    def interrupted(image, source_image, progress, keys=None):
+def test_an_interrupt_leaves_the_drawing_so_far(config: SvgEdit) -> None:
+    def interrupted(image: Tensor, source_image: Tensor, progress: float, keys: Any = None) -> Any:
         if progress > 0.5:
             raise KeyboardInterrupt
         return _darken(image, source_image, progress, keys)
@@ -77,25 +100,25 @@ def test_an_interrupt_leaves_the_drawing_so_far(config):
     assert not json.loads((folder / "metrics.json").read_text())["complete"]
 
 
-def test_no_history_on_request(config):
+def test_no_history_on_request(config: SvgEdit) -> None:
     config.history = "none"
     assert not (_edit(config) / "history.gif").exists()
 
 
-def test_a_video_on_request(config):
+def test_a_video_on_request(config: SvgEdit) -> None:
     config.history = "mp4"
     config.check()
     assert imageio_ffmpeg.count_frames_and_secs(_edit(config) / "history.mp4")[0] == 4
 
 
-def test_a_video_without_ffmpeg_is_refused(config, monkeypatch):
+def test_a_video_without_ffmpeg_is_refused(config: SvgEdit, monkeypatch: pytest.MonkeyPatch) -> None:
     config.history = "mp4"
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "no-such-program")
     with pytest.raises(UserError, match="pip install imageio-ffmpeg, or set history to gif"):
         config.check()
 
 
-def test_the_saved_config_repeats_the_edit(config):
+def test_the_saved_config_repeats_the_edit(config: SvgEdit) -> None:
     folder = _edit(config)
     first = (folder / "final.svg").read_bytes()
     again = load_config(SvgEdit, folder / "config.json")
@@ -103,22 +126,22 @@ def test_the_saved_config_repeats_the_edit(config):
     assert (_edit(again) / "final.svg").read_bytes() == first
 
 
-def test_prompts_carry_the_style(config):
+def test_prompts_carry_the_style(config: SvgEdit) -> None:
     assert config.prompts == ("a red box", "a dark box")
     config.style, config.style_suffix = "pixelart", " on a table "
     assert config.prompts[1] == "a dark box, pixel art, on a white background, on a table"
 
 
 @pytest.mark.parametrize("change", [{"canvas": -1}, {"save_every": 0}, {"edit": VectorEditConfig(steps=-1)}])
-def test_nonsense_is_refused(config, change):
+def test_nonsense_is_refused(config: SvgEdit, change: dict[str, Any]) -> None:
     for name, value in change.items():
         setattr(config, name, value)
     with pytest.raises(UserError):
         config.check()
 
 
-def test_the_command_says_what_is_wrong_in_one_line(config, monkeypatch):
-    def run_with(*arguments):
+def test_the_command_says_what_is_wrong_in_one_line(config: SvgEdit, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_with(*arguments: object) -> str:
         monkeypatch.setattr("sys.argv", ["pds-svg", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
             main()

@@ -1,18 +1,25 @@
+"""Curves that cross themselves cost something; what the source has of it is free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 
 from pds_nerfstudio.vector.edit.regularizers import CrossingLoss, crossing_angles
 
-ARCH = [[0.0, 0], [0, 4], [6, 4], [6, 0]]
-CROSSED = [[0.0, 0], [8, 4], [-2, 4], [6, 0]]
-S_CURVE = [[0.0, 0], [3, 3], [3, -3], [6, 0.5]]
-LINE = [[0.0, 0], [0, 0], [6, 3], [6, 3]]
+ARCH = [[0.0, 0.0], [0.0, 4.0], [6.0, 4.0], [6.0, 0.0]]
+CROSSED = [[0.0, 0.0], [8.0, 4.0], [-2.0, 4.0], [6.0, 0.0]]
+S_CURVE = [[0.0, 0.0], [3.0, 3.0], [3.0, -3.0], [6.0, 0.5]]
+LINE = [[0.0, 0.0], [0.0, 0.0], [6.0, 3.0], [6.0, 3.0]]
 
 
-def _curves(*curves):
+def _curves(*curves: list[list[float]]) -> Tensor:
     return torch.tensor(curves, dtype=torch.float64)
 
 
-def test_angles():
+def test_angles() -> None:
     left = torch.tensor([False, True, False, False])
     angles = crossing_angles(_curves(ARCH, CROSSED, S_CURVE, LINE), left)
     assert angles[0] == 0 and angles[3] == 0
@@ -22,14 +29,14 @@ def test_angles():
     assert angles[2] > 0
 
 
-def test_what_the_source_has_of_it_is_free():
+def test_what_the_source_has_of_it_is_free() -> None:
     assert CrossingLoss(_curves(S_CURVE))(_curves(S_CURVE)) == 0
     assert CrossingLoss(_curves(ARCH))(_curves(ARCH)) == 0
     worse = _curves([[0, 0], [3, 3], [3, -3], [6, 3]])
     assert CrossingLoss(_curves(S_CURVE))(worse) > 0
 
 
-def test_descending_uncrosses_a_curve():
+def test_descending_uncrosses_a_curve() -> None:
     loss = CrossingLoss(_curves(ARCH))
     ctrl = _curves([[0, 0], [2, 4], [4, 4], [3, 8]]).requires_grad_()
     optimizer = torch.optim.SGD([ctrl], lr=0.05)
@@ -42,7 +49,7 @@ def test_descending_uncrosses_a_curve():
     assert float(loss(ctrl).detach()) < 0.05 * before
 
 
-def test_the_gradient_of_the_angle_is_exact(gradient_error):
+def test_the_gradient_of_the_angle_is_exact(gradient_error: Callable[..., float]) -> None:
     left = torch.tensor([True, False])
     ctrl = _curves(CROSSED, S_CURVE)
     assert gradient_error(lambda c: (crossing_angles(c, left) * torch.tensor([1.0, 2.0])).sum(), ctrl) < 1e-6
