@@ -2,6 +2,10 @@
 
 import math
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 Affine = tuple[float, float, float, float, float, float]
 
 IDENTITY: Affine = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
@@ -56,3 +60,12 @@ def apply(matrix: Affine, x: float, y: float) -> tuple[float, float]:
     """The image of one point."""
     a, b, c, d, e, f = matrix
     return a * x + c * y + e, b * x + d * y + f
+
+
+def inverse(maps: Float[Tensor, "*maps 6"]) -> Float[Tensor, "*maps 6"]:
+    """Return the inverse of maps, in their precision; a singular one is treated as if it were tiny."""
+    a, b, c, d, e, f = maps.unbind(-1)
+    area = a * d - b * c
+    area = torch.where(area.abs() > 1e-30, area, 1e-30)
+    a, b, c, d = d / area, -b / area, -c / area, a / area
+    return torch.stack([a, b, c, d, -(a * e + c * f), -(b * e + d * f)], -1)

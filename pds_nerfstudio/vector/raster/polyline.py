@@ -119,3 +119,32 @@ def dash_contour(
     dashes = edges[edge, :1] + (edges[edge, 1:] - edges[edge, :1]) * fraction
     count = on_from.numel() - around
     return Polylines(dashes, contour, smooth[edge], torch.zeros(count, dtype=torch.bool, device=edges.device))
+
+
+def dash_contours(
+    lines: Polylines, patterns: Sequence[tuple[Sequence[float], float]]
+) -> tuple[Polylines, Int[Tensor, " c"]]:
+    """Cut each contour by its own pattern and offset; see `dash_contour`.
+
+    Returns:
+        The dashes, and for each the contour that it comes from.
+    """
+    contours = len(patterns)
+    device = lines.contour.device
+    counts = torch.bincount(lines.contour, minlength=contours).tolist()
+    parts, owner, start, made = [], [], 0, 0
+    closed = lines.closed.tolist()
+    for contour, count in enumerate(counts):
+        pattern, offset = patterns[contour]
+        own = slice(start, start + count)
+        part = dash_contour(lines.edges[own], lines.smooth[own], closed[contour], pattern, offset)
+        parts.append(Polylines(part.edges, part.contour + made, part.smooth, part.closed))
+        owner += [contour] * part.closed.numel()
+        start, made = start + count, made + part.closed.numel()
+    merged = Polylines(
+        torch.cat([p.edges for p in parts]),
+        torch.cat([p.contour for p in parts]),
+        torch.cat([p.smooth for p in parts]),
+        torch.cat([p.closed for p in parts]),
+    )
+    return merged, torch.tensor(owner, dtype=torch.long, device=device)

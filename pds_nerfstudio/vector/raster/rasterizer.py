@@ -3,19 +3,18 @@
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from pds_nerfstudio.vector.raster import affine
-from pds_nerfstudio.vector.raster.affine import IDENTITY, MAX_COORDINATE, MAX_SCALE, Affine
-from pds_nerfstudio.vector.raster.bezier import MAX_CHORDS, bounding_boxes, chord_counts, flatten, turning
+from pds_nerfstudio.vector.raster.affine import IDENTITY, MAX_SCALE, Affine
+from pds_nerfstudio.vector.raster.bezier import bounding_boxes
 from pds_nerfstudio.vector.raster.compositor import Item, LayerItem, SolidItem, TextureItem, over
 from pds_nerfstudio.vector.raster.coverage import Windows, coverage, fit_windows, union_box
+from pds_nerfstudio.vector.raster.outlines import fill_edges, stroke_edges
 from pds_nerfstudio.vector.raster.paint import gradient_colors, linear_parameter, radial_parameter
 from pds_nerfstudio.vector.raster.plan import Draw, Layer, Mask, Plan, Segments, make_plan
-from pds_nerfstudio.vector.raster.polyline import Polylines, dash_contour, drop_points
 from pds_nerfstudio.vector.raster.scene import Gradient, Scene, SceneParameters, Solid
-from pds_nerfstudio.vector.raster.stroke import Pens, arc_step, stroke_outline
 from pds_nerfstudio.vector.raster.supersampling import supersample
 
 TOLERANCE = 0.03
@@ -80,70 +79,6 @@ class Rasterizer:
         return Plan(**{name: moved(value) for name, value in vars(self.plan).items()})  # type: ignore[arg-type]
 
 
-def _apply(matrices: Float[Tensor, "n 2 3"], points: Float[Tensor, "n k 2"]) -> Float[Tensor, "n k 2"]:
-    moved = torch.baddbmm(matrices[:, None, :, 2], points, matrices[:, :, :2].transpose(1, 2))
-    return moved.clamp(-MAX_COORDINATE, MAX_COORDINATE)
-
-
-def _rows(values: Float[Tensor, "n d"], rows: Int[Tensor, "s k"]) -> Float[Tensor, "s k d"]:
-    """Rows of a tensor; on a GPU, the backward pass of indexing by brackets sorts them first."""
-    return values.index_select(0, rows.flatten()).view(*rows.shape, values.shape[1])
-
-
-def _matrix(transform: Affine, like: Tensor) -> Float[Tensor, "2 3"]:
-    a, b, c, d, e, f = transform
-    return like.new_tensor([[a, c, e], [b, d, f]])
-
-
-def stroke_edges(
-    plan: Plan,
-    parameters: SceneParameters,
-    matrices: Float[Tensor, "r 2 3"],
-    stretch: Float[Tensor, " i"],
-    tolerance: float,
-) -> tuple[Float[Tensor, "e 2 2"], Int[Tensor, " e"]]:
-    """Outlines of all strokes, differentiable in points and widths.
-
-    Args:
-        plan: of the scene, with strokes in it.
-        parameters: the scene's numbers.
-        matrices: from each region's units to the canvas.
-        stretch: by how much they lengthen at most, for each of the plan's `stroke_regions`.
-        tolerance: largest distance between a curve and its chords, in pixels.
-
-    Returns:
-        Directed edges in canvas pixels, and the region of each.
-    """
-    part = plan.stroked
-    local = _rows(parameters.points, plan.segments[part.segment])
-    ctrl = _apply(matrices[part.region], local)
-    width, join, cap = plan.pens.unbind(1)
-    pens = Pens(
-        half_width=0.5 * parameters.widths.index_select(0, width).clamp(min=0),
-        join=join,
-        cap=cap,
-        miter_limit=plan.miter_limits.to(local.dtype),
-        tolerance=tolerance / stretch.clamp(min=1e-12),
-    )
-    with torch.no_grad():
-        # the sides of a stroke turn with the curve, at a distance of half its width
-        turns = turning(ctrl) / arc_step(pens.half_width, pens.tolerance)[part.instance]
-        counts = torch.maximum(chord_counts(ctrl, tolerance), turns.ceil().clamp(max=MAX_CHORDS).long())
-        counts = torch.where(part.straight, 1, counts)
-    edges, segment = flatten(local, counts)
-    smooth = torch.cat([segment[1:] == segment[:-1], segment.new_zeros(1, dtype=torch.bool)])[: segment.numel()]
-    lines = drop_points(Polylines(edges, part.instance[segment], smooth, part.instance_closed))
-    styles = [plan.strokes[region] for region in plan.stroke_regions]
-    of = part.instance_region
-    if any(style.dashes for style in styles):
-        lines, owner = _dashed(lines, [(s.dashes, s.dash_offset) for s in styles])
-        pens = Pens(**{name: values[owner] for name, values in vars(pens).items()})
-        of = of[owner]
-    outline, contour = stroke_outline(lines, pens)
-    region = of[contour]
-    return _apply(matrices[region], outline), region
-
-
 class _Frame:
     """One picture in the making."""
 
@@ -162,7 +97,7 @@ class _Frame:
         # a scale beyond all measure must not turn coordinates into infinities
         matrices = points.new_tensor(self.views).nan_to_num().clamp(-MAX_SCALE, MAX_SCALE)
         self.matrices = matrices.reshape(-1, 3, 2).transpose(1, 2)
-        edges, region = self._fills()
+        edges, region = fill_edges(plan, parameters, self.matrices, tolerance)
         if plan.strokes:
             stretch = points.new_tensor([affine.largest_scale(self.views[r]) for r in plan.stroke_regions])
             around, of = stroke_edges(plan, parameters, self.matrices, stretch, tolerance)
@@ -171,15 +106,6 @@ class _Frame:
         cover, field = coverage(edges, region, self.windows, plan.evenodd)
         self.cover = supersample(cover, field, edges, region, self.windows, plan.evenodd)
         self._boxes: dict[int, Tensor] = {}
-
-    def _fills(self) -> tuple[Tensor, Tensor]:
-        plan, part = self.plan, self.plan.filled
-        ctrl = _apply(self.matrices[part.region], self.parameters.points[self.plan.segments[part.segment]])
-        with torch.no_grad():
-            counts = torch.where(part.straight, 1, chord_counts(ctrl, self.tolerance))
-        edges, segment = flatten(ctrl, counts)
-        closing = _apply(self.matrices[plan.closing_region], self.parameters.points[plan.closing])
-        return torch.cat([edges, closing]), torch.cat([part.region[segment], plan.closing_region])
 
     def paint(
         self, items: tuple[Draw | Layer, ...], background: Float[Tensor, "c h w"], origin: tuple[int, int]
@@ -266,16 +192,16 @@ class _Frame:
     def _gradient(self, draw: Draw, paint: Gradient, box: tuple[int, int, int, int]) -> Float[Tensor, "4 h w"]:
         numbers = self.parameters
         to_path = affine.compose(self.view, draw.transform)
-        inverse = _inverse(_matrix(to_path, numbers.points))
+        inverse = affine.inverse(numbers.points.new_tensor(to_path))
         x, y, width, height = box
         step = torch.arange(max(width, height), device=inverse.device, dtype=inverse.dtype) + 0.5
         points = torch.stack(torch.meshgrid(step[:width] + x, step[:height] + y, indexing="xy"), -1)
-        points = points @ inverse[:, :2].T + inverse[:, 2]
+        points = points @ inverse[:4].view(2, 2) + inverse[4:]
         if paint.bounding_box:
             low, high = self._bounding_box(draw.path).split(2)
             points = (points - low) / (high - low).clamp(min=1e-12)
-        inverse = _inverse(_matrix(paint.transform, numbers.points))
-        points = points @ inverse[:, :2].T + inverse[:, 2]
+        inverse = affine.inverse(numbers.points.new_tensor(paint.transform))
+        points = points @ inverse[:4].view(2, 2) + inverse[4:]
         geometry = numbers.gradients[paint.geometry]
         t = (radial_parameter if paint.radial else linear_parameter)(points, geometry)
         stops = paint.stops
@@ -296,15 +222,6 @@ class _Frame:
         return self._boxes[path]
 
 
-def _inverse(matrix: Float[Tensor, "2 3"]) -> Float[Tensor, "2 3"]:
-    """Inverse affine map; a singular one is treated as if it were tiny."""
-    (a, c, e), (b, d, f) = matrix.unbind(0)[0], matrix.unbind(0)[1]
-    det = a * d - b * c
-    det = torch.where(det.abs() > 1e-30, det, 1e-30)
-    linear = torch.stack([torch.stack([d, -c]), torch.stack([-b, a])]) / det
-    return torch.cat([linear, -(linear @ torch.stack([e, f]))[:, None]], 1)
-
-
 def _overlap(
     windows: Windows, cover: Tensor, region: int, box: tuple[int, int, int, int]
 ) -> tuple[Tensor, tuple[int, int, int, int]]:
@@ -317,26 +234,3 @@ def _overlap(
         return cover.new_zeros(1, 0, 0), (0, width, 0, height)
     part = windows.view(cover, region)[None, y0 - top : y1 - top, x0 - left : x1 - left]
     return part, (x0 - x, x + width - x1, y0 - y, y + height - y1)
-
-
-def _dashed(lines: Polylines, patterns: list[tuple[tuple[float, ...], float]]) -> tuple[Polylines, Int[Tensor, " c"]]:
-    """Cuts the contours that have a dash pattern, and says which contour each result came from."""
-    contours = len(patterns)
-    device = lines.contour.device
-    counts = torch.bincount(lines.contour, minlength=contours).tolist()
-    parts, owner, start, made = [], [], 0, 0
-    closed = lines.closed.tolist()
-    for contour, count in enumerate(counts):
-        pattern, offset = patterns[contour]
-        own = slice(start, start + count)
-        part = dash_contour(lines.edges[own], lines.smooth[own], closed[contour], pattern, offset)
-        parts.append(Polylines(part.edges, part.contour + made, part.smooth, part.closed))
-        owner += [contour] * part.closed.numel()
-        start, made = start + count, made + part.closed.numel()
-    merged = Polylines(
-        torch.cat([p.edges for p in parts]),
-        torch.cat([p.contour for p in parts]),
-        torch.cat([p.smooth for p in parts]),
-        torch.cat([p.closed for p in parts]),
-    )
-    return merged, torch.tensor(owner, dtype=torch.long, device=device)

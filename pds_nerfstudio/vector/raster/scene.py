@@ -6,13 +6,13 @@ things shared by two shapes (a point, a gradient stop) are one row.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
+from enum import IntEnum
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from pds_nerfstudio.vector.raster.affine import IDENTITY, Affine
-from pds_nerfstudio.vector.raster.stroke import Cap, Join
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,22 @@ class Fill:
     opacities: tuple[int, ...] = ()
     """Rows of `opacities` whose product is the fill's."""
     evenodd: bool = False
+
+
+class Join(IntEnum):
+    """Shape at the vertices of a path."""
+
+    MITER = 0
+    ROUND = 1
+    BEVEL = 2
+
+
+class Cap(IntEnum):
+    """Shape at the ends of open contours."""
+
+    BUTT = 0
+    ROUND = 1
+    SQUARE = 2
 
 
 @dataclass(frozen=True)

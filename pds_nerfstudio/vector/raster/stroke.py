@@ -10,7 +10,6 @@ ordinary stroke.
 
 import math
 from dataclasses import dataclass
-from enum import IntEnum
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,22 +17,7 @@ from torch import Tensor
 
 from pds_nerfstudio.vector.raster.polyline import Polylines, lengths, neighbours
 from pds_nerfstudio.vector.raster.ragged import expand_counts
-
-
-class Join(IntEnum):
-    """Shape at the vertices of a path."""
-
-    MITER = 0
-    ROUND = 1
-    BEVEL = 2
-
-
-class Cap(IntEnum):
-    """Shape at the ends of open contours."""
-
-    BUTT = 0
-    ROUND = 1
-    SQUARE = 2
+from pds_nerfstudio.vector.raster.scene import Cap, Join
 
 
 @dataclass(frozen=True)

@@ -296,7 +296,7 @@ class _Importer:
 
     def box(self, node: Shape | Group, frame: Affine) -> tuple[float, float, float, float] | None:
         """Bounding box (x, y, width, height) of what a node fills, in the frame's units."""
-        inverse = _inverse(frame)
+        a, b, c, d, e, f = affine.inverse(torch.tensor(frame, dtype=torch.float64)).tolist()
         curves = []
         outlines = {slot.path: slot.source.outline for slot in self.paths.values() if slot is not None}
         stack: list[Shape | Group] = [node]
@@ -308,7 +308,7 @@ class _Importer:
             outline = outlines.get(current.path)
             if outline is None:
                 continue
-            to_frame = affine.compose(inverse, current.transform)
+            to_frame = affine.compose((a, b, c, d, e, f), current.transform)
             points = [affine.apply(to_frame, *p) for p in outline.points]
             curves += [[points[k] for k in s] for segments, _ in outline.contours for s in segments]
         if not curves:
@@ -316,12 +316,6 @@ class _Importer:
         ctrl = torch.tensor(curves, dtype=torch.float64)
         left, top, right, bottom = bounding_boxes(ctrl, torch.zeros(len(curves), dtype=torch.long), 1)[0].tolist()
         return (left, top, right - left, bottom - top) if right > left and bottom > top else None
-
-
-def _inverse(matrix: Affine) -> Affine:
-    a, b, c, d, e, f = matrix
-    det = affine.determinant(matrix)
-    return d / det, -b / det, -c / det, a / det, (c * f - d * e) / det, (b * e - a * f) / det
 
 
 def _only(element: Element, *names: str) -> dict[str, str]:

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.vector.raster import affine
-from pds_nerfstudio.vector.raster.scene import Gradient, Paint, Solid, Stop, Stroke
-from pds_nerfstudio.vector.raster.stroke import Cap, Join
+from pds_nerfstudio.vector.raster.scene import Cap, Gradient, Join, Paint, Solid, Stop, Stroke
 from pds_nerfstudio.vector.svg.cascade import Style, parse_url
 from pds_nerfstudio.vector.svg.color import Rgba, parse_color
 from pds_nerfstudio.vector.svg.import_record import FileIndex, PathSlot, RowKeeper

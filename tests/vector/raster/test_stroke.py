@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
-from pds_nerfstudio.vector.raster.scene import SceneBuilder, Shape, Solid, Stroke
-from pds_nerfstudio.vector.raster.stroke import Cap, Join
+from pds_nerfstudio.vector.raster.scene import Cap, Join, SceneBuilder, Shape, Solid, Stroke
 
 K = 0.5522847498
 

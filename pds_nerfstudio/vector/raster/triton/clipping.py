@@ -1,7 +1,7 @@
 """Triton kernels for clip paths, forward and backward. One program works on one tile of the canvas."""
 
 # mypy: disable-error-code="no-untyped-def"
-# Kernels: what their arguments are is said in `rasterizer.py`, which calls them.
+# Kernels: `launches.py` says what their arguments are.
 
 import triton
 import triton.language as tl

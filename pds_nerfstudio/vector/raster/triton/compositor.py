@@ -9,7 +9,7 @@ Planes are [height, width] pixels in row-major order, pictures four of them: pre
 """
 
 # mypy: disable-error-code="no-untyped-def"
-# Kernels: what their arguments are is said in `rasterizer.py`, which calls them.
+# Kernels: `launches.py` says what their arguments are.
 
 import triton
 import triton.language as tl

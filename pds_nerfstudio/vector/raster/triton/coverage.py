@@ -8,7 +8,7 @@ the windows has a length that depends on the curves, and that is the one number 
 """
 
 # mypy: disable-error-code="no-untyped-def"
-# Kernels: what their arguments are is said in `rasterizer.py`, which calls them.
+# Kernels: `launches.py` says what their arguments are.
 
 import triton
 import triton.language as tl

@@ -1,7 +1,7 @@
 """Triton kernels that take a gradient by coverage back to the outlines: the backward pass of `coverage`."""
 
 # mypy: disable-error-code="no-untyped-def"
-# Kernels: what their arguments are is said in `rasterizer.py`, which calls them.
+# Kernels: `launches.py` says what their arguments are.
 
 import triton
 import triton.language as tl

@@ -5,7 +5,7 @@ windows.
 """
 
 # mypy: disable-error-code="no-untyped-def"
-# Kernels: what their arguments are is said in `rasterizer.py`, which calls them.
+# Kernels: `launches.py` says what their arguments are.
 
 import triton
 import triton.language as tl

@@ -4,7 +4,7 @@ The width of a sharp passage is told from neighbouring pixels, so the gradient g
 """
 
 # mypy: disable-error-code="no-untyped-def"
-# Kernels: what their arguments are is said in `rasterizer.py`, which calls them.
+# Kernels: `launches.py` says what their arguments are.
 
 import triton
 import triton.language as tl

@@ -160,21 +160,14 @@ def canvas_maps(transforms: tuple[Affine, ...], view: Affine) -> Float[Tensor, "
 def gradient_maps(plan: Plan, view: Affine) -> Float[Tensor, "d 12"]:
     """For each gradient, in the order of `Program.draws`, the inverse maps that lead from the canvas to its units."""
     pairs = [
-        [*_inverse(affine.compose(view, draw.transform)), *_inverse(draw.paint.transform)]
+        [affine.compose(view, draw.transform), draw.paint.transform]
         for draw in _draws(plan.root)
         if isinstance(draw.paint, Gradient)
     ]
-    return torch.tensor(pairs, dtype=torch.float32).reshape(-1, gradient.MAPS.value)
+    maps = affine.inverse(torch.tensor(pairs, dtype=torch.float64).reshape(-1, 2, 6))
+    return maps.float().reshape(-1, gradient.MAPS.value)
 
 
 def _draws(layer: Layer) -> list[Draw]:
     """All draws of a tree, in the order in which it is compiled."""
     return [draw for item in layer.items for draw in (_draws(item) if isinstance(item, Layer) else [item])]
-
-
-def _inverse(matrix: Affine) -> Affine:
-    """Inverse affine map; a singular one is treated as if it were tiny."""
-    a, b, c, d, e, f = matrix
-    det = affine.determinant(matrix)
-    det = det if abs(det) > 1e-30 else 1e-30
-    return d / det, -b / det, -c / det, a / det, (c * f - d * e) / det, (b * e - a * f) / det

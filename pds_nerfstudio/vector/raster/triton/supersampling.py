@@ -1,7 +1,7 @@
 """Triton kernels for `supersampling`: tiles of pixels whose winding number cannot be told from its mean."""
 
 # mypy: disable-error-code="no-untyped-def"
-# Kernels: what their arguments are is said in `rasterizer.py`, which calls them.
+# Kernels: `launches.py` says what their arguments are.
 
 import triton
 import triton.language as tl
