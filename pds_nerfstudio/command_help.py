@@ -75,6 +75,6 @@ def _hint(option: FirstOption, config: Any) -> str:
     if option.required:
         return " (required)"
     value = functools.reduce(getattr, option.name.removeprefix("--").replace("-", "_").split("."), config)
-    if value in (None, ""):
+    if value in (None, "") or isinstance(value, tuple):  # a list is too long for one line
         return ""
     return f" [{value:g}]" if isinstance(value, float) else f" [{value}]"

@@ -18,9 +18,8 @@ from typing import Literal
 
 import tyro
 
-from pds_nerfstudio.toyworld.grammar import Attributes, caption, edit
-
-ROOT = Path(__file__).parent.parent
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.toyworld.grammar import Attributes, asked_edit, caption
 
 
 @dataclass
@@ -38,14 +37,18 @@ class Demo:
 
 
 def main(demo: Demo) -> None:
-    """Scene, reconstruction and edit, scores."""
+    """Write the scene, reconstruct and edit it, and score the edit.
+
+    Raises:
+        UserError: If there is no such edit.
+    """
     began = time.monotonic()
     source = Attributes()
-    target = edit(source, *demo.edit.split("=", 1))
+    target = asked_edit(source, demo.edit)
     scene = demo.out / "scene"
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) // 2)))
     if not (scene / "transforms.json").exists():
-        run("make_toyworld_scene.py", "--out", scene, "--edit", demo.edit)
+        run("pds-toyworld", "scene", "--out", scene, "--edit", demo.edit)
     name = demo.edit.replace("=", "-")
     stamp = time.strftime("%Y-%m-%d_%H%M%S")
     command: list[object] = [
@@ -58,7 +61,7 @@ def main(demo: Demo) -> None:
         command += ["--load-dir", reconstructions[-1]]
     run("ns-train", *command)
     config = demo.out / name / demo.method / stamp / "config.yml"
-    run("evaluate.py", "--load-config", config, "--edit", demo.edit)
+    run("pds-eval", "--load-config", config, "--edit", demo.edit)
     folder = config.parent
     print(
         f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes. Look at\n"
@@ -69,13 +72,15 @@ def main(demo: Demo) -> None:
 
 
 def run(program: str, *arguments: object) -> None:
-    """Run one of this folder's scripts or a command of nerfstudio's; its failure ends the demo."""
-    scripts = {"ns-train": [str(Path(sys.executable).with_name("ns-train"))]}
-    command = [*scripts.get(program, [sys.executable, str(ROOT / "scripts" / program)]), *map(str, arguments)]
-    print(f"\n$ {shlex.join([program, *map(str, arguments)])}", flush=True)
-    if code := subprocess.run(command).returncode:
+    """Run a command of the environment that this script runs in; end the demo if it fails."""
+    words = [program, *map(str, arguments)]
+    print(f"\n$ {shlex.join(words)}", flush=True)
+    if code := subprocess.run([str(Path(sys.executable).with_name(program)), *words[1:]]).returncode:
         raise SystemExit(code)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Demo, description=__doc__))
+    try:
+        main(tyro.cli(Demo, description=__doc__))
+    except UserError as error:
+        sys.exit(f"Error: {error}")

@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import benchmark_edits
 import numpy as np
 import torch
 import tyro
 from PIL import Image
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.evaluation.benchmark import Benchmark, plan, read, run
 from pds_nerfstudio.scenes.output.report import image_url, page, slider
 from pds_nerfstudio.scenes.output.results import Picture, contact_sheet
 
@@ -84,10 +84,10 @@ def main(gallery: Gallery) -> None:
 
 
 def rendered(gallery: Gallery, representation: str, kinds: tuple[str, ...], n: int) -> Iterator[Exhibit]:
-    """Edits that `benchmark_edits.py` can make."""
+    """Yield edits of the benchmark of edits, made where they are missing."""
     if not n:
         return
-    benchmark = benchmark_edits.Benchmark(
+    benchmark = Benchmark(
         variants=("pds",),
         representation=representation,
         kinds=kinds,
@@ -99,9 +99,9 @@ def rendered(gallery: Gallery, representation: str, kinds: tuple[str, ...], n: i
         jobs=gallery.jobs,
         out=gallery.out / representation,
     )
-    benchmark_edits.main(benchmark)
-    rows = benchmark_edits.read(benchmark.out / "cases.jsonl")
-    for block in benchmark_edits.plan(benchmark):
+    run(benchmark)
+    rows = read(benchmark.out / "cases.jsonl")
+    for block in plan(benchmark):
         for row in map(rows.__getitem__, block.keys()):
             before, edited, truth = (
                 np.array(Image.open(benchmark.out / "pictures" / row["pictures"][what]))[:, : benchmark.size]

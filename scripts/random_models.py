@@ -1,4 +1,4 @@
-"""Stable Diffusion's architectures with random weights, for measuring what they cost without downloading them.
+"""Build Stable Diffusion's architectures with random weights, to measure what they cost without a download.
 
 python scripts/random_models.py --architecture sd15 --out outputs/sd15-random
 
@@ -30,7 +30,7 @@ _PREDICTIONS = {"sd15": "epsilon", "sd21": "v_prediction"}
 
 
 def random_pipeline(architecture: Architecture) -> Any:
-    """A diffusers pipeline for 512 × 512 pictures, the same at each call, on torch's present default device.
+    """Return a diffusers pipeline for 512 × 512 pictures, the same at each call, on torch's present default device.
 
     Everything is the architecture's own but the weights, and the tokenizer, which is the embedded model's.
     """
@@ -71,7 +71,7 @@ def random_pipeline(architecture: Architecture) -> Any:
 
 @dataclass
 class RandomModel:
-    """Writes a model of random weights (some 2 GB) as a folder for --pipeline.guidance.model."""
+    """A model of random weights (some 2 GB), to write as a folder for --pipeline.guidance.model."""
 
     out: Path
     """The folder."""
@@ -79,7 +79,7 @@ class RandomModel:
     """Stable Diffusion 1.5 or 2.1."""
 
     def write(self) -> Path:
-        """Write it, if it isn't there yet; returns the folder."""
+        """Write it, if it isn't there yet, and return the folder."""
         if not (self.out / "model_index.json").exists():
             random_pipeline(self.architecture).to(torch.float16).save_pretrained(self.out)
         return self.out

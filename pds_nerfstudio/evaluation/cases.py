@@ -1,4 +1,4 @@
-"""Draws edits of the embedded world, as many as one likes, whose true results are known."""
+"""Draw edits of the embedded world, as many as one likes, whose true results are known."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from pds_nerfstudio.toyworld.grammar import HATS, LIMBED, VALUES, Attributes, Style, caption, sample
+from pds_nerfstudio.toyworld.grammar import HATS, LIMBED, VALUES, Attributes, Style, asked_edit, caption, sample
 from pds_nerfstudio.toyworld.renderer import Cameras, orbit
 
 ATTRIBUTE_OF = {
@@ -31,33 +31,32 @@ KINDS = (*ATTRIBUTE_OF, STYLE, PAIR)
 """Every kind of edit."""
 OF_PHOTOS = ("ground", "sky", STYLE)
 """The kinds that there are of photos alone."""
+_AZIMUTH, _ELEVATION, _ZOOM = 0.0, 8.0, 0.92
+"""Where named edits are seen from: as drawings are, from the front and a little above."""
 
 
 @dataclass(frozen=True)
 class EditCase:
-    """One edit to make.
-
-    Attributes:
-        kind: Of `KINDS`.
-        index: Its number among the cases of its seed.
-        source: What the picture shows.
-        target: What it should show.
-        azimuth: Degrees from the front, where a single picture is taken from.
-        elevation: Degrees above the horizon.
-        zoom: See `renderer.orbit`.
-    """
+    """One edit to make."""
 
     kind: str
+    """Of `KINDS`, or the edit itself as attribute=value."""
     index: int
+    """Its number among the cases of its seed."""
     source: Attributes
+    """What the picture shows."""
     target: Attributes
+    """What it should show."""
     azimuth: float
+    """Degrees from the front, where a single picture is taken from."""
     elevation: float
+    """Degrees above the horizon."""
     zoom: float
+    """See `renderer.orbit`."""
 
     @property
     def prompts(self) -> tuple[str, str]:
-        """Source and target prompt. Day, which captions leave unsaid, is said where it is what changes."""
+        """Source and target prompt. Where the sky changes they name the day, which captions leave out."""
         source, target = caption(self.source), caption(self.target)
         if self.source.sky != self.target.sky:
             source += " by day" if self.source.sky == "day" else ""
@@ -65,7 +64,7 @@ class EditCase:
         return source, target
 
     def camera(self, size: int) -> Cameras:
-        """The one camera of a single picture of `size` × `size` pixels."""
+        """Return the one camera of a single picture of `size` × `size` pixels."""
         azimuth, elevation, zoom = torch.tensor([self.azimuth, self.elevation, self.zoom])[:, None]
         return orbit(azimuth, elevation, zoom, width=size, height=size)
 
@@ -86,6 +85,20 @@ def draw_cases(kinds: Sequence[str], n: int, seed: int, style: Style = "photo") 
                 f"drawings have no edits of the kind {kind!r}: give other kinds than {', '.join(OF_PHOTOS)}"
             )
     return [_draw(kinds[i % len(kinds)], i, seed, style) for i in range(n)]
+
+
+def named_cases(edits: Sequence[str], style: Style = "photo") -> list[EditCase]:
+    """Return edits of one thing, a man in a blue shirt, each given as attribute=value.
+
+    Raises:
+        UserError: If one is no edit of him.
+    """
+    man = Attributes(style=style)
+    targets = [asked_edit(man, text) for text in edits]
+    return [
+        EditCase(text, index, man, target, _AZIMUTH, _ELEVATION, _ZOOM)
+        for index, (text, target) in enumerate(zip(edits, targets, strict=True))
+    ]
 
 
 def _draw(kind: str, index: int, seed: int, style: Style) -> EditCase:
@@ -112,7 +125,7 @@ def _attribute_of(kind: str) -> str:
 
 
 def _new_value(source: Attributes, kind: str, rng: random.Random) -> str | None:
-    """What the attribute becomes; None if there is nothing to change."""
+    """Return what the attribute becomes; None if there is nothing to change."""
     name = _attribute_of(kind)
     if name in ("arms", "balloon") and source.subject not in LIMBED:
         return None

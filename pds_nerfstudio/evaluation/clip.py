@@ -1,4 +1,4 @@
-"""Scores the edit of a real scene, where no true edit is known, by what a CLIP model sees in its pictures.
+"""Score the edit of a real scene, where no true edit is known, by what a CLIP model sees in its pictures.
 
 Features are those of CLIP's joint space (Radford et al. 2021), one vector a picture or prompt; their length carries no
 meaning and is divided out everywhere.
@@ -26,26 +26,22 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class ClipScores:
-    """How an edit did in CLIP's eyes, as means over views.
-
-    Attributes:
-        directional: CLIP directional similarity, −1..1: whether the pictures changed the way the prompts did.
-        score: CLIP score of the edited pictures, −1..1: whether they show what the target prompt says.
-        score_unedited: The same of the unedited pictures: what doing nothing would score.
-        consistency: Whether neighbouring views change alike, −1..1 (see `consistency.direction_consistency`); NaN for a
-            single view.
-    """
+    """How an edit did in CLIP's eyes, as means over views."""
 
     directional: float
+    """CLIP directional similarity, −1..1: whether the pictures changed the way the prompts did."""
     score: float
+    """CLIP score of the edited pictures, −1..1: whether they show what the target prompt says."""
     score_unedited: float
+    """The same of the unedited pictures: what doing nothing would score."""
     consistency: float
+    """Whether neighbouring views change alike, −1..1 (`consistency.direction_consistency`); NaN for a single view."""
 
 
 def clip_score(
     image: Float[Tensor, "views features"], text: Float[Tensor, "#views features"]
 ) -> Float[Tensor, " views"]:
-    """CLIP score (Hessel et al. 2021, equation 1, without its factor 2.5): the cosine of picture and prompt.
+    """Return the CLIP score (Hessel et al. 2021, equation 1, without its factor 2.5): the cosine of picture and prompt.
 
     Args:
         image: Features of the pictures.
@@ -60,7 +56,7 @@ def directional_similarity(
     source_text: Float[Tensor, "#views features"],
     target_text: Float[Tensor, "#views features"],
 ) -> Float[Tensor, " views"]:
-    """CLIP directional similarity (StyleGAN-NADA, Gal et al. 2022, equation 3): the cosine of the two changes.
+    """Return the CLIP directional similarity (StyleGAN-NADA, Gal et al. 2022, equation 3): the cosine of both changes.
 
     A picture, or a prompt, that did not change points nowhere and scores 0.
 
@@ -78,7 +74,7 @@ def directional_similarity(
 def preprocess(
     image: Float[Tensor, "batch 3 height width"], size: int, mean: Sequence[float], std: Sequence[float]
 ) -> Float[Tensor, "batch 3 size size"]:
-    """What CLIP's own preprocessing makes of pictures, without the detour over bytes.
+    """Return what CLIP's own preprocessing makes of pictures, without the detour over bytes.
 
     Args:
         image: In 0..1.
@@ -96,7 +92,14 @@ def preprocess(
 
 
 class Clip:
-    """A CLIP model with its tokenizer and preprocessing; `load_clip` gets one."""
+    """A CLIP model with its tokenizer and preprocessing; `load_clip` gets one.
+
+    Args:
+        model: The network, as transformers has it.
+        tokenizer: Its own.
+        mean: Of each channel, to subtract from pictures.
+        std: Of each channel, to divide them by.
+    """
 
     def __init__(self, model: Any, tokenizer: Any, mean: Sequence[float], std: Sequence[float]) -> None:
         self._model = model.eval().requires_grad_(False)
@@ -105,7 +108,7 @@ class Clip:
 
     @torch.no_grad()
     def image_features(self, image: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch features"]:
-        """Features of pictures in 0..1, of any size, on the model's device."""
+        """Return features of pictures in 0..1, of any size, on the model's device."""
         size = self._model.config.vision_config.image_size
         parts = []
         for part in image.split(_BATCH):
@@ -116,7 +119,7 @@ class Clip:
 
     @torch.no_grad()
     def text_features(self, prompts: Sequence[str]) -> Float[Tensor, "batch features"]:
-        """Features of prompts, cut where the model reads no further, on the model's device."""
+        """Return features of prompts, cut where the model reads no further, on the model's device."""
         longest = self._model.config.text_config.max_position_embeddings
         tokens = self._tokenizer(
             list(prompts), padding="max_length", max_length=longest, truncation=True, return_tensors="pt"

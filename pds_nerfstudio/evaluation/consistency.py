@@ -13,17 +13,17 @@ Features = Callable[[Float[Tensor, "batch 3 height width"]], Sequence[Float[Tens
 
 
 def pooled_features(features: Features, image: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch _"]:
-    """One vector a picture: each layer's mean over places, at length 1, one after another."""
+    """Return one vector a picture: each layer's mean over places, at length 1, one after another."""
     return torch.cat([F.normalize(layer.mean((2, 3)), dim=1) for layer in features(image)], dim=1)
 
 
 def direction_consistency(
     before: Float[Tensor, "views features"], after: Float[Tensor, "views features"]
 ) -> Float[Tensor, " pairs"]:
-    """Whether an edit changes neighbouring views alike: the cosine of their changes, as Haque et al. (2023) take it of
-    CLIP's features (there between the frames of a camera path).
+    """Return whether an edit changes neighbouring views alike: the cosine of their changes.
 
-    A view that did not change points nowhere and scores 0 with its neighbours. What lies outside the edit cancels out.
+    Haque et al. (2023) take it of CLIP's features, between the frames of a camera path. A view that did not change
+    points nowhere and scores 0 with its neighbours. What lies outside the edit cancels out.
 
     Args:
         before: A vector for each view of the unedited scene, in the order in which cameras are neighbours.

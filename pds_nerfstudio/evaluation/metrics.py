@@ -16,7 +16,7 @@ def psnr(
     reference: Float[Tensor, "batch 3 height width"],
     where: Bool[Tensor, "batch height width"] | None = None,
 ) -> Float[Tensor, " batch"]:
-    """Peak signal-to-noise ratio in dB: −10·log₁₀ of the mean square error.
+    """Return the peak signal-to-noise ratio in dB: −10·log₁₀ of the mean square error.
 
     Args:
         image: To judge.
@@ -31,7 +31,7 @@ def ssim(
     reference: Float[Tensor, "batch 3 height width"],
     where: Bool[Tensor, "batch height width"] | None = None,
 ) -> Float[Tensor, " batch"]:
-    """Structural similarity (Wang et al. 2004), 1 for equal pictures; `where` as in `psnr`."""
+    """Return the structural similarity (Wang et al. 2004), 1 for equal pictures; `where` as in `psnr`."""
     value, similarity = structural_similarity_index_measure(
         image, reference, data_range=1.0, reduction="none", return_full_image=True
     )
@@ -44,7 +44,7 @@ def perceptual_distance(
     reference: Float[Tensor, "batch 3 height width"],
     where: Bool[Tensor, "batch height width"] | None = None,
 ) -> Float[Tensor, " batch"]:
-    """LPIPS' formula (Zhang et al. 2018, equation 1) with all channel weights 1: 0 for equal pictures, at most 4.
+    """Return LPIPS (Zhang et al. 2018, equation 1) with all channel weights 1: 0 for equal pictures, at most 4.
 
     Features are normalised over channels at each place, and their squared difference is averaged over places and
     layers.
@@ -66,7 +66,7 @@ def perceptual_distance(
 def _mean_where(
     values: Float[Tensor, "batch height width"], where: Shaped[Tensor, "batch height width"] | None
 ) -> Float[Tensor, " batch"]:
-    """The mean of each picture's values, weighted by `where`; NaN where all weights are 0."""
+    """Return the mean of each picture's values, weighted by `where`; NaN where all weights are 0."""
     if where is None:
         return values.mean((1, 2))
     return (values * where).sum((1, 2)) / where.sum((1, 2))
@@ -78,7 +78,7 @@ def changed_region(
     threshold: float = 4 / 255,
     margin: int = 2,
 ) -> Bool[Tensor, "batch height width"]:
-    """Where two pictures of one camera differ, and `margin` pixels around it.
+    """Return where two pictures of one camera differ, and `margin` pixels around it.
 
     Args:
         before: A picture.
@@ -91,5 +91,5 @@ def changed_region(
 
 
 def mean(values: Float[Tensor, " batch"]) -> float:
-    """The mean of the values that aren't NaN (of views without a pixel to count); infinite if one is."""
+    """Return the mean of the values that aren't NaN (of views without a pixel to count); infinite if one is."""
     return values.nanmean().item()

@@ -1,4 +1,4 @@
-"""Scores an edited scene of the embedded world against the true edit, from cameras it was never trained on."""
+"""Score an edited scene of the embedded world against the true edit, from cameras it was never trained on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from pds_nerfstudio.evaluation import metrics
 from pds_nerfstudio.evaluation.consistency import direction_consistency, pooled_features
 from pds_nerfstudio.toyworld.classifier import AttributeClassifier
-from pds_nerfstudio.toyworld.dataset import photograph, walk_around
+from pds_nerfstudio.toyworld.dataset import RECORD, photograph, walk_around
 from pds_nerfstudio.toyworld.grammar import VALUES, Attributes
 from pds_nerfstudio.toyworld.renderer import Cameras
 
@@ -30,49 +30,46 @@ class EditScores:
     """How an edit did, as means over views.
 
     "Outside" is where the true edit changes nothing (there the source is the truth), "inside" is the rest.
-
-    Attributes:
-        success: Share of the views in which the classifier sees what the edit asked for.
-        kept: Share of the other attributes that it still reads as in the source.
-        details: Share of what came along with the edit (the colour of a new hat) that it reads as the target prompt
-            says; NaN if nothing did.
-        psnr_true: dB to the true edit.
-        psnr_true_unedited: dB that the true pictures of the unedited scene have to the true edit: what doing nothing
-            would score.
-        psnr_source: dB to the unedited scene.
-        psnr_inside: dB to the true edit, inside.
-        psnr_outside: dB to the unedited scene, outside.
-        ssim_true: Structural similarity to the true edit.
-        ssim_source: The same to the unedited scene.
-        ssim_inside: To the true edit, inside.
-        ssim_outside: To the unedited scene, outside.
-        perceptual_true: LPIPS-like distance to the true edit, on the classifier's features.
-        perceptual_source: The same to the unedited scene.
-        perceptual_inside: To the true edit, inside.
-        perceptual_outside: To the unedited scene, outside.
-        consistency: Whether neighbouring views change alike, −1..1 (see `consistency.direction_consistency`, here on
-            the classifier's features); NaN for a single view.
-        consistency_true: The same of the true edit.
     """
 
     success: float
+    """Share of the views in which the classifier sees what the edit asked for."""
     kept: float
+    """Share of the other attributes that it still reads as in the source."""
     details: float
+    """Share of what came along with the edit (the colour of a new hat) that it reads as the target prompt says; NaN if
+    nothing did."""
     psnr_true: float
+    """dB to the true edit."""
     psnr_true_unedited: float
+    """dB that the true pictures of the unedited scene have to the true edit: what doing nothing would score."""
     psnr_source: float
+    """dB to the unedited scene."""
     psnr_inside: float
+    """dB to the true edit, inside."""
     psnr_outside: float
+    """dB to the unedited scene, outside."""
     ssim_true: float
+    """Structural similarity to the true edit."""
     ssim_source: float
+    """The same to the unedited scene."""
     ssim_inside: float
+    """To the true edit, inside."""
     ssim_outside: float
+    """To the unedited scene, outside."""
     perceptual_true: float
+    """LPIPS-like distance to the true edit, on the classifier's features."""
     perceptual_source: float
+    """The same to the unedited scene."""
     perceptual_inside: float
+    """To the true edit, inside."""
     perceptual_outside: float
+    """To the unedited scene, outside."""
     consistency: float
+    """Whether neighbouring views change alike, −1..1 (see `consistency.direction_consistency`, here on the classifier's
+    features); NaN for a single view."""
     consistency_true: float
+    """The same of the true edit."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +77,17 @@ class Judgement:
     """Scores, and the pictures they were given for."""
 
     scores: EditScores
+    """How the edit did."""
     source: Pictures
+    """The unedited scene."""
     truth: Pictures
+    """The true edit."""
     edited: Pictures
+    """The edit."""
 
 
 def held_out_cameras(n: int, width: int = 128, height: int = 128, seed: int = HELD_OUT_SEED) -> Cameras:
-    """Cameras to judge from; `seed` says which."""
+    """Return cameras to judge from; `seed` says which."""
     return walk_around(n, seed, width, height)
 
 
@@ -133,7 +134,7 @@ def score(source: Attributes, target: Attributes, before: Pictures, truth: Pictu
     inside = metrics.changed_region(before, truth)
 
     def compare(measure: Callable[..., Tensor]) -> tuple[float, ...]:
-        """To the true edit, to the unedited pictures, inside, outside."""
+        """Return what a measure says: to the true edit, to the unedited pictures, inside, outside."""
         pairs = (truth, None), (before, None), (truth, inside), (before, ~inside)
         return tuple(metrics.mean(measure(edited, reference, where)) for reference, where in pairs)
 
@@ -163,13 +164,11 @@ def score(source: Attributes, target: Attributes, before: Pictures, truth: Pictu
 
 
 def pictures(thing: Attributes, cameras: Cameras) -> Pictures:
-    """What the cameras see of a thing, rounded to bytes as a file would be."""
+    """Return what the cameras see of a thing, rounded to bytes as a file would be."""
     images: list[UInt8[np.ndarray, "height width 3"]] = [image for image, _ in photograph(thing, cameras)]
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
 
 
 def is_toyworld_scene(data: Path) -> bool:
-    """Whether a data set knows its true edit."""
-    from pds_nerfstudio.toyworld.dataset import RECORD
-
+    """Return whether a data set knows its true edit."""
     return (data / RECORD).is_file()

@@ -1,4 +1,4 @@
-"""Reads the attributes off a picture of the world: one small network with a head for each attribute.
+"""Read the attributes off a picture of the world: one small network with a head for each attribute.
 
 Evaluation uses it to say whether an edit happened and what else changed. It was trained on the world's own pictures
 (`scripts/train_toyworld.py`) and knows nothing else.
@@ -6,6 +6,7 @@ Evaluation uses it to say whether an edit happened and what else changed. It was
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import torch
@@ -34,20 +35,20 @@ class AttributeClassifier(nn.Module):
                 nn.Conv2d(after, after, 3, 1, 1),
                 nn.SiLU(),
             )
-            for before, after in zip(_CHANNELS, _CHANNELS[1:], strict=False)
+            for before, after in itertools.pairwise(_CHANNELS)
         )
         self.trunk = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(_CHANNELS[-1] * 16, 128), nn.SiLU())
         self.heads = nn.ModuleDict({name: nn.Linear(128, len(values)) for name, values in VALUES.items()})
 
     @classmethod
     def load(cls, device: torch.device | str = "cpu") -> AttributeClassifier:
-        """The trained classifier, in float32, ready to use."""
+        """Return the trained classifier, in float32, ready to use."""
         model = cls()
         model.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS).items()})
         return model.to(device).eval().requires_grad_(False)
 
     def features(self, image: Float[Tensor, "batch 3 height width"]) -> list[Float[Tensor, "batch _ _ _"]]:
-        """The output of each stage, at 1/2, 1/4, 1/8 and 1/16 of `RESOLUTION`; `image` in 0..1, of any size."""
+        """Return the output of each stage, at 1/2, 1/4, 1/8 and 1/16 of `RESOLUTION`; `image` in 0..1, of any size."""
         if image.shape[-2:] != (RESOLUTION, RESOLUTION):
             image = F.interpolate(image, (RESOLUTION, RESOLUTION), mode="bilinear", antialias=True)
         h, outputs = image * 2 - 1, []
@@ -57,11 +58,11 @@ class AttributeClassifier(nn.Module):
         return outputs
 
     def forward(self, image: Float[Tensor, "batch 3 height width"]) -> dict[str, Float[Tensor, "batch values"]]:
-        """Logits under each attribute's name; `image` in 0..1."""
+        """Return logits under each attribute's name; `image` in 0..1."""
         trunk = self.trunk(self.features(image)[-1])
         return {name: head(trunk) for name, head in self.heads.items()}
 
     @torch.no_grad()
     def read(self, image: Float[Tensor, "batch 3 height width"]) -> dict[str, Int[Tensor, " batch"]]:
-        """The index into `VALUES` of the likeliest value of each attribute."""
+        """Return the index into `VALUES` of the likeliest value of each attribute."""
         return {name: logits.argmax(1) for name, logits in self(image).items()}

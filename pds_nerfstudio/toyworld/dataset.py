@@ -1,4 +1,4 @@
-"""Writes a thing of the world as a nerfstudio data set, as if somebody had walked around it with a camera."""
+"""Write a thing of the world as a nerfstudio data set, as if somebody had walked around it with a camera."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SKY_DISTANCE = 25.0
 
 
 def walk_around(n: int, seed: int, width: int = 128, height: int = 128) -> Cameras:
-    """`n` cameras spread evenly around the subject, at changing heights and distances.
+    """Return `n` cameras spread evenly around the subject, at changing heights and distances.
 
     Args:
         n: How many.
@@ -42,7 +42,7 @@ def walk_around(n: int, seed: int, width: int = 128, height: int = 128) -> Camer
 
 @torch.no_grad()
 def photograph(thing: Attributes, cameras: Cameras) -> Iterator[tuple[UInt8[np.ndarray, "height width 3"], Tensor]]:
-    """The picture, in bytes, and the depth (metres, infinite in the sky) that each camera sees."""
+    """Yield the picture, in bytes, and the depth (metres, infinite in the sky) that each camera sees."""
     solids = build([thing], cameras.camera_to_world.device)
     for i in range(len(cameras)):
         one = Cameras(cameras.camera_to_world[i : i + 1], cameras.focal[i : i + 1], cameras.width, cameras.height)
@@ -94,18 +94,6 @@ def write_scene(
         colors.append(torch.from_numpy(image).reshape(-1, 3)[some])
         yield i + 1
     _write_ply(folder / "seed_points.ply", torch.cat(points)[:seed_points], torch.cat(colors)[:seed_points])
-    focal = cameras.focal[0].item()
-    transforms = {
-        "camera_model": "OPENCV",
-        "fl_x": focal,
-        "fl_y": focal,
-        "cx": width / 2,
-        "cy": height / 2,
-        "w": width,
-        "h": height,
-        "ply_file_path": "seed_points.ply",
-        "frames": frames,
-    }
     record = {
         "source": asdict(source),
         "target": asdict(target),
@@ -113,13 +101,21 @@ def write_scene(
         "target_prompt": caption(target),
     }
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+    transforms = {**_intrinsics(cameras), "ply_file_path": "seed_points.ply", "frames": frames}
     (folder / "transforms.json").write_text(json.dumps(transforms, indent=2) + "\n")
 
 
 def read_record(folder: Path) -> tuple[Attributes, Attributes]:
-    """What a written scene shows, and what its edit should show."""
+    """Return what a written scene shows, and what its edit should show."""
     record = json.loads((folder / RECORD).read_text())
     return Attributes(**record["source"]), Attributes(**record["target"])
+
+
+def _intrinsics(cameras: Cameras) -> dict[str, str | float]:
+    """Return what all frames have in common, by the names in transforms.json."""
+    width, height, focal = cameras.width, cameras.height, cameras.focal[0].item()
+    center = {"cx": width / 2, "cy": height / 2}
+    return {"camera_model": "OPENCV", "fl_x": focal, "fl_y": focal, **center, "w": width, "h": height}
 
 
 def _surface(cameras: Cameras, i: int, depth: Tensor, pixels: Tensor) -> Float[Tensor, "points 3"]:

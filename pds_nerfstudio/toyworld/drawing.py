@@ -1,4 +1,4 @@
-"""A thing of the world as a layered SVG: what the renderer's drawing of it shows from the front, in curves.
+"""Draw a thing of the world as a layered SVG: what the renderer's drawing of it shows from the front, in curves.
 
 Every part is one path under its own name (`left-arm`, `hat` …), so a designer and an edit find the same parts in the
 drawings of two things, with the same number of curves. The dark line around the whole is a group of `use` elements
@@ -28,7 +28,7 @@ _SHADOW = -0.1
 
 
 def front_camera(side: int = SIDE) -> Cameras:
-    """The camera that drawings are made for: in front of the subject, a little above."""
+    """Return the camera that drawings are made for: in front of the subject, a little above."""
     return orbit(torch.tensor([0.0]), torch.tensor([8.0]), zoom=0.92, width=side, height=side)
 
 
@@ -41,7 +41,7 @@ class _Curve:
 
 
 def drawing(thing: Attributes) -> str:
-    """The SVG.
+    """Return the SVG of a thing.
 
     Args:
         thing: What to draw; it is drawn as a drawing, whatever its style.
@@ -80,7 +80,7 @@ def _hex(color: RGB) -> str:
 
 
 def _parts(solids: list[Solid], camera: Cameras) -> list[tuple[str, RGB, _Curve]]:
-    """Name, colour and outline of what is seen, from the farthest to the nearest."""
+    """Return name, colour and outline of what is seen, from the farthest to the nearest."""
     eye = camera.camera_to_world[0, :, 3].double()
     drawn: list[Solid] = []
     parts = []
@@ -102,7 +102,7 @@ def _parts(solids: list[Solid], camera: Cameras) -> list[tuple[str, RGB, _Curve]
 
 
 def _nearness(solid: Solid) -> tuple[int, float]:
-    """What comes before what: by the point nearest to the viewer, but eyes and hats lie on what is behind them."""
+    """Return the order of drawing: by the point nearest to the viewer; eyes and hats lie on what is behind them."""
     if isinstance(solid, RoundCone):
         front = max(solid.start_radius - solid.start[1], solid.end_radius - solid.end[1])
     else:
@@ -112,7 +112,7 @@ def _nearness(solid: Solid) -> tuple[int, float]:
 
 
 def _upright(solid: Solid) -> bool:
-    """Whether the world's vertical axis is the solid's own."""
+    """Return whether the world's vertical axis is the solid's own."""
     if isinstance(solid, RoundCone):
         return solid.start[:2] == solid.end[:2] == (0, 0)
     return solid.center[:2] == (0, 0)
@@ -123,7 +123,7 @@ def _middle(solid: Solid) -> float:
 
 
 def _radius(solid: Solid, height: float) -> float:
-    """Of an upright solid at a height; that of a box is endless, as far as cones that stand on it can tell."""
+    """Return the radius of an upright solid at a height; that of a box is endless, for the cones that stand on it."""
     if isinstance(solid, RoundedBox):
         return math.inf if abs(height - solid.center[2]) < solid.half[2] + solid.rounding else 0.0
     below, above = solid.start[2] - height, height - solid.end[2]
@@ -136,7 +136,10 @@ def _radius(solid: Solid, height: float) -> float:
 
 
 def _seen(solid: Solid, before: Sequence[Solid]) -> tuple[float, float]:
-    """The heights between which an upright solid sticks out of the ground, and of those of another colour before it."""
+    """Return the heights between which an upright solid is seen: out of the ground, and of others before it.
+
+    Solids of its own colour hide nothing that could be told apart.
+    """
     low, high = -math.inf, math.inf
     if _upright(solid) and isinstance(solid, RoundCone) and solid.start[2] < solid.start_radius:
         low = 0.0
@@ -168,7 +171,7 @@ def _vector(*numbers: float) -> Tensor:
 
 
 def _arc(center: Tensor, x: Tensor, y: Tensor, start: float, end: float) -> Tensor:
-    """The cubic nearest to center + cos(a)·x + sin(a)·y for angles from `start` to `end`, at most a quarter turn."""
+    """Return the cubic nearest to center + cos(a)·x + sin(a)·y for a from `start` to `end`, at most a quarter turn."""
     handle = 4 / 3 * math.tan((end - start) / 4)
     a, b = (math.cos(angle) * x + math.sin(angle) * y for angle in (start, end))
     along_a, along_b = (math.cos(angle) * y - math.sin(angle) * x for angle in (start, end))
@@ -176,7 +179,7 @@ def _arc(center: Tensor, x: Tensor, y: Tensor, start: float, end: float) -> Tens
 
 
 def _cone_outline(cone: RoundCone, eye: Tensor, low: float, high: float) -> _Curve:
-    """Half the outline of the ball at each end, and straight lines between them.
+    """Return half the outline of the ball at each end, and straight lines between them.
 
     Where an end is cut off at a height, the part of its outline beyond is replaced by the front of the cut.
     """
@@ -197,7 +200,7 @@ def _cone_outline(cone: RoundCone, eye: Tensor, low: float, high: float) -> _Cur
 
 
 def _ball_axes(center: Tensor, radius: float, eye: Tensor, up: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The circle in which rays from the eye touch a ball: centre, radius to the right, radius upwards."""
+    """Return the circle in which rays from the eye touch a ball: centre, radius to the right, radius upwards."""
     to_eye = eye - center
     distance = to_eye.norm()
     toward = to_eye / distance
@@ -207,13 +210,13 @@ def _ball_axes(center: Tensor, radius: float, eye: Tensor, up: Tensor) -> tuple[
 
 
 def _ball_outline(center: Tensor, radius: float, eye: Tensor, up: Tensor) -> list[Tensor]:
-    """Four quarters, from the right over the top: as seen, counterclockwise."""
+    """Return four quarters, from the right over the top: as seen, counterclockwise."""
     circle = _ball_axes(center, radius, eye, up)
     return [_arc(*circle, k * math.pi / 2, (k + 1) * math.pi / 2) for k in range(4)]
 
 
 def _cut(center: Tensor, radius: float, eye: Tensor, up: Tensor, height: float) -> list[Tensor]:
-    """From left to right below a ball that is cut off at a height: its side, the front of the cut, its other side."""
+    """Return the lower outline of a ball cut off at a height, from left to right: side, front of the cut, side."""
     circle = _ball_axes(center, radius, eye, up)
     depth = (height - center[2].item()) / radius
     angle = math.asin(max(-1.0, min(1.0, depth)))
@@ -226,7 +229,7 @@ def _cut(center: Tensor, radius: float, eye: Tensor, up: Tensor, height: float) 
 
 
 def _box_outlines(box: RoundedBox, eye: Tensor, low: float) -> tuple[_Curve, _Curve | None]:
-    """The front face, and the top where the eye looks down on it.
+    """Return the front face, and the top where the eye looks down on it.
 
     From the front camera an upright box shows no more.
     """
@@ -247,7 +250,7 @@ def _box_outlines(box: RoundedBox, eye: Tensor, low: float) -> tuple[_Curve, _Cu
 
 
 def _project(points: Tensor, camera: Cameras) -> tuple[Tensor, Tensor]:
-    """Where points of the world, (n, 3), are in the picture, (n, 2), and the derivative of that, (n, 2, 3)."""
+    """Return where points of the world, (n, 3), are in the picture, (n, 2), and the derivative of that, (n, 2, 3)."""
     pose = camera.camera_to_world[0].double()
     x, y, z = ((points - pose[:, 3]) @ pose[:, :3]).unbind(-1)
     focal, zero = camera.focal.double(), torch.zeros_like(x)

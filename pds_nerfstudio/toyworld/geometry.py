@@ -1,4 +1,4 @@
-"""From attributes to solids: round cones and rounded boxes with a colour, packed into tensors for the renderer.
+"""Build solids from attributes: round cones and rounded boxes with a colour, packed into tensors for the renderer.
 
 Units are metres; the world is z-up, a subject stands on the ground z = 0 at the origin and faces −y.
 """
@@ -55,27 +55,24 @@ _SIDES = ((-1, "left"), (1, "right"))
 
 @dataclass
 class Solids:
-    """A batch of subjects and surroundings, padded with solids far below the ground.
-
-    Attributes:
-        cones: Round cones: both end points, both radii, colour.
-        boxes: Rounded boxes: centre, half extents, rounding radius, colour.
-        ground_color: RGB in 0..1.
-        ground_is_brick: 1 where the ground has a checkered pattern, 0 where it is smooth.
-        sky_top: Colour at the zenith.
-        sky_horizon: Colour at the horizon.
-        brightness: Of the light, 0..1.
-        is_drawing: 1 for a flat drawing, 0 for a photo.
-    """
+    """A batch of subjects and surroundings, padded with solids far below the ground."""
 
     cones: Float[Tensor, "batch n_cones 11"]
+    """Round cones: both end points, both radii, colour."""
     boxes: Float[Tensor, "batch n_boxes 10"]
+    """Rounded boxes: centre, half extents, rounding radius, colour."""
     ground_color: Float[Tensor, "batch 3"]
+    """RGB in 0..1."""
     ground_is_brick: Float[Tensor, " batch"]
+    """1 where the ground has a checkered pattern, 0 where it is smooth."""
     sky_top: Float[Tensor, "batch 3"]
+    """Colour at the zenith."""
     sky_horizon: Float[Tensor, "batch 3"]
+    """Colour at the horizon."""
     brightness: Float[Tensor, " batch"]
+    """Of the light, 0..1."""
     is_drawing: Float[Tensor, " batch"]
+    """1 for a flat drawing, 0 for a photo."""
 
     def __len__(self) -> int:
         return len(self.cones)
@@ -88,10 +85,15 @@ class RoundCone:
     name: str
     """Of the part it is; left and right are those of somebody who looks at the subject's face."""
     start: Point
+    """One end of the line."""
     end: Point
+    """Its other end."""
     start_radius: float
+    """At the one end."""
     end_radius: float
+    """At the other end."""
     color: RGB
+    """Of its surface."""
 
 
 @dataclass(frozen=True)
@@ -99,18 +101,22 @@ class RoundedBox:
     """An upright box and all that is within a distance of it."""
 
     name: str
+    """Of the part it is."""
     center: Point
+    """Its middle."""
     half: Point
     """Half the extents of the box without its rounding."""
     rounding: float
+    """The distance."""
     color: RGB
+    """Of its surface."""
 
 
 Solid = RoundCone | RoundedBox
 
 
 class _Builder:
-    """Collects solids; positions are given as (right, up, forward), and right is where a viewer has it."""
+    """A subject being put together; positions are given as (right, up, forward), and right is where a viewer has it."""
 
     def __init__(self) -> None:
         self.solids: list[Solid] = []
@@ -217,7 +223,7 @@ _SUBJECTS = {
 
 
 def solids_of(thing: Attributes) -> list[Solid]:
-    """What a thing is made of: its parts, each with a name of its own."""
+    """Return what a thing is made of: its parts, each with a name of its own."""
     b = _Builder()
     top, hand = _SUBJECTS[thing.subject](b, thing.arms == "raised", PALETTE[thing.color])
     hat_color = PALETTE[thing.hat_color]

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args
 
+from pds_nerfstudio.errors import UserError
+
 Subject = Literal["man", "robot", "snowman", "bear", "ball", "cube", "cone"]
 Color = Literal["red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "black", "gray", "brown"]
 Arms = Literal["down", "raised"]
@@ -82,11 +84,11 @@ class Attributes:
 
     @property
     def combination(self) -> tuple[Subject, Color, Arms, Hat]:
-        """The part of the attributes in which combinations are held out of training."""
+        """The attributes whose combinations are held out of training."""
         return self.subject, self.color, self.arms, self.hat
 
     def shows(self, name: str) -> bool:
-        """Whether attribute `name` can be seen at all: a hat's colour needs a hat, a drawing has no sky."""
+        """Return whether attribute `name` can be seen at all: a hat's colour needs a hat, a drawing has no sky."""
         match name:
             case "arms" | "balloon":
                 return self.subject in LIMBED
@@ -125,7 +127,7 @@ _HELD_OUT = frozenset(HELD_OUT)
 
 
 def combinations() -> Iterator[tuple[Subject, Color, Arms, Hat]]:
-    """All (subject, colour, arms, hat) that exist: 363 of them."""
+    """Yield all (subject, colour, arms, hat) that exist: 363 of them."""
     for subject in SUBJECTS:
         for color in COLORS:
             for arms in ARMS if subject in LIMBED else ARMS[:1]:
@@ -163,7 +165,7 @@ def sample(rng: random.Random, held_out: bool | None = False) -> Attributes:
 
 
 def article(word: str) -> Literal["a", "an"]:
-    """The indefinite article before one of this world's words."""
+    """Return the indefinite article before one of this world's words."""
     return "an" if word[0] in "aeiou" else "a"
 
 
@@ -219,7 +221,7 @@ def caption(thing: Attributes, rng: random.Random | None = None, keep: float = 0
 
 
 def edit(thing: Attributes, name: str, value: str) -> Attributes:
-    """The same thing with one attribute changed: the truth that an edit is scored against.
+    """Return the same thing with one attribute changed: the truth that an edit is scored against.
 
     Raises:
         ValueError: If the change is none, can't be seen, or leaves this world.
@@ -234,8 +236,23 @@ def edit(thing: Attributes, name: str, value: str) -> Attributes:
     return changed
 
 
+def asked_edit(thing: Attributes, text: str) -> Attributes:
+    """Return the same thing after an edit that is given as attribute=value, as the option `--edit` takes it.
+
+    Raises:
+        UserError: If there is no such edit.
+    """
+    name, _, value = text.partition("=")
+    if name not in VALUES:
+        raise UserError(f"--edit {text}: give attribute=value with one of {', '.join(VALUES)}.")
+    try:
+        return edit(thing, name, value)
+    except ValueError as error:
+        raise UserError(f"--edit {text}: {error}.") from None
+
+
 def vocabulary() -> list[str]:
-    """Every word that a caption can hold, sorted."""
+    """Return every word that a caption can hold, sorted."""
     nouns = "photo drawing shirt scarf party top hat arms balloon"
     others = "a an the of in on at by with and his its down wearing raising holding"
     words = {*nouns.split(), *others.split()}
@@ -243,7 +260,7 @@ def vocabulary() -> list[str]:
 
 
 def labels(thing: Attributes) -> list[int]:
-    """The index of each attribute's value, in the order of `VALUES`; −1 where it can't be seen."""
+    """Return the index of each attribute's value, in the order of `VALUES`; −1 where it can't be seen."""
     return [
         VALUES[field.name].index(getattr(thing, field.name)) if thing.shows(field.name) else -1
         for field in fields(thing)

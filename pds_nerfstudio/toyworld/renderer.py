@@ -1,4 +1,4 @@
-"""Sphere-traces a batch of things along any rays (Hart, "Sphere tracing", 1996): exact, view-consistent pictures.
+"""Sphere-trace a batch of things along any rays (Hart, "Sphere tracing", 1996): exact, view-consistent pictures.
 
 The renderer takes rays, so any camera model will do; `Cameras` is the world's own pinhole camera.
 """
@@ -33,25 +33,22 @@ DRAWING_INK = 0.25
 
 @dataclass
 class Cameras:
-    """A batch of pinhole cameras.
-
-    Attributes:
-        camera_to_world: Rotation and position in OpenGL's convention: x right, y up, looking along −z.
-        focal: In pixels.
-        width: In pixels.
-        height: In pixels.
-    """
+    """A batch of pinhole cameras."""
 
     camera_to_world: Float[Tensor, "batch 3 4"]
+    """Rotation and position in OpenGL's convention: x right, y up, looking along −z."""
     focal: Float[Tensor, " batch"]
+    """In pixels."""
     width: int
+    """In pixels."""
     height: int
+    """In pixels."""
 
     def __len__(self) -> int:
         return len(self.camera_to_world)
 
     def rays(self) -> tuple[Float[Tensor, "batch pixels 3"], Float[Tensor, "batch pixels 3"]]:
-        """Origins and unit directions through all pixel centres, row by row."""
+        """Return origins and unit directions through all pixel centres, row by row."""
         device = self.camera_to_world.device
         y, x = torch.meshgrid(
             torch.arange(self.height, device=device) + 0.5, torch.arange(self.width, device=device) + 0.5, indexing="ij"
@@ -71,7 +68,7 @@ def orbit(
     width: int = 128,
     height: int = 128,
 ) -> Cameras:
-    """Cameras that look at the subject from around it and have all of it in the frame.
+    """Return cameras that look at the subject from around it and have all of it in the frame.
 
     Args:
         azimuth: Degrees; 0 sees the subject from the front, 90 from its left side.
@@ -95,18 +92,15 @@ def orbit(
 
 
 @dataclass
-class Picture:
-    """What a batch of cameras sees.
-
-    Attributes:
-        rgb: In 0..1.
-        depth: Metres along each ray to the subject or the ground; infinite in the sky (and behind a drawing).
-        subject: Where the subject is.
-    """
+class Rendering:
+    """What a batch of cameras sees."""
 
     rgb: Float[Tensor, "batch 3 height width"]
+    """In 0..1."""
     depth: Float[Tensor, "batch height width"]
+    """Metres along each ray to the subject or the ground; infinite in the sky (and behind a drawing)."""
     subject: Bool[Tensor, "batch height width"]
+    """Where the subject is."""
 
 
 DistanceField = Callable[
@@ -120,7 +114,7 @@ def distance(
     cones: Float[Tensor, "batch n_cones 11"],
     boxes: Float[Tensor, "batch n_boxes 10"],
 ) -> Float[Tensor, "batch rays"]:
-    """Signed distance from points to the nearest solid (a lower bound of it inside a round cone's taper)."""
+    """Return the signed distance from points to the nearest solid (a lower bound of it inside a round cone's taper)."""
     nearest = torch.full_like(p[..., 0], 1e3)
     for i in range(cones.shape[1]):
         nearest = torch.minimum(nearest, _cone_distance(p, cones[:, i, None]))
@@ -134,7 +128,7 @@ def distance_and_color(
     cones: Float[Tensor, "batch n_cones 11"],
     boxes: Float[Tensor, "batch n_boxes 10"],
 ) -> tuple[Float[Tensor, "batch rays"], Float[Tensor, "batch rays 3"]]:
-    """Signed distance to the nearest solid, and that solid's colour."""
+    """Return the signed distance to the nearest solid, and that solid's colour."""
     nearest, color = torch.full_like(p[..., 0], 1e3), torch.zeros_like(p)
     for solids, field, first in ((cones, _cone_distance, 8), (boxes, _box_distance, 7)):
         for i in range(solids.shape[1]):
@@ -167,7 +161,7 @@ def trace(
     directions: Float[Tensor, "batch rays 3"],
     fields: tuple[Callable[..., Tensor], DistanceField] = (distance, distance_and_color),
 ) -> tuple[Float[Tensor, "batch rays 3"], Float[Tensor, "batch rays"], Bool[Tensor, "batch rays"]]:
-    """Colour, depth and subject mask along rays.
+    """Return colour, depth and subject mask along rays.
 
     Args:
         solids: The things.
@@ -194,14 +188,10 @@ def trace(
     to_ground = torch.where(to_ground > 0, to_ground, torch.full_like(t, 1e3))
     ground = (to_ground < _FAR) & (~hit | (to_ground < t))
     hit = hit & ~ground
-
-    def normals(p: Tensor) -> Tensor:
-        offsets = torch.eye(3, device=p.device) * 1e-3
-        gradient = [field(p + offset, cones, boxes) - field(p - offset, cones, boxes) for offset in offsets]
-        return F.normalize(torch.stack(gradient, -1), dim=-1, eps=1e-6)
-
-    normal = _only_where(hit, normals, p, torch.zeros(3, device=p.device))
+    normal = _only_where(hit, lambda q: _normals(q, field, cones, boxes), p, torch.zeros(3, device=p.device))
     on_ground = origins + to_ground.clamp(max=_FAR)[..., None] * directions
+    surface = _Surface(directions, hit, ground, to_ground, on_ground, color, normal)
+
     lit_point = torch.where(hit[..., None], p + 0.02 * normal, on_ground)
     from_center = lit_point - torch.tensor(BOUNDS_CENTER, device=origins.device)
     off_axis = from_center.square().sum(-1) - (from_center * sun).sum(-1).square()
@@ -211,14 +201,47 @@ def trace(
         lit_point,
         torch.ones((), device=p.device),
     )
-    brightness = solids.brightness[:, None, None]
+    is_drawing = solids.is_drawing[:, None] > 0.5
+    rgb = torch.where(is_drawing[..., None], _drawing(surface, grazing), _photo(surface, solids, sun, sunlit))
+    depth = torch.where(hit, t, torch.where(ground & ~is_drawing, to_ground, torch.full_like(t, torch.inf)))
+    return rgb.clamp(0, 1), depth, hit
 
-    # The photo: Lambert's law under a sun and a sky, a soft shadow, fog towards the horizon.
-    lambert = (normal * sun).sum(-1).clamp(min=0)
-    shade = 0.52 + 0.12 * normal[..., 2] + 0.5 * lambert * (0.3 + 0.7 * sunlit)
-    lit_subject = color * shade[..., None] * (0.3 + 0.7 * brightness)
-    x, y = on_ground[..., 0], on_ground[..., 1]
-    nearness = torch.exp(-to_ground.clamp(max=_FAR) / 7)
+
+@dataclass
+class _Surface:
+    """What rays have met."""
+
+    directions: Tensor
+    """Of the rays."""
+    hit: Tensor
+    """Where they met the subject."""
+    ground: Tensor
+    """Where they met the ground."""
+    to_ground: Tensor
+    """Metres along them to the ground."""
+    on_ground: Tensor
+    """Where they would meet it."""
+    color: Tensor
+    """Of the subject."""
+    normal: Tensor
+    """Of the subject; 0 elsewhere."""
+
+
+def _normals(p: Tensor, field: Callable[..., Tensor], cones: Tensor, boxes: Tensor) -> Tensor:
+    """Return the direction in which the distance grows."""
+    offsets = torch.eye(3, device=p.device) * 1e-3
+    gradient = [field(p + offset, cones, boxes) - field(p - offset, cones, boxes) for offset in offsets]
+    return F.normalize(torch.stack(gradient, -1), dim=-1, eps=1e-6)
+
+
+def _photo(surface: _Surface, solids: Solids, sun: Tensor, sunlit: Tensor) -> Tensor:
+    """Return a photo's colours: Lambert's law under a sun and a sky, a soft shadow, fog towards the horizon."""
+    brightness = solids.brightness[:, None, None]
+    lambert = (surface.normal * sun).sum(-1).clamp(min=0)
+    shade = 0.52 + 0.12 * surface.normal[..., 2] + 0.5 * lambert * (0.3 + 0.7 * sunlit)
+    lit_subject = surface.color * shade[..., None] * (0.3 + 0.7 * brightness)
+    x, y = surface.on_ground[..., 0], surface.on_ground[..., 1]
+    nearness = torch.exp(-surface.to_ground.clamp(max=_FAR) / 7)
     checks = torch.tanh(4 * torch.sin(3.1 * x) * torch.sin(3.1 * y))
     pattern = torch.where(
         solids.ground_is_brick[:, None] > 0.5, 0.14 * checks, 0.06 * torch.sin(5 * x + y) * torch.sin(4 * y - x)
@@ -226,22 +249,20 @@ def trace(
     lit_ground = (
         solids.ground_color[:, None] * ((1 + pattern * nearness) * (0.62 + 0.40 * sunlit))[..., None] * brightness
     )
-    climb = (2.2 * directions[..., 2]).clamp(0, 1)[..., None]
+    climb = (2.2 * surface.directions[..., 2]).clamp(0, 1)[..., None]
     sky = solids.sky_top[:, None] * climb + solids.sky_horizon[:, None] * (1 - climb)
-    fog = torch.exp(-to_ground.clamp(max=_FAR) / 22)[..., None]
-    backdrop = torch.where(ground[..., None], lit_ground * fog + sky * (1 - fog), sky)
-    photo = torch.where(hit[..., None], lit_subject, backdrop)
+    fog = torch.exp(-surface.to_ground.clamp(max=_FAR) / 22)[..., None]
+    backdrop = torch.where(surface.ground[..., None], lit_ground * fog + sky * (1 - fog), sky)
+    return torch.where(surface.hit[..., None], lit_subject, backdrop)
 
-    # The drawing: flat colours on white, a dark line where a ray grazes the subject.
-    rim = (normal * -directions).sum(-1) < 0.20
-    ink = torch.where(rim[..., None], color * DRAWING_INK, color)
+
+def _drawing(surface: _Surface, grazing: Tensor) -> Tensor:
+    """Return a drawing's colours: flat on white, with a dark line where a ray grazes the subject."""
+    rim = (surface.normal * -surface.directions).sum(-1) < 0.20
+    ink = torch.where(rim[..., None], surface.color * DRAWING_INK, surface.color)
     line = (grazing < DRAWING_LINE)[..., None]
-    paper = torch.where(line, torch.full_like(color, DRAWING_OUTLINE), torch.full_like(color, DRAWING_PAPER))
-    drawing = torch.where(hit[..., None], ink, paper)
-
-    is_drawing = solids.is_drawing[:, None] > 0.5
-    depth = torch.where(hit, t, torch.where(ground & ~is_drawing, to_ground, torch.full_like(t, torch.inf)))
-    return torch.where(is_drawing[..., None], drawing, photo).clamp(0, 1), depth, hit
+    paper = torch.where(line, torch.full_like(ink, DRAWING_OUTLINE), torch.full_like(ink, DRAWING_PAPER))
+    return torch.where(surface.hit[..., None], ink, paper)
 
 
 def _march(
@@ -253,7 +274,7 @@ def _march(
     t: Tensor,
     end: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Walk from `t` until a solid or `end`; returns where each ray stopped and the least angle it passed a solid by.
+    """Walk from `t` until a solid or `end`; return where each ray stopped and the least angle it passed a solid by.
 
     A single thing drops the rays that have arrived, which is quickest without a compiler; a batch of things keeps the
     one shape that a compiled field wants.
@@ -277,7 +298,7 @@ def _march(
 
 
 def _only_where(mask: Tensor, function: Callable[[Tensor], Tensor], p: Tensor, otherwise: Tensor) -> Tensor:
-    """`function(p)` where `mask`, `otherwise` elsewhere; a single thing computes it at those points alone."""
+    """Return `function(p)` where `mask`, `otherwise` elsewhere; a single thing computes it at those points alone."""
     if len(mask) > 1:
         value = function(p)
         return torch.where(mask.reshape(*mask.shape, *[1] * otherwise.ndim), value, otherwise)
@@ -289,7 +310,10 @@ def _only_where(mask: Tensor, function: Callable[[Tensor], Tensor], p: Tensor, o
 
 
 def _sunlit(p: Tensor, sun: Tensor, field: Callable[..., Tensor], cones: Tensor, boxes: Tensor) -> Tensor:
-    """How much sun reaches `p`, 0..1, with soft edges (the least angle by which the way to the sun clears a solid)."""
+    """Return how much sun reaches `p`, 0..1, with soft edges.
+
+    It is taken from the least angle by which the way to the sun clears a solid.
+    """
     lit, t = torch.ones_like(p[..., 0]), torch.full_like(p[..., 0], 0.05)
     for _ in range(_SHADOW_STEPS):
         d = field(p + t[..., None] * sun, cones, boxes)
@@ -303,8 +327,8 @@ def render(
     cameras: Cameras,
     supersample: int = 2,
     fields: tuple[Callable[..., Tensor], DistanceField] = (distance, distance_and_color),
-) -> Picture:
-    """What the cameras see.
+) -> Rendering:
+    """Return what the cameras see.
 
     Args:
         solids: One thing a camera, or a single thing that all cameras look at.
@@ -321,7 +345,7 @@ def render(
     else:
         rgb, depth, subject = trace(solids, origins, directions, fields)
     rgb = rgb.transpose(1, 2).reshape(n, 3, fine.height, fine.width)
-    return Picture(
+    return Rendering(
         rgb=F.avg_pool2d(rgb, s),
         depth=depth.reshape(n, fine.height, fine.width)[:, s // 2 :: s, s // 2 :: s],
         subject=subject.reshape(n, cameras.height, s, cameras.width, s).any(dim=4).any(dim=2),

@@ -1,11 +1,11 @@
-"""Times a step of guidance with different options, in turns, so that what else the machine does falls on all alike.
+"""Time a step of guidance with different options, in turns, so that what else the machine does slows all alike.
 
-python scripts/benchmark_options.py                       # the embedded model, on a CPU or a GPU
-python scripts/benchmark_options.py --variants pds pds,samples=2 lusd --steps 40
-python scripts/benchmark_options.py --model outputs/sd15-random
+python scripts/speed_options.py                       # the embedded model, on a CPU or a GPU
+python scripts/speed_options.py --variants pds pds,samples=2 lusd --steps 40
+python scripts/speed_options.py --model outputs/sd15-random
 
 A step goes from the image to the gradient on it. Options of the guidance that aren't here change numbers, not work:
-they cost nothing. A redrawing is what refinement does to a view each time it is redrawn.
+they cost nothing. Below the variants stands one redrawing of a view.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from pathlib import Path
 
 import torch
 import tyro
-from benchmark_guidance import PROMPTS, editors_step
-from representations import Variant, configured
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from timing import instant, machine, milliseconds, synchronize
+from speed_guidance import PROMPTS, editors_step
+from speed_timing import instant, machine, milliseconds, synchronize
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.evaluation.representations import Variant, configured
 from pds_nerfstudio.guidance.config import GuidanceConfig, resolve_device, resolve_dtypes
 from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.guidance import Guidance
@@ -36,7 +36,7 @@ from pds_nerfstudio.guidance.redraw import RedrawConfig
 
 
 @dataclass
-class Benchmark:
+class OptionsSpeed:
     """What to time."""
 
     variants: tuple[str, ...] = (
@@ -65,28 +65,28 @@ class Benchmark:
     """Steps of each before that."""
     device: str = "auto"
     """Where to work; 'auto' takes the first GPU, else the CPU."""
-    out: Path = Path("outputs/benchmark-options.json")
+    out: Path = Path("outputs/speed-options.json")
     """Where the figures go."""
 
 
-def main(benchmark: Benchmark) -> None:
+def main(speed: OptionsSpeed) -> None:
     """Measure, print the table, and write it down."""
-    device = resolve_device(benchmark.device, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    device = resolve_device(speed.device, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     dtype, vae_dtype = resolve_dtypes("auto", device)
-    denoiser = Denoiser.from_pretrained(benchmark.model, device, dtype, benchmark.compile, vae_dtype)
+    denoiser = Denoiser.from_pretrained(speed.model, device, dtype, speed.compile, vae_dtype)
     rng = torch.Generator().manual_seed(0)
     source, image = (torch.rand(1, 3, denoiser.resolution, denoiser.resolution, generator=rng) for _ in range(2))
     source, image = source.to(device), torch.lerp(source, image, 0.3).to(device).requires_grad_()
     steps: dict[str, Callable[[], object]] = {
-        text: functools.partial(editors_step(guidance_of(text, denoiser)), image, source) for text in benchmark.variants
+        text: functools.partial(editors_step(guidance_of(text, denoiser)), image, source) for text in speed.variants
     }
-    first = guidance_of(benchmark.variants[0], denoiser)
+    first = guidance_of(speed.variants[0], denoiser)
     steps["a redrawing"] = lambda: first.redraw(image.detach(), source, RedrawConfig())
     for step in steps.values():
-        for _ in range(benchmark.warm_up):
+        for _ in range(speed.warm_up):
             step()
     times: dict[str, list[float]] = {text: [] for text in steps}
-    for _ in track(range(benchmark.steps), "Timing"):
+    for _ in track(range(speed.steps), "Timing"):
         instants = [instant(device)]
         for step in steps.values():
             step()
@@ -95,20 +95,20 @@ def main(benchmark: Benchmark) -> None:
         for text, begin, end in zip(steps, instants, instants[1:], strict=False):
             times[text].append(milliseconds(begin, end))
     medians = {text: statistics.median(some) for text, some in times.items()}
-    base = medians[benchmark.variants[0]]
+    base = medians[speed.variants[0]]
     size = " × ".join(map(str, image.shape[-2:]))
-    table = Table("variant", "ms", "more", "times", title=f"{benchmark.model}, {size}; {machine(device)}")
+    table = Table("variant", "ms", "more", "times", title=f"{speed.model}, {size}; {machine(device)}")
     for text, median in medians.items():
         table.add_row(text, f"{median:.1f}", f"{median - base:+.1f}", f"{median / base:.2f}")
     Console(width=110).print(table)
-    benchmark.out.parent.mkdir(parents=True, exist_ok=True)
+    speed.out.parent.mkdir(parents=True, exist_ok=True)
     figures = {"machine": machine(device), "torch": torch.__version__, "milliseconds": medians}
-    benchmark.out.write_text(json.dumps({**asdict(benchmark), **figures}, indent=1, default=str) + "\n")
-    print(f"Wrote {benchmark.out}")
+    speed.out.write_text(json.dumps({**asdict(speed), **figures}, indent=1, default=str) + "\n")
+    print(f"Wrote {speed.out}")
 
 
 def guidance_of(text: str, denoiser: Denoiser) -> Guidance:
-    """The guidance of a variant.
+    """Return the guidance of a variant.
 
     Raises:
         UserError: If there is no such objective or option.
@@ -123,6 +123,6 @@ def guidance_of(text: str, denoiser: Denoiser) -> Guidance:
 
 if __name__ == "__main__":
     try:
-        main(tyro.cli(Benchmark, description=__doc__))
+        main(tyro.cli(OptionsSpeed, description=__doc__))
     except UserError as error:
         sys.exit(f"Error: {error}")

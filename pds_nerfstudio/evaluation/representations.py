@@ -1,8 +1,7 @@
-"""What `benchmark_edits.py` can edit: for each representation, how a drawn case becomes pictures to score.
+"""What `pds-benchmark` can edit: for each representation, how a drawn case becomes pictures to score.
 
-A representation is made for one variant (and refuses options that there aren't, by a UserError) and edits cases:
-`settings` says everything that its results depend on, `edit` makes them. A new one is one class and one row in
-`REPRESENTATIONS`.
+A representation is made for one variant and refuses options that there aren't. `settings` says everything that its
+results depend on, `edit` makes them. A new one is one class and one row in `REPRESENTATIONS`.
 """
 
 from __future__ import annotations
@@ -12,30 +11,29 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, get_type_hints
 
 import torch
 import yaml
 from filelock import FileLock
-from jaxtyping import Float
 from nerfstudio.configs.base_config import MachineConfig
 from nerfstudio.configs.method_configs import all_methods
-from scene_edits import edit_scene, reconstruct
-from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.evaluation.cases import EditCase
-from pds_nerfstudio.evaluation.toyworld import held_out_cameras, pictures
+from pds_nerfstudio.evaluation.scene_edits import edit_scene, reconstruct
+from pds_nerfstudio.evaluation.toyworld import Pictures, held_out_cameras, pictures
 from pds_nerfstudio.guidance.config import GuidanceConfig, resolve_device, resolve_dtypes
 from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.guidance.networks.loading import EMBEDDED_MODEL
-from pds_nerfstudio.guidance.objectives import OBJECTIVES
+from pds_nerfstudio.guidance.objectives import make_objective
 from pds_nerfstudio.guidance.redraw import RedrawConfig
 from pds_nerfstudio.images.edit_loop import ImageEditConfig, ImageEditLoop, picture_guidance
 from pds_nerfstudio.images.editor import ImageEditor, carry_back
+from pds_nerfstudio.scenes.loading import FinishedEdit
 from pds_nerfstudio.scenes.models.nerf import EditNerfModelConfig
 from pds_nerfstudio.scenes.models.splat import EditSplatModelConfig
 from pds_nerfstudio.scenes.pipeline import EditPipelineConfig
@@ -48,28 +46,24 @@ from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
 from pds_nerfstudio.vector.svg.color import parse_color
 from pds_nerfstudio.vector.svg.document import Document
 
-Pictures = Float[Tensor, "views 3 height width"]
 Config = TypeVar("Config")
 EditConfig = TypeVar("EditConfig", ImageEditConfig, VectorEditConfig)
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What all edits of a benchmark have in common.
-
-    Attributes:
-        seed: Of the noise.
-        size: Side of the pictures, in pixels.
-        views: Held-out cameras to judge a scene from.
-        device: 'auto' for the first GPU, else the CPU.
-        out: Folder for what is made on the way.
-    """
+    """What all edits of a benchmark have in common."""
 
     seed: int
+    """Of the noise."""
     size: int
+    """Side of the pictures, in pixels."""
     views: int
+    """Held-out cameras to judge a scene from."""
     device: str
+    """'auto' for the first GPU, else the CPU."""
     out: Path
+    """Folder for what is made on the way."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +71,7 @@ class Variant:
     """One way to edit: an objective and options, as in "pds,guidance_scale=15"."""
 
     text: str
+    """As on the command line."""
 
     @property
     def options(self) -> dict[str, str]:
@@ -85,12 +80,13 @@ class Variant:
         Raises:
             UserError: If there is no such objective, or a part is no name=value.
         """
-        objective, *parts = self.text.split(",")
-        if objective not in OBJECTIVES:
-            raise UserError(f"'{self.text}' begins with no objective: choose {', '.join(OBJECTIVES)}.")
+        name, *parts = self.text.split(",")
         if wrong := [part for part in parts if "=" not in part]:
             raise UserError(f"'{wrong[0]}' in '{self.text}' is not of the form name=value.")
-        return {"objective": objective} | dict(part.split("=", 1) for part in parts)
+        options = dict(part.split("=", 1) for part in parts)
+        of_the_objective = {field.name for field in fields(make_objective(name))}  # type: ignore[arg-type]
+        objective = ",".join([name, *(f"{k}={v}" for k, v in options.items() if k in of_the_objective)])
+        return {"objective": objective} | {k: v for k, v in options.items() if k not in of_the_objective}
 
 
 @dataclass(frozen=True)
@@ -98,9 +94,13 @@ class Edited:
     """An edit to score, with what it is scored against; views of the same cameras."""
 
     before: Pictures
+    """What was edited."""
     truth: Pictures
+    """The true edit."""
     edited: Pictures
+    """The edit."""
     seconds: float
+    """How long it took."""
 
 
 class Representation(Protocol):
@@ -112,14 +112,14 @@ class Representation(Protocol):
     """What the cases' pictures are."""
 
     def settings(self) -> dict[str, Any]:
-        """Everything that a result depends on besides the case and the setup."""
+        """Return everything that a result depends on besides the case and the setup."""
 
     def edit(self, cases: Sequence[EditCase]) -> list[Edited]:
         """Edit cases together."""
 
 
-class Image:
-    """Single pictures, by the loop of pds-image."""
+class PictureEdits:
+    """Edits of single pictures, by the loop of pds-image."""
 
     batch: int | None = None
     style: Style = "photo"
@@ -129,9 +129,11 @@ class Image:
         self.guidance, self.config = _configured_by(variant, picture_guidance(), ImageEditConfig())
 
     def settings(self) -> dict[str, Any]:
+        """Return the configurations of guidance and edit."""
         return {"guidance": asdict(self.guidance), "edit": asdict(self.config)}
 
     def edit(self, cases: Sequence[EditCase]) -> list[Edited]:
+        """Edit the cases as one batch."""
         before, truth = (
             torch.cat([pictures(thing(case), case.camera(self.setup.size)) for case in cases])
             for thing in (lambda case: case.source, lambda case: case.target)
@@ -153,8 +155,8 @@ class Image:
         return [Edited(before[i : i + 1], truth[i : i + 1], edited[i : i + 1], seconds) for i in range(len(cases))]
 
 
-class Drawing:
-    """SVGs, by the loop of pds-svg, from the front and on their paper."""
+class DrawingEdits:
+    """Edits of SVGs, by the loop of pds-svg, from the front and on their paper."""
 
     batch: int | None = 1
     style: Style = "drawing"
@@ -164,9 +166,11 @@ class Drawing:
         self.guidance, self.config = _configured_by(variant, drawing_guidance(), VectorEditConfig(background=PAPER))
 
     def settings(self) -> dict[str, Any]:
+        """Return the configurations of guidance and edit."""
         return {"guidance": asdict(self.guidance), "edit": asdict(self.config)}
 
     def edit(self, cases: Sequence[EditCase]) -> list[Edited]:
+        """Edit one case after the other."""
         return [self._edit(case) for case in cases]
 
     def _edit(self, case: EditCase) -> Edited:
@@ -191,8 +195,8 @@ class Drawing:
         return Rasterizer(document.scene).render(document.parameters, size, size, view, background)[None]
 
 
-class Scene:
-    """Scenes, reconstructed and edited by ns-train with options for the embedded world and the variant's."""
+class SceneEdits:
+    """Edits of scenes, reconstructed and edited by ns-train with options for the embedded world and the variant's."""
 
     batch: int | None = 1
     style: Style = "photo"
@@ -203,7 +207,7 @@ class Scene:
         self.options = [part for name, value in variant.options.items() for part in (self._flag(name), value)]
 
     def _flag(self, name: str) -> str:
-        """The option of ns-train that is called `name` in a variant."""
+        """Return the option of ns-train that is called `name` in a variant."""
         if name == "steps":
             return "--max-num-iterations"
         for config, prefix in _SCENE_OPTIONS.items():
@@ -212,15 +216,15 @@ class Scene:
         raise UserError(f"'{self.variant.text}': there is no option {name} of the guidance or of scenes.")
 
     def settings(self) -> dict[str, Any]:
+        """Return the method with its configuration, and the variant's options."""
         guidance, config = {"model": self.model}, yaml.dump(all_methods[self.method])
         return {"method": self.method, "config": config, "options": self.options, "guidance": guidance}
 
     def edit(self, cases: Sequence[EditCase]) -> list[Edited]:
+        """Edit one case after the other."""
         return [self._edit(case) for case in cases]
 
     def _edit(self, case: EditCase) -> Edited:
-        from pds_nerfstudio.scenes.loading import FinishedEdit  # imports nerfstudio, which takes its time
-
         about = f"{self.setup.size} {asdict(case.source)}"
         folder = self.setup.out / "scenes" / self.method / hashlib.sha256(about.encode()).hexdigest()[:16]
         folder.mkdir(parents=True, exist_ok=True)
@@ -254,10 +258,10 @@ _SCENE_OPTIONS: dict[type, str] = {
 
 
 REPRESENTATIONS: dict[str, Callable[[Variant, Setup], Representation]] = {
-    "image": Image,
-    "svg": Drawing,
-    "splat": functools.partial(Scene, method="pds-splat-toyworld"),
-    "nerf": functools.partial(Scene, method="pds-nerf-toyworld"),
+    "image": PictureEdits,
+    "svg": DrawingEdits,
+    "splat": functools.partial(SceneEdits, method="pds-splat-toyworld"),
+    "nerf": functools.partial(SceneEdits, method="pds-nerf-toyworld"),
 }
 """Every representation by its name on the command line."""
 
@@ -270,7 +274,7 @@ def _denoiser(model: str, device: str) -> Denoiser:
 
 
 def _configured_by(variant: Variant, guidance: GuidanceConfig, edit: EditConfig) -> tuple[GuidanceConfig, EditConfig]:
-    """The configurations with the variant's options.
+    """Return the configurations with the variant's options.
 
     Raises:
         UserError: If there is no such option, or a value means nothing.
@@ -285,17 +289,19 @@ def _configured_by(variant: Variant, guidance: GuidanceConfig, edit: EditConfig)
 
 
 def configured(config: Config, options: dict[str, str]) -> tuple[Config, dict[str, str]]:
-    """`config` with the options that are among its fields, and the options that aren't.
+    """Return `config` with the options that are among its fields, and the options that aren't.
 
     Raises:
         UserError: If a value is no number where one is needed.
     """
     hints = get_type_hints(type(config))
+    changes: dict[str, Any] = {}
     for name, value in options.items():
         if name in hints:
             kind = hints[name] if hints[name] in (int, float) else str
             try:
-                setattr(config, name, kind(value))
+                changes[name] = kind(value)
             except ValueError:
                 raise UserError(f"{name} is '{value}': give a number.") from None
-    return config, {name: value for name, value in options.items() if name not in hints}
+    rest = {name: value for name, value in options.items() if name not in hints}
+    return replace(config, **changes), rest  # type: ignore[type-var]

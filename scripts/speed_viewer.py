@@ -1,9 +1,9 @@
-"""What the live editor costs while nobody watches: steps of an edit with the viewer and without it, in turn.
+"""Time what the live editor costs while nobody watches: steps of an edit with the viewer and without it, in turn.
 
 Both edits run in one process, a step of the one after a step of the other, with the embedded model, a scene of the
 embedded world and the method pds-splat-toyworld, so that whatever else the machine does slows both.
 
-    python scripts/benchmark_viewer.py --steps 200
+    python scripts/speed_viewer.py --steps 200
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import torch
 import tyro
 from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
-from scene_edits import arguments, reconstruct
 
+from pds_nerfstudio.evaluation.scene_edits import arguments, reconstruct
 from pds_nerfstudio.scenes.trainer import EditTrainer
 from pds_nerfstudio.toyworld.dataset import write_scene
 from pds_nerfstudio.toyworld.grammar import Attributes, edit
@@ -31,7 +31,7 @@ SETTLING = 10
 
 
 @dataclass
-class Benchmark:
+class ViewerSpeed:
     """What to measure."""
 
     steps: int = 200
@@ -42,12 +42,12 @@ class Benchmark:
     """Side of the scene's images, in pixels."""
     threads: int = 1
     """Of PyTorch, for each edit."""
-    out: Path = Path("outputs/benchmark-viewer")
+    out: Path = Path("outputs/speed-viewer")
     """Folder for the scene and its reconstruction, which a second call finds there, and for the runs."""
 
 
 class Turns:
-    """Lets threads work one after another, and keeps the time of each turn.
+    """The order in which threads work, one after another, and the time of each turn.
 
     Args:
         n: How many threads take turns.
@@ -75,14 +75,12 @@ class Turns:
                 self._change.notify_all()
 
 
-def prepare(benchmark: Benchmark, scene: Path, start: Path, vis: str) -> EditTrainer:
-    """An edit from the reconstruction in `start`, ready to run."""
+def prepare(speed: ViewerSpeed, scene: Path, start: Path, vis: str) -> EditTrainer:
+    """Return an edit from the reconstruction in `start`, ready to run."""
     source = Attributes()
-    options = ["--load-dir", start, "--max-num-iterations", benchmark.steps, "--pipeline.refine-steps", 0]
+    options = ["--load-dir", start, "--max-num-iterations", speed.steps, "--pipeline.refine-steps", 0]
     options += ["--show-edit", False, "--vis", vis, "--steps-per-save", 10**9]
-    given = arguments(
-        benchmark.method, scene, benchmark.out, f"run-{vis}", source, edit(source, "arms", "raised"), options
-    )
+    given = arguments(speed.method, scene, speed.out, f"run-{vis}", source, edit(source, "arms", "raised"), options)
     config = tyro.cli(AnnotatedBaseConfigUnion, args=given)
     config.pipeline.datamanager.data = config.data  # as ns-train takes it
     config.save_config()
@@ -91,19 +89,19 @@ def prepare(benchmark: Benchmark, scene: Path, start: Path, vis: str) -> EditTra
     return trainer
 
 
-def main(benchmark: Benchmark) -> None:
-    """Scene, reconstruction, the two edits, and the ratio of their steps' times."""
+def main(speed: ViewerSpeed) -> None:
+    """Write and reconstruct the scene, run the two edits, and print the ratio of their steps' times."""
     source = Attributes()
-    scene, target = benchmark.out / f"scene-{benchmark.size}", edit(source, "arms", "raised")
+    scene, target = speed.out / f"scene-{speed.size}", edit(source, "arms", "raised")
     if not (scene / "transforms.json").exists():
-        for _ in write_scene(scene, source, target, width=benchmark.size, height=benchmark.size):
+        for _ in write_scene(scene, source, target, width=speed.size, height=speed.size):
             pass
     print("Reconstructing the scene ...", flush=True)
-    start = reconstruct(benchmark.method, scene, benchmark.out, source, target)
+    start = reconstruct(speed.method, scene, speed.out, source, target)
     turns = Turns(len(VIS))
 
     def run(trainer: EditTrainer, number: int) -> None:
-        torch.set_num_threads(benchmark.threads)
+        torch.set_num_threads(speed.threads)
 
         def next_turn(step: int) -> None:
             turns.end(number)
@@ -116,7 +114,7 @@ def main(benchmark: Benchmark) -> None:
 
     threads = []
     for number, vis in enumerate(VIS):
-        trainer = prepare(benchmark, scene, start, vis)
+        trainer = prepare(speed, scene, start, vis)
         threads.append(threading.Thread(target=run, args=(trainer, number), daemon=True))
     for thread in threads:
         thread.start()
@@ -126,7 +124,7 @@ def main(benchmark: Benchmark) -> None:
     ratios = with_viewer / without
     low, middle, high = np.percentile(ratios, (25, 50, 75))
     print(
-        f"{len(ratios)} steps of {benchmark.method} at {benchmark.size}x{benchmark.size}: "
+        f"{len(ratios)} steps of {speed.method} at {speed.size}x{speed.size}: "
         f"{np.median(without):.4f} s without the viewer, {np.median(with_viewer):.4f} s with it (medians)\n"
         f"ratio of two steps in turn: median {middle:.4f} (quartiles {low:.4f} and {high:.4f}); "
         f"of the sums {with_viewer.sum() / without.sum():.4f}"
@@ -134,4 +132,4 @@ def main(benchmark: Benchmark) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Benchmark, description=__doc__))
+    main(tyro.cli(ViewerSpeed, description=__doc__))

@@ -1,10 +1,10 @@
-"""Times the steps of NeRF and splat edits by their parts: render, guidance, backward pass, optimisers.
+"""Time the steps of NeRF and splat edits by their parts: render, guidance, backward pass, optimisers.
 
-python scripts/benchmark_edit.py --method pds-splat-toyworld --model toyworld --size 128     # a CPU
-python scripts/benchmark_edit.py --method pds-splat --size 512 --gaussians 200000            # a GPU
-python scripts/benchmark_edit.py --method pds-nerf --size 512 --options="--pipeline.model.edit-rays-per-step 16384"
-python scripts/benchmark_edit.py --size 512 --options="--machine.num-devices 2"           # each GPU another view
-python scripts/benchmark_edit.py --size 512 --options="--pipeline.guidance.device cuda:1"    # the model on the second
+python scripts/speed_edit.py --method pds-splat-toyworld --model toyworld --size 128     # a CPU
+python scripts/speed_edit.py --method pds-splat --size 512 --gaussians 200000            # a GPU
+python scripts/speed_edit.py --method pds-nerf --size 512 --options="--pipeline.model.edit-rays-per-step 16384"
+python scripts/speed_edit.py --size 512 --options="--machine.num-devices 2"           # each GPU another view
+python scripts/speed_edit.py --size 512 --options="--pipeline.guidance.device cuda:1"    # the model on the second
 
 The scene is one of the embedded world's, as it is before anything has been learned; with --reconstruct it is learned
 first. Stable Diffusion is built with random weights. What a step costs depends on neither. On several GPUs the first
@@ -27,7 +27,7 @@ import tyro
 from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
 from nerfstudio.scripts.train import launch
 from random_models import RandomModel
-from timing import Timeline, machine, peak_memory_gb, reset_peak_memory
+from speed_timing import Timeline, machine, peak_memory_gb, reset_peak_memory
 
 from pds_nerfstudio.scenes.trainer import EditTrainer, EditTrainerConfig
 from pds_nerfstudio.toyworld.dataset import write_scene
@@ -35,8 +35,8 @@ from pds_nerfstudio.toyworld.grammar import Attributes, caption, edit
 
 
 @dataclass
-class Benchmark:
-    """Times the steps of an edit."""
+class EditSpeed:
+    """What is edited, and how many steps of it are timed."""
 
     method: Literal["pds-splat", "pds-nerf", "pds-splat-toyworld", "pds-nerf-toyworld"] = "pds-splat"
     """What is edited; the last two with options for the embedded world, on a CPU."""
@@ -56,7 +56,7 @@ class Benchmark:
     """Edit steps before that, in which networks are compiled and sources encoded."""
     options: str = ""
     """Further options of ns-train, in one string."""
-    out: Path = Path("outputs/benchmark-edit.json")
+    out: Path = Path("outputs/speed-edit.json")
     """Where the figures go; a model of random weights is kept beside them."""
 
     def run(self) -> None:
@@ -71,7 +71,7 @@ class Benchmark:
             )
 
     def _configured(self, folder: Path) -> EditTrainerConfig:
-        """The run, as ns-train would have it configured."""
+        """Return the run, as ns-train would have it configured."""
         source = Attributes()
         target = edit(source, "arms", "raised")
         for _ in write_scene(
@@ -98,9 +98,9 @@ class Benchmark:
 
 
 def measure(
-    benchmark: Benchmark, local_rank: int, world_size: int, config: EditTrainerConfig, global_rank: int = 0
+    speed: EditSpeed, local_rank: int, world_size: int, config: EditTrainerConfig, global_rank: int = 0
 ) -> None:
-    """Run the edit in one process, as ns-train does in each; the first prints and writes down what it has seen."""
+    """Run the edit in one process, as ns-train does in each; in the first, print and write down the figures."""
     torch.backends.cudnn.benchmark = True  # as ns-train does
     torch.manual_seed(config.machine.seed + global_rank)
     trainer: EditTrainer = config.setup(local_rank=local_rank, world_size=world_size)
@@ -115,9 +115,9 @@ def measure(
     trainer.train()
     if local_rank != 0:
         return
-    parts = timeline.medians(benchmark.warm_up)
+    parts = timeline.medians(speed.warm_up)
     memory = {str(some): peak_memory_gb(some) for some in devices}
-    about = f"{benchmark.method}, {benchmark.size} × {benchmark.size}, {benchmark.model}"
+    about = f"{speed.method}, {speed.size} × {speed.size}, {speed.model}"
     print(f"\n{about}; {world_size} × {machine(device)}, torch {torch.__version__}")
     for name, milliseconds in parts.items():
         print(f"  {name:16s} {milliseconds:9.1f} ms  {100 * milliseconds / parts['step']:4.0f} %")
@@ -125,13 +125,13 @@ def measure(
         print(f"  peak on {name:8s} {gigabytes:9.2f} GB")
     figures = {"machine": machine(device), "processes": world_size, "torch": torch.__version__}
     figures |= {"milliseconds": parts, "memory_gb": memory}
-    benchmark.out.parent.mkdir(parents=True, exist_ok=True)
-    benchmark.out.write_text(json.dumps({**asdict(benchmark), **figures}, indent=1, default=str) + "\n")
-    print(f"Wrote {benchmark.out}")
+    speed.out.parent.mkdir(parents=True, exist_ok=True)
+    speed.out.write_text(json.dumps({**asdict(speed), **figures}, indent=1, default=str) + "\n")
+    print(f"Wrote {speed.out}")
 
 
 def watch(trainer: EditTrainer, timeline: Timeline) -> None:
-    """Have the timeline know of the parts of each edit step."""
+    """Tell the timeline of the parts of each edit step."""
     pipeline, model = trainer.pipeline, trainer.pipeline.model
     optimizers: Any = trainer.optimizers
 
@@ -164,4 +164,4 @@ def watch(trainer: EditTrainer, timeline: Timeline) -> None:
 
 
 if __name__ == "__main__":
-    tyro.cli(Benchmark).run()
+    tyro.cli(EditSpeed).run()

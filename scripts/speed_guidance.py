@@ -1,7 +1,7 @@
-"""Times a step of guidance, beside one written as the published implementation does it.
+"""Time a step of guidance, beside one written as the published implementation does it.
 
-python scripts/benchmark_guidance.py                      # on a GPU: Stable Diffusion 1.5 and 2.1, random weights
-python scripts/benchmark_guidance.py --models toyworld    # the embedded model, on a CPU too
+python scripts/speed_guidance.py                      # on a GPU: Stable Diffusion 1.5 and 2.1, random weights
+python scripts/speed_guidance.py --models toyworld    # the embedded model, on a CPU too
 
 A step here is what every editor pays for: from the image to the gradient on the image. The figure that counts is the
 ratio to the published step of the same run.
@@ -23,7 +23,7 @@ import tyro
 from random_models import random_pipeline
 from rich.console import Console
 from rich.table import Table
-from timing import machine, matmul_peak, median_milliseconds, peak_memory_gb, reset_peak_memory, synchronize
+from speed_timing import machine, matmul_peak, median_milliseconds, peak_memory_gb, reset_peak_memory, synchronize
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -69,8 +69,8 @@ class Measurement:
 
 
 @dataclass
-class Benchmark:
-    """Times a step of guidance."""
+class GuidanceSpeed:
+    """Which steps of guidance are timed."""
 
     models: tuple[Model, ...] = ("sd15", "sd21")
     """Stable Diffusion 1.5 and 2.1 are built with random weights; toyworld is the embedded model."""
@@ -87,7 +87,7 @@ class Benchmark:
     """Steps before that."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Where to run."""
-    out: Path = Path("outputs/benchmark-guidance.json")
+    out: Path = Path("outputs/speed-guidance.json")
     """Where the figures go."""
 
     def run(self) -> None:
@@ -116,7 +116,7 @@ class Benchmark:
     def _measure(
         self, model: Model, variant: Variant, device: torch.device, peak: float
     ) -> tuple[Measurement, Tensor | None]:
-        """One row, and the gradients on the latent that the others are compared with."""
+        """Return one row, and the gradients on the latent that the others are compared with."""
         reset_peak_memory(device)
         step: Callable[[Tensor, Tensor], Tensor]
         if variant == "published":
@@ -154,7 +154,7 @@ class Benchmark:
         ), gradients
 
     def _parts(self, denoiser: Denoiser, image: Tensor, device: torch.device) -> tuple[float, float, float]:
-        """Milliseconds of encoding, of the UNet, and of encoding's backward pass."""
+        """Return milliseconds of encoding, of the UNet, and of encoding's backward pass."""
 
         def timed(function: Callable[[], object]) -> float:
             return median_milliseconds(function, device, self.steps, self.warm_up)
@@ -170,7 +170,7 @@ class Benchmark:
     def _count(
         self, model: Model, variant: Variant, device: torch.device, image: Tensor, source: Tensor, step: Any
     ) -> float:
-        """Operations in a step; those of a compiled one are the uncompiled one's."""
+        """Return the operations in a step; those of a compiled one are the uncompiled one's."""
         if variant == "compiled":
             step = editors_step(_guidance(model, _dtypes(variant, device), device, False, self.size))
         step(image, source)  # the source's latent is known from here on
@@ -204,7 +204,7 @@ class Benchmark:
 
 
 def _dtypes(variant: Variant, device: torch.device) -> tuple[torch.dtype, torch.dtype]:
-    """Of the UNet and of the VAE."""
+    """Return the number formats of the UNet and of the VAE."""
     return resolve_dtypes({"published": "float32", "compiled": "auto"}.get(variant, variant), device)
 
 
@@ -227,7 +227,7 @@ def _guidance(
 
 
 def editors_step(guidance: Guidance) -> Callable[[Tensor, Tensor], Tensor]:
-    """From images and their sources to the gradient on the images."""
+    """Return a function from images and their sources to the gradient on the images."""
 
     def step(image: Tensor, source: Tensor) -> Tensor:
         loss = guidance(image, source, 0.5, keys=list(range(len(image)))).loss
@@ -238,7 +238,7 @@ def editors_step(guidance: Guidance) -> Callable[[Tensor, Tensor], Tensor]:
 
 @torch.no_grad()
 def _gradients(denoiser: Denoiser, guidance: Guidance, image: Tensor, source: Tensor) -> Tensor:
-    """The gradients on the latent at some times, for noise that all variants share."""
+    """Return the gradients on the latent at some times, for noise that all variants share."""
     target, before = denoiser.encode_image(image), denoiser.encode_image(source)
     rng = torch.Generator().manual_seed(1)
     gradients = []
@@ -251,8 +251,10 @@ def _gradients(denoiser: Denoiser, guidance: Guidance, image: Tensor, source: Te
 
 
 class PublishedStep:
-    """A step as the published implementation takes it, for comparison: single precision, the VAE's posterior sampled
-    for source and target at every step, a call of the UNet for each branch, and its graph built and dropped.
+    """A step as the published implementation takes it, for comparison.
+
+    Single precision, the VAE's posterior sampled for source and target at every step, a call of the UNet for each
+    branch, and its graph built and dropped.
 
     Args:
         model: Which.
@@ -273,7 +275,7 @@ class PublishedStep:
         self._guidance_scale = 7.5
 
     def __call__(self, image: Tensor, source: Tensor) -> Tensor:
-        """The gradient on the image."""
+        """Return the gradient on the image."""
         before, after = (self._encode(picture) for picture in (source, image))
         t = torch.randint(20, 980, (1,), device=image.device)
         noise = torch.randn_like(before)
@@ -297,4 +299,4 @@ class PublishedStep:
 
 
 if __name__ == "__main__":
-    tyro.cli(Benchmark).run()
+    tyro.cli(GuidanceSpeed).run()

@@ -1,0 +1,146 @@
+"""pds-toyworld: write scenes and drawings of the embedded world, each with the true result of an edit."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.progress import track
+
+from pds_nerfstudio.command_help import CommandHelp, FirstOption
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.toyworld.dataset import write_scene
+from pds_nerfstudio.toyworld.drawing import PAPER, drawing
+from pds_nerfstudio.toyworld.grammar import Attributes, asked_edit, caption
+
+SCENE_HELP = CommandHelp(
+    command="pds-toyworld scene",
+    summary="Write a scene as a nerfstudio data set, its true edit on record.",
+    options=(
+        FirstOption("--out", "the folder to write", required=True),
+        FirstOption("--edit", "the edit, as attribute=value", required=True),
+        FirstOption("--thing.subject", "who or what stands in the scene"),
+        FirstOption("--thing.color", "of its body, its shirt or its scarf"),
+        FirstOption("--views", "cameras around the subject"),
+        FirstOption("--width", "of the images, in pixels"),
+        FirstOption("--height", "of the images, in pixels"),
+        FirstOption("--seed", "another number moves the cameras"),
+    ),
+    examples=(
+        "pds-toyworld scene --out scenes/man --edit arms=raised",
+        """\
+pds-toyworld scene --out scenes/bear --edit hat=party \\
+    --thing.subject bear --thing.color brown --thing.ground snow""",
+    ),
+)
+DRAWING_HELP = CommandHelp(
+    command="pds-toyworld drawing",
+    summary="Write a layered SVG, beside it its true edit and both captions.",
+    options=(
+        FirstOption("--out", "the folder to write", required=True),
+        FirstOption("--edit", "the edit, as attribute=value", required=True),
+        FirstOption("--thing.subject", "who or what is drawn"),
+        FirstOption("--thing.color", "of its body, its shirt or its scarf"),
+    ),
+    examples=(
+        "pds-toyworld drawing --out drawings/man --edit arms=raised",
+        """\
+pds-toyworld drawing --out drawings/cube --edit color=red \\
+    --thing.subject cube""",
+    ),
+)
+
+
+@dataclass
+class SceneOrder:
+    """A scene to write."""
+
+    out: Path
+    """Folder to write; it must not hold a scene yet."""
+    edit: str
+    """The edit, as attribute=value: arms=raised, hat=party, color=red, subject=robot, balloon=held, sky=sunset ..."""
+    thing: Attributes = field(default_factory=Attributes)
+    """What the scene shows before the edit."""
+    views: int = 32
+    """Cameras around the subject."""
+    width: int = 128
+    """Of the images, in pixels."""
+    height: int = 128
+    """Of the images, in pixels."""
+    seed: int = 0
+    """Of the cameras."""
+
+    def write(self) -> str:
+        """Write the scene, and return the command that edits it.
+
+        Raises:
+            UserError: If there is no such edit, or the folder holds a scene.
+        """
+        for name in ("views", "width", "height"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name} is {getattr(self, name)}: give at least 1.")
+        target = asked_edit(self.thing, self.edit)
+        steps = write_scene(self.out, self.thing, target, self.views, self.width, self.height, self.seed)
+        try:
+            for _ in track(steps, total=self.views, description="Photographing"):
+                pass
+        except FileExistsError as error:
+            raise UserError(str(error)) from None
+        return (
+            f"    ns-train pds-splat-toyworld --data {self.out} \\\n"
+            f'        --pipeline.src-prompt "{caption(self.thing)}" \\\n'
+            f'        --pipeline.tgt-prompt "{caption(target)}"'
+        )
+
+
+@dataclass
+class DrawingOrder:
+    """A drawing to write."""
+
+    out: Path
+    """Folder to write; it must not hold drawings yet."""
+    edit: str
+    """The edit, as attribute=value: arms=raised, hat=party, color=red, subject=robot, balloon=held ..."""
+    thing: Attributes = field(default_factory=lambda: Attributes(style="drawing"))
+    """What is drawn before the edit."""
+
+    def write(self) -> str:
+        """Write source.svg, true_edit.svg and captions.txt, and return the command that edits the source.
+
+        Raises:
+            UserError: If there is no such edit, or the folder holds drawings.
+        """
+        source = replace(self.thing, style="drawing")
+        target = asked_edit(source, self.edit)
+        if (self.out / "source.svg").exists():
+            raise UserError(f"{self.out} holds drawings already: give a new folder.")
+        self.out.mkdir(parents=True, exist_ok=True)
+        (self.out / "source.svg").write_text(drawing(source))
+        (self.out / "true_edit.svg").write_text(drawing(target))
+        (self.out / "captions.txt").write_text(f"{caption(source)}\n{caption(target)}\n")
+        return (
+            f'    pds-svg --svg {self.out / "source.svg"} --edit.background "{PAPER}" \\\n'
+            f'        --src-prompt "{caption(source)}" \\\n        --tgt-prompt "{caption(target)}"'
+        )
+
+
+def _subcommand(kind: type, about: CommandHelp) -> Any:
+    """Return what tyro makes a subcommand of: its help is long where it is asked for, and one line in the list."""
+    name = about.command.split()[-1]
+    asked = sys.argv[1:2] == [name]
+    description = about.text(kind(Path(), "")) if asked else about.summary
+    return Annotated[kind, tyro.conf.subcommand(name, description=description)]
+
+
+def main() -> None:
+    """Run the command `pds-toyworld`."""
+    orders: Any = _subcommand(SceneOrder, SCENE_HELP) | _subcommand(DrawingOrder, DRAWING_HELP)
+    order = tyro.cli(orders, prog="pds-toyworld", description="Write a thing of the embedded world, and its true edit.")
+    try:
+        command = order.write()
+    except UserError as error:
+        sys.exit(f"Error: {error}")
+    print(f"Wrote {order.out}. To edit it:\n\n{command}")
