@@ -12,7 +12,6 @@ from nerfstudio.configs.method_configs import all_descriptions, all_methods, met
 
 from pds_nerfstudio import methods, recipes
 from pds_nerfstudio.guidance.config import GuidanceConfig
-from pds_nerfstudio.guidance.objectives import DreamCatalystParameters
 from pds_nerfstudio.scenes.models.nerf import EditNerfModelConfig
 from pds_nerfstudio.scenes.models.splat import EditSplatModelConfig
 from pds_nerfstudio.scenes.pipeline import EditPipelineConfig
@@ -112,7 +111,6 @@ def test_a_recipe_leaves_its_method_alone() -> None:
         EditSplatModelConfig,
         EditNerfModelConfig,
         GuidanceConfig,
-        DreamCatalystParameters,
     ],
 )
 def test_every_option_is_explained(config: type) -> None:

@@ -29,7 +29,7 @@ def imported(folder: str) -> dict[str, Path]:
             else:
                 continue
             found.update({name.partition(".")[0]: path.relative_to(ROOT) for name in names})
-    own = {"pds_nerfstudio", *(path.stem for path in (ROOT / "scripts").glob("*.py"))}
+    own = {"pds_nerfstudio", "tests", *(path.stem for path in (ROOT / "scripts").glob("*.py"))}
     return {name: path for name, path in found.items() if name not in own | OPTIONAL | set(sys.stdlib_module_names)}
 
 

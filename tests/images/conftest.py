@@ -44,7 +44,9 @@ class KnownGuidance:
 
     __call__ = latent_loss
 
-    def refine(self, target: Tensor, source: Tensor, config: RedrawConfig, allowed: Tensor | None = None) -> Tensor:
+    def redraw_latents(
+        self, target: Tensor, source: Tensor, config: RedrawConfig, allowed: Tensor | None = None
+    ) -> Tensor:
         push = target.new_tensor([config.strength, 0, 0])[:, None, None]
         return target + (push if allowed is None else push * allowed)
 

@@ -100,7 +100,7 @@ def test_a_second_interrupt_leaves_it_too(
     def interrupted(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(guidance, "refine", interrupted)
+    monkeypatch.setattr(guidance, "redraw_latents", interrupted)
     assert edit(config, guidance).exists()
 
 

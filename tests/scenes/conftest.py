@@ -1,11 +1,11 @@
 """A small scene, a miniature diffusion model, and runs of the real methods on them."""
 
 import copy
-import importlib.util
 import random
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +27,7 @@ from pds_nerfstudio.scenes import compat
 from pds_nerfstudio.scenes.trainer import EditTrainer, EditTrainerConfig
 from pds_nerfstudio.toyworld.dataset import write_scene
 from pds_nerfstudio.toyworld.grammar import Attributes
+from tests.guidance.miniature import save_pipeline
 
 WIDTH, HEIGHT, VIEWS = 48, 32, 10
 
@@ -52,12 +53,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a random Stable Diffusion pipeline for 32-pixel images, as the guidance's tests build it."""
-    path = Path(__file__).parents[1] / "guidance" / "miniature.py"
-    spec = importlib.util.spec_from_file_location("miniature_of_the_guidance_tests", path)
-    assert spec is not None and spec.loader is not None
-    miniature = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(miniature)
-    return miniature.save_pipeline(tmp_path_factory.mktemp("models") / "sd1", {}, {})
+    return save_pipeline(tmp_path_factory.mktemp("models") / "sd1", {}, {})
 
 
 def shrink(model: ModelConfig) -> None:
@@ -108,7 +104,7 @@ def config_in(scene: Path, model_folder: Path) -> Callable[..., EditTrainerConfi
         config.machine.device_type = "cpu"
         config.max_num_iterations, config.pipeline.reconstruct_steps = steps, reconstruct
         config.pipeline.src_prompt, config.pipeline.tgt_prompt = "a cat", "a dog"
-        config.pipeline.guidance.model = str(model_folder)
+        config.pipeline.guidance = replace(config.pipeline.guidance, model=str(model_folder))
         config.pipeline.turntable_frames = 3
         config.show_edit = False
         shrink(config.pipeline.model)

@@ -16,6 +16,9 @@ from nerfstudio.utils.eval_utils import eval_setup
 from PIL import Image
 from plyfile import PlyData
 
+from pds_nerfstudio.guidance.objectives import make_objective
+from pds_nerfstudio.guidance.objectives.dreamcatalyst import DreamCatalyst
+from pds_nerfstudio.guidance.objectives.ssd import Ssd
 from pds_nerfstudio.scenes import compat
 from pds_nerfstudio.scenes.live.session import read_record
 from pds_nerfstudio.scenes.output.results import picture, to_bytes
@@ -46,15 +49,11 @@ def config_of(run: Path) -> EditTrainerConfig:
 
 def test_their_settings_are_what_they_were(written: Any) -> None:
     splat, nerf = (config_of(written(kind)).pipeline for kind in KINDS)
-    weights = splat.guidance.dreamcatalyst
-    assert splat.guidance.objective == "dreamcatalyst"
-    assert (weights.delta, weights.gamma, weights.psi0) == (0.05, 0.2, 0.1)
+    assert make_objective(splat.guidance.objective) == DreamCatalyst(delta=0.05, gamma=0.2, psi0=0.1)
     assert (splat.guidance.localize, splat.guidance.guidance_scale, splat.guidance.seed) == (0.5, 6.0, 0)
     assert (splat.refinement.strength, splat.refine_steps) == (0.3, 2)
     assert splat.model.strewn_gaussians == 20
-    weights = nerf.guidance.ssd
-    assert nerf.guidance.objective == "ssd"
-    assert (weights.trajectory, weights.enhancement, weights.psi0) == (1.5, 4.0, 0.075)
+    assert make_objective(nerf.guidance.objective) == Ssd(trajectory=1.5, enhancement=4.0)
     assert (nerf.guidance.t_schedule, nerf.refinement.denoising_steps) == ("annealed", 3)
     assert nerf.model.log2_hashmap_size == 8
     assert splat.photometric_loss_mult == nerf.photometric_loss_mult == 2.5

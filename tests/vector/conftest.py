@@ -46,7 +46,7 @@ class Towards:
         loss = (target - self.goal).square().sum()
         return SimpleNamespace(loss=loss, finite=torch.tensor(self.finite), metrics={"distance": loss.detach()})
 
-    def refine(self, target, source, config, allowed=None):
+    def redraw_latents(self, target, source, config, allowed=None):
         self.calls.append("refine")
         return target
 
