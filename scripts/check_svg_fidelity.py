@@ -1,15 +1,14 @@
-"""Checks the vector package against resvg and against broken files.
+"""Check how SVG files are drawn against resvg, and that broken files do no harm.
 
-`compare` renders SVG files, and icons of Iconify JSON sets (npm packages such as @iconify-json/noto), with
-this package and with resvg-py, and prints the PSNR between the two, and of each to an 8 × 8 supersampled
-render. `mutate` damages files at random and makes sure that each is drawn or refused in one line, within
-bounded time.
+`compare` renders SVG files, and icons of Iconify JSON sets (npm packages such as @iconify-json/noto), with this package
+and with resvg-py, and prints the PSNR between the two, and of each to an 8 × 8 supersampled render. `mutate` damages
+files at random and makes sure that each is drawn or refused in one line, within bounded time.
 
     python scripts/check_svg_fidelity.py compare --files examples/svg/*/*.svg tests/vector/stress.svg
     python scripts/check_svg_fidelity.py mutate --files examples/svg/*/*.svg tests/vector/stress.svg --count 10000
 
-`--icons noto/icons.json --count 200` takes icons of a set besides. Where two correct renderers blend edges differently,
-the column "resvg to truth" says how far resvg itself is from the truth; no picture can be nearer than that to both.
+`--icons noto/icons.json --count 200` takes icons of a set as well. Two correct renderers may blend edges differently;
+the column "resvg to truth" says how far resvg itself is from the truth, and no picture can be nearer than that to both.
 """
 
 import io
@@ -41,19 +40,24 @@ class Score:
     """PSNR in dB of one file."""
 
     name: str
+    """The file."""
     to_resvg: float
+    """Of this package's picture to resvg's."""
     to_truth: float
+    """Of this package's picture to the supersampled one."""
     resvg_to_truth: float
+    """Of resvg's picture to the supersampled one."""
     unsupported: tuple[str, ...]
+    """What the file has and the scene lacks."""
 
 
 def psnr(image: Tensor, reference: Tensor) -> float:
-    """PSNR in dB of pictures in 0 … 1."""
+    """Return the PSNR in dB of pictures in 0 … 1."""
     return float(-10 * torch.log10((image - reference).square().mean().clamp(min=1e-12)))
 
 
 def draw(data: bytes, name: str, size: int) -> tuple[Tensor, Document]:
-    """A file over white, [3, h, w] with the larger side as given."""
+    """Return a file over white, [3, h, w] with the larger side as given."""
     document = Document(data, name)
     scale = size / max(document.size)
     width, height = (max(1, round(side * scale)) for side in document.size)
@@ -66,7 +70,7 @@ def draw(data: bytes, name: str, size: int) -> tuple[Tensor, Document]:
 
 
 def draw_with_resvg(data: bytes, width: int, height: int, supersampling: int = 1) -> Tensor:
-    """The same by resvg, averaged over supersampling² subpixels."""
+    """Return the same by resvg, averaged over supersampling² subpixels."""
     import resvg_py
 
     fine = (width * supersampling, height * supersampling)
@@ -77,7 +81,7 @@ def draw_with_resvg(data: bytes, width: int, height: int, supersampling: int = 1
 
 
 def icons(path: Path, count: int) -> list[tuple[str, bytes]]:
-    """Icons of an Iconify JSON set, the same ones each time."""
+    """Return icons of an Iconify JSON set, the same ones each time."""
     data = json.loads(path.read_text())
     names = random.Random(0).sample(sorted(data["icons"]), min(count, len(data["icons"])))
     found = []
@@ -97,13 +101,13 @@ def _inputs(files: Sequence[Path], sets: Sequence[Path], count: int) -> list[tup
 
 
 def compare(files: tuple[Path, ...] = (), icons: tuple[Path, ...] = (), count: int = 200, size: int = 512) -> None:
-    """Prints how close each drawing is to resvg's and to the truth.
+    """Print how close each drawing is to resvg's and to the truth.
 
     Args:
         files: SVG files.
-        icons: icons.json files of Iconify packages.
-        count: how many icons to draw at random from all those sets together.
-        size: larger side in pixels.
+        icons: Files icons.json of Iconify packages.
+        count: How many icons to draw at random from all those sets together.
+        size: Larger side in pixels.
     """
     warnings.simplefilter("ignore")
     scores = []
@@ -128,7 +132,7 @@ def compare(files: tuple[Path, ...] = (), icons: tuple[Path, ...] = (), count: i
 
 
 def damage(data: bytes, others: list[bytes], random: random.Random) -> bytes:
-    """Some bit flips, deletions, repetitions, and splices of other files."""
+    """Damage a file by some bit flips, deletions, repetitions, and splices of other files."""
     result = bytearray(data)
     for _ in range(random.randint(1, 6)):
         at = random.randrange(len(result) + 1)
@@ -160,15 +164,15 @@ def mutate(
     slow: float = 10.0,
     seed: int = 0,
 ) -> None:
-    """Draws damaged files; exits with 1 if one breaks anything.
+    """Draw damaged files; exit with 1 if one breaks anything.
 
     Args:
         files: SVG files.
-        icons: icons.json files of Iconify packages, of which thirty icons each are taken.
-        count: how many damaged files to draw.
-        size: larger side in pixels.
-        slow: seconds that a file may take.
-        seed: of the first; the next file has the next one.
+        icons: Files icons.json of Iconify packages, of which thirty icons each are taken.
+        count: How many damaged files to draw.
+        size: Larger side in pixels.
+        slow: Seconds that a file may take.
+        seed: Of the first; the next file has the next one.
     """
     warnings.simplefilter("ignore")
     inputs = _inputs(files, icons, 30 * len(icons))

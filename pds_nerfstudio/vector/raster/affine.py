@@ -16,7 +16,7 @@ MAX_SCALE = 1e15
 
 
 def compose(outer: Affine, inner: Affine) -> Affine:
-    """The map that applies `inner` first and then `outer`."""
+    """Return the map that applies `inner` first and then `outer`."""
     a, b, c, d, e, f = outer
     p, q, r, s, t, u = inner
     return (
@@ -30,34 +30,34 @@ def compose(outer: Affine, inner: Affine) -> Affine:
 
 
 def translation(x: float, y: float) -> Affine:
-    """Moves by (x, y)."""
+    """Return the map that moves by (x, y)."""
     return (1.0, 0.0, 0.0, 1.0, x, y)
 
 
 def scaling(x: float, y: float) -> Affine:
-    """Stretches by x and y about the origin."""
+    """Return the map that stretches by x and y about the origin."""
     return (x, 0.0, 0.0, y, 0.0, 0.0)
 
 
 def determinant(matrix: Affine) -> float:
-    """Signed factor by which areas grow."""
+    """Return the signed factor by which areas grow."""
     a, b, c, d, _, _ = matrix
     return a * d - b * c
 
 
 def mean_scale(matrix: Affine) -> float:
-    """Factor by which lengths grow on average: the square root of the factor for areas."""
+    """Return the factor by which lengths grow on average: the square root of the factor for areas."""
     return math.sqrt(abs(determinant(matrix)))
 
 
 def largest_scale(matrix: Affine) -> float:
-    """Factor by which lengths grow at most: the larger singular value."""
+    """Return the factor by which lengths grow at most: the larger singular value."""
     a, b, c, d, _, _ = matrix
     return 0.5 * (math.hypot(a + d, b - c) + math.hypot(a - d, b + c))
 
 
 def apply(matrix: Affine, x: float, y: float) -> tuple[float, float]:
-    """The image of one point."""
+    """Return the image of one point."""
     a, b, c, d, e, f = matrix
     return a * x + c * y + e, b * x + d * y + f
 

@@ -1,4 +1,4 @@
-"""The seam between the edit and whatever draws it."""
+"""The interface between the edit and whatever draws it."""
 
 import importlib.util
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from pds_nerfstudio.vector.raster.scene import Scene, SceneParameters
 
 
 class Renderer(Protocol):
-    """Draws one scene again and again, differentiably; `rasterizer.Rasterizer` is one."""
+    """What draws one scene again and again, differentiably; for example `rasterizer.Rasterizer`."""
 
     def render(
         self,
@@ -24,7 +24,7 @@ class Renderer(Protocol):
         view: Affine,
         background: Float[Tensor, "3 h w"],
     ) -> Float[Tensor, "3 h w"]:
-        """The scene over an opaque background, sRGB in 0 … 1; for the arguments see `Rasterizer.render`."""
+        """Return the scene over an opaque background, sRGB in 0 … 1; see `Rasterizer.render` for the arguments."""
 
 
 Backend = Callable[[Scene], Renderer]
@@ -32,10 +32,10 @@ Backend = Callable[[Scene], Renderer]
 
 
 def exact(scene: Scene) -> Renderer:
-    """This package's own rasteriser, in the form that is fastest here.
+    """Return this package's own rasteriser, in the form that is fastest here.
 
-    That is `tiled.TiledRasterizer` where there are an NVIDIA GPU and Triton, which still leaves numbers on the CPU to
-    PyTorch, and `rasterizer.Rasterizer` elsewhere. Both draw the same.
+    That is `triton.rasterizer.TiledRasterizer` with an NVIDIA GPU and Triton, and `rasterizer.Rasterizer` elsewhere.
+    Both draw the same. The first one leaves numbers that are on the CPU to the second.
     """
     if torch.cuda.is_available() and importlib.util.find_spec("triton") is not None:
         from pds_nerfstudio.vector.raster.triton.rasterizer import TiledRasterizer

@@ -14,14 +14,14 @@ MAX_CHORDS = 256
 
 
 def chord_counts(ctrl: Float[Tensor, "s 4 2"], tolerance: float) -> Int[Tensor, " s"]:
-    """How many equal parameter steps keep every chord within `tolerance` of its curve.
+    """Return how many equal parameter steps keep every chord within `tolerance` of its curve.
 
-    A chord over a step h of a curve with |B''| ≤ D deviates by at most h²D/8, and for a cubic D is 6 times
-    the larger second difference of the control polygon (Wang's formula).
+    A chord over a step h of a curve with |B''| ≤ D deviates by at most h²D/8, and for a cubic D is 6 times the larger
+    second difference of the control polygon (Wang's formula).
 
     Args:
-        ctrl: control points.
-        tolerance: largest distance between chord and curve, in the units of `ctrl`.
+        ctrl: Control points.
+        tolerance: Largest distance between chord and curve, in the units of `ctrl`.
     """
     second = torch.maximum(
         (ctrl[:, 0] - 2 * ctrl[:, 1] + ctrl[:, 2]).norm(dim=-1),
@@ -31,7 +31,7 @@ def chord_counts(ctrl: Float[Tensor, "s 4 2"], tolerance: float) -> Int[Tensor, 
 
 
 def turning(ctrl: Float[Tensor, "s 4 2"]) -> Float[Tensor, " s"]:
-    """Turning angle of the control polygon in radians, an upper bound on the curve's own."""
+    """Return the turning angle of the control polygon in radians, an upper bound on the curve's own."""
     legs = ctrl[:, 1:] - ctrl[:, :-1]
     before, after = legs[:, :-1], legs[:, 1:]
     cross = before[..., 0] * after[..., 1] - before[..., 1] * after[..., 0]
@@ -39,7 +39,7 @@ def turning(ctrl: Float[Tensor, "s 4 2"]) -> Float[Tensor, " s"]:
 
 
 class _Flatten(torch.autograd.Function):
-    """Evaluates both ends of every chord; the backward pass is the transposed Bernstein matrix."""
+    """Both ends of every chord. The backward pass is the transposed Bernstein matrix."""
 
     @staticmethod
     def forward(ctx: Any, ctrl: Tensor, segment: Tensor, t: Tensor) -> Tensor:
@@ -61,15 +61,15 @@ class _Flatten(torch.autograd.Function):
 def flatten(
     ctrl: Float[Tensor, "s 4 2"], counts: Int[Tensor, " s"]
 ) -> tuple[Float[Tensor, "e 2 2"], Int[Tensor, " e"]]:
-    """Cuts every segment into chords at equal parameter steps.
+    """Cut every segment into chords at equal parameter steps.
 
     Args:
-        ctrl: control points.
-        counts: number of chords for each segment, at least 1.
+        ctrl: Control points.
+        counts: Number of chords for each segment, at least 1.
 
     Returns:
-        The chords (start, end), in order along each segment, and the segment of each. To the last bit, a
-        chord ends where the next one starts, and the outer ends are control points 0 and 3.
+        The chords (start, end), in order along each segment, and the segment of each. To the last bit, a chord ends
+        where the next one starts, and the outer ends are control points 0 and 3.
     """
     segment, step = expand_counts(counts)
     n = counts[segment].to(ctrl.dtype)
@@ -78,7 +78,7 @@ def flatten(
 
 
 def _extremum_parameters(ctrl: Float[Tensor, "s 4 2"]) -> Float[Tensor, "s 2 2"]:
-    """Parameters in [0, 1] where a coordinate is extremal: two for each axis, 0 where there is none."""
+    """Return the parameters in [0, 1] where a coordinate is extremal: two for each axis, 0 where there is none."""
     a = -ctrl[:, 0] + 3 * ctrl[:, 1] - 3 * ctrl[:, 2] + ctrl[:, 3]
     b = ctrl[:, 0] - 2 * ctrl[:, 1] + ctrl[:, 2]
     c = ctrl[:, 1] - ctrl[:, 0]
@@ -90,14 +90,14 @@ def _extremum_parameters(ctrl: Float[Tensor, "s 4 2"]) -> Float[Tensor, "s 2 2"]
 
 
 def bounding_boxes(ctrl: Float[Tensor, "s 4 2"], owner: Int[Tensor, " s"], owners: int) -> Float[Tensor, "owners 4"]:
-    """Exact boxes (x min, y min, x max, y max) of groups of segments, differentiable in the control points.
+    """Return exact boxes (x min, y min, x max, y max) of groups of segments, differentiable in the control points.
 
     At an inner extremum the derivative by the parameter is 0, so the parameter may be treated as fixed.
 
     Args:
-        ctrl: control points.
-        owner: group of each segment.
-        owners: number of groups; a group without segments gets zeros.
+        ctrl: Control points.
+        owner: Group of each segment.
+        owners: Number of groups; a group without segments gets zeros.
     """
     with torch.no_grad():
         t = _extremum_parameters(ctrl)

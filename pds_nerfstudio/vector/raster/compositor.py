@@ -19,6 +19,7 @@ class SolidItem:
     """A region in one colour."""
 
     region: int
+    """Region that it covers."""
     row: int
     """Row of colours and alphas."""
 
@@ -28,24 +29,26 @@ class TextureItem:
     """A region painted pixel by pixel."""
 
     region: int
+    """Region that it covers."""
     texture: int
-    """Which of the textures: [c + 1, h, w] over the region's window, plain colour and then alpha."""
+    """Number of its texture: [c + 1, h, w] over the region's window, plain colour and then alpha."""
 
 
 @dataclass(frozen=True)
 class LayerItem:
-    """A picture."""
+    """A picture of its own."""
 
     box: Box
+    """Where it lies."""
     texture: int
-    """Which of the textures: [4, h, w] over the box, premultiplied RGBA."""
+    """Number of its texture: [4, h, w] over the box, premultiplied RGBA."""
 
 
 Item = SolidItem | TextureItem | LayerItem
 
 
 class _Over(torch.autograd.Function):
-    """Every item updates v ← v + a (colour − v) within its window; backward walks back through the items."""
+    """For one item after the other, v ← v + a (colour − v) within its window. The backward pass goes the other way."""
 
     @staticmethod
     def forward(
@@ -147,18 +150,17 @@ def over(
     items: list[Item],
     textures: list[Float[Tensor, "_ _ _"]],
 ) -> Float[Tensor, "c h w"]:
-    """Lays items over a background, one after the other, differentiable in everything but the order.
+    """Lay items over a background, one after the other, differentiable in everything but the order.
 
     Args:
-        background: c = 3 for an opaque picture, 4 for a premultiplied one with alpha, 1 for a mask.
-        cover: coverage of all regions, in the buffer that `windows` describes.
-        colors: colours of the solid items, not premultiplied; the fourth channel, and a mask's only one, is
-            1.
-        alphas: opacities of the solid items.
-        origin: canvas pixel of the background's upper left corner. Every item lies within the background.
-        windows: where each region's pixels are.
-        items: what to lay, lowest first. A region appears once.
-        textures: what the items that are no solids refer to, each used once.
+        background: Of 3 channels for an opaque picture, 4 for a premultiplied one with alpha, 1 for a mask.
+        cover: Coverage of all regions, in the buffer that `windows` describes.
+        colors: Colours of the solid items, not premultiplied. The fourth channel, and a mask's only one, is 1.
+        alphas: Opacities of the solid items.
+        origin: Canvas pixel of the background's upper left corner. Every item lies within the background.
+        windows: Where each region's pixels are.
+        items: What to lay, lowest first. A region appears once.
+        textures: What the items that are not solid refer to, each used once.
     """
     if not items:
         return background

@@ -1,12 +1,12 @@
 """Exact-area coverage of regions bounded by directed edges.
 
-Each region owns a window: the pixels its bounding box touches, plus one more column in which every row of the
-winding field returns to zero. All windows lie in one flat buffer, so that a single cumulative sum turns the
-scattered signed areas of all regions into their mean winding numbers.
+Each region has a window: the pixels that its bounding box touches, and one more column in which every row of the
+winding numbers returns to 0. All windows lie in one flat buffer, so a single cumulative sum turns the scattered signed
+areas of all regions into their mean winding numbers.
 
-The forward pass is the signed-area accumulation of font rasterisers. The backward pass is written by hand:
-when a boundary moves, the area of a pixel changes by the integral of the normal velocity along the part of
-the boundary inside that pixel (Reynolds' transport theorem), which needs no second cumulative sum.
+The forward pass is the signed-area accumulation of font rasterisers. The backward pass is written by hand: when a
+boundary moves, the area of a pixel changes by the integral of the normal velocity along the part of the boundary inside
+that pixel (Reynolds' transport theorem), which needs no second cumulative sum.
 """
 
 from collections.abc import Sequence
@@ -43,13 +43,13 @@ class Windows:
         return offset + (width + 1) * height
 
     def view(self, flat: Float[Tensor, " n"], region: int) -> Float[Tensor, "h w"]:
-        """A region's pixels of a flat buffer, without copying."""
+        """Return a region's pixels of a flat buffer, without copying."""
         _, _, width, height, offset = self.boxes[region]
         return flat[offset : offset + (width + 1) * height].view(height, width + 1)[:, :width]
 
 
 def make_windows(origin: Int[Tensor, "k 2"], size: Int[Tensor, "k 2"]) -> Windows:
-    """Lays windows out one after the other; a window with an empty side takes no cells."""
+    """Lay windows out one after the other; a window with an empty side takes no cells."""
     size = torch.where((size <= 0).any(1, keepdim=True), 0, size)
     area = (size[:, 0] + 1) * size[:, 1]
     offset = torch.cumsum(area, 0) - area
@@ -59,10 +59,10 @@ def make_windows(origin: Int[Tensor, "k 2"], size: Int[Tensor, "k 2"]) -> Window
 def fit_windows(
     edges: Float[Tensor, "e 2 2"], region: Int[Tensor, " e"], regions: int, width: int, height: int
 ) -> Windows:
-    """Windows around the edges of each region, cut at the canvas.
+    """Return windows around the edges of each region, cut at the canvas.
 
-    A coordinate that lies on a pixel border counts to both sides, so that the gradient sees the pixels that
-    the edge would enter in either direction.
+    A coordinate on a pixel border counts to both sides: so the gradient sees the pixels that the edge would enter in
+    either direction.
     """
     with torch.no_grad():
         low = torch.full((regions, 2), torch.inf, dtype=edges.dtype, device=edges.device)
@@ -77,11 +77,11 @@ def fit_windows(
 
 
 def coverage_of_winding(winding: Float[Tensor, " n"], evenodd: Bool[Tensor, " n"] | None) -> Float[Tensor, " n"]:
-    """Coverage in 0 … 1 of pixels whose winding number takes two neighbouring values with the given mean.
+    """Return the coverage, in 0 … 1, of pixels whose winding number takes two neighbouring values with the given mean.
 
     Args:
-        winding: mean winding number of each pixel.
-        evenodd: pixels that follow the even-odd rule; the others, or all, follow the nonzero rule.
+        winding: Mean winding number of each pixel.
+        evenodd: Pixels that follow the even-odd rule; the others, or all, follow the nonzero rule.
     """
     nonzero = winding.abs().clamp_(max=1)
     if evenodd is None:
@@ -90,7 +90,7 @@ def coverage_of_winding(winding: Float[Tensor, " n"], evenodd: Bool[Tensor, " n"
 
 
 def _coverage_slope(winding: Tensor, evenodd: Tensor | None) -> Tensor:
-    """Derivative of `coverage_of_winding`; 0 at its kinks."""
+    """Return the derivative of `coverage_of_winding`; 0 at its kinks."""
     nonzero = winding.sign() * (winding.abs() < 1)
     if evenodd is None:
         return nonzero
@@ -99,8 +99,11 @@ def _coverage_slope(winding: Tensor, evenodd: Tensor | None) -> Tensor:
 
 @dataclass
 class _Pieces:
-    """Edges cut at pixel borders. The weights are the integrals of 1 − t and t over the piece, with t the
-    edge's own parameter; they pass a pixel's gradient on to the edge's two ends."""
+    """Edges cut at pixel borders.
+
+    The weights are the integrals of 1 − t and t over the piece, where t is the edge's own parameter. They share a
+    pixel's gradient between the edge's two ends.
+    """
 
     edge: Tensor
     cell: Tensor
@@ -117,7 +120,7 @@ class _Pieces:
 
 
 def _cut(local: Tensor, region: Tensor, windows: Windows) -> _Pieces:
-    """Cuts edges, given in their windows' coordinates, at pixel rows and then at pixel columns."""
+    """Cut edges, given in their windows' coordinates, at pixel rows and then at pixel columns."""
     x0, y0, x1, y1 = local.flatten(1).T.contiguous().unbind(0)
     width, height = windows.size.index_select(0, region).to(local.dtype).T.contiguous().unbind(0)
 
@@ -179,9 +182,9 @@ def _cut(local: Tensor, region: Tensor, windows: Windows) -> _Pieces:
 
 
 def _cut_horizontal(local: Tensor, region: Tensor, windows: Windows) -> _Pieces | None:
-    """Cuts the exactly horizontal edges at pixel columns: they sweep area only when they move.
+    """Cut the exactly horizontal edges at pixel columns: they sweep area only when they move.
 
-    An edge along the lower border of its window gets cells below it, which are no cells of its own.
+    An edge along the lower border of its window gets cells below the window, which are not its own.
     """
     size = windows.size[region]
     y = local[:, 0, 1]
@@ -226,6 +229,8 @@ class WindingField:
 
 
 class _Coverage(torch.autograd.Function):
+    """Signed areas, summed up. The backward pass integrates the loss along the boundaries."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -271,7 +276,7 @@ class _Coverage(torch.autograd.Function):
 
 
 def _density(slope: "_Slope", pieces: _Pieces, local: Tensor, width: Tensor) -> Tensor:
-    """Loss per unit of area that each piece sweeps."""
+    """Return the loss per unit of area that each piece sweeps."""
     density = slope.within(pieces.cell).masked_fill_(~pieces.inside, 0)
     x = local[:, 0, 0]
     aligned = (x == local[:, 1, 0]) & (x == x.round()) & (x >= 0) & (x <= width)
@@ -289,7 +294,7 @@ def _density(slope: "_Slope", pieces: _Pieces, local: Tensor, width: Tensor) -> 
 
 
 def _level_density(slope: "_Slope", pieces: _Pieces, local: Tensor, width: Tensor) -> Tensor:
-    """The same for pieces of horizontal edges."""
+    """Return the same for pieces of horizontal edges."""
     edge = pieces.edge
     y = local[edge, 0, 1]
     above = pieces.cell - (width[edge] + 1)
@@ -310,16 +315,15 @@ class _Slope:
     evenodd: Tensor | None
 
     def within(self, cell: Tensor) -> Tensor:
-        """For boundaries that run through a cell."""
+        """Return it for boundaries that run through a cell."""
         rule = None if self.evenodd is None else self.evenodd[cell]
         return self.grad.index_select(0, cell) * _coverage_slope(self.winding.index_select(0, cell), rule)
 
     def across(self, before: Tensor, after: Tensor, sees_before: Tensor, sees_after: Tensor, jump: Tensor) -> Tensor:
-        """For boundaries that run exactly between two cells: the mean of the two one-sided derivatives.
+        """Return it for boundaries that run exactly between two cells: the mean of the two one-sided derivatives.
 
-        The coverage changes by the chord of the fill rule between the two windings, whichever way the edge
-        moves. A cell that is not on the canvas has no gradient, and a winding that differs by the edge's own
-        `jump`.
+        The coverage changes by the chord of the fill rule between the two windings, whichever way the edge moves. A
+        cell that is not on the canvas has no gradient, and a winding that differs by the edge's own `jump`.
         """
         before, after = torch.where(sees_before, before, 0), torch.where(sees_after, after, 0)
         rule = None if self.evenodd is None else self.evenodd[torch.where(sees_before, before, after)]
@@ -339,17 +343,17 @@ def coverage(
     windows: Windows,
     evenodd: Bool[Tensor, " k"] | None = None,
 ) -> tuple[Float[Tensor, " n"], WindingField]:
-    """Share of each pixel that each region covers, exact where only two neighbouring windings meet.
+    """Return the share of each pixel that each region covers, exact where only two neighbouring windings meet.
 
     Args:
-        edges: directed edges in canvas pixels; those of one region must form closed outlines.
-        region: region of each edge.
-        windows: where each region's pixels go.
-        evenodd: regions that follow the even-odd rule; the others follow the nonzero rule.
+        edges: Directed edges in canvas pixels; those of one region must form closed outlines.
+        region: Region of each edge.
+        windows: Where each region's pixels go.
+        evenodd: Regions that follow the even-odd rule; the others follow the nonzero rule.
 
     Returns:
-        Coverage in 0 … 1 for each cell of the buffer, differentiable in `edges`, and the winding numbers
-        behind it. The values in a row's additional last cell have no meaning.
+        Coverage in 0 … 1 for each cell of the buffer, differentiable in `edges`, and the winding numbers behind it. The
+        values in a row's additional last cell have no meaning.
     """
     if windows.cells == 0:
         empty = edges.new_zeros(0)
@@ -360,7 +364,7 @@ def coverage(
 
 
 def union_box(boxes: Sequence[Sequence[int]]) -> tuple[int, int, int, int]:
-    """Smallest (x, y, width, height) around all boxes that have pixels; zeros if none has."""
+    """Return the smallest (x, y, width, height) around all boxes that have pixels; zeros if none has."""
     real = [b for b in boxes if b[2] > 0 and b[3] > 0]
     if not real:
         return 0, 0, 0, 0

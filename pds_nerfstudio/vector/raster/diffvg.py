@@ -1,7 +1,7 @@
 """pydiffvg (Li et al., "Differentiable vector graphics rasterization for editing and learning", 2020) as a backend.
 
-Nothing installs pydiffvg; where it is there, it can draw plain scenes in place of this package's own rasteriser, for
-comparison with work that used it. It samples edges at random, always with the same seed.
+No installation of this package brings pydiffvg. Where it is installed, it can draw plain scenes in place of this
+package's own rasteriser, to compare with work that used it. It samples edges at random, always with the same seed.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ SAMPLES = 2
 
 @dataclass(frozen=True)
 class _Contour:
-    """How pydiffvg wants a contour: the rows of its points, and the handles between one end and the next."""
+    """How pydiffvg wants a contour: the rows of its points, and how many control points lie between two ends."""
 
     rows: Tensor
     handles: Tensor
@@ -32,17 +32,16 @@ class _Contour:
 
 
 class DiffvgRenderer:
-    """Draws a scene with pydiffvg; see `backend.Renderer`."""
+    """A renderer of one scene by pydiffvg; see `backend.Renderer`.
+
+    Args:
+        scene: What to draw.
+
+    Raises:
+        UserError: If pydiffvg is not installed, or lacks something that the scene has.
+    """
 
     def __init__(self, scene: Scene) -> None:
-        """Looks through a scene.
-
-        Args:
-            scene: what to draw.
-
-        Raises:
-            UserError: pydiffvg is not installed, or the scene has what it lacks.
-        """
         self._pydiffvg = _installed()
         self._shapes = list(_shapes(scene.root))
         self._contours: dict[int, list[_Contour]] = {}
@@ -60,7 +59,7 @@ class DiffvgRenderer:
         view: Affine,
         background: Float[Tensor, "3 h w"],
     ) -> Float[Tensor, "3 h w"]:
-        """The scene over an opaque background, sRGB in 0 … 1."""
+        """Return the scene over an opaque background, sRGB in 0 … 1."""
         self._pydiffvg.set_use_gpu(parameters.points.is_cuda)
         paths: list = []
         groups: list = []
@@ -123,7 +122,7 @@ def _installed() -> ModuleType:
 
 
 def _shapes(group: Group) -> Iterator[Shape]:
-    """The shapes of a tree in their order; refuses what pydiffvg has no place for."""
+    """Return the shapes of a tree in their order; refuse what pydiffvg does not draw."""
     if group.clip is not None:
         raise UserError("pydiffvg has no clip paths: set backend to exact.")
     if group.opacities:

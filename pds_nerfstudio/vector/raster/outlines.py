@@ -42,14 +42,14 @@ def stroke_edges(
     stretch: Float[Tensor, " i"],
     tolerance: float,
 ) -> tuple[Float[Tensor, "e 2 2"], Int[Tensor, " e"]]:
-    """Outlines of all strokes, differentiable in points and widths.
+    """Return the outlines of all strokes, differentiable in points and widths.
 
     Args:
-        plan: of the scene, with strokes in it.
-        parameters: the scene's numbers.
-        matrices: from each region's units to the canvas.
-        stretch: by how much they lengthen at most, for each of the plan's `stroke_regions`.
-        tolerance: largest distance between a curve and its chords, in pixels.
+        plan: Of the scene, with strokes in it.
+        parameters: The scene's numbers.
+        matrices: From each region's units to the canvas.
+        stretch: Factor by which they lengthen at most, for each of the plan's `stroke_regions`.
+        tolerance: Largest distance between a curve and its chords, in pixels.
 
     Returns:
         Directed edges in canvas pixels, and the region of each.
@@ -90,5 +90,5 @@ def _apply(matrices: Float[Tensor, "n 2 3"], points: Float[Tensor, "n k 2"]) -> 
 
 
 def _rows(values: Float[Tensor, "n d"], rows: Int[Tensor, "s k"]) -> Float[Tensor, "s k d"]:
-    """Rows of a tensor; on a GPU, the backward pass of indexing by brackets sorts them first."""
+    """Return rows of a tensor. On a GPU, the backward pass of indexing by brackets would sort them first."""
     return values.index_select(0, rows.flatten()).view(*rows.shape, values.shape[1])

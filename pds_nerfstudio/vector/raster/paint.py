@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def linear_parameter(points: Float[Tensor, "h w 2"], geometry: Float[Tensor, " 6"]) -> Float[Tensor, "h w"]:
-    """Place along the vector (x1, y1) → (x2, y2): 0 at its start, 1 at its end; 1 if it is a point."""
+    """Return the place along the vector (x1, y1) → (x2, y2): 0 at its start, 1 at its end; 1 if it is a point."""
     start, vector = geometry[:2], geometry[2:4] - geometry[:2]
     square = vector.square().sum()
     if not bool(square > 0):
@@ -15,10 +15,10 @@ def linear_parameter(points: Float[Tensor, "h w 2"], geometry: Float[Tensor, " 6
 
 
 def radial_parameter(points: Float[Tensor, "h w 2"], geometry: Float[Tensor, " 6"]) -> Float[Tensor, "h w"]:
-    """The largest t for which the point lies on the circle about f + t (c − f) with radius fr + t (r − fr).
+    """Return the largest t for which the point lies on the circle about f + t (c − f) with radius fr + t (r − fr).
 
-    With d = p − f, e = c − f and ρ = r − fr this solves (e·e − ρ²) t² − 2 (d·e + fr ρ) t + d·d − fr² = 0. A
-    focal point outside of the end circle is moved just inside of it, as SVG 1.1 (13.2.3) asks for.
+    With d = p − f, e = c − f and ρ = r − fr this solves (e·e − ρ²) t² − 2 (d·e + fr ρ) t + d·d − fr² = 0. A focal point
+    outside of the end circle is moved just inside of it, as SVG 1.1 (13.2.3) asks for.
     """
     centre, radius, focus, start_radius = geometry[:2], geometry[2], geometry[3:5], geometry[5]
     if not bool(radius > 0):
@@ -39,7 +39,7 @@ def radial_parameter(points: Float[Tensor, "h w 2"], geometry: Float[Tensor, " 6
 
 
 def spread_parameter(t: Float[Tensor, "*b"], spread: str) -> Float[Tensor, "*b"]:
-    """Brings a gradient's parameter into 0 … 1 by "pad", "reflect" or "repeat"."""
+    """Bring a gradient's parameter into 0 … 1 by "pad", "reflect" or "repeat"."""
     if spread == "repeat":
         return t - t.detach().floor()
     if spread == "reflect":
@@ -49,7 +49,7 @@ def spread_parameter(t: Float[Tensor, "*b"], spread: str) -> Float[Tensor, "*b"]
 
 
 def pixel_footprint(t: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
-    """How much the parameter changes over one pixel."""
+    """Return how much the parameter changes over one pixel."""
     slopes = [torch.gradient(t, dim=dim)[0] for dim in (0, 1) if t.shape[dim] > 1]
     square = sum((slope.square() for slope in slopes), torch.zeros_like(t))
     return square.clamp(min=1e-12).sqrt()
@@ -62,17 +62,17 @@ SHARP = 0.05
 def gradient_colors(
     t: Float[Tensor, "h w"], spread: str, offsets: Float[Tensor, " k"], values: Float[Tensor, "k c"]
 ) -> Float[Tensor, "c h w"]:
-    """Linear interpolation between gradient stops, constant outside of them.
+    """Interpolate between gradient stops, constant outside of them.
 
-    The colour is the first stop's plus, for every two neighbours, their difference times how far t has come
-    from one to the other. Where two stops share a place, and at the seam of a repeated gradient, that passage
-    takes one pixel: edges inside of a gradient are as smooth as others, and have a derivative by their place.
+    The colour is the first stop's plus, for every two neighbours, their difference times how far t has come from one to
+    the other. Where two stops share a place, and at the seam of a repeated gradient, that passage takes one pixel:
+    edges inside of a gradient are as smooth as others, and have a derivative by their place.
 
     Args:
-        t: parameter of each pixel.
-        spread: what follows outside of 0 … 1: "pad", "reflect" or "repeat".
-        offsets: places of the stops; one that lies before its predecessor counts as if it lay upon it.
-        values: what to interpolate.
+        t: Parameter of each pixel.
+        spread: What follows outside of 0 … 1: "pad", "reflect" or "repeat".
+        offsets: Places of the stops; one that lies before its predecessor counts as if it lay upon it.
+        values: What to interpolate.
     """
     ordered = torch.cummax(offsets.clamp(0, 1), 0).values
     steps = ordered[1:] - ordered[:-1]

@@ -1,4 +1,4 @@
-"""A scene sorted once for the rasteriser: regions to cover, and the order in which to paint them."""
+"""A scene sorted for the rasteriser, once: the regions to cover, and the order in which to paint them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,20 +16,29 @@ class Draw:
     """One region painted over what is below."""
 
     region: int
+    """Number of the region."""
     path: int
+    """Path that it is the fill or stroke of."""
     transform: Affine
+    """From the path's units to the drawing's."""
     paint: Paint
+    """What it is painted with."""
     opacities: tuple[int, ...]
+    """Rows of `opacities` whose product is its own."""
     clip: "Mask | None"
+    """What cuts it, if anything."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Draws that are painted apart and then laid over what is below as one picture."""
+    """What is painted apart, and then laid over what is below as one picture."""
 
     items: tuple["Draw | Layer", ...]
+    """What it is made of, lowest first."""
     opacities: tuple[int, ...] = ()
+    """Rows of `opacities` whose product is that of the whole."""
     clip: "Mask | None" = None
+    """What cuts it, if anything."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,9 @@ class Mask:
     """The union of some regions, each with its own mask, cut by a further mask."""
 
     regions: tuple[tuple[int, "Mask | None"], ...]
+    """Regions, and what cuts each of them."""
     clip: "Mask | None"
+    """What cuts the union, if anything."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +58,15 @@ class Segments:
     segment: Int[Tensor, " s"]
     """Row of the topology's segments."""
     region: Int[Tensor, " s"]
+    """Region of each."""
     instance: Int[Tensor, " s"]
     """Instance of a contour, ascending: the same contour counts anew in each region."""
     straight: Bool[Tensor, " s"]
     """Straight lines, which need no flattening."""
     instance_region: Int[Tensor, " i"]
+    """Region of each instance."""
     instance_closed: Bool[Tensor, " i"]
+    """Whether each instance is closed."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +74,11 @@ class Plan:
     """Index tensors and paint order."""
 
     root: Layer
+    """The picture: what to paint, in order."""
     transforms: tuple[Affine, ...]
     """From the units of its path to the drawing's, for each region."""
     evenodd: Bool[Tensor, " r"]
+    """Regions that follow the even-odd rule."""
     strokes: dict[int, Stroke]
     """The regions that are strokes."""
     segments: Int[Tensor, "s 4"]
@@ -70,15 +86,19 @@ class Plan:
     segment_path: Int[Tensor, " s"]
     """Path of each of them."""
     filled: Segments
+    """Segments of fills and clip paths."""
     stroked: Segments
+    """Segments of strokes."""
     stroke_regions: tuple[int, ...]
     """Region of each instance of a contour that is stroked."""
     pens: Int[Tensor, "i 3"]
-    """For each of them the row of its width, its join and its cap."""
+    """For each of these instances the row of its width, its join and its cap."""
     miter_limits: Float[Tensor, " i"]
+    """The miter limit of each of them."""
     closing: Int[Tensor, "k 2"]
     """Rows of `points` from which and to which a straight line closes an open contour of a filled region."""
     closing_region: Int[Tensor, " k"]
+    """Region of each of these lines."""
 
     @property
     def regions(self) -> int:
@@ -88,6 +108,8 @@ class Plan:
 
 @dataclass
 class _Planner:
+    """The regions of a scene, numbered, and its paint order so far."""
+
     scene: Scene
     transforms: list[Affine] = field(default_factory=list)
     paths: list[int] = field(default_factory=list)
@@ -135,7 +157,7 @@ class _Planner:
 
 
 def _unwrapped(layer: Layer) -> Iterable[Draw | Layer]:
-    """The items of a layer that needs no picture of its own, else the layer.
+    """Return the items of a layer that needs no picture of its own, else the layer.
 
     Opacity and clip of a layer with a single draw may as well be that draw's own.
     """
@@ -151,7 +173,7 @@ def _unwrapped(layer: Layer) -> Iterable[Draw | Layer]:
 
 
 def make_plan(scene: Scene) -> Plan:
-    """Sorts a scene's tree into regions and their paint order."""
+    """Sort a scene's tree into regions and their paint order."""
     planner = _Planner(scene)
     root = planner.layer(scene.root)
     topology = scene.topology
@@ -196,6 +218,8 @@ def make_plan(scene: Scene) -> Plan:
 
 @dataclass
 class _Gatherer:
+    """The columns of `Segments` so far."""
+
     rows: list[int] = field(default_factory=list)
     region: list[int] = field(default_factory=list)
     instance: list[int] = field(default_factory=list)

@@ -28,14 +28,14 @@ class Polylines:
 
 
 def lengths(edges: Float[Tensor, "*b 2 2"]) -> Float[Tensor, "*b"]:
-    """Edge lengths, with gradient 0 for an edge of length 0."""
+    """Return the lengths of edges, with gradient 0 for an edge of length 0."""
     start, end = edges.unbind(-2)
     square = (end - start).square().sum(-1)
     return torch.where(square > 0, square, 1).sqrt() * (square > 0)
 
 
 def drop_points(lines: Polylines) -> Polylines:
-    """Removes the edges without length, but keeps one of each contour that has no others."""
+    """Remove the edges without length, but keep one of each contour that has no others."""
     contours = lines.closed.numel()
     real = lengths(lines.edges.detach()) > 0
     extent = torch.bincount(lines.contour[real], minlength=contours)
@@ -50,7 +50,7 @@ def drop_points(lines: Polylines) -> Polylines:
 
 
 def neighbours(contour: Int[Tensor, " e"], closed: Bool[Tensor, " c"]) -> tuple[Int[Tensor, " e"], Int[Tensor, " e"]]:
-    """For each edge the index of the one before and of the one after, −1 at the ends of open contours."""
+    """Return for each edge the index of the one before and of the one after, −1 at the ends of open contours."""
     count = torch.bincount(contour, minlength=closed.numel())
     start = torch.cumsum(count, 0) - count
     index = torch.arange(contour.numel(), device=contour.device)
@@ -68,17 +68,16 @@ def dash_contour(
     pattern: Sequence[float],
     offset: float,
 ) -> Polylines:
-    """Cuts one contour into its dashes (SVG 2, section 13.5.6), differentiable in the points.
+    """Cut one contour into its dashes (SVG 2, section 13.5.6), differentiable in the points.
 
     Args:
-        edges: the contour, in order, without edges of length 0.
-        smooth: whether the joint after each edge lies inside of a curve.
-        closed: whether the last edge is joined to the first. The dash that reaches the start of a closed
-            contour is joined to the one that begins there.
-        pattern: lengths of dash, gap, dash, gap, …, none negative; a pattern of odd length is repeated once.
-            A pattern without any length, or one that would give more than MAX_DASHES dashes, leaves the
-            contour solid.
-        offset: how far into the pattern the contour begins.
+        edges: The contour, in order, without edges of length 0.
+        smooth: Whether the joint after each edge lies inside of a curve.
+        closed: Whether the last edge is joined to the first. The dash that reaches the start of a closed contour is
+            joined to the one that begins there.
+        pattern: Lengths of dash, gap, dash, gap, …, none negative; a pattern of odd length is repeated once. A pattern
+            without any length, or one that would give more than MAX_DASHES dashes, leaves the contour solid.
+        offset: How far into the pattern the contour begins.
     """
     length = lengths(edges)
     end = torch.cumsum(length, 0)

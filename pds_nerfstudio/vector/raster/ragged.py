@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def expand_counts(counts: Int[Tensor, " n"]) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
-    """Enumerates `counts[i]` items for every i.
+    """Enumerate `counts[i]` items for every i.
 
     Returns:
         The owner i of each item, ascending, and the item's place 0 … counts[i] − 1 within its owner.

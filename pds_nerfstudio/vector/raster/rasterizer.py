@@ -22,18 +22,16 @@ TOLERANCE = 0.03
 
 
 class Rasterizer:
-    """Renders one scene, whose tree stays fixed while its numbers change.
+    """A renderer of one scene, whose tree stays fixed while its numbers change.
 
     The result is deterministic on the CPU: the same numbers give the same bits.
+
+    Args:
+        scene: What to draw.
+        tolerance: Largest distance between a curve and the chords that replace it, in pixels.
     """
 
     def __init__(self, scene: Scene, tolerance: float = TOLERANCE) -> None:
-        """Sorts the scene once.
-
-        Args:
-            scene: what to draw.
-            tolerance: largest distance between a curve and the chords that replace it, in pixels.
-        """
         self.scene = scene
         self.tolerance = tolerance
         self.plan = make_plan(scene)
@@ -49,14 +47,14 @@ class Rasterizer:
         view: Affine = IDENTITY,
         background: Float[Tensor, "3 h w"] | None = None,
     ) -> Float[Tensor, "c h w"]:
-        """Draws the scene.
+        """Draw the scene.
 
         Args:
-            parameters: the scene's numbers; their device and dtype are the picture's.
-            width: canvas width in pixels.
-            height: canvas height in pixels.
-            view: from the drawing's units to canvas pixels; the centre of the first pixel is (0.5, 0.5).
-            background: opaque sRGB picture below the drawing.
+            parameters: The scene's numbers; their device and dtype are the picture's.
+            width: Canvas width in pixels.
+            height: Canvas height in pixels.
+            view: From the drawing's units to canvas pixels; the centre of the first pixel is (0.5, 0.5).
+            background: Opaque sRGB picture below the drawing.
 
         Returns:
             sRGB in 0 … 1 with 3 channels over a background; without one, premultiplied RGBA.
@@ -110,7 +108,7 @@ class _Frame:
     def paint(
         self, items: tuple[Draw | Layer, ...], background: Float[Tensor, "c h w"], origin: tuple[int, int]
     ) -> Float[Tensor, "c h w"]:
-        """Lays the items over a background whose upper left pixel is `origin`."""
+        """Lay the items over a background whose upper left pixel is `origin`."""
         channels = background.shape[0]
         laid: list[Item] = []
         textures: list[Tensor] = []
@@ -141,7 +139,7 @@ class _Frame:
         return over(background, self.cover, colors, alphas, origin, self.windows, laid, textures)
 
     def _products(self, rows: list[tuple[int, ...]]) -> Float[Tensor, " n"]:
-        """For each list of rows the product of those opacities."""
+        """Return for each list of rows the product of those opacities."""
         opacities = self.parameters.opacities
         padded = torch.cat([opacities, opacities.new_ones(1)])
         one, longest = opacities.numel(), max((len(r) for r in rows), default=0)
@@ -149,7 +147,7 @@ class _Frame:
         return padded[index.reshape(len(rows), longest).to(opacities.device)].prod(1)
 
     def _picture(self, layer: Layer) -> tuple[Tensor, tuple[int, int, int, int]] | None:
-        """A layer as premultiplied RGBA within its box."""
+        """Return a layer as premultiplied RGBA within its box."""
         x, y, width, height = self._box(layer)
         if width == 0 or height == 0:
             return None
@@ -163,7 +161,7 @@ class _Frame:
         return union_box([self.windows.boxes[i.region] if isinstance(i, Draw) else self._box(i) for i in layer.items])
 
     def _mask(self, mask: Mask, box: tuple[int, int, int, int]) -> Float[Tensor, "h w"]:
-        """Coverage of a clip path within a box."""
+        """Return the coverage of a clip path within a box."""
         x, y, width, height = box
         alpha = self.cover.new_zeros(1, height, width)
         for region, clip in mask.regions:
@@ -176,7 +174,7 @@ class _Frame:
         return alpha[0]
 
     def _texture(self, draw: Draw, box: tuple[int, int, int, int]) -> Float[Tensor, "4 h w"]:
-        """Colour and alpha of a draw within its window."""
+        """Return colour and alpha of a draw within its window."""
         numbers = self.parameters
         _, _, width, height = box
         if isinstance(draw.paint, Solid):
@@ -225,7 +223,7 @@ class _Frame:
 def _overlap(
     windows: Windows, cover: Tensor, region: int, box: tuple[int, int, int, int]
 ) -> tuple[Tensor, tuple[int, int, int, int]]:
-    """The part of a region's coverage within a box, and the padding that makes it fill the box."""
+    """Return the part of a region's coverage within a box, and the padding that makes it fill the box."""
     x, y, width, height = box
     left, top, w, h, _ = windows.boxes[region]
     x0, x1 = max(x, left), min(x + width, left + w)

@@ -1,7 +1,7 @@
 """What the rasteriser draws: a fixed tree of shapes over one bundle of differentiable numbers.
 
-The tree says which row of which tensor each number is, so that an optimiser sees a few large tensors, and
-things shared by two shapes (a point, a gradient stop) are one row.
+The tree says which row of which tensor each number is. So an optimiser sees a few large tensors, and what two shapes
+share (a point, a gradient stop) is one row.
 """
 
 from collections.abc import Callable, Iterable
@@ -33,7 +33,7 @@ class SceneParameters:
     """Places of gradient stops in 0 … 1."""
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "SceneParameters":
-        """The same numbers, each tensor changed by a function."""
+        """Return the same numbers, each tensor changed by a function."""
         return SceneParameters(**{f.name: change(getattr(self, f.name)) for f in fields(self)})
 
 
@@ -78,7 +78,9 @@ class Gradient:
     geometry: int
     """Row of `gradients`."""
     stops: tuple[Stop, ...]
+    """Its stops, in order; places that fall are raised to the one before."""
     radial: bool = False
+    """Whether it is radial."""
     spread: str = "pad"
     """What follows outside of the gradient: "pad", "reflect" or "repeat"."""
     transform: Affine = IDENTITY
@@ -95,9 +97,11 @@ class Fill:
     """How a path is filled."""
 
     paint: Paint
+    """What the path is filled with."""
     opacities: tuple[int, ...] = ()
     """Rows of `opacities` whose product is the fill's."""
     evenodd: bool = False
+    """Whether it follows the even-odd rule, in place of the nonzero rule."""
 
 
 class Join(IntEnum):
@@ -121,14 +125,21 @@ class Stroke:
     """How a path is stroked."""
 
     paint: Paint
+    """What the path is stroked with."""
     width: int
     """Row of `widths`."""
     opacities: tuple[int, ...] = ()
+    """Rows of `opacities` whose product is the stroke's."""
     cap: Cap = Cap.BUTT
+    """Shape at its ends."""
     join: Join = Join.MITER
+    """Shape at its vertices."""
     miter_limit: float = 4.0
+    """Longest miter, as a multiple of the width."""
     dashes: tuple[float, ...] = ()
+    """Lengths of dash, gap, dash, gap, …; none for a solid stroke."""
     dash_offset: float = 0.0
+    """How far into the dashes it begins."""
 
 
 @dataclass(frozen=True)
@@ -136,9 +147,13 @@ class ClipShape:
     """One path of a clip path."""
 
     path: int
+    """Number of the path."""
     transform: Affine = IDENTITY
+    """From the path's units to the drawing's."""
     evenodd: bool = False
+    """Whether it follows the even-odd rule, in place of the nonzero rule."""
     clip: "Clip | None" = None
+    """What cuts it, if anything."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +161,7 @@ class Clip:
     """The union of some paths. One without shapes hides everything."""
 
     shapes: tuple[ClipShape, ...]
+    """What it is the union of."""
     clip: "Clip | None" = None
     """A further clip path, of the clip path itself."""
 
@@ -155,14 +171,19 @@ class Shape:
     """A path with its paint."""
 
     path: int
+    """Number of the path."""
     transform: Affine = IDENTITY
     """From the path's units to the drawing's."""
     fill: Fill | None = None
+    """How it is filled, if it is."""
     stroke: Stroke | None = None
+    """How it is stroked, if it is."""
     stroke_first: bool = False
+    """Whether the fill covers the stroke."""
     opacities: tuple[int, ...] = ()
     """Rows of `opacities` whose product is that of fill and stroke together."""
     clip: Clip | None = None
+    """What cuts it, if anything."""
 
 
 @dataclass(frozen=True)
@@ -170,8 +191,11 @@ class Group:
     """Shapes that are painted together before opacity and clip apply to the whole."""
 
     children: tuple["Shape | Group", ...]
+    """What it holds, lowest first."""
     opacities: tuple[int, ...] = ()
+    """Rows of `opacities` whose product is that of the whole."""
     clip: Clip | None = None
+    """What cuts it, if anything."""
 
 
 @dataclass(frozen=True)
@@ -179,12 +203,14 @@ class Scene:
     """A drawing without its numbers."""
 
     topology: Topology
+    """How points form paths."""
     root: Group
+    """The tree."""
 
 
 @dataclass
 class SceneBuilder:
-    """Gathers the rows of a scene's tensors one by one."""
+    """The rows of a scene's tensors, gathered one by one."""
 
     points: list[tuple[float, float]] = field(default_factory=list)
     colors: list[tuple[float, float, float]] = field(default_factory=list)
@@ -203,11 +229,11 @@ class SceneBuilder:
         points: Iterable[tuple[float, float]],
         contours: Iterable[tuple[list[tuple[int, int, int, int]], bool]],
     ) -> int:
-        """Adds a path.
+        """Add a path.
 
         Args:
-            points: its own points.
-            contours: for each contour the segments, as indices into those points, and whether it is closed.
+            points: Its own points.
+            contours: For each contour the segments, as indices into those points, and whether it is closed.
 
         Returns:
             The number of the path.
@@ -223,39 +249,39 @@ class SceneBuilder:
         return self._paths - 1
 
     def add_polygon(self, points: Iterable[tuple[float, float]], closed: bool = True) -> int:
-        """Adds a path of one contour of straight lines and returns its number."""
+        """Add a path of one contour of straight lines; return its number."""
         corners = list(points)
         n = len(corners)
         lines = [(i, i, (i + 1) % n, (i + 1) % n) for i in range(n if closed else n - 1)]
         return self.add_path(corners, [(lines, closed)])
 
     def add_color(self, red: float, green: float, blue: float) -> int:
-        """Adds an sRGB colour in 0 … 1 and returns its row."""
+        """Add an sRGB colour in 0 … 1; return its row."""
         self.colors.append((red, green, blue))
         return len(self.colors) - 1
 
     def add_opacity(self, value: float) -> int:
-        """Adds an opacity and returns its row."""
+        """Add an opacity; return its row."""
         self.opacities.append(value)
         return len(self.opacities) - 1
 
     def add_width(self, value: float) -> int:
-        """Adds a stroke width and returns its row."""
+        """Add a stroke width; return its row."""
         self.widths.append(value)
         return len(self.widths) - 1
 
     def add_gradient(self, *numbers: float) -> int:
-        """Adds a gradient's four (linear) or six (radial) numbers and returns its row."""
+        """Add a gradient's four (linear) or six (radial) numbers; return its row."""
         self.gradients.append((*numbers, *(0.0,) * (6 - len(numbers))))
         return len(self.gradients) - 1
 
     def add_stop(self, offset: float, color: tuple[float, float, float], opacity: float = 1.0) -> Stop:
-        """Adds a gradient stop."""
+        """Add a gradient stop."""
         self.offsets.append(offset)
         return Stop(len(self.offsets) - 1, self.add_color(*color), self.add_opacity(opacity))
 
     def build(self, children: Iterable[Shape | Group]) -> tuple[Scene, SceneParameters]:
-        """The scene with these children, and its numbers in float32 on the CPU."""
+        """Return the scene with these children, and its numbers in float32 on the CPU."""
         topology = Topology(
             torch.tensor(self._segments, dtype=torch.long).reshape(-1, 4),
             torch.tensor(self._contour, dtype=torch.long),

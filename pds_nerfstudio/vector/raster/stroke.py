@@ -1,11 +1,10 @@
 """Strokes as directed edges whose nonzero winding region is the stroked area (SVG 2, section 13.5).
 
-Every edge of a polyline contributes the rectangle it sweeps, every joint the wedge on its outer side, every
-end its cap. All pieces turn the same way, so their winding numbers only add up, and the region where the sum
-is not 0 is exactly their union: also where the curvature radius falls under half the width and an offset
-curve would fold back on itself. On the inner side of a joint, two rectangles overlap in a kite; where the
-kite lies inside of both, one copy of it is taken away again, which leaves winding 1 everywhere along an
-ordinary stroke.
+Every edge of a polyline contributes the rectangle it sweeps, every joint the wedge on its outer side, every end its
+cap. All pieces turn the same way, so their winding numbers only add up, and the region where the sum is not 0 is
+exactly their union. That holds also where the curvature radius is below half the width, and an offset curve would fold
+back on itself. On the inner side of a joint, two rectangles overlap in a kite. Where the kite lies inside of both, one
+copy of it is taken away again, which leaves winding 1 everywhere along an ordinary stroke.
 """
 
 import math
@@ -27,14 +26,17 @@ class Pens:
     half_width: Float[Tensor, " c"]
     """Half the stroke width, in the units of the points."""
     join: Int[Tensor, " c"]
+    """A `Join`."""
     cap: Int[Tensor, " c"]
+    """A `Cap`."""
     miter_limit: Float[Tensor, " c"]
+    """Longest miter, as a multiple of the width."""
     tolerance: Float[Tensor, " c"]
     """Largest distance between an arc and the chords that replace it, in the units of the points."""
 
 
 class _Outline:
-    """Collects directed edges and the contour of each."""
+    """Directed edges so far, and the contour of each."""
 
     def __init__(self) -> None:
         self._edges: list[Tensor] = []
@@ -45,7 +47,7 @@ class _Outline:
         self._contours.append(contour)
 
     def arc(self, centre: Tensor, start: Tensor, end: Tensor, angle: Tensor, contour: Tensor, pens: Pens) -> None:
-        """Chords of the arc about `centre` that turns `start` by `angle` ≥ 0, from x towards y, to `end`."""
+        """Add chords of the arc about `centre` that turns `start` by `angle` ≥ 0, from x towards y, to `end`."""
         with torch.no_grad():
             step = arc_step(pens.half_width[contour], pens.tolerance[contour])
             count = (angle / step).ceil().clamp(min=1).long()
@@ -63,17 +65,17 @@ class _Outline:
 
 
 def arc_step(radius: Float[Tensor, " n"], tolerance: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """Angle of a chord that deviates from its circle by `tolerance`: r (1 − cos(θ/2)) ≈ r θ²/8."""
+    """Return the angle of a chord that deviates from its circle by `tolerance`: r (1 − cos(θ/2)) ≈ r θ²/8."""
     return (8 * tolerance / radius.clamp(min=1e-30)).sqrt().clamp(max=1.0)
 
 
 def stroke_outline(lines: Polylines, pens: Pens) -> tuple[Float[Tensor, "m 2 2"], Int[Tensor, " m"]]:
-    """Edges whose nonzero winding region is the stroke, differentiable in the points and the width.
+    """Return edges whose nonzero winding region is the stroke, differentiable in the points and the width.
 
     Args:
-        lines: what to stroke, without edges of length 0 except for contours that are a single point; those
-            get their caps, as SVG asks for.
-        pens: one for each contour.
+        lines: What to stroke, without edges of length 0 except for contours that are a single point; those get their
+            caps, as SVG asks for.
+        pens: One for each contour.
 
     Returns:
         The directed edges, in no order, and the contour of each. Together, the edges of a contour are closed.
@@ -108,12 +110,12 @@ def stroke_outline(lines: Polylines, pens: Pens) -> tuple[Float[Tensor, "m 2 2"]
 
 
 def _right(like: Tensor) -> Tensor:
-    """The direction of what has none."""
+    """Return the direction of what has none."""
     return torch.cat([torch.ones_like(like[:, :1]), torch.zeros_like(like[:, :1])], 1)
 
 
 def _quarter_turn(vectors: Tensor) -> Tensor:
-    """From x towards y."""
+    """Turn vectors from x towards y."""
     x, y = vectors.unbind(-1)
     return torch.stack([-y, x], -1)
 
@@ -127,16 +129,16 @@ def _joints(
     end: Float[Tensor, "j 9"],
     start: Float[Tensor, "j 6"],
 ) -> None:
-    """Outlines around joints.
+    """Lead the outline around joints.
 
     Args:
-        outline: gets the edges.
-        pens: one for each contour.
-        contour: of each joint.
-        smooth: joints inside of a curve.
-        room: length of the shorter of the two edges.
-        end: direction, left and right corner, and vertex where the first edge ends, and half the width.
-        start: direction, left and right corner where the second one starts.
+        outline: Gets the edges.
+        pens: One for each contour.
+        contour: Of each joint.
+        smooth: Joints inside of a curve.
+        room: Length of the shorter of the two edges.
+        end: Direction, left and right corner, and vertex where the first edge ends, and half the width.
+        start: Direction, left and right corner where the second one starts.
     """
     first, left_end, right_end, vertex, half = end.split([2, 2, 2, 2, 1], 1)
     second, left_start, right_start = start.split(2, 1)
@@ -181,13 +183,13 @@ def _joints(
 
 
 def _caps(outline: _Outline, pens: Pens, contour: Int[Tensor, " k"], ends: Float[Tensor, "k 8"]) -> None:
-    """Leads the outline around the ends of contours.
+    """Lead the outline around the ends of contours.
 
     Args:
-        outline: gets the edges.
-        pens: one for each contour.
-        contour: of each end.
-        ends: vertex, the corners that the outline comes from and goes to, and how far a cap reaches.
+        outline: Gets the edges.
+        pens: One for each contour.
+        contour: Of each end.
+        ends: Vertex, the corners that the outline comes from and goes to, and how far a cap reaches.
     """
     cap = pens.cap[contour]
     butt, rounded, square = ((cap == kind).nonzero()[:, 0] for kind in (Cap.BUTT, Cap.ROUND, Cap.SQUARE))

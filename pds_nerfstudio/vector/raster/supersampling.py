@@ -1,9 +1,8 @@
 """Supersampling of the pixels whose winding number cannot be told from its mean.
 
-A pixel holding the windings 0 and 2, or +1 and −1, has the same mean as one filled with 1, or with nothing.
-Such pixels are rare: they sit where a path's outline crosses itself, or where two of its outlines coincide.
-They are found by looking at the windings next to each boundary pixel, and only the small tiles around them
-are rasterised again on a finer grid.
+A pixel that holds the windings 0 and 2, or +1 and −1, has the same mean as one filled with 1, or with nothing. Such
+pixels are rare: they lie where a path's outline crosses itself, or where two of its outlines coincide. They are found
+by the windings next to each boundary pixel, and only the small tiles around them are rasterised again on a finer grid.
 """
 
 import torch
@@ -26,7 +25,7 @@ MAX_PAIRS = 20_000_000
 def ambiguous_cells(
     field: WindingField, windows: Windows, evenodd: Bool[Tensor, " k"] | None
 ) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
-    """Finds the boundary cells next to windings that lie two or more apart and matter to the fill rule.
+    """Find the boundary cells next to windings that lie two or more apart and matter to the fill rule.
 
     Returns:
         The cells, with repeats, and the region of each.
@@ -58,7 +57,7 @@ def ambiguous_cells(
 
 
 def _spread(low: Tensor, high: Tensor) -> Tensor:
-    """Distance between the integer windings that a range of means takes in."""
+    """Return the distance between the integer windings that a range of means takes in."""
     return (high - SLACK).ceil() - (low + SLACK).floor()
 
 
@@ -70,15 +69,15 @@ def supersample(
     windows: Windows,
     evenodd: Bool[Tensor, " k"] | None = None,
 ) -> Float[Tensor, " n"]:
-    """Replaces the coverage of ambiguous pixels by the mean over SCALE × SCALE subpixels.
+    """Replace the coverage of ambiguous pixels by the mean over SCALE × SCALE subpixels.
 
     Args:
-        cover: coverage told from the mean winding number, as `coverage` returns it.
-        field: the winding numbers that `coverage` returned with it.
-        edges: the edges that were covered, in canvas pixels.
-        region: region of each edge.
-        windows: where each region's pixels are.
-        evenodd: regions that follow the even-odd rule.
+        cover: Coverage told from the mean winding number, as `coverage` returns it.
+        field: The winding numbers that `coverage` returned with it.
+        edges: The edges that were covered, in canvas pixels.
+        region: Region of each edge.
+        windows: Where each region's pixels are.
+        evenodd: Regions that follow the even-odd rule.
     """
     with torch.no_grad():
         cell, cell_region = ambiguous_cells(field, windows, evenodd)
@@ -107,7 +106,7 @@ def supersample(
 
 
 def _tiles(cell: Tensor, region: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
-    """The tiles that hold the given cells, each once: their regions and upper left canvas pixels."""
+    """Return the tiles that hold the given cells, each once: their regions and upper left canvas pixels."""
     stride = windows.size[region, 0] + 1
     place = cell - windows.offset[region]
     tile_x = torch.div(place % stride, TILE, rounding_mode="floor")
@@ -117,14 +116,14 @@ def _tiles(cell: Tensor, region: Tensor, windows: Windows) -> tuple[Tensor, Tens
 
 
 def _within_budget(tile_region: Tensor, tile_origin: Tensor, region: Tensor) -> tuple[Tensor, Tensor]:
-    """The tiles up to the bound on pairs."""
+    """Return the tiles up to the bound on pairs."""
     pairs = torch.bincount(region, minlength=int(tile_region.max()) + 1)[tile_region]
     kept = torch.cumsum(pairs, 0) <= MAX_PAIRS
     return tile_region[kept], tile_origin[kept]
 
 
 def _pairs(tile_region: Tensor, tile_origin: Tensor, edges: Tensor, region: Tensor) -> tuple[Tensor, Tensor]:
-    """Every (tile, edge) of the same region where the edge meets the tile's rows.
+    """Return every (tile, edge) of the same region where the edge meets the tile's rows.
 
     Edges to the right of a tile take no part in its coverage, but they bring the winding number back to 0.
     """

@@ -73,7 +73,7 @@ def _fit_rectangle(points: Sequence[Point], rounded: bool) -> Numbers:
 
 
 def _fit(tag: str, points: Sequence[Point], rounded: bool) -> Numbers:
-    """The numbers of the shape that an outline of this tag would have, if it still is one."""
+    """Return the numbers of the shape that an outline of this tag would have, if it still is one."""
     if tag == "line":
         (x1, y1), (x2, y2) = points
         return {"x1": x1, "y1": y1, "x2": x2, "y2": y2}
@@ -88,13 +88,16 @@ def _fit(tag: str, points: Sequence[Point], rounded: bool) -> Numbers:
 
 @dataclass(frozen=True)
 class ShapeSource:
-    """How the geometry of an element reads."""
+    """The geometry of an element, as it was read."""
 
     tag: str
+    """Which shape it is."""
     outline: Outline
+    """Its points and contours."""
     numbers: Numbers
+    """Its geometry attributes in user units; none of a path, polyline or polygon."""
     complete: bool
-    """False where path data had an error and was read up to it."""
+    """Whether all of it was read. Path data is read up to its first error."""
 
 
 GEOMETRY = {
@@ -110,12 +113,12 @@ GEOMETRY = {
 
 
 def read_shape(tag: str, get: Callable[[str], str | None], viewport: Viewport) -> ShapeSource | None:
-    """Reads the geometry of a shape.
+    """Read the geometry of a shape.
 
     Args:
-        tag: which shape.
-        get: attribute values by name.
-        viewport: what percentages refer to.
+        tag: Which shape.
+        get: Attribute values by name.
+        viewport: What percentages refer to.
 
     Returns:
         None where the element draws nothing.
@@ -160,12 +163,12 @@ def read_shape(tag: str, get: Callable[[str], str | None], viewport: Viewport) -
 
 
 def fit_shape(source: ShapeSource, points: Sequence[Point], tolerance: float) -> Numbers | None:
-    """The geometry attributes of an edited basic shape.
+    """Return the geometry attributes of an edited basic shape.
 
     Args:
-        source: the shape as it was read; no path, polyline or polygon.
-        points: its points now.
-        tolerance: how far a point may lie from the shape that the numbers describe.
+        source: The shape as it was read; no path, polyline or polygon.
+        points: Its points now.
+        tolerance: How far a point may lie from the shape that the numbers describe.
 
     Returns:
         None if it no longer is such a shape.

@@ -1,4 +1,4 @@
-"""Which value a property has on an element, and where that was said (CSS Cascade, SVG 2 section 6)."""
+"""Which value a property has on an element, and what gave it that value (CSS Cascade, SVG 2 section 6)."""
 
 import re
 from dataclasses import dataclass
@@ -24,23 +24,25 @@ _URL = re.compile(r"url\(\s*(\"[^\"]*\"|'[^']*'|[^)\"']*)\s*\)\s*(.*)", re.DOTAL
 
 @dataclass(frozen=True)
 class Declared:
-    """A property that an element itself has a value for."""
+    """The value that an element itself has for a property."""
 
     value: str
+    """The value."""
     origin: str
-    """"attribute", "sheet" or "style"."""
+    """What gives it: "attribute", "sheet" or "style"."""
     important: bool = False
+    """Whether it is declared !important."""
 
 
 class Cascade:
-    """Answers for one file."""
+    """The values of properties in one file."""
 
     def __init__(self, sheet: StyleSheet) -> None:
         self.sheet = sheet
         self._declared: dict[Element, dict[str, Declared]] = {}
 
     def declared(self, element: Element) -> dict[str, Declared]:
-        """What is declared on the element itself: by attributes, then sheets, then its style attribute."""
+        """Return what is declared on the element itself: by attributes, then sheets, then its style attribute."""
         if element not in self._declared:
             found = {
                 name: Declared(value.strip(), "attribute")
@@ -58,7 +60,7 @@ class Cascade:
         return self._declared[element]
 
     def style(self, element: Element, parent: Style) -> Style:
-        """The values on an element whose parent has the given ones."""
+        """Return the values on an element whose parent has the given ones."""
         style = {name: value for name, value in parent.items() if name in INHERITED}
         for name, declared in self.declared(element).items():
             if declared.value == "inherit":
@@ -72,7 +74,7 @@ class Cascade:
         return style
 
     def own_style(self, element: Element) -> Style:
-        """The values on an element where it stands in the file."""
+        """Return the values on an element where it stands in the file."""
         chain = [element]
         while chain[-1].parent is not None:
             chain.append(chain[-1].parent)
@@ -83,7 +85,7 @@ class Cascade:
 
 
 def parse_url(value: str | None) -> tuple[str, str] | None:
-    """Reads `url(#id) fallback`.
+    """Read `url(#id) fallback`.
 
     Returns:
         What stands in the brackets, and the rest; None for anything else.

@@ -86,8 +86,7 @@ def _function(name: str, arguments: str) -> Rgba | None:
 
 
 def parse_color(text: str) -> Rgba | None:
-    """Reads a colour name, #rgb, #rgba, #rrggbb, #rrggbbaa, rgb(), rgba(), hsl(), hsla(), hwb() or
-    "transparent".
+    """Read a colour: a name, "transparent", #rgb, #rgba, #rrggbb, #rrggbbaa, rgb(), rgba(), hsl(), hsla() or hwb().
 
     Returns:
         None where the text is no such colour; `currentColor` is for the caller to resolve.
@@ -104,7 +103,7 @@ def parse_color(text: str) -> Rgba | None:
 
 
 def format_color(red: float, green: float, blue: float, alpha: float = 1.0) -> str:
-    """Writes a colour as #rrggbb, or as rgba() where alpha is below 1."""
+    """Write a colour as #rrggbb, or as rgba() where alpha is below 1."""
     levels = [round(_unit(c) * 255) for c in (red, green, blue)]
     if alpha >= 1:
         return "#" + "".join(f"{level:02x}" for level in levels)

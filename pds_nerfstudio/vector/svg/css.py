@@ -18,14 +18,17 @@ class Declaration:
     """One property of a block."""
 
     name: str
+    """The property."""
     value: str
+    """Its value."""
     important: bool
+    """Whether it is marked !important."""
     span: tuple[int, int]
     """Where the value stands in the block's text."""
 
 
 def parse_declarations(text: str) -> list[Declaration]:
-    """Reads the inside of a block or of a style attribute."""
+    """Read the inside of a block or of a style attribute."""
     # comments become blanks, so that places stay what they are
     text = _COMMENT.sub(lambda m: " " * len(m[0]), text)
     found = []
@@ -39,14 +42,17 @@ def parse_declarations(text: str) -> list[Declaration]:
 
 @dataclass(frozen=True)
 class Compound:
-    """A tag, an id and classes that one element must have."""
+    """A tag, an id and classes, all of which an element must have."""
 
     tag: str | None
+    """The tag; None for any."""
     ids: tuple[str, ...]
+    """The ids. No element has two of them."""
     classes: tuple[str, ...]
+    """The classes."""
 
     def matches(self, element: Element) -> bool:
-        """Whether an element has them all."""
+        """Return whether an element has them all."""
         if self.tag is not None and element.tag != self.tag:
             return False
         if any(element.attributes.get("id") != name for name in self.ids):
@@ -61,13 +67,15 @@ class Rule:
     compounds: tuple[Compound, ...]
     """From the element itself to its ancestors."""
     child: tuple[bool, ...]
-    """For each step to an ancestor whether it must be the parent."""
+    """For each step to an ancestor, whether that must be the parent."""
     declarations: tuple[Declaration, ...]
+    """What it says."""
     order: int
+    """Its place in the file: of two alike, the later one wins."""
 
     @property
     def specificity(self) -> tuple[int, int, int]:
-        """Numbers of ids, classes and tags."""
+        """The numbers of its ids, classes and tags."""
         return (
             sum(len(c.ids) for c in self.compounds),
             sum(len(c.classes) for c in self.compounds),
@@ -75,7 +83,7 @@ class Rule:
         )
 
     def matches(self, element: Element) -> bool:
-        """Whether the selector picks an element."""
+        """Return whether the selector picks an element."""
         return self._matches(element, 0)
 
     def _matches(self, element: Element, index: int) -> bool:
@@ -126,7 +134,7 @@ def _parse_selector(text: str) -> tuple[tuple[Compound, ...], tuple[bool, ...]] 
 
 
 def _blocks(text: str) -> Iterator[tuple[str, str]]:
-    """(prelude, inside) of every rule; what an at-rule encloses is left out."""
+    """Return (prelude, inside) of every rule; leave out what an at-rule encloses."""
     position = 0
     while True:
         opening = text.find("{", position)
@@ -155,12 +163,13 @@ class StyleSheet:
     """The rules of all style elements of a file."""
 
     rules: list[Rule] = field(default_factory=list)
+    """All of them, in order."""
     skipped: set[str] = field(default_factory=set)
     """Selectors that could not be read."""
     _by_key: dict[str, list[Rule]] = field(default_factory=dict)
 
     def add(self, text: str) -> None:
-        """Appends the rules of one style element."""
+        """Append the rules of one style element."""
         text = _COMMENT.sub(" ", text.replace("<!--", "").replace("-->", ""))
         for prelude, block in _blocks(text):
             declarations = tuple(parse_declarations(block))
@@ -176,7 +185,7 @@ class StyleSheet:
                 self._by_key.setdefault(keys[0], []).append(rule)
 
     def declarations(self, element: Element) -> list[Declaration]:
-        """What the sheet declares for an element, later ones winning."""
+        """Return what the sheet declares for an element; later ones win."""
         keys = ["*", element.tag, "#" + element.attributes.get("id", "")]
         keys += ["." + name for name in set(element.attributes.get("class", "").split())]
         rules = [rule for key in keys for rule in self._by_key.get(key, ()) if rule.matches(element)]
@@ -184,5 +193,5 @@ class StyleSheet:
         return [declaration for rule in rules for declaration in rule.declarations]
 
     def selects_tag(self, tag: str) -> bool:
-        """Whether some selector asks for a tag."""
+        """Return whether some selector asks for a tag."""
         return any(compound.tag == tag for rule in self.rules for compound in rule.compounds)

@@ -20,21 +20,20 @@ from pds_nerfstudio.vector.svg.xml_source import parse_xml
 
 
 class Document:
-    """A parsed SVG file."""
+    """A parsed SVG file.
+
+    Nothing is fetched, and the time and memory that parsing takes are bounded. What the scene has no place for stays in
+    the file; one warning names all such elements and properties.
+
+    Args:
+        data: The bytes of the file.
+        name: What to call it in messages.
+
+    Raises:
+        UserError: If the file is no SVG, or it is built to do harm.
+    """
 
     def __init__(self, data: bytes, name: str = "SVG") -> None:
-        """Parses a file. Nothing is fetched, and what it can take in time and memory is bounded.
-
-        What is drawn by elements or properties that the scene has no place for stays in the file; one warning
-        names all of them.
-
-        Args:
-            data: the bytes of the file.
-            name: what to call it in messages.
-
-        Raises:
-            UserError: the file is no SVG, or it is built to do harm.
-        """
         self.name = name
         self._source = parse_xml(data, name)
         self._drawing = import_svg(self._source, name)
@@ -45,10 +44,10 @@ class Document:
 
     @classmethod
     def read(cls, path: Path) -> "Document":
-        """Parses the file at a path.
+        """Parse the file at a path.
 
         Raises:
-            UserError: it cannot be read, is no SVG, or is built to do harm.
+            UserError: If it cannot be read, is no SVG, or is built to do harm.
         """
         try:
             return cls(path.read_bytes(), path.name)
@@ -76,17 +75,17 @@ class Document:
         return self._drawing.unsupported
 
     def view(self, width: int, height: int) -> Affine:
-        """The map that centres the drawing on a canvas, as large as it fits.
+        """Return the map that centres the drawing on a canvas, as large as it fits.
 
         Args:
-            width: canvas width in pixels.
-            height: canvas height in pixels.
+            width: Canvas width in pixels.
+            height: Canvas height in pixels.
         """
         return fit_view_box((0.0, 0.0, *self.size), width, height)
 
     @cached_property
     def editable(self) -> dict[str, Bool[Tensor, " n"]]:
-        """For each tensor of the parameters the rows that `write` can put into the file."""
+        """For each tensor of the parameters, the rows that `write` can put into the file."""
         parameters = self.parameters
         masks = {name: torch.zeros(values.shape[0], dtype=torch.bool) for name, values in vars(parameters).items()}
         for slot in self._drawing.slots:
@@ -99,9 +98,9 @@ class Document:
     def units(self) -> SceneParameters:
         """What a change of one CSS pixel on the canvas amounts to in each point, width and gradient, [rows].
 
-        Points and widths are measured where their element is drawn first. The numbers of a gradient have no
-        one place on the canvas: for them it is a hundredth of its length or radius, and for its stops a
-        hundredth. Colours and opacities count as they are.
+        Points and widths are measured where their element is drawn first. The numbers of a gradient have no one place
+        on the canvas: for them it is a hundredth of the gradient's length or radius, and for its stops a hundredth.
+        Colours and opacities count as they are.
         """
         units = self.parameters.map(lambda t: torch.ones(t.shape[0]))
         units.offsets[:] = 0.01
@@ -120,5 +119,5 @@ class Document:
         return units
 
     def write(self, parameters: SceneParameters) -> bytes:
-        """The file with other numbers in place of its own, and otherwise unchanged to the byte."""
+        """Return the file with other numbers in place of its own, and otherwise unchanged to the byte."""
         return write_svg(self._source, self._drawing, parameters)

@@ -11,12 +11,14 @@ from pds_nerfstudio.vector.svg.xml_source import Element, XmlSource
 
 @dataclass
 class Slot:
-    """One row of a scene's numbers, and the property that says it."""
+    """One row of a scene's numbers, and the property that holds it in the file."""
 
     kind: str
     """Which tensor of `SceneParameters`."""
     row: int
+    """Which row of it."""
     element: Element
+    """Whose property it is."""
     name: str
     """Property or attribute; for a gradient's numbers, its tag."""
     scale: float = 1.0
@@ -32,8 +34,11 @@ class PathSlot:
     """The points of one shape element."""
 
     path: int
+    """Number of the path in the scene."""
     element: Element
+    """The shape element."""
     source: ShapeSource
+    """Its geometry as it was read."""
     first: int
     """Row of its first point."""
     scale: float
@@ -45,26 +50,30 @@ class Imported:
     """A file's drawing."""
 
     scene: Scene
+    """What is drawn."""
     parameters: SceneParameters
+    """Its numbers."""
     size: tuple[float, float]
     """Width and height that the file asks for, in CSS pixels; the scene is drawn in these units."""
     slots: list[Slot]
+    """Where the numbers of paints, strokes and opacities come from."""
     paths: list[PathSlot]
+    """Where the points come from."""
     unsupported: tuple[str, ...]
     """What the file uses and the scene lacks."""
     cascade: Cascade
+    """Which property stands where."""
 
 
 class FileIndex:
-    """What all parts of the importer look up in a file, and where they note what they have no place for."""
+    """What all parts of the importer look up in a file, and where they note what they have no place for.
+
+    Args:
+        source: The parsed file.
+        name: What to call it in messages.
+    """
 
     def __init__(self, source: XmlSource, name: str) -> None:
-        """Gathers ids and style sheets.
-
-        Args:
-            source: the parsed file.
-            name: what to call it in messages.
-        """
         self.root, self.name = source.root, name
         self.ids: dict[str, Element] = {}
         self.unsupported: set[str] = set()
@@ -80,7 +89,7 @@ class FileIndex:
         self.cascade = Cascade(sheet)
 
     def reference(self, element: Element) -> Element | None:
-        """The element that an href points to, if it is in the file."""
+        """Return the element that an href points to, if it is in the file."""
         href = element.attributes.get("href", "").strip()
         if href.startswith("#"):
             return self.ids.get(href[1:])
@@ -91,10 +100,12 @@ class FileIndex:
 
 @dataclass
 class RowKeeper:
-    """Gives each property of each element its row in the scene's numbers."""
+    """For each property of each element, its row in the scene's numbers."""
 
     builder: SceneBuilder
+    """Holds the rows."""
     slots: dict[tuple[str, Element, str], Slot] = field(default_factory=dict)
+    """By kind, element and property."""
 
     def row(
         self,
@@ -105,7 +116,7 @@ class RowKeeper:
         scale: float = 1.0,
         alpha: float = 1.0,
     ) -> int:
-        """The row that holds a property of an element, added where it is new."""
+        """Return the row that holds a property of an element; add it where it is new."""
         values: list = getattr(self.builder, kind)
         key = (kind, element, name)
         slot = self.slots.get(key)

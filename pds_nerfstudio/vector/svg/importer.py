@@ -40,7 +40,7 @@ _IGNORED_PROPERTIES = {"filter": "none", "mask": "none", "mix-blend-mode": "norm
 
 @dataclass(frozen=True)
 class _Context:
-    """What an element inherits from where it is drawn, which for a used one is not where it stands."""
+    """What an element inherits from where it is drawn. For an element that is used, that is not where it stands."""
 
     style: Style
     transform: Affine
@@ -51,6 +51,8 @@ class _Context:
 
 @dataclass
 class _Importer:
+    """The import of one file."""
+
     file: FileIndex
     rows: RowKeeper
     paints: PaintImporter
@@ -95,7 +97,7 @@ class _Importer:
         return [node for node in drawn if node is not None]
 
     def element(self, element: Element, context: _Context) -> Shape | Group | None:
-        """What an element draws, if anything."""
+        """Return what an element draws, if anything."""
         self.visits += 1
         if self.visits > MAX_VISITS:
             raise UserError(f"{self.file.name}: draws more than {MAX_VISITS} elements, counting uses; simplify it.")
@@ -160,7 +162,7 @@ class _Importer:
         return self.children([target], moved)
 
     def nested(self, element: Element, sized: Element, context: _Context) -> list[Shape | Group]:
-        """What is inside of a symbol or an inner svg element; `sized` may say another width and height."""
+        """Return what is inside of a symbol or an inner svg element; `sized` may give another width and height."""
         view = context.viewport
         own = element.attributes if sized is element else {**element.attributes, **_only(sized, "width", "height")}
         width = parse_length(own.get("width", "100%"), view.width) or 0.0
@@ -210,7 +212,7 @@ class _Importer:
         return replace(shape, clip=self.clip(element, style, context, shape))
 
     def path(self, element: Element, context: _Context) -> PathSlot | None:
-        """The element's points, the same for every use."""
+        """Return the element's points, the same for every use."""
         if element not in self.paths:
             source = read_shape(element.tag, element.attributes.get, context.viewport)
             if source is not None and not source.complete:
@@ -295,7 +297,7 @@ class _Importer:
         return ClipShape(slot.path, transform, evenodd, self.clip(element, style, inner, None))
 
     def box(self, node: Shape | Group, frame: Affine) -> tuple[float, float, float, float] | None:
-        """Bounding box (x, y, width, height) of what a node fills, in the frame's units."""
+        """Return the bounding box (x, y, width, height) of what a node fills, in the frame's units."""
         a, b, c, d, e, f = affine.inverse(torch.tensor(frame, dtype=torch.float64)).tolist()
         curves = []
         outlines = {slot.path: slot.source.outline for slot in self.paths.values() if slot is not None}
@@ -323,14 +325,14 @@ def _only(element: Element, *names: str) -> dict[str, str]:
 
 
 def import_svg(source: XmlSource, name: str) -> Imported:
-    """Reads the drawing of a file.
+    """Read the drawing of a file.
 
     Args:
-        source: the parsed file.
-        name: what to call it in messages.
+        source: The parsed file.
+        name: What to call it in messages.
 
     Raises:
-        UserError: it is no SVG, or it draws without bound.
+        UserError: If it is no SVG, or what it draws has no bound.
     """
     file, rows = FileIndex(source, name), RowKeeper(SceneBuilder())
     return _Importer(file, rows, PaintImporter(file, rows)).run()

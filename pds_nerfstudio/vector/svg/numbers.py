@@ -17,14 +17,14 @@ _TRANSFORM = re.compile(r"(matrix|translate|scale|rotate|skewX|skewY)\s*\(([^()]
 
 
 def parse_number(text: str) -> float | None:
-    """A plain number, None for anything else or for one beyond MAX_NUMBER."""
+    """Return a plain number; None for anything else, or for one beyond MAX_NUMBER."""
     match = NUMBER.fullmatch(text.strip())
     value = float(match[0]) if match else math.inf
     return value if abs(value) <= MAX_NUMBER else None
 
 
 def parse_numbers(text: str) -> list[float]:
-    """All numbers of a list up to the first that is none."""
+    """Return all numbers of a list up to the first that is none."""
     values = []
     for part in re.split(r"[\s,]+", text.strip()):
         value = parse_number(part)
@@ -39,8 +39,11 @@ class Viewport:
     """What percentages and em refer to."""
 
     width: float
+    """100 % of horizontal lengths."""
     height: float
+    """100 % of vertical lengths."""
     font_size: float = 16.0
+    """1 em."""
 
     @property
     def diagonal(self) -> float:
@@ -49,12 +52,12 @@ class Viewport:
 
 
 def parse_length(text: str | None, reference: float, font_size: float = 16.0) -> float | None:
-    """A length in user units.
+    """Return a length in user units.
 
     Args:
-        text: number with an optional unit.
-        reference: what 100 % means.
-        font_size: what 1 em means.
+        text: Number with an optional unit.
+        reference: What 100 % means.
+        font_size: What 1 em means.
 
     Returns:
         None for no text, or where it is no length.
@@ -96,7 +99,7 @@ def _single_transform(name: str, numbers: list[float]) -> Affine | None:
 
 
 def parse_transform(text: str | None) -> Affine:
-    """A transform list; an invalid one counts as none, as SVG asks for."""
+    """Read a transform list; an invalid one counts as none, as SVG asks for."""
     result = IDENTITY
     if not text:
         return result
@@ -112,7 +115,7 @@ def parse_transform(text: str | None) -> Affine:
 
 
 def format_number(value: float, decimals: int) -> str:
-    """A number with at most so many decimals and no superfluous zeros."""
+    """Write a number with at most so many decimals and no superfluous zeros."""
     text = f"{value:.{decimals}f}"
     if "." in text:
         text = text.rstrip("0").rstrip(".")

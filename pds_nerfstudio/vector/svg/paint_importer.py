@@ -25,21 +25,24 @@ _RADIAL = {
 
 @dataclass
 class PaintImporter:
-    """Reads how shapes are painted."""
+    """How the shapes of one file are painted."""
 
     file: FileIndex
+    """Where gradients are looked up."""
     rows: RowKeeper
+    """Gets the numbers."""
     _gradients: dict[Element, tuple[Paint, tuple[int, ...]] | None] = field(default_factory=dict)
     _colorless: set[tuple[Element, str]] = field(default_factory=set)
 
     def opacity_rows(self, element: Element, style: Style) -> tuple[int, ...]:
-        """The row of an element's opacity, if it has one."""
+        """Return the row of an element's opacity, if it has one."""
         value = _opacity(style, "")
         return () if value == 1 else (self.rows.row("opacities", element, "opacity", value),)
 
     def stroke(
         self, paint: Paint, opacities: tuple[int, ...], element: Element, style: Style, view: Viewport
     ) -> Stroke | None:
+        """Return how a paint strokes an element; None for a width of 0."""
         diagonal, font = view.diagonal, view.font_size
         width = parse_length(style.get("stroke-width"), diagonal, font)
         width = 1.0 if width is None else width
@@ -66,7 +69,7 @@ class PaintImporter:
     def paint(
         self, name: str, initial: str, element: Element, style: Style, viewport: Viewport, slot: PathSlot
     ) -> tuple[Paint, tuple[int, ...]] | None:
-        """The paint of a fill or a stroke with the rows of its opacities; None for none."""
+        """Return the paint of a fill or a stroke with the rows of its opacities; None for none."""
         found = self._read_paint(name, initial, element, style, viewport, slot)
         if found is None or isinstance(found[0], Gradient):
             # another use of the element may give it a colour, which then cannot be written on the element
@@ -184,13 +187,13 @@ class PaintImporter:
         return stops
 
     def _is_flat(self, slot: PathSlot) -> bool:
-        """Whether a path's bounding box has no area, which leaves nothing to fit a gradient to."""
+        """Return whether a path's bounding box has no area, which leaves nothing to fit a gradient to."""
         xs, ys = zip(*slot.source.outline.points, strict=True)
         return max(xs) == min(xs) or max(ys) == min(ys)
 
 
 def _opacity(style: Style, kind: str) -> float:
-    """An opacity property, clamped to 0 … 1."""
+    """Return an opacity property, clamped to 0 … 1."""
     text = style.get(f"{kind}-opacity" if kind else "opacity", "1")
     value = parse_length(text, 1.0)
     return 1.0 if value is None else min(max(value, 0.0), 1.0)

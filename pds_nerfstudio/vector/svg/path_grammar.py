@@ -22,13 +22,14 @@ class Outline:
     """Contours of cubics over one list of points."""
 
     points: list[Point] = field(default_factory=list)
+    """End and control points."""
     contours: list[tuple[list[Segment], bool]] = field(default_factory=list)
     """For each contour its segments, as indices of points, and whether it is closed. A straight line from i
     to j is (i, i, j, j). A closed contour ends in the index it starts with."""
 
 
 class OutlineBuilder:
-    """Draws an outline command by command."""
+    """An outline, drawn command by command."""
 
     def __init__(self) -> None:
         self.outline = Outline()
@@ -49,25 +50,25 @@ class OutlineBuilder:
         return len(self.outline.points) - 1
 
     def move(self, point: Point) -> None:
-        """Starts a new contour."""
+        """Start a new contour."""
         self._finish(False)
         self._start = self._current = self._add(point)
         self._moved = True
 
     def line(self, point: Point) -> None:
-        """Draws a straight line."""
+        """Draw a straight line."""
         end = self._add(point)
         self._segments.append((self._current, self._current, end, end))
         self._current = end
 
     def curve(self, first: Point, second: Point, point: Point) -> None:
-        """Draws a cubic."""
+        """Draw a cubic."""
         indices = [self._add(p) for p in (first, second, point)]
         self._segments.append((self._current, *indices))  # type: ignore[arg-type]
         self._current = indices[-1]
 
     def close(self) -> None:
-        """Closes the contour; the next command starts another one at the same place."""
+        """Close the contour; the next command starts another one at the same place."""
         if self._start < 0 or not (self._segments or self._moved):
             return
         points = self.outline.points
@@ -97,7 +98,7 @@ class OutlineBuilder:
         self._segments = []
 
     def finish(self) -> Outline:
-        """The outline so far."""
+        """Return the outline so far."""
         self._finish(False)
         return self.outline
 
@@ -105,20 +106,20 @@ class OutlineBuilder:
 def arc_to_cubics(
     start: Point, rx: float, ry: float, rotation: float, large: bool, sweep: bool, end: Point
 ) -> list[tuple[Point, Point, Point]]:
-    """An elliptical arc as cubics of at most a quarter turn each (SVG 2, appendix B.2.4).
+    """Return an elliptical arc as cubics of at most a quarter turn each (SVG 2, appendix B.2.4).
 
     Args:
-        start: where it starts.
-        rx: first radius.
-        ry: second radius.
-        rotation: angle of the first radius in degrees.
-        large: whether to take the longer of the two ways.
-        sweep: whether angles increase.
-        end: where it ends.
+        start: Where it starts.
+        rx: First radius.
+        ry: Second radius.
+        rotation: Angle of the first radius in degrees.
+        large: Whether to take the longer of the two ways.
+        sweep: Whether angles increase.
+        end: Where it ends.
 
     Returns:
-        Two control points and an end point for each cubic; none for an arc without length, a straight line
-        for one without radius.
+        Two control points and an end point for each cubic; none for an arc without length, a straight line for one
+        without radius.
     """
     rx, ry = abs(rx), abs(ry)
     if start == end:
@@ -163,7 +164,7 @@ def arc_to_cubics(
 
 
 def _arguments(text: str, position: int, command: str) -> tuple[list[float], int] | None:
-    """The arguments of one command from a position on, and the position after them."""
+    """Return the arguments of one command from a position on, and the position after them."""
     values: list[float] = []
     for index in range(_ARGUMENTS[command]):
         blank = _BLANK.match(text, position)
@@ -181,7 +182,7 @@ def _arguments(text: str, position: int, command: str) -> tuple[list[float], int
 
 
 def parse_path(text: str) -> tuple[Outline, bool]:
-    """Reads path data.
+    """Read path data.
 
     Returns:
         Absolute cubics up to the first error, and whether there was none.
@@ -252,7 +253,7 @@ def _absolute(command: str, values: Sequence[float], x: float, y: float) -> list
 
 
 def format_path(points: Sequence[Point], contours: Sequence[tuple[list[Segment], bool]], decimals: int) -> str:
-    """Writes absolute path data of moves, lines, cubics and closings."""
+    """Write absolute path data of moves, lines, cubics and closings."""
 
     def pair(index: int) -> str:
         x, y = points[index]

@@ -11,7 +11,7 @@ _ALIGN = {"Min": 0.0, "Mid": 0.5, "Max": 1.0}
 
 
 def parse_view_box(text: str | None) -> Box | None:
-    """A viewBox of positive size, None for anything else."""
+    """Return a viewBox of positive size; None for anything else."""
     numbers = parse_numbers(text) if text else []
     if len(numbers) != 4 or numbers[2] <= 0 or numbers[3] <= 0:
         return None
@@ -20,13 +20,13 @@ def parse_view_box(text: str | None) -> Box | None:
 
 
 def fit_view_box(box: Box, width: float, height: float, preserve: str | None = None) -> Affine:
-    """The map from a viewBox to a viewport at the origin.
+    """Return the map from a viewBox to a viewport at the origin.
 
     Args:
-        box: the viewBox.
-        width: width of the viewport.
-        height: height of the viewport.
-        preserve: value of preserveAspectRatio; by default the box is centred and wholly visible.
+        box: The viewBox.
+        width: Width of the viewport.
+        height: Height of the viewport.
+        preserve: Value of preserveAspectRatio; by default the box is centred and wholly visible.
     """
     x, y, w, h = box
     sx, sy = width / w, height / h

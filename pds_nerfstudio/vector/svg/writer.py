@@ -1,4 +1,4 @@
-"""Writes edited numbers into the bytes of the file they came from, and touches nothing else."""
+"""Write edited numbers into the bytes of the file that they came from, and touch nothing else."""
 
 import math
 import re
@@ -32,12 +32,18 @@ class _Edit:
     """What is to change in one start tag."""
 
     attributes: dict[str, str] = field(default_factory=dict)
+    """New values of attributes."""
     properties: dict[str, str] = field(default_factory=dict)
+    """New values of properties, for the style attribute."""
     removed: set[str] = field(default_factory=set)
+    """Attributes that go."""
     tag: str | None = None
+    """The new tag, if it changes."""
 
 
 class _Writer:
+    """Edits of one file."""
+
     def __init__(self, source: XmlSource, drawing: Imported) -> None:
         self.source, self.drawing = source, drawing
         self.edits: dict[Element, _Edit] = {}
@@ -49,7 +55,7 @@ class _Writer:
         return self.edits.setdefault(element, _Edit())
 
     def set_property(self, element: Element, name: str, value: str) -> None:
-        """Says a property where the element already says it, or where that overrides what said it so far."""
+        """Set a property where the element already has it, or where that overrides what gave it so far."""
         declared = self.drawing.cascade.declared(element).get(name)
         if declared is None or declared.origin == "attribute":
             self.edit(element).attributes[name] = value
@@ -100,7 +106,7 @@ class _Writer:
         edit.attributes["d"] = format_path(points, slot.source.outline.contours, decimals)
 
     def result(self) -> bytes:
-        """The file with all edits made."""
+        """Return the file with all edits made."""
         changes: list[tuple[int, int, bytes]] = []
         for element, edit in self.edits.items():
             changes += self.changes(element, edit)
@@ -112,7 +118,7 @@ class _Writer:
         return self.source.encode(b"".join([*parts, data[position:]]))
 
     def changes(self, element: Element, edit: _Edit) -> list[tuple[int, int, bytes]]:
-        """Replacements in the bytes of one element's tags."""
+        """Return the replacements in the bytes of one element's tags."""
         data = self.source.data
         start, end = self.source.tag_span(element)
         spans = self.source.attribute_spans(element)
@@ -149,12 +155,12 @@ class _Writer:
 
 
 def _color_of(opacity: str) -> str:
-    """The colour that an opacity property goes with."""
+    """Return the colour that an opacity property goes with."""
     return "stop-color" if opacity == "stop-opacity" else opacity.removesuffix("-opacity")
 
 
 def _with_properties(style: str, properties: dict[str, str]) -> str:
-    """A style attribute with some properties set, the others as they are."""
+    """Return a style attribute with some properties set, the others as they are."""
     declarations = parse_declarations(style)
     remaining = dict(properties)
     for declaration in reversed(declarations):
@@ -173,15 +179,15 @@ def _with_properties(style: str, properties: dict[str, str]) -> str:
 
 
 def write_svg(source: XmlSource, drawing: Imported, parameters: SceneParameters) -> bytes:
-    """The file with the numbers that differ from the drawing's own written in place.
+    """Return the file with the numbers that differ from the drawing's own written in place.
 
-    Elements, ids, order and every attribute that says none of those numbers stay as they are, byte for byte.
-    A basic shape stays one while its points still form one, and becomes a path otherwise.
+    Elements, ids, order and every attribute that holds none of those numbers stay as they are, byte for byte. A basic
+    shape stays one while its points still form one, and becomes a path otherwise.
 
     Args:
-        source: the parsed file.
-        drawing: what was read from it.
-        parameters: the numbers now.
+        source: The parsed file.
+        drawing: What was read from it.
+        parameters: The numbers now.
     """
     writer = _Writer(source, drawing)
     now = parameters.map(lambda t: t.detach().cpu().to(torch.float32))

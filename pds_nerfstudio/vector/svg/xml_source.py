@@ -1,7 +1,7 @@
 """An XML file as a tree of elements that know where in the file their start tags and attributes stand.
 
-Parsing is done by expat, which never fetches anything. What makes XML dangerous is refused on top: external
-entities, entities that contain others or markup, very large files, very deep ones.
+expat parses, and never fetches anything. What makes XML dangerous is refused as well: external entities, entities that
+contain others or markup, very large files, very deep ones.
 """
 
 import codecs
@@ -35,18 +35,20 @@ class Element:
     attributes: dict[str, str]
     """Values by local name, without those of foreign namespaces; a plain href wins over one of xlink."""
     parent: "Element | None"
+    """What it stands in; None for the root."""
     start: int
     """Byte where the start tag begins."""
     raw_attributes: dict[str, str]
     """Names as they stand in the file, for each key of `attributes`."""
     children: list["Element"] = field(default_factory=list)
+    """What stands in it."""
     text: str = ""
     """Character data directly inside a style element."""
     end: int = 0
     """Byte where the end tag begins, for an element that has one."""
 
     def walk(self) -> Iterator["Element"]:
-        """The element and all below it, in document order."""
+        """Return the element and all below it, in document order."""
         stack = [self]
         while stack:
             element = stack.pop()
@@ -65,9 +67,10 @@ class XmlSource:
     mark: bytes
     """The byte order mark before it."""
     root: Element
+    """The outermost element."""
 
     def tag_span(self, element: Element) -> tuple[int, int]:
-        """First and last-but-one byte of a start tag."""
+        """Return where a start tag begins, and where it has ended."""
         at = element.start
         while True:
             close = self.data.index(b">", at)
@@ -77,7 +80,7 @@ class XmlSource:
             at = self.data.index(quoted, close) + 1
 
     def attribute_spans(self, element: Element) -> dict[str, tuple[int, int]]:
-        """For each attribute, by its name in the file, where its value stands, without the quotes."""
+        """Return for each attribute, by its name in the file, where its value stands, without the quotes."""
         start, end = self.tag_span(element)
         tag = self.data[start:end]
         return {
@@ -86,10 +89,10 @@ class XmlSource:
         }
 
     def encode(self, data: bytes) -> bytes:
-        """UTF-8 text in the file's own encoding.
+        """Return UTF-8 text in the file's own encoding.
 
         Raises:
-            UserError: the text has a character which that encoding lacks.
+            UserError: If the text has a character which that encoding lacks.
         """
         try:
             return self.mark + data.decode().encode(self.encoding)
@@ -98,7 +101,7 @@ class XmlSource:
 
 
 def _open_quote(tag: bytes) -> bytes | None:
-    """The quote that the end of a tag's beginning is inside of."""
+    """Return the quote in which a piece of a tag breaks off, if it does."""
     rest = tag
     while True:
         found = re.search(rb"[\"']", rest)
@@ -111,7 +114,7 @@ def _open_quote(tag: bytes) -> bytes | None:
 
 
 def _decode(data: bytes, name: str) -> tuple[str, str, bytes]:
-    """Text, encoding and byte order mark of a file."""
+    """Return text, encoding and byte order mark of a file."""
     declared = _DECLARED.match(data)
     mark, encoding = b"", declared[1].decode() if declared else "utf-8"
     for candidate, meaning in _MARKS.items():
@@ -127,7 +130,7 @@ def _decode(data: bytes, name: str) -> tuple[str, str, bytes]:
 
 
 class _Builder:
-    """expat's handlers."""
+    """The tree so far, and expat's handlers."""
 
     def __init__(self, parser: expat.XMLParserType, name: str) -> None:
         self.parser, self.name = parser, name
@@ -193,14 +196,14 @@ class _Builder:
 
 
 def parse_xml(data: bytes, name: str) -> XmlSource:
-    """Parses a file.
+    """Parse a file.
 
     Args:
-        data: its bytes.
-        name: what to call it in messages.
+        data: Its bytes.
+        name: What to call it in messages.
 
     Raises:
-        UserError: it is no well-formed XML, or something about it is dangerous.
+        UserError: If it is no well-formed XML, or something about it is dangerous.
     """
     if len(data) > MAX_BYTES:
         raise UserError(f"{name}: larger than {MAX_BYTES // 2**20} MiB; simplify the drawing.")

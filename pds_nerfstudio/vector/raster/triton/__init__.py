@@ -1,1 +1,1 @@
-"""The rasteriser of this folder's parent as a handful of Triton kernels."""
+"""The rasteriser of the folder above as a handful of Triton kernels."""

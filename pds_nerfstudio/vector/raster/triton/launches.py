@@ -36,16 +36,25 @@ class Picture:
     """What is to be drawn, apart from the numbers that are differentiated."""
 
     program: Program
+    """The scene."""
     maps: Float[Tensor, "r 6"]
+    """From each region's units to the canvas."""
     gradient_maps: Float[Tensor, "d 12"]
+    """From the canvas to each gradient's units."""
     edge_region: Int[Tensor, " e"]
     """Region of each edge of the strokes, ascending."""
     edge_firsts: Int[Tensor, " r+1"]
+    """Where the edges of each region begin."""
     width: int
+    """In pixels."""
     height: int
+    """In pixels."""
     opaque: bool
+    """Whether there is a background."""
     tolerance: float
+    """Largest distance between a curve and its chords, in pixels."""
     differentiable: bool
+    """Whether a backward pass may follow."""
 
     @property
     def tiles(self) -> tuple[int, int]:
@@ -53,13 +62,13 @@ class Picture:
         return triton.cdiv(self.width, TILE.value), triton.cdiv(self.height, TILE.value)
 
     def bands(self, regions: int) -> tuple[int, int]:
-        """Programs for all rows of so many regions."""
+        """Return programs for all rows of so many regions."""
         return regions, triton.cdiv(self.height, _ROWS)
 
 
 @dataclass(frozen=True)
 class Outlines:
-    """One source of outlines, as the kernels take it."""
+    """One source of outlines, as the kernels take it: the segments, or edges (`direct`)."""
 
     points: Tensor
     segments: Tensor
@@ -73,18 +82,22 @@ class Outlines:
 
     @property
     def programs(self) -> tuple[int]:
+        """Programs of kernels that take the outlines one by one."""
         return (triton.cdiv(self.count, CHORDS.value) if self.direct else self.count,)
 
     @property
     def by_segment(self) -> tuple[Tensor, ...]:
+        """What those take."""
         return self.points, self.segments, self.straight, self.regions, self.maps, self.edges
 
     @property
     def by_region(self) -> tuple[Tensor, ...]:
+        """What kernels take that go through the outlines of a region."""
         return self.points, self.segments, self.straight, self.maps, self.edges, self.firsts
 
 
 def outlines_of(picture: Picture, points: Tensor, edges: Tensor) -> Iterator[Outlines]:
+    """Return the sources that there are."""
     program = picture.program
     shared = {
         "points": points,
@@ -105,24 +118,36 @@ class Numbers(NamedTuple):
     """What is differentiated, apart from the background."""
 
     points: Tensor
+    """The scene's points."""
     edges: Tensor
+    """Edges around strokes, in canvas pixels."""
     colors: Tensor
+    """Of paints and stops."""
     opacities: Tensor
+    """Of everything."""
     geometries: Tensor
+    """Where gradients lie."""
     offsets: Tensor
+    """Of stops."""
     boxes: Tensor
+    """Bounding boxes that gradients refer to."""
 
 
 class Cover(NamedTuple):
-    """What regions cover, and how that was found."""
+    """What regions cover, and how that was found, in the layout of `coverage.Windows`."""
 
     windows: Tensor
+    """Left, top, width and height of each region's window."""
     starts: Tensor
+    """First cell of each, and last how many cells there are."""
     winding: Tensor
+    """Mean winding number of each cell."""
     cover: Tensor
+    """Coverage of each cell."""
     listed: Tensor
     """How many tiles are supersampled."""
     tiles: Tensor
+    """Region, row and column of each of them."""
 
     @property
     def supersamplers(self) -> tuple[int]:
@@ -134,14 +159,19 @@ class Layers(NamedTuple):
     """What lies between coverage and the picture."""
 
     masks: Tensor
+    """Planes of coverage by clip paths."""
     textures: Tensor
+    """Colour and alpha by gradients, in the layout of the windows."""
     pictures: Tensor
     """Of all layers but the last."""
     kept: Tensor
+    """What each region made up for, for the backward pass."""
     kept_pictures: Tensor
+    """What lay below each layer, for the backward pass."""
 
 
 def cover_regions(picture: Picture, outlines: list[Outlines], points: Tensor) -> Cover:
+    """Find what each region covers."""
     program, size = picture.program, (picture.width, picture.height)
     bounds = program.bounds.clone()
     windows = bounds.new_empty(program.regions, 4)
@@ -176,6 +206,7 @@ def cover_regions(picture: Picture, outlines: list[Outlines], points: Tensor) ->
 
 
 def composite_layers(picture: Picture, numbers: Numbers, covered: Cover, background: Tensor) -> tuple[Tensor, Layers]:
+    """Return the picture, and what lies between coverage and it."""
     program, size = picture.program, (picture.width, picture.height)
     windows, starts, _, cover, _, _ = covered
     points, _, colors, opacities, geometries, offsets, boxes = numbers

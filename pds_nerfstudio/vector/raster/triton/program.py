@@ -1,4 +1,4 @@
-"""A scene's plan as the tables of integers that the Triton kernels walk through, made once for each scene."""
+"""A scene's plan as tables of integers that the Triton kernels walk through, made once for each scene."""
 
 from dataclasses import dataclass, field, replace
 
@@ -31,21 +31,27 @@ class Program:
     segments: Int[Tensor, "s 4"]
     """Rows of points, sorted by region: the segments of fills and clip paths, and the lines that close them."""
     straight: Int[Tensor, " s"]
+    """1 for each of them that is a straight line."""
     segment_region: Int[Tensor, " s"]
+    """Region of each of them."""
     firsts: Int[Tensor, " r+1"]
     """First segment of each region, and last their number."""
     items: Int[Tensor, "i n"]
+    """What to paint, in order; see `compositor.ITEM`."""
     layers: tuple[tuple[int, int], ...]
     """First and last (exclusive) item of each layer, inner ones first; the last is the picture."""
     mask_entries: Int[Tensor, "e 2"]
+    """Region of each, and the mask that cuts it or −1."""
     masks: tuple[tuple[int, int, int], ...]
     """First and last (exclusive) entry of each mask and the mask that cuts it or −1, inner ones first."""
     draws: Int[Tensor, "d 7"]
+    """What is painted with gradients; see `gradient.DRAW`."""
     stops: Int[Tensor, "t 3"]
     """Rows of offsets, colours and opacities."""
     boxed_segments: Int[Tensor, "k 4"]
     """Segments of the paths whose bounding box a gradient refers to."""
     boxed_owner: Int[Tensor, " k"]
+    """Which of those paths each of them belongs to."""
     boxed: int
     """Number of those paths."""
 
@@ -60,12 +66,14 @@ class Program:
         return self.items.shape[1] - compositor.ITEM.value
 
     def to(self, device: torch.device) -> "Program":
-        """The same on a device."""
+        """Return the same on a device."""
         return replace(self, **{k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)})  # type: ignore[arg-type]
 
 
 @dataclass
 class _Compiler:
+    """The rows of the tables so far."""
+
     items: list[tuple[list[int], tuple[int, ...]]] = field(default_factory=list)
     layers: list[tuple[int, int]] = field(default_factory=list)
     entries: list[list[int]] = field(default_factory=list)
@@ -110,7 +118,7 @@ class _Compiler:
 
 
 def make_program(scene: Scene, plan: Plan) -> Program:
-    """Compiles a scene's plan, on the CPU."""
+    """Compile a scene's plan, on the CPU."""
     compiler = _Compiler()
     compiler.layer(plan.root)
     room = max((len(opacities) for _, opacities in compiler.items), default=0)
@@ -150,7 +158,7 @@ def _integers(rows: list[list[int]], columns: int) -> Int[Tensor, "n columns"]:
 
 
 def canvas_maps(transforms: tuple[Affine, ...], view: Affine) -> Float[Tensor, "r 6"]:
-    """Each region's transform followed by the view, float32 on the CPU; see `affine.compose`."""
+    """Return each region's transform followed by the view, float32 on the CPU; see `affine.compose`."""
     columns = affine.compose(view, tuple(np.array(transforms, dtype=float).reshape(-1, 6).T))  # type: ignore[arg-type]
     # a scale beyond all measure must not turn coordinates into infinities
     maps = np.clip(np.nan_to_num(np.stack(np.broadcast_arrays(*columns), 1)), -MAX_SCALE, MAX_SCALE)
@@ -158,7 +166,7 @@ def canvas_maps(transforms: tuple[Affine, ...], view: Affine) -> Float[Tensor, "
 
 
 def gradient_maps(plan: Plan, view: Affine) -> Float[Tensor, "d 12"]:
-    """For each gradient, in the order of `Program.draws`, the inverse maps that lead from the canvas to its units."""
+    """Return for each gradient, in the order of `Program.draws`, the maps that lead from the canvas to its units."""
     pairs = [
         [affine.compose(view, draw.transform), draw.paint.transform]
         for draw in _draws(plan.root)
@@ -169,5 +177,5 @@ def gradient_maps(plan: Plan, view: Affine) -> Float[Tensor, "d 12"]:
 
 
 def _draws(layer: Layer) -> list[Draw]:
-    """All draws of a tree, in the order in which it is compiled."""
+    """Return all draws of a tree, in the order in which it is compiled."""
     return [draw for item in layer.items for draw in (_draws(item) if isinstance(item, Layer) else [item])]

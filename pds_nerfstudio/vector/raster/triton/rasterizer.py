@@ -81,25 +81,23 @@ class _Render(torch.autograd.Function):
 
 
 def _zeros_like(*tensors: Tensor) -> list[Tensor]:
-    """Zeros in the shapes of tensors, made at once, each aligned as a tensor of its own."""
+    """Return zeros in the shapes of tensors, made at once, each aligned as a tensor of its own."""
     sizes = [-(-t.numel() // 4) * 4 for t in tensors]
     parts = tensors[0].new_zeros(sum(sizes)).split(sizes)
     return [part[: t.numel()].view(t.shape) for part, t in zip(parts, tensors, strict=True)]
 
 
 class TiledRasterizer:
-    """Renders one scene as `Rasterizer` does, on a GPU; see `backend.Renderer`.
+    """A renderer of one scene on a GPU, which draws what `Rasterizer` draws; see `backend.Renderer`.
 
-    Numbers that are not float32, or not where Triton can run, are rendered by a `Rasterizer`.
+    Numbers that are not float32, or not where Triton can run, are left to a `Rasterizer`.
+
+    Args:
+        scene: What to draw.
+        tolerance: Largest distance between a curve and the chords that replace it, in pixels.
     """
 
     def __init__(self, scene: Scene, tolerance: float = TOLERANCE) -> None:
-        """Sorts the scene once.
-
-        Args:
-            scene: what to draw.
-            tolerance: largest distance between a curve and the chords that replace it, in pixels.
-        """
         self.scene, self.tolerance = scene, tolerance
         self.reference = Rasterizer(scene, tolerance)
         """What draws where this cannot."""
@@ -115,7 +113,7 @@ class TiledRasterizer:
         view: Affine = IDENTITY,
         background: Float[Tensor, "3 h w"] | None = None,
     ) -> Float[Tensor, "c h w"]:
-        """Draws the scene; arguments and result are those of `Rasterizer.render`."""
+        """Draw the scene; arguments and result are those of `Rasterizer.render`."""
         points = parameters.points
         if points.dtype != torch.float32 or not (points.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
             return self.reference.render(parameters, width, height, view, background)
@@ -140,7 +138,7 @@ class TiledRasterizer:
             return _Render.apply(*inputs, below, picture)  # type: ignore[no-untyped-call]
 
     def _make_maps(self, view: Affine, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """The view's part in every transform: of regions, of gradients, and how it stretches strokes."""
+        """Return what the view decides: the maps of regions, those of gradients, and how it stretches strokes."""
         plan = self.reference.plan
         stretch = [
             affine.largest_scale(affine.compose(view, plan.transforms[region])) for region in plan.stroke_regions
@@ -152,7 +150,7 @@ class TiledRasterizer:
         )
 
     def _strokes(self, parameters: SceneParameters, maps: Tensor, stretch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Edges around the strokes, sorted by region, the region of each, and where each region's begin."""
+        """Return edges around the strokes, sorted by region, the region of each, and where each region's begin."""
         plan, points = self.reference.plan_on(parameters.points.device), parameters.points
         if not plan.strokes:
             none = points.new_zeros(0, dtype=torch.int32)

@@ -1,8 +1,8 @@
-"""Times the rasterisers, forward and backward, on random drawings: that in PyTorch, beside it on a GPU the tiled one in
-Triton, and pydiffvg where that is installed.
+"""Time the rasterisers, forward and backward, on random drawings: the one in PyTorch, on a GPU the tiled one in Triton
+beside it, and pydiffvg where that is installed.
 
-python scripts/benchmark_vector.py --threads 2
-python scripts/benchmark_vector.py --device cuda --canvas 512 --paths 50 100 200 300 --repeats 30
+python scripts/speed_drawings.py --threads 2
+python scripts/speed_drawings.py --device cuda --canvas 512 --paths 50 100 200 300 --repeats 30
 """
 
 import importlib.util
@@ -19,20 +19,21 @@ from torch import Tensor
 
 from pds_nerfstudio.vector.raster.affine import IDENTITY
 from pds_nerfstudio.vector.raster.backend import Renderer
+from pds_nerfstudio.vector.raster.diffvg import DiffvgRenderer
 from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
 from pds_nerfstudio.vector.raster.scene import Fill, Scene, SceneBuilder, SceneParameters, Shape, Solid, Stroke
 
 
 @dataclass
 class Benchmark:
-    """Times forward + backward."""
+    """The time of a picture forward and backward."""
 
     canvas: tuple[int, ...] = (128, 256, 512)
     """Canvas sides in pixels."""
     paths: tuple[int, ...] = (50, 200)
     """Numbers of paths: closed contours of four cubics, radius 3 to 15 % of the canvas, half transparent."""
     strokes: bool = False
-    """Gives every path a stroke two pixels wide as well."""
+    """Give every path a stroke two pixels wide as well."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where to run. On a GPU with Triton, the tiled rasteriser is timed beside the one in PyTorch and compared with it:
     the largest difference between the pictures, and the gradients' distance relative to their length."""
@@ -42,7 +43,7 @@ class Benchmark:
     """Times each measurement, of which the median is shown."""
 
     def run(self) -> None:
-        """Prints one line for each canvas and number of paths."""
+        """Print one line for each canvas and number of paths."""
         torch.set_num_threads(self.threads)
         where = torch.cuda.get_device_name() if self.device == "cuda" else f"CPU, {self.threads} threads"
         print(f"{where}; milliseconds, forward + backward (forward alone)")
@@ -63,7 +64,7 @@ class Benchmark:
             ratio = reference.both / time.both
             line += f"  tiled {time}  {ratio:5.1f} times as fast; off by {picture:.1e}, gradient by {gradient:.1e}"
         if importlib.util.find_spec("pydiffvg") is not None:
-            line += f"  pydiffvg {self._time(_diffvg(scene, parameters, side, self.device))}"
+            line += f"  pydiffvg {self._time(_drawn(DiffvgRenderer(scene), numbers, side))}"
         return line
 
     def _time(self, forward: Callable[[], Tensor]) -> "_Time":
@@ -80,7 +81,7 @@ class Benchmark:
         return _Time(statistics.median(both[2:]), statistics.median(first[2:]))
 
     def _now(self) -> Any:
-        """A moment, on the GPU's own clock if that is what works."""
+        """Return a moment, on the GPU's own clock if that is what works."""
         if self.device == "cpu":
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
@@ -88,7 +89,7 @@ class Benchmark:
         return event
 
     def _between(self, start: Any, end: Any) -> float:
-        """Milliseconds."""
+        """Return milliseconds."""
         if self.device == "cpu":
             return 1e3 * (end - start)
         end.synchronize()
@@ -97,17 +98,19 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class _Time:
-    """Milliseconds."""
+    """Milliseconds of one picture."""
 
     both: float
+    """Forward and backward."""
     forward: float
+    """Forward alone."""
 
     def __str__(self) -> str:
         return f"{self.both:8.2f} ({self.forward:.2f})"
 
 
 def random_drawing(paths: int, side: int, strokes: bool) -> tuple[Scene, SceneParameters]:
-    """Wobbly discs all over a canvas, the same for the same arguments."""
+    """Return wobbly discs all over a canvas, the same for the same arguments."""
     generator = torch.Generator().manual_seed(0)
 
     def uniform(low: float, high: float, n: int = 1) -> list[float]:
@@ -132,7 +135,7 @@ def _drawn(renderer: Renderer, numbers: SceneParameters, side: int) -> Callable[
 
 
 def _errors(reference: Renderer, other: Renderer, numbers: SceneParameters, side: int) -> tuple[float, float]:
-    """Largest difference between the pictures, and relative distance between the gradients by everything."""
+    """Return the largest difference between pictures, and the relative distance of the gradients by everything."""
     pictures, gradients = [], []
     for renderer in (reference, other):
         picture = _drawn(renderer, numbers, side)()
@@ -143,41 +146,6 @@ def _errors(reference: Renderer, other: Renderer, numbers: SceneParameters, side
         gradients.append(torch.cat([p.flatten() for p in parts]))
     distance = (gradients[1] - gradients[0]).norm() / gradients[0].norm()
     return float((pictures[1] - pictures[0]).abs().max()), float(distance)
-
-
-def _diffvg(scene: Scene, parameters: SceneParameters, side: int, device: str) -> Callable[[], Tensor]:
-    """The same drawing in pydiffvg, with the 2 × 2 samples per pixel that it is used with."""
-    import pydiffvg
-
-    pydiffvg.set_use_gpu(device == "cuda")
-    shapes: list[Any] = []
-    groups: list[Any] = []
-    for index, shape in enumerate(scene.root.children):
-        assert isinstance(shape, Shape) and shape.fill is not None and isinstance(shape.fill.paint, Solid)
-        points = parameters.points[12 * index : 12 * index + 12].clone().requires_grad_()
-        color = parameters.colors[shape.fill.paint.color]
-        alpha = parameters.opacities[list(shape.fill.opacities)]
-        shapes.append(
-            pydiffvg.Path(
-                num_control_points=torch.full((4,), 2, dtype=torch.int32),
-                points=points,
-                is_closed=True,
-                stroke_width=torch.tensor(2.0),
-            )
-        )
-        groups.append(
-            pydiffvg.ShapeGroup(
-                shape_ids=torch.tensor([index]),
-                fill_color=torch.cat([color, alpha]).requires_grad_(),
-                stroke_color=torch.tensor([0.0, 0, 0, 1]) if shape.stroke else None,
-            )
-        )
-
-    def forward() -> Tensor:
-        arguments = pydiffvg.RenderFunction.serialize_scene(side, side, shapes, groups)
-        return pydiffvg.RenderFunction.apply(side, side, 2, 2, 0, None, *arguments)
-
-    return forward
 
 
 if __name__ == "__main__":
