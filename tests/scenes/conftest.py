@@ -56,6 +56,18 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_pipeline(tmp_path_factory.mktemp("models") / "sd1", {}, {})
 
 
+def set_option(owner: Any, path: list[str], value: Any) -> None:
+    """Set an option of a configuration, or of one inside it, which may be frozen."""
+    name, *rest = path
+    assert hasattr(owner, name), name
+    if not rest:
+        setattr(owner, name, value)
+    elif len(rest) == 1 and getattr(owner, name).__dataclass_params__.frozen:
+        setattr(owner, name, replace(getattr(owner, name), **{rest[0]: value}))
+    else:
+        set_option(getattr(owner, name), rest, value)
+
+
 def shrink(model: ModelConfig) -> None:
     """Make a nerfacto or splatfacto so small that a step takes milliseconds."""
     small = {
@@ -112,12 +124,7 @@ def config_in(scene: Path, model_folder: Path) -> Callable[..., EditTrainerConfi
             datamanager: Any = config.pipeline.datamanager
             datamanager.train_num_rays_per_batch = 64
         for option, value in options.items():
-            owner: Any = config
-            *path, last = option.split("__")
-            for part in path:
-                owner = getattr(owner, part)
-            assert hasattr(owner, last), option
-            setattr(owner, last, value)
+            set_option(config, option.split("__"), value)
         return config
 
     return make
