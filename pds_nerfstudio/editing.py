@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from pds_nerfstudio.guidance.gradient import GuidanceOutput
-from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.guidance.redraw import RedrawConfig
 
 View = TypeVar("View")
@@ -36,6 +35,7 @@ Ask = Callable[[Shown, Shown, float, Sequence[Hashable] | None], GuidanceOutput]
 its `latent_loss`, for a thing that shows latents."""
 
 
+@runtime_checkable
 class Editable(Protocol[View]):
     """A thing that shows images of itself, and has numbers that an optimiser can move.
 
@@ -112,6 +112,7 @@ class Descent(Generic[View]):
         return {}
 
 
+@runtime_checkable
 class Stage(Protocol):
     """A part of an edit. A whole `EditLoop` can be one, too."""
 
@@ -164,8 +165,16 @@ class Goal(Generic[View]):
     """As `Editable.render` would show it."""
 
 
+@runtime_checkable
+class Redraws(Protocol):
+    """What redraws images: a `Guidance`."""
+
+    def redraw(self, image: Shown, source_image: Shown, config: RedrawConfig, keys: Sequence[Hashable] | None) -> Shown:
+        """See `Guidance.redraw`."""
+
+
 @torch.no_grad()
-def redraw(editable: Editable[View], guidance: Guidance, config: RedrawConfig) -> Goal[View]:
+def redraw(editable: Editable[View], guidance: Redraws, config: RedrawConfig) -> Goal[View]:
     """Have the diffusion model redraw what a thing shows by now.
 
     Args:

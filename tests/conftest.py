@@ -1,13 +1,22 @@
-"""How Triton's kernels are tested where there is no GPU."""
+"""Types and shapes are checked while tests run; and how Triton's kernels are tested where there is no GPU."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
+from jaxtyping import install_import_hook
+
+from tests import typechecking
+
+CHECKED = ["pds_nerfstudio.guidance", "pds_nerfstudio.editing"]
+"""The parts of the package whose types and shapes are checked."""
+
+# Before anything of the package is imported: the annotations of each function are checked at each call.
+install_import_hook(CHECKED, f"{typechecking.__name__}.check")
 
 if os.environ.get("TRITON_INTERPRET") == "1":
     from triton.runtime.interpreter import InterpreterBuilder
@@ -81,3 +90,10 @@ def compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> CompiledKernels:
 
     monkeypatch.setattr(JITFunction, "run", compile_only)
     return compiled
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Lets wrong types and shapes through while the test runs."""
+    with typechecking.unchecked():
+        yield

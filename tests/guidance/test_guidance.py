@@ -466,6 +466,7 @@ def test_masks_of_a_view_are_averaged_over_the_steps_until_the_prompts_change(de
     torch.testing.assert_close(mask(6, ["view"]), fresh[1])
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("image", "source", "keys", "message"),
     [
@@ -486,6 +487,7 @@ def test_shapes_that_do_not_fit(
         guidance_of(denoiser)(random(*image), random(*source), 0.0, keys)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_latents_that_do_not_fit(denoiser: Denoiser) -> None:
     with pytest.raises(ValueError, match="latents differ in shape"):
         guidance_of(denoiser).latent_loss(random(1, 4, 16, 16), random(1, 4, 16, 8), 0.0)
@@ -499,6 +501,7 @@ def test_tiny_images_are_refused(denoiser: Denoiser) -> None:
 # --- configuration ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -618,6 +621,7 @@ def test_what_is_compiled(monkeypatch: pytest.MonkeyPatch, choice: Any, device: 
     assert asked == [expected]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_no_such_choice_of_compiling() -> None:
     with pytest.raises(UserError, match="compile is 'maybe'"):
         GuidanceConfig(compile="maybe").check()  # type: ignore[arg-type]

@@ -28,6 +28,7 @@ def test_flow_matching_scheduler_is_refused() -> None:
         Schedule.from_scheduler(SimpleNamespace(sigmas=torch.ones(3)))
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     "change",
     [

@@ -5,7 +5,7 @@ import re
 from importlib.metadata import entry_points
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 
@@ -27,27 +27,24 @@ _EMBEDDED_FOLDER = Path(__file__).resolve().parents[2] / "toyworld" / "model"
 _INDEX = "model_index.json"
 
 
+@runtime_checkable
 class Architecture(Protocol):
     """The class of a network, as far as loading needs it."""
 
     ADVICE: str
     """Which models it can be, for those who chose another."""
 
-    @staticmethod
-    def check_index(index: dict[str, Any], model: str) -> None:
+    def check_index(self, index: dict[str, Any], model: str) -> None:
         """Refuse a pipeline's index that shows another kind of model, before gigabytes are fetched (UserError)."""
 
-    @staticmethod
-    def check_folder(index: dict[str, Any], folder: Path) -> None:
+    def check_folder(self, index: dict[str, Any], folder: Path) -> None:
         """Refuse a folder that lacks parts (UserError)."""
 
-    @staticmethod
-    def download(model: str) -> Path:
+    def download(self, model: str) -> Path:
         """Fetch what is needed of a hub model, and return its folder."""
 
-    @classmethod
     def load(
-        cls, folder: Path, device: torch.device, dtype: torch.dtype, vae_dtype: torch.dtype, compiled: bool
+        self, folder: Path, device: torch.device, dtype: torch.dtype, vae_dtype: torch.dtype, compiled: bool
     ) -> Network:
         """Load the model in a folder (UserError if that fails)."""
 
@@ -95,11 +92,11 @@ def find_model(model: str) -> Path:
     return _checked_folder(_download(model))
 
 
-def _architecture(index: dict[str, Any]) -> type[Architecture]:
+def _architecture(index: dict[str, Any]) -> Architecture:
     """Return the class of network for a pipeline; that of Stable Diffusion, which says what it lacks, if none is."""
     name = str(index.get("_class_name"))
     others = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
-    return cast(type[Architecture], resolve_name({**others, **_ARCHITECTURES}.get(name, _STABLE_DIFFUSION)))
+    return cast(Architecture, resolve_name({**others, **_ARCHITECTURES}.get(name, _STABLE_DIFFUSION)))
 
 
 def _checked_folder(folder: Path) -> Path:

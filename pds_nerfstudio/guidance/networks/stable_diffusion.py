@@ -23,7 +23,7 @@ from pds_nerfstudio.guidance.schedule import Schedule
 _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 _PARAMETRIZATIONS: dict[str, Parametrization] = {"epsilon": "noise", "v_prediction": "velocity"}
 
-Embeddings = Float[Tensor, "questions tokens channels"]
+Embeddings = Float[Tensor, "questions tokens width_of_text"]
 """What this network makes of prompts."""
 
 

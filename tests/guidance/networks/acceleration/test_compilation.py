@@ -169,6 +169,7 @@ def test_on_a_gpu_it_runs_as_cuda_graphs(traced: list[dict[str, Any]]) -> None:
     assert traced[-1]["mode"] == "reduce-overhead"
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_model_is_one_graph_and_agrees(model_folder: Path, denoiser: Denoiser, traced: Any) -> None:
     """The real architecture: a graph in pieces would be refused, and warn."""
     compiled = Denoiser.from_pretrained(str(model_folder), CPU, torch.float32, compiled=True)

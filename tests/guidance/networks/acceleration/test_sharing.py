@@ -107,6 +107,7 @@ def test_gradients_are_those_of_each_prompt_alone(model_folder: Path) -> None:
     torch.testing.assert_close(gradient([text]), gradient(list(text.split(2))))
 
 
+@pytest.mark.usefixtures("unchecked")
 @needs_a_compiler
 def test_compiled_it_agrees_for_every_number_of_prompts(model_folder: Path, recwarn: pytest.WarningsRecorder) -> None:
     plain, compiled = (
