@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pds_nerfstudio.scenes.live.panel import EditPanel
-from pds_nerfstudio.scenes.live.session import EditSession, Status
+from pds_nerfstudio.scenes.live.session import EditSession
+from pds_nerfstudio.scenes.run import Status
 
 STRING = re.compile(r'\{"((?:[^\W_]| |\\u\{[0-9a-f]+\})*)"\}')
 """A string of JavaScript that ends nowhere but at its end, whatever it holds."""
@@ -24,8 +25,8 @@ def as_shown(mdx: str) -> str:
 
 
 def panel(session: EditSession) -> Any:
-    made: Any = EditPanel.__new__(EditPanel)
-    made._session, made._pipeline = session, SimpleNamespace(model=None)
+    scene: Any = SimpleNamespace(model=None)
+    made: Any = EditPanel(scene, session)
     made._folder, made._method = Path("runs/a {b}_<c>"), "pds-nerf-toyworld"
     return made
 
