@@ -433,3 +433,13 @@ def test_a_resumed_edit_begins_nothing_anew(
     resumed = run(make_config("splat", steps=5, load_dir=start.checkpoint_dir))
     assert begun == [False]
     assert resumed.pipeline.model.num_points == points
+
+
+def test_a_rank_draws_noise_of_its_own_and_the_settings_keep_the_users_seed(
+    make_config: Any, prepare: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pds_nerfstudio.scenes.pipeline.get_rank", lambda: 2)
+    pipeline = prepare(make_config("splat", pipeline__guidance__seed=5)).pipeline
+    assert pipeline.guidance.config.seed == 7
+    pipeline.change_settings({"guidance_scale": 3.0})
+    assert (pipeline.config.guidance.seed, pipeline.config.guidance.guidance_scale) == (5, 3.0)
