@@ -16,15 +16,17 @@ from pds_nerfstudio.command_help import CommandHelp, FirstOption
 from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.quiet import quiet_dependencies
 from pds_nerfstudio.scenes.compat import allow_checkpoint_types
+from pds_nerfstudio.scenes.live.opening import prepare_viewers
 from pds_nerfstudio.scenes.live.viewer_access import THIS_MACHINE, guard_viewers
 from pds_nerfstudio.scenes.models.nerf import EditNerfModelConfig
 from pds_nerfstudio.scenes.models.splat import EditSplatModelConfig
 from pds_nerfstudio.scenes.optimizers import EditAdamConfig
-from pds_nerfstudio.scenes.pipeline import EditPipelineConfig
+from pds_nerfstudio.scenes.pipeline import EditPipeline, EditPipelineConfig
 from pds_nerfstudio.scenes.trainer import EditTrainerConfig
 
 quiet_dependencies()
 guard_viewers()
+prepare_viewers(EditPipeline)
 allow_checkpoint_types()  # here, because every command of nerfstudio that may load a checkpoint imports this module
 
 _HAS_GPU = torch.cuda.is_available()

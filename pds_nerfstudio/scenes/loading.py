@@ -12,7 +12,7 @@ from nerfstudio.utils.eval_utils import eval_setup
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.scenes.output.results import picture
+from pds_nerfstudio.scenes.models.scene_model import render
 from pds_nerfstudio.scenes.pipeline import EditPipeline
 from pds_nerfstudio.scenes.trainer import EditTrainerConfig
 from pds_nerfstudio.scenes.views import SourceViews
@@ -45,7 +45,7 @@ class FinishedEdit:
         return Path(self.pipeline.datamanager.get_datapath())
 
     def to_scene(self, camera_to_world: Float[Tensor, "batch 3 4"]) -> Float[Tensor, "batch 3 4"]:
-        """Poses of the data set's own coordinates in those that nerfstudio trains in."""
+        """Return poses of the data set's own coordinates in those that nerfstudio trains in."""
         assert self.pipeline.datamanager.train_dataset is not None
         outputs = self.pipeline.datamanager.train_dataset._dataparser_outputs
         transform = outputs.dataparser_transform.to(camera_to_world)
@@ -56,19 +56,19 @@ class FinishedEdit:
     def before_and_after(
         self, n: int
     ) -> tuple[list[Float[Tensor, "3 height width"]], list[Float[Tensor, "3 height width"]]]:
-        """Pictures in 0..1 of `n` training views, spread over all of them: the source images, and the edited scene."""
+        """Return pictures in 0..1 of `n` training views, spread over all: the source images, and the edited scene."""
         views = SourceViews(self.pipeline.datamanager, 1, self.pipeline.model.edit_background, self.pipeline.device)
         chosen = sorted({round(i * (len(views) - 1) / max(1, n - 1)) for i in range(n)})
         before = [views.full_size_image(i).permute(2, 0, 1) for i in chosen]
-        after = [picture(self.pipeline.model, views.full_size_camera(i)).permute(2, 0, 1) for i in chosen]
+        after = [render(self.pipeline.model, views.full_size_camera(i)).permute(2, 0, 1) for i in chosen]
         return before, after
 
     def render(
         self, camera_to_world: Float[Tensor, "batch 3 4"], focal: Float[Tensor, " batch"], width: int, height: int
     ) -> Float[Tensor, "batch 3 height width"]:
-        """Pictures in 0..1 from pinhole cameras in the data set's coordinates (OpenGL's convention)."""
+        """Return pictures in 0..1 from pinhole cameras in the data set's coordinates (OpenGL's convention)."""
         cameras = Cameras(self.to_scene(camera_to_world), focal, focal, width / 2, height / 2, width, height).to(
             self.pipeline.device
         )
-        images = [picture(self.pipeline.model, cameras[i : i + 1]) for i in range(len(focal))]
+        images = [render(self.pipeline.model, cameras[i : i + 1]) for i in range(len(focal))]
         return torch.stack(images).permute(0, 3, 1, 2)

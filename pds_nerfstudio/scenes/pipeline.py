@@ -4,33 +4,30 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
-from jaxtyping import Float
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from nerfstudio.utils.comms import get_rank, get_world_size
 from nerfstudio.utils.rich_utils import CONSOLE
-from rich.progress import track
 from torch import Tensor
 from torch.cuda.amp.grad_scaler import GradScaler
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
-from pds_nerfstudio.guidance.gradient import surrogate
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.guidance.redraw import RedrawConfig
 from pds_nerfstudio.scenes.compat import read_points_without_open3d
-from pds_nerfstudio.scenes.live.panel import EditPanel
-from pds_nerfstudio.scenes.live.session import GUIDANCE_SETTINGS, EditSession, Settings
-from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
-from pds_nerfstudio.scenes.output.history import History
+from pds_nerfstudio.scenes.losses import LossWeights, guide
+from pds_nerfstudio.scenes.models.scene_model import SceneModel
 from pds_nerfstudio.scenes.output.pictures import EditedView
 from pds_nerfstudio.scenes.plan import EditPlan
-from pds_nerfstudio.scenes.views import SourceView, SourceViews, view_at, views_of
+from pds_nerfstudio.scenes.rates import Rates
+from pds_nerfstudio.scenes.refining import Refining
+from pds_nerfstudio.scenes.run import GUIDANCE_SETTINGS, Settings
+from pds_nerfstudio.scenes.views import SourceView, SourceViews, view_at
 
 read_points_without_open3d()  # here, because no scene is edited without this module, in whichever process
 
@@ -104,40 +101,35 @@ class EditPipeline(VanillaPipeline):
     ) -> None:
         self.training_run = test_mode == "val"
         if self.training_run:  # what can be wrong is said before a scene and a model are loaded
-            for name, prompt, says in (
-                ("src-prompt", config.src_prompt, "shows"),
-                ("tgt-prompt", config.tgt_prompt, "should show"),
-            ):
-                if not prompt.strip():
-                    raise UserError(f"--pipeline.{name} is missing: say in a few words what the scene {says}.")
-            if config.views_per_step < 1:
-                raise UserError(f"--pipeline.views-per-step is {config.views_per_step}: give at least 1.")
-            if config.refine_from == "source" and 0 < config.refine_steps < _FEW_STEPS and get_rank() == 0:
-                CONSOLE.print(
-                    f"[yellow]--pipeline.refine-steps {config.refine_steps} may be too few to bring the edit back into "
-                    f"the source: give {_FEW_STEPS} or more, or --pipeline.refine-from edit."
-                )
-            config.guidance.check()
-            config.refinement.check()
+            _check(config)
         # As if there were one GPU: gradients are averaged by this package's optimisers (see `distributed`).
         super().__init__(config, device, test_mode, 1, local_rank, grad_scaler)
         self.world_size = world_size
         self.plan = EditPlan(start=config.reconstruct_steps, steps=0)
         """Set by the trainer before the first step."""
+        self.last_view: EditedView | None = None
+        """What the last edit step has seen."""
+        self._editing = False
+        self._seed = config.guidance.seed + get_rank()  # of several GPUs, each draws noise of its own
         self.guidance: Guidance | None = None
         if self.training_run:
-            self.guidance = Guidance.from_config(config.guidance, torch.device(device), get_rank())
+            self.guidance = Guidance.from_config(replace(config.guidance, seed=self._seed), torch.device(device))
             self.guidance.set_prompts(config.src_prompt, config.tgt_prompt)
             side = config.guidance.resolution or self.guidance.denoiser.resolution
             self.views = SourceViews(self.datamanager, side, self.model.edit_background, device)
-            self._redrawn = RedrawnViews(self.views.view_cameras)
-        self._editing = False
-        self.last_view: EditedView | None = None
-        """What the last edit step has seen."""
-        self.history: History | None = None
-        """Set by the trainer."""
-        self.session = EditSession(self.settings)
-        self.panel = EditPanel(self)  # nerfstudio's viewer looks for such among the attributes of a pipeline
+            self._refining = Refining(
+                self.model,
+                self.views,
+                self.guidance,
+                config.refinement,
+                config.refine_rounds,
+                from_source=config.refine_from == "source",
+            )
+
+    @property
+    def model(self) -> SceneModel:  # type: ignore[override]
+        """The scene's model, one of nerfstudio's that can be edited."""
+        return cast(SceneModel, super().model)
 
     @property
     def settings(self) -> Settings:
@@ -159,8 +151,8 @@ class EditPipeline(VanillaPipeline):
             if not prompt:
                 raise UserError(f"The {name} prompt is empty: say in a few words what the scene shows or should show.")
         self.guidance.reconfigure(**{name: value for name, value in changes.items() if name in GUIDANCE_SETTINGS})
+        self.config.guidance = replace(self.guidance.config, seed=self.config.guidance.seed)
         self.guidance.set_prompts(source, target)
-        self.config.guidance = self.guidance.config
         self.config.src_prompt, self.config.tgt_prompt = source, target
 
     @property
@@ -180,18 +172,15 @@ class EditPipeline(VanillaPipeline):
         self.begin_again()
         self.guidance.forget_sources()
 
-    @property
     def awaits_redrawing(self) -> bool:
-        """Whether a refinement that begins with the source has yet to redraw its views."""
-        return self.config.refine_from == "source" and not self._redrawn
+        """Return whether a refinement that begins with the source has yet to redraw its views."""
+        return self._refining.awaits_redrawing
 
     def redraw_all(self) -> None:
         """Redraw all views (of several GPUs, this one's) from the scene as it is."""
         self.train()
-        indices = views_of(len(self.views), get_rank(), get_world_size())
-        quiet = get_rank() != 0
-        for index in track(indices, "Redrawing all views", console=CONSOLE, disable=quiet):
-            self._redraw(self.views[index])
+        self._refining.redraw_all()
+        self.last_view = self._refining.last_view
 
     def begin_again(self) -> None:
         """Have the model prepared anew for what is left of the edit, after weights have been loaded."""
@@ -202,13 +191,14 @@ class EditPipeline(VanillaPipeline):
         self.plan = replace(self.plan, start=step, steps=steps)
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-        """The losses of a reconstruction step or of an edit step."""
+        """Return the losses of a reconstruction step or of an edit step."""
         if not self.plan.edits(step):
             return super().get_train_loss_dict(step)
         return self._refine_loss_dict(step) if self.plan.refines(step) else self._edit_loss_dict(step)
 
     def _edit_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-        self._redrawn.clear()  # of an earlier round
+        assert self.guidance is not None
+        self._refining.forget()  # what an earlier round has redrawn
         n = self.config.views_per_step
         first = n * (step - self.plan.start)
         views = [self._view_at(k) for k in range(first, first + n)]
@@ -218,69 +208,31 @@ class EditPipeline(VanillaPipeline):
         together: dict[torch.Size, list[tuple[SourceView, Tensor]]] = defaultdict(list)
         for view, (rgb, _) in zip(views, renders, strict=True):
             together[rgb.shape].append((view, rgb))
+        weights = LossWeights(self.config.guidance_loss_mult, self.config.photometric_loss_mult)
         for group in together.values():
-            guided, metrics = self._guide(
-                [view for view, _ in group], [rgb for _, rgb in group], self.plan.progress(step)
-            )
-            parts += guided
+            of_one_size = [view for view, _ in group], [rgb for _, rgb in group]
+            guided = guide(self.guidance, *of_one_size, self.plan.progress(step), weights)
+            self.last_view, metrics = guided.last, guided.metrics
+            parts += guided.losses
         names = dict.fromkeys(name for part in parts for name in part)
         losses = {name: torch.stack([part[name] for part in parts if name in part]).sum() / n for name in names}
         return {"rgb": renders[-1][0]}, losses, metrics
 
-    def _guide(
-        self, views: list[SourceView], renders: list[Float[Tensor, "height width 3"]], progress: float
-    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """The losses of each of some views of one size, and the guidance's metrics."""
-        assert self.guidance is not None
-        # The guidance's gradient stops at the image: the render's own graph is walked once, with everything else.
-        images = torch.stack([rgb.float().permute(2, 0, 1) for rgb in renders])
-        sources = torch.cat([view.image for view in views])
-        gradients, output = self.guidance.image_gradient(images, sources, progress, [view.index for view in views])
-        scale = self.config.guidance_loss_mult / output.grad[0].numel()
-        value = output.loss * scale / len(views)
-        losses = []
-        for k, (view, rgb) in enumerate(zip(views, renders, strict=True)):
-            source, gradient = view.image[0].permute(1, 2, 0), gradients[k].permute(1, 2, 0) * scale
-            losses.append({"guidance_loss": surrogate(rgb, gradient, value)})
-            if self.config.photometric_loss_mult:
-                difference = (rgb - source).abs()
-                if output.mask is not None:
-                    mask = output.mask[k : k + 1].to(difference)
-                    mask = torch.nn.functional.interpolate(mask, difference.shape[:2], mode="bilinear")
-                    difference = difference * (1 - mask[0, 0, :, :, None])
-                losses[-1]["photometric_loss"] = self.config.photometric_loss_mult * difference.mean()
-        self.last_view = EditedView(view.index, source, rgb.detach(), gradient)
-        return losses, dict(output.metrics)
-
     def _refine_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         k = step - self.plan.refine_start
-        view = self._view_at(k)
-        of_this_gpu = len(views_of(len(self.views), get_rank(), get_world_size()))
-        due = (k // of_this_gpu) % self.config.refine_rounds == 0
-        drawn_before = self.config.refine_from == "source" and k < of_this_gpu  # the scene doesn't show the edit yet
-        if (due and not drawn_before) or view.index not in self._redrawn:
-            self._redraw(view)
-        losses = self.model.fit_redrawn(view, self._redrawn)
+        losses = self._refining.losses(k, self._view_at(k))
+        self.last_view = self._refining.last_view or self.last_view
         if step == self.plan.end - 1:
-            self._redrawn.clear()  # so that the last checkpoint doesn't hold them
+            self._refining.forget()  # so that the last checkpoint doesn't hold them
         return {}, losses, {}
 
-    def _redraw(self, view: SourceView) -> None:
-        assert self.guidance is not None
-        rgb = self.model.render_edit_view(view.camera, view.index)[0].detach()
-        image = rgb.float().permute(2, 0, 1)[None]
-        redrawn = self.guidance.redraw(image, view.image, self.config.refinement, keys=[view.index])
-        self._redrawn[view.index] = target = redrawn[0].permute(1, 2, 0)
-        self.last_view = EditedView(view.index, view.image[0].permute(1, 2, 0), rgb, rgb - target.to(rgb))
-
     def _view_at(self, k: int) -> SourceView:
-        index = view_at(k, len(self.views), self.config.guidance.seed + get_rank(), get_rank(), get_world_size())
-        return self.views[index]
+        return self.views[view_at(k, len(self.views), self._seed, get_rank(), get_world_size())]
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
-        """nerfstudio's callbacks, then the ones that begin the edit and steer its learning rates."""
+        """Return nerfstudio's callbacks, then the ones that begin the edit and steer its learning rates."""
         callbacks = super().get_training_callbacks(training_callback_attributes)
         optimizers = training_callback_attributes.optimizers
         assert optimizers is not None
@@ -295,31 +247,23 @@ class EditPipeline(VanillaPipeline):
         if not self._editing:
             self._editing = True
             self.model.begin_edit(first=step == self.plan.start, cameras=self.views.cameras)
-        share = self._share_of_rates(step)
+        config = self.config
+        rates = Rates(
+            config.lr_warmup_steps, config.lr_final_mult, config.refine_lr_mult, config.refine_from == "source"
+        )
+        share = rates.share(self.plan, step)
         for name, optimizer in optimizers.optimizers.items():
-            rate = optimizers.config[name]["optimizer"].lr * self.config.lr_mult * share
+            rate = optimizers.config[name]["optimizer"].lr * config.lr_mult * share
             for group in optimizer.param_groups:
                 group["lr"] = rate
 
-    def _share_of_rates(self, step: int) -> float:
-        """How much of the edit's learning rates `step` takes: up in the warm-up, then down to the edit's last step."""
-        config, plan = self.config, self.plan
-        fall = config.lr_final_mult ** plan.progress(step)
-        if not plan.refines(step):
-            return fall * self._warm_up(step - plan.start)
-        share = config.refine_lr_mult * (fall / config.refine_lr_mult) ** plan.refine_progress(step)
-        return share * self._warm_up(step - plan.refine_start) if config.refine_from == "source" else share
-
-    def _warm_up(self, k: int) -> float:
-        return min(1.0, (k + 1) / max(1, self.config.lr_warmup_steps))
-
     def get_extra_state(self) -> dict[str, Any]:
-        """What a resumed run needs beside weights and optimisers: pictures while it refines, nothing of the model."""
+        """Return what a resumed run needs beside weights and optimisers, pictures while it refines among it."""
         state: dict[str, Any] = {"edit_start": self.plan.start}
         if self.guidance is not None and self._editing:
             state["guidance"] = self.guidance.state_dict()
-            if self._redrawn:
-                state["redrawn"] = self._redrawn.state_dict()
+            if redrawn := self._refining.state_dict():
+                state["redrawn"] = redrawn
         return state
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
@@ -328,13 +272,27 @@ class EditPipeline(VanillaPipeline):
         if self.guidance is not None and "guidance" in state:
             guidance = state["guidance"]
             if get_rank() != 0:  # the random state is the first rank's: noise that all share would be drawn for nothing
-                guidance = {name: value for name, value in guidance.items() if name != "generator"}
+                own = torch.Generator(self.guidance.denoiser.device).manual_seed(self._seed)
+                guidance = {**guidance, "generator": own.get_state()}
             elif "redrawn" in state:
-                self._redrawn.load_state_dict(state["redrawn"])
+                self._refining.load_state_dict(state["redrawn"])
             self.guidance.load_state_dict(guidance)
 
-    def write_results(self, folder: Path) -> list[Path]:
-        """Leave the edited views, a before/after sheet and a turntable in `folder`; returns what was written."""
-        from pds_nerfstudio.scenes.output.results import write_results
 
-        return write_results(self, folder, self.config.turntable_frames)
+def _check(config: EditPipelineConfig) -> None:
+    """Refuse what no edit can use, and warn of what few would want."""
+    for name, prompt, says in (
+        ("src-prompt", config.src_prompt, "shows"),
+        ("tgt-prompt", config.tgt_prompt, "should show"),
+    ):
+        if not prompt.strip():
+            raise UserError(f"--pipeline.{name} is missing: say in a few words what the scene {says}.")
+    if config.views_per_step < 1:
+        raise UserError(f"--pipeline.views-per-step is {config.views_per_step}: give at least 1.")
+    if config.refine_from == "source" and 0 < config.refine_steps < _FEW_STEPS and get_rank() == 0:
+        CONSOLE.print(
+            f"[yellow]--pipeline.refine-steps {config.refine_steps} may be too few to bring the edit back into "
+            f"the source: give {_FEW_STEPS} or more, or --pipeline.refine-from edit."
+        )
+    config.guidance.check()
+    config.refinement.check()

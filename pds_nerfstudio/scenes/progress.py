@@ -9,24 +9,19 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
-from nerfstudio.models.splatfacto import SplatfactoModel
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from pds_nerfstudio.scenes.live.session import Status
+from pds_nerfstudio.scenes.run import Run, Status
 from pds_nerfstudio.scenes.terminal import say
-
-if TYPE_CHECKING:
-    from pds_nerfstudio.scenes.trainer import EditTrainer
 
 _SECONDS_ON_TERMINAL = 0.5
 _SECONDS_IN_LOG = 20.0
 
 
 def progress_text(status: Status) -> str:
-    """A run's step, speed, time left and loss in one line."""
+    """Return a run's step, speed, time left and loss in one line."""
     if status.state == "reconstructing":
         parts = [f"Reconstructing: step {status.step + 1} of {status.reconstruct_steps}"]
     else:
@@ -41,14 +36,14 @@ def progress_text(status: Status) -> str:
 
 
 def clock(seconds: float) -> str:
-    """A duration as minutes:seconds or hours:minutes:seconds."""
+    """Return a duration as minutes:seconds or hours:minutes:seconds."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def peak_memory_gb() -> float:
-    """Most memory that this process has had so far, in GB: on the GPU if it uses one, else of the machine."""
+    """Return the most memory that this process has had, in GB: on the GPU if it uses one, else of the machine."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e9
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes there, KiB elsewhere
@@ -82,34 +77,29 @@ class ProgressLine:
         self._open, self._printed = False, -math.inf
 
 
-def say_what_next(trainer: EditTrainer) -> None:
+def say_what_next(run: Run) -> None:
     """Say what a finished run has done, and commands to go on with."""
-    settings, folder = trainer.config, trainer.base_dir
-    config, data = _as_typed(folder / "config.yml"), _as_typed(settings.pipeline.datamanager.data)
-    rows = [("look at it", f"{folder}/report.html (any browser)")] if settings.show_edit else []
+    folder = run.base_dir
+    config, data = _as_typed(folder / "config.yml"), _as_typed(run.facts["data"])
+    rows = []
+    if (folder / "report.html").exists():
+        rows.append(("look at it", f"{folder}/report.html (any browser)"))
     rows += [
         ("walk around in it", f"ns-viewer --load-config {config}"),
         (
             "other words",
-            f"ns-train {settings.method_name} --data {data} --load-dir {_as_typed(trainer.source_folder)} "
+            f"ns-train {run.facts['method']} --data {data} --load-dir {_as_typed(run.source_folder)} "
             '--pipeline.src-prompt "..." --pipeline.tgt-prompt "..."',
         ),
         (
             "more steps",
-            f"the same command with --load-dir {_as_typed(trainer.checkpoint_dir)} and a larger --max-num-iterations",
+            f"the same command with --load-dir {_as_typed(run.checkpoint_dir)} and a larger --max-num-iterations",
         ),
+        *_export_rows(run, config),
     ]
-    is_splat = isinstance(trainer.pipeline.model, SplatfactoModel)
-    if is_splat and settings.show_edit:
-        rows.append(("a .ply file", f"{folder}/splat.ply (for any viewer of splats)"))
-    else:
-        title, kind = ("a .ply file", "gaussian-splat") if is_splat else ("a mesh", "poisson")
-        rows.append((title, f"ns-export {kind} --load-config {config} --output-dir exports"))
-        if needs := export_needs():
-            rows.append(("", f"({needs})"))
-    seconds = sum(moment.seconds for moment in trainer.history.moments)
+    seconds = sum(moment.seconds for moment in run.history.moments)
     say(
-        f"The edit is done: {len(trainer.history.moments)} steps in {clock(seconds)}, "
+        f"The edit is done: {len(run.history.moments)} steps in {clock(seconds)}, "
         f"at most {peak_memory_gb():.1f} GB of memory.",
         before="\n",
     )
@@ -117,7 +107,18 @@ def say_what_next(trainer: EditTrainer) -> None:
         say(text, before=f"  {title:20}")
 
 
-def _as_typed(path: Path | None) -> str:
+def _export_rows(run: Run, config: str) -> list[tuple[str, str]]:
+    """Return where the scene lies in a file that other programs read, or what to type to get one."""
+    is_splat = run.pipeline.model.kind == "splat"
+    if (run.base_dir / "splat.ply").exists():
+        return [("a .ply file", f"{run.base_dir}/splat.ply (for any viewer of splats)")]
+    title, command = ("a .ply file", "gaussian-splat") if is_splat else ("a mesh", "poisson")
+    needs = export_needs()
+    row = title, f"ns-export {command} --load-config {config} --output-dir exports"
+    return [row, ("", f"({needs})")] if needs else [row]
+
+
+def _as_typed(path: Path | str) -> str:
     """Return a path as a shell takes it."""
     return shlex.quote(str(path))
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
+from plyfile import PlyData, PlyElement
 from torch import Tensor
 
 from pds_nerfstudio.toyworld.geometry import build
@@ -125,15 +126,6 @@ def _surface(cameras: Cameras, i: int, depth: Tensor, pixels: Tensor) -> Float[T
 
 
 def _write_ply(path: Path, points: Float[Tensor, "points 3"], colors: UInt8[Tensor, "points 3"]) -> None:
-    rows = np.empty(
-        len(points), dtype=[(axis, "<f4") for axis in "xyz"] + [(c, "u1") for c in ("red", "green", "blue")]
-    )
-    for k, axis in enumerate("xyz"):
-        rows[axis] = points[:, k].numpy()
-    for k, channel in enumerate(("red", "green", "blue")):
-        rows[channel] = colors[:, k].numpy()
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}"]
-    header += [f"property float {axis}" for axis in "xyz"] + [f"property uchar {c}" for c in ("red", "green", "blue")]
-    with open(path, "wb") as file:
-        file.write(("\n".join([*header, "end_header"]) + "\n").encode())
-        file.write(rows.tobytes())
+    types = [(axis, "<f4") for axis in "xyz"] + [(channel, "u1") for channel in ("red", "green", "blue")]
+    vertices = np.rec.fromarrays([*points.numpy().T, *colors.numpy().T], dtype=types)
+    PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<").write(path)

@@ -69,7 +69,7 @@ class LiveRun:
     @property
     def state(self) -> str:
         assert not self.errors, self.errors
-        return self.trainer.pipeline.session.status.state
+        return self.trainer.session.status.state
 
     def actions(self, action: Action) -> list[dict[str, Any]]:
         record = read_record(self.trainer.base_dir / "session.jsonl")
@@ -178,7 +178,7 @@ def test_an_edit_is_steered_from_browsers(
     live_run: LiveRun, browser: Any, tmp_path: Path, differences: Callable[[Any, Any], list[str]]
 ) -> None:
     trainer = live_run.trainer
-    session = trainer.pipeline.session
+    session = trainer.session
     first, second = open_viewer(browser, live_run.url), open_viewer(browser, live_run.url)
     viewer = trainer.viewer_state
     wait_for(lambda: len(viewer.viser_server.get_clients()) == 2, "both browsers have a camera")
@@ -236,7 +236,7 @@ def test_an_edit_is_steered_from_browsers(
     # A few more steps, and it is done: the report opens from its file, without a network.
     first.get_by_text("Settings").first.click()
     field(first, "Steps left").fill("3")
-    wait_for(lambda: trainer.pipeline.panel._inputs["steps_left"].value == 3, "the number has arrived")
+    wait_for(lambda: trainer.panel._inputs["steps_left"].value == 3, "the number has arrived")
     press(first, "Edit")
     wait_for(lambda: live_run.state == "finished", "the last steps are run")
     assert trainer.next_step == paused_at + 3
@@ -250,7 +250,7 @@ def test_a_prompt_is_shown_as_it_stands(live_run: LiveRun, browser: Any) -> None
     prompt = "a <b>red</b> {1 + 1} *cat* on www.mat.example"
     page = open_viewer(browser, live_run.url)
     field(page, "Target").fill(prompt)
-    wait_for(lambda: live_run.trainer.pipeline.panel._inputs["tgt_prompt"].value == prompt, "the words have arrived")
+    wait_for(lambda: live_run.trainer.panel._inputs["tgt_prompt"].value == prompt, "the words have arrived")
     press(page, "Edit")
     shown = page.get_by_text(prompt)
     shown.wait_for()

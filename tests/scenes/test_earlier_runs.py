@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from nerfstudio.utils.eval_utils import eval_setup
+from nerfstudio.viewer.viewer import Viewer
 from PIL import Image
 from plyfile import PlyData
 
@@ -20,8 +21,10 @@ from pds_nerfstudio.guidance.objectives import make_objective
 from pds_nerfstudio.guidance.objectives.dreamcatalyst import DreamCatalyst
 from pds_nerfstudio.guidance.objectives.ssd import Ssd
 from pds_nerfstudio.scenes import compat
+from pds_nerfstudio.scenes.live.panel import EditPanel
 from pds_nerfstudio.scenes.live.session import read_record
-from pds_nerfstudio.scenes.output.results import picture, to_bytes
+from pds_nerfstudio.scenes.models.scene_model import render
+from pds_nerfstudio.scenes.output.pictures import to_bytes
 from pds_nerfstudio.scenes.trainer import EditTrainerConfig
 from pds_nerfstudio.scenes.views import SourceViews
 
@@ -67,7 +70,7 @@ def test_they_open_and_look_as_they_did(kind: str, mode: Any, written: Any) -> N
     _, pipeline, path, _ = eval_setup(run / "config.yml", test_mode=mode)
     assert path.parent == run / "nerfstudio_models"
     views = SourceViews(pipeline.datamanager, 1, pipeline.model.edit_background, pipeline.device)
-    shown = to_bytes(picture(pipeline.model, views.full_size_camera(0)))
+    shown = to_bytes(render(pipeline.model, views.full_size_camera(0)))
     then = np.array(Image.open(run / "edited_views" / "images" / "frame_00001.png"))
     assert np.abs(shown.astype(int) - then).max() <= 2
 
@@ -121,3 +124,28 @@ def test_ns_export_works_on_the_splat(written: Any, exporter: Any, tmp_path: Pat
 def test_ns_export_works_on_the_nerf(written: Any, exporter: Any, tmp_path: Path) -> None:
     exporter.ExportCameraPoses(written("nerf") / "config.yml", tmp_path / "exports").main()
     assert (tmp_path / "exports" / "transforms_train.json").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ns_viewer_shows_them_with_their_panel(kind: str, written: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = written(kind)
+    config, pipeline, _, _ = eval_setup(run / "config.yml", test_mode="test")
+    opened: list[EditPanel] = []
+    usual = EditPanel.open_in
+
+    def noted(self: EditPanel, viewer: Viewer) -> None:
+        usual(self, viewer)
+        opened.append(self)
+
+    monkeypatch.setattr(EditPanel, "open_in", noted)
+    viewer = Viewer(config.viewer, run / "viewer.txt", pipeline.datamanager.get_datapath(), pipeline)
+    try:
+        (panel,) = opened
+        panel.refresh(force=True)
+        assert "A finished edit" in panel._status.content and "loss" in panel._pictures.content
+        camera = pipeline.datamanager.train_dataset.cameras[:1]
+        with torch.no_grad():
+            outputs = pipeline.model.get_outputs_for_camera(camera)
+        assert {"rgb", "source", "before_after", "change"} <= outputs.keys()
+    finally:
+        viewer.viser_server.stop()

@@ -9,7 +9,7 @@ import torch
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.scenes.loading import FinishedEdit
-from pds_nerfstudio.scenes.output.results import picture
+from pds_nerfstudio.scenes.models.scene_model import render
 from pds_nerfstudio.toyworld.dataset import walk_around
 
 
@@ -40,7 +40,7 @@ def test_cameras_of_the_data_set_see_what_the_training_views_see(pair: tuple[Any
     rendered = loaded.render(cameras.camera_to_world[chosen[2:4], :3], cameras.focal[chosen[2:4]], 48, 32)
     assert rendered.shape == (2, 3, 32, 48)
     for image, index in zip(rendered, (2, 3), strict=True):
-        expected = picture(trainer.pipeline.model, views.full_size_camera(index)).permute(2, 0, 1)
+        expected = render(trainer.pipeline.model, views.full_size_camera(index)).permute(2, 0, 1)
         assert (image - expected).abs().max() < 0.01
 
 

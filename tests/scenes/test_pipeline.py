@@ -14,9 +14,11 @@ from nerfstudio.utils.eval_utils import eval_setup
 from pds_nerfstudio.guidance.gradient import GuidanceOutput
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.scenes import compat
+from pds_nerfstudio.scenes.checkpointing import KeptSource
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.pipeline import EditPipeline
 from pds_nerfstudio.scenes.plan import EditPlan
+from pds_nerfstudio.scenes.refining import Refining
 from pds_nerfstudio.scenes.trainer import EditTrainer
 from pds_nerfstudio.scenes.views import SourceView, view_at
 
@@ -207,8 +209,9 @@ class TestRefinement:
         pipeline = trainer.pipeline
         assert pipeline.guidance is not None
         monkeypatch.setattr(pipeline, "plan", EditPlan(start=0, steps=0, refine_steps=40))
-        monkeypatch.setattr(pipeline, "_redrawn", RedrawnViews(pipeline.views.view_cameras))
-        monkeypatch.setattr(pipeline.config, "refine_rounds", 2)
+        monkeypatch.setattr(pipeline._refining, "_redrawn", RedrawnViews(pipeline.views.view_cameras))
+        monkeypatch.setattr(pipeline._refining, "rounds", 2)
+        monkeypatch.setattr(pipeline._refining, "from_source", False)
         self.asked: list[int] = []
 
         def redraw(image: torch.Tensor, source: torch.Tensor, config: Any, keys: list[int]) -> torch.Tensor:
@@ -228,10 +231,10 @@ class TestRefinement:
     def test_from_the_source_all_are_redrawn_first_and_not_in_the_first_round(
         self, refining: EditPipeline, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(refining.config, "refine_from", "source")
-        assert refining.awaits_redrawing
+        monkeypatch.setattr(refining._refining, "from_source", True)
+        assert refining.awaits_redrawing()
         refining.redraw_all()
-        assert self.asked == [*range(9)] and not refining.awaits_redrawing
+        assert self.asked == [*range(9)] and not refining.awaits_redrawing()
         for step in range(27):
             refining.get_train_loss_dict(step)
         assert self.asked[9:] == [view_at(k, 9, 0) for k in range(18, 27)]
@@ -249,10 +252,10 @@ class TestRefinement:
         self, refining: EditPipeline, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         refining.get_train_loss_dict(0)
-        assert refining._redrawn
+        assert refining._refining.state_dict()
         monkeypatch.setattr(refining, "plan", EditPlan(start=1, steps=5))
         refining.get_train_loss_dict(1)
-        assert not refining._redrawn
+        assert not refining._refining.state_dict()
 
     def test_the_scene_is_fitted_to_what_was_redrawn(
         self, refining: EditPipeline, monkeypatch: pytest.MonkeyPatch
@@ -287,13 +290,13 @@ FROM_SOURCE = {"pipeline__refine_steps": 3, "pipeline__refine_from": "source", "
 def redrawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The views that are redrawn, in their order."""
     seen: list[int] = []
-    usual = EditPipeline._redraw
+    usual = Refining.redraw
 
-    def noted(self: EditPipeline, view: SourceView) -> None:
+    def noted(self: Refining, view: SourceView) -> None:
         seen.append(view.index)
         usual(self, view)
 
-    monkeypatch.setattr(EditPipeline, "_redraw", noted)
+    monkeypatch.setattr(Refining, "redraw", noted)
     return seen
 
 
@@ -349,7 +352,7 @@ def test_a_stopped_refinement_from_the_source_goes_on_with_its_pictures(
 def test_without_its_source_a_refinement_begins_with_the_edit(
     make_config: Any, run: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any, last_state: Any
 ) -> None:
-    monkeypatch.setattr(EditTrainer, "_source_checkpoint", lambda self: None)
+    monkeypatch.setattr(KeptSource, "path", None)
     trainer = run(make_config("nerf", steps=1, reconstruct=1, **FROM_SOURCE))
     assert "refining from the edited scene instead" in " ".join(capsys.readouterr().out.split())
     assert last_state(trainer)["step"] == 4
@@ -431,3 +434,13 @@ def test_a_resumed_edit_begins_nothing_anew(
     resumed = run(make_config("splat", steps=5, load_dir=start.checkpoint_dir))
     assert begun == [False]
     assert resumed.pipeline.model.num_points == points
+
+
+def test_a_rank_draws_noise_of_its_own_and_the_settings_keep_the_users_seed(
+    make_config: Any, prepare: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pds_nerfstudio.scenes.pipeline.get_rank", lambda: 2)
+    pipeline = prepare(make_config("splat", pipeline__guidance__seed=5)).pipeline
+    assert pipeline.guidance.config.seed == 7
+    pipeline.change_settings({"guidance_scale": 3.0})
+    assert (pipeline.config.guidance.seed, pipeline.config.guidance.guidance_scale) == (5, 3.0)

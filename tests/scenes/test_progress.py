@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from pds_nerfstudio.scenes.live.session import Status
 from pds_nerfstudio.scenes.progress import clock, export_needs, progress_text
+from pds_nerfstudio.scenes.run import Status
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3725, "1:02:05")])

@@ -112,6 +112,11 @@ class TestJudgement:
                 assert ours == pytest.approx(metrics["psnr"], abs=1e-3)
         assert 0 < len(decibels) <= 2
 
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_of_a_data_set_without_such_views_nothing_is_said(self, kind: str, make_config: Any, prepare: Any) -> None:
+        config = make_config(kind, pipeline__datamanager__dataparser__train_split_fraction=1.0)
+        assert evaluation_decibels(prepare(config).pipeline, 2) == []
+
     def test_a_poor_scene_is_called_so_before_it_is_edited(
         self, make_config: Any, run: Any, watch: Any, capsys: pytest.CaptureFixture[str], monkeypatch: Any
     ) -> None:

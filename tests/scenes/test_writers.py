@@ -41,7 +41,7 @@ def test_wandb_loses_nothing_of_a_run_that_is_steered(make_config: Any, prepare:
     config = make_config("splat", steps=6, reconstruct=3, vis="wandb", steps_per_picture=2, logging__steps_per_log=1)
     trainer = prepare(config)
     asked = {1: Request("set", {"guidance_scale": 3.0}), 3: Request("edit", {"steps_left": 4})}
-    watch.before = lambda call: trainer.pipeline.session.ask(asked[call]) if call in asked else None
+    watch.before = lambda call: trainer.session.ask(asked[call]) if call in asked else None
     trainer.train()
     assert trainer.next_step == 3 + 4 + 4 and not wandb.lost
     steps = {name: [step for step, of in wandb.kept if of == name] for name in NUMBERS | PICTURES}

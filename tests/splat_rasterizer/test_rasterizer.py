@@ -1,6 +1,7 @@
 """The rasteriser against gsplat's own PyTorch functions, a plain compositing loop, and finite differences."""
 
 import math
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
@@ -9,8 +10,9 @@ from gsplat.cuda import _torch_impl as gsplat_reference
 from gsplat.strategy import DefaultStrategy
 from torch import Tensor
 
-from pds_nerfstudio.splat_rasterizer import rasterizer
-from pds_nerfstudio.splat_rasterizer.rasterizer import rasterization, spherical_harmonics
+from pds_nerfstudio.splat_rasterizer import blending, compositing
+from pds_nerfstudio.splat_rasterizer.projection import project, spherical_harmonics
+from pds_nerfstudio.splat_rasterizer.rasterizer import rasterization
 
 WIDTH, HEIGHT = 45, 37  # multiples of neither block nor tile
 
@@ -146,7 +148,7 @@ def test_agrees_with_gsplats_torch_functions(dtype: torch.dtype, sh_degree: int 
 
 def test_projection_agrees_with_gsplat_where_seen() -> None:
     scene, (viewmats, Ks) = make_scene(), make_cameras(2)
-    view = rasterizer.project(scene.means, scene.quats, scene.scales, viewmats, Ks, WIDTH, HEIGHT)
+    view = project(scene.means, scene.quats, scene.scales, viewmats, Ks, WIDTH, HEIGHT)
     _, _, expected = reference(scene, viewmats, Ks)
     assert torch.equal(view.radii, expected["radii"])
     seen = view.radii > 0
@@ -332,8 +334,17 @@ def test_same_inputs_give_the_same_bits() -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("setting", [("_SAVED_ELEMENTS", 0), ("_CHUNK_ELEMENTS", (1, 1)), ("_SEGMENT", 8)])
-def test_how_the_work_is_cut_does_not_matter(monkeypatch: pytest.MonkeyPatch, setting: tuple[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [(compositing, "_SAVED_ELEMENTS", 0)],
+        [(blending, "_CHUNK_ELEMENTS", (1, 1))],
+        [(blending, "SEGMENT", 8), (compositing, "SEGMENT", 8)],
+    ],
+)
+def test_how_the_work_is_cut_does_not_matter(
+    monkeypatch: pytest.MonkeyPatch, settings: list[tuple[ModuleType, str, Any]]
+) -> None:
     viewmats, Ks = make_cameras()
 
     def run() -> list[Tensor]:
@@ -343,7 +354,8 @@ def test_how_the_work_is_cut_does_not_matter(monkeypatch: pytest.MonkeyPatch, se
         return [image.detach(), *(leaf.grad for leaf in scene if leaf.grad is not None)]
 
     expected = run()
-    monkeypatch.setattr(rasterizer, *setting)
+    for setting in settings:
+        monkeypatch.setattr(*setting)
     for actual, wanted in zip(run(), expected, strict=True):
         torch.testing.assert_close(actual, wanted, rtol=1e-9, atol=1e-10)
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
-from nerfstudio.models.base_model import Model
 from nerfstudio.viewer.control_panel import ControlPanel
 from torch import Tensor, nn
 
 from pds_nerfstudio.scenes.checkpoints import read_checkpoint
 from pds_nerfstudio.scenes.compat import uninterrupted
+from pds_nerfstudio.scenes.models.scene_model import SceneModel
 from pds_nerfstudio.scenes.output.pictures import heat
 
 SHOWN = {"edited": "rgb", "source": "source", "before | after": "before_after", "change": "change"}
@@ -33,17 +33,16 @@ class Comparison:
         model: Its `get_outputs_for_camera` is wrapped.
         switch: The viewer's control panel, which says what is looked at.
         source: Folder of the checkpoint that holds the source; while it isn't there, nothing is added.
-
-    Attributes:
-        split: Share of the picture's width that shows the source in the output before_after.
     """
 
-    def __init__(self, model: Model, switch: ControlPanel, source: Path) -> None:
+    def __init__(self, model: SceneModel, switch: ControlPanel, source: Path) -> None:
         self.split = 0.5
+        """Share of the picture's width that shows the source in the output before_after."""
         self._switch, self._source = switch, source
         self._weights: dict[str, Tensor] | None = None
-        self._model, self._edited = model, model.get_outputs_for_camera
-        self._render = _Render(model, self._edited)
+        self._edited = model.get_outputs_for_camera
+        self._model, self._device = cast(nn.Module, model), model.device
+        self._render = _Render(self._model, self._edited)
         model.get_outputs_for_camera = self._outputs  # type: ignore[method-assign]
 
     @property
@@ -74,14 +73,17 @@ class Comparison:
 
     @torch.no_grad()
     def source(self, camera: Cameras, obb_box: OrientedBox | None = None) -> _Outputs:
-        """What the model shows with the source's weights. The caller keeps the model from being trained meanwhile."""
+        """Return what the model shows with the source's weights.
+
+        The caller keeps the model from being trained meanwhile.
+        """
         # An interruption must not leave the model with the source's weights.
         with uninterrupted():
             if self._weights is None:
                 checkpoint = read_checkpoint(max(self._source.glob("step-*.ckpt")))
                 ours = {name for name, _ in [*self._model.named_parameters(), *self._model.named_buffers()]}
                 self._weights = {
-                    f"model.{name}": weight.to(self._model.device)
+                    f"model.{name}": weight.to(self._device)
                     for name, weight in checkpoint.model_weights.items()
                     if name in ours
                 }
@@ -93,7 +95,7 @@ class Comparison:
 class _Render(nn.Module):
     """A model's render as a forward pass, which torch can run with other weights."""
 
-    def __init__(self, model: Model, render: Any) -> None:
+    def __init__(self, model: nn.Module, render: Any) -> None:
         super().__init__()
         self.model = model
         self._render = render
@@ -105,7 +107,7 @@ class _Render(nn.Module):
 def side_by_side(
     left: Float[Tensor, "height width 3"], right: Float[Tensor, "height width 3"], split: float
 ) -> Float[Tensor, "height width 3"]:
-    """One picture: the left one up to a share `split` of the width, a line, the right one."""
+    """Return one picture: the left one up to a share `split` of the width, a line, the right one."""
     column = min(round(split * left.shape[1]), left.shape[1] - 1)
     joined = torch.cat([left[:, :column], right[:, column:]], dim=1)
     joined[:, column] = 1.0

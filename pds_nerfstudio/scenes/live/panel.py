@@ -10,9 +10,8 @@ import re
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
-from nerfstudio.models.splatfacto import SplatfactoModel
 from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
 from nerfstudio.viewer.viewer import Viewer
 from nerfstudio.viewer.viewer_elements import ViewerControl
@@ -23,13 +22,11 @@ from pds_nerfstudio.guidance.objectives import OBJECTIVES
 from pds_nerfstudio.one_line import one_line
 from pds_nerfstudio.scenes.checkpoints import read_method_name
 from pds_nerfstudio.scenes.live.comparison import SHOWN, Comparison
-from pds_nerfstudio.scenes.live.session import Action, Request, Settings
+from pds_nerfstudio.scenes.live.session import Action, EditSession, Request
 from pds_nerfstudio.scenes.output.history import History
 from pds_nerfstudio.scenes.output.pictures import data_url, jpeg, plot
 from pds_nerfstudio.scenes.progress import progress_text
-
-if TYPE_CHECKING:
-    from pds_nerfstudio.scenes.pipeline import EditPipeline
+from pds_nerfstudio.scenes.run import Scene, Settings
 
 _SECONDS_BETWEEN_REFRESHES = 1.0
 _BUTTONS: dict[str, Action] = {
@@ -46,30 +43,32 @@ _WITH_EDIT = ("src_prompt", "tgt_prompt", "steps_left")
 
 
 class EditPanel(ViewerControl):
-    """The panel; nerfstudio's viewer finds it in the pipeline and sets it up, also in ns-viewer.
+    """The panel. Until it is opened in a viewer, nothing that is asked of it does anything.
 
     Args:
-        pipeline: Whose edit is shown.
+        scene: Whose edit is shown.
+        session: What is asked of the edit.
+        history: Its numbers so far; None where a finished run is looked at, whose folder holds them.
     """
 
-    def __init__(self, pipeline: EditPipeline) -> None:
-        self._pipeline, self._session = pipeline, pipeline.session
+    def __init__(self, scene: Scene, session: EditSession, history: History | None = None) -> None:
+        self._scene, self._session, self._history = scene, session, history
         self._inputs: dict[str, Any] = {}
         self._shown: Settings = {}
         self._refreshed = 0.0
         self._refreshing = threading.Lock()
 
-    def _setup(self, viewer: Viewer) -> None:
-        super()._setup(viewer)
+    def open_in(self, viewer: Viewer) -> None:
+        """Add the panel to a viewer, above nerfstudio's own tabs."""
+        self._setup(viewer)
         self._folder: Path = viewer.log_filename.parent
-        kind = "pds-splat" if isinstance(self._pipeline.model, SplatfactoModel) else "pds-nerf"
-        self._method = read_method_name(self._folder / "config.yml") or kind
-        self._comparison = Comparison(self._pipeline.model, viewer.control_panel, self._folder / "reconstruction")
+        self._method = read_method_name(self._folder / "config.yml") or f"pds-{self._scene.model.kind}"
+        self._comparison = Comparison(self._scene.model, viewer.control_panel, self._folder / "reconstruction")
         gui = self.viser_server.gui
         with gui.add_folder("Text edit", order=viewer.stats_markdown.order + 0.5):
             self._status = gui.add_markdown("", image_root=self._folder)
             self._add_prompts()
-            if self._pipeline.takes_requests:
+            if self._scene.takes_requests:
                 for row in _ROWS:
                     group = gui.add_button_group("", row)
                     group.value = ""  # viser reports no click on the button that was clicked last
@@ -80,7 +79,7 @@ class EditPanel(ViewerControl):
             with gui.add_folder("Progress"):
                 self._pictures = gui.add_markdown("", image_root=self._folder)
         for name, handle in self._inputs.items():
-            handle.disabled = not self._pipeline.takes_requests
+            handle.disabled = not self._scene.takes_requests
             handle.on_update(lambda _, name=name: self._changed(name))
         self._shown = {name: handle.value for name, handle in self._inputs.items()}
         viewer.pause_train.on_click(lambda _: self._session.wake())
@@ -116,14 +115,14 @@ class EditPanel(ViewerControl):
 
     def _add_settings(self) -> None:
         gui, now, inputs = self.viser_server.gui, self._session.settings, self._inputs
-        inputs["objective"] = gui.add_dropdown("Objective", tuple(OBJECTIVES), now["objective"])
+        inputs["objective"] = gui.add_dropdown("Objective", _objectives(now["objective"]), now["objective"])
         inputs["guidance_scale"] = gui.add_number("Guidance scale", float(now["guidance_scale"]), min=0.0, step=0.1)
         inputs["identity_weight"] = gui.add_number("Identity weight", float(now["identity_weight"]), min=0.0, step=0.05)
         inputs["text_weight"] = gui.add_number("Text weight", float(now["text_weight"]), min=0.0, step=0.05)
         inputs["localize"] = gui.add_slider("Localize", 0.0, 1.0, 0.05, float(now["localize"]))
         inputs["t_range"] = gui.add_multi_slider("t range", 0.0, 1.0, 0.01, (float(now["t_min"]), float(now["t_max"])))
         inputs["t_schedule"] = gui.add_dropdown("t schedule", get_args(TimestepSchedule), now["t_schedule"])
-        if self._pipeline.training_run:
+        if self._scene.training_run:
             inputs["steps_left"] = gui.add_number(
                 "Steps left", 0, min=0, step=1, hint="How many to run. Counts when Edit is pressed."
             )
@@ -179,20 +178,22 @@ class EditPanel(ViewerControl):
             untouched = handle.value == self._shown[name]  # what somebody is typing stays
             if untouched and handle.value != value:
                 self._shown[name] = value
+                if name == "objective" and value not in handle.options:
+                    handle.options = _objectives(value)
                 handle.value = value
             elif handle.value == value:
                 self._shown[name] = value
 
     @staticmethod
     def _values(settings: Settings) -> Settings:
-        """Settings as the panel's elements hold them."""
+        """Return settings as the panel's elements hold them."""
         values = {name: float(value) if isinstance(value, float) else value for name, value in settings.items()}
         if "t_min" in values:
             values["t_range"] = (values.pop("t_min"), values.pop("t_max"))
         return values
 
     def _asked(self, name: str) -> Settings:
-        """What an element asks for that is not so already."""
+        """Return what an element asks for that is not so already."""
         value = self._inputs[name].value
         asked = dict(zip(("t_min", "t_max"), value, strict=True)) if name == "t_range" else {name: value}
         return {name: value for name, value in asked.items() if self._session.settings.get(name) != value}
@@ -228,7 +229,7 @@ class EditPanel(ViewerControl):
 
     def _picture_text(self) -> str:
         if self._session.live:
-            history, view = self._pipeline.history, self._pipeline.last_view
+            history, view = self._history, self._scene.last_view
             image = None if view is None else jpeg(view.triptych())
             title = "source, now, where the gradient acts"
         else:
@@ -240,6 +241,11 @@ class EditPanel(ViewerControl):
                 svg = plot(label, {label: history.series(name)}, width=320, height=130)
                 parts.append(f"![{label}]({data_url(svg.encode(), 'image/svg+xml')})")
         return "\n\n".join(parts)
+
+
+def _objectives(present: str) -> tuple[str, ...]:
+    """Return the objectives to choose from: all by name, and the present one, which may have options of its own."""
+    return tuple(dict.fromkeys([*OBJECTIVES, present]))
 
 
 def _plain(text: str) -> str:

@@ -16,75 +16,21 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.scenes.run import SETTINGS, Settings, Status
 
 Action = Literal["set", "edit", "pause", "undo", "branch", "snapshot", "export", "stop"]
 """set: change settings. edit: change them and go on (with a new round of steps, if all have been run). undo: back to
 the scene before the edit. branch, snapshot, export: keep the present result. stop: end the run."""
 
-GUIDANCE_SETTINGS = (
-    "objective",
-    "guidance_scale",
-    "identity_weight",
-    "text_weight",
-    "localize",
-    "t_min",
-    "t_max",
-    "t_schedule",
-)
-"""Settings of the guidance that may change while an edit runs."""
-SETTINGS = ("src_prompt", "tgt_prompt", *GUIDANCE_SETTINGS, "steps_left")
-"""All settings that may change while an edit runs."""
-
-Settings = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class Request:
-    """Something that is asked of a running edit.
-
-    Attributes:
-        action: What to do.
-        settings: New values of settings, by their names in `SETTINGS`; for the actions set and edit.
-    """
+    """Something that is asked of a running edit."""
 
     action: Action
+    """What to do."""
     settings: Settings = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Status:
-    """How a run stands, for those who look on.
-
-    Attributes:
-        state: Of the run.
-        step: Last step that was run, as the trainer counts; -1 if none was.
-        edit_step: How many edit steps have been run.
-        edit_steps: How many there are to run, those that refine included.
-        reconstruct_steps: Steps before the first edit step, as the trainer counts.
-        seconds_per_step: Averaged over the last steps; 0 if not known yet.
-        loss: Of the last step.
-        message: Of what was done last, or why something could not be done.
-    """
-
-    state: Literal["reconstructing", "editing", "refining", "paused", "finished", "looking"] = "looking"
-    step: int = -1
-    edit_step: int = 0
-    edit_steps: int = 0
-    reconstruct_steps: int = 0
-    seconds_per_step: float = 0.0
-    loss: float = float("nan")
-    message: str = ""
-
-    @property
-    def steps_left(self) -> int:
-        """Edit steps that are left to run."""
-        return max(0, self.edit_steps - self.edit_step)
-
-    @property
-    def seconds_left(self) -> float:
-        """Estimate for all steps that are left, from those of the last kind."""
-        to_reconstruct = max(0, self.reconstruct_steps - self.step - 1)
-        return (to_reconstruct + self.steps_left) * self.seconds_per_step
+    """New values of settings, for the actions set and edit."""
 
 
 class EditSession:
@@ -92,21 +38,19 @@ class EditSession:
 
     Args:
         settings: By their names in `SETTINGS`.
-
-    Attributes:
-        settings: As they are now. What runs the edit sets them; others only look.
-        status: How the run stands. What runs the edit sets it; others only look.
-        live: Whether somebody runs the edit and answers requests; not where a finished one is looked at.
-        replaying: Whether the requests are those of an earlier run.
-        wake: Is called, from the asking thread, when something was asked.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        """As they are now. What runs the edit sets them; others only look."""
         self.status = Status()
+        """How the run stands. What runs the edit sets it; others only look."""
         self.live = False
+        """Whether somebody runs the edit and answers requests; not where a finished one is looked at."""
         self.replaying = False
+        """Whether the requests are those of an earlier run."""
         self.wake: Callable[[], None] = lambda: None
+        """Is called, from the asking thread, when something was asked."""
         self._record: Path | None = None
         self._replay: list[tuple[int, Request]] = []
         self._asked: queue.SimpleQueue[Request] = queue.SimpleQueue()
@@ -131,7 +75,7 @@ class EditSession:
         return not self._asked.empty() or any(when <= step for when, _ in self._replay[:1])
 
     def take(self, step: int) -> list[Request]:
-        """What is to be done before `step`, in the order it was asked for; it counts as taken."""
+        """Return what is to be done before `step`, in the order it was asked for; it counts as taken."""
         requests = []
         while self._replay and self._replay[0][0] <= step:
             requests.append(self._replay.pop(0)[1])
@@ -156,7 +100,7 @@ class EditSession:
 
 
 def read_record(path: Path) -> list[tuple[int, Request]]:
-    """The requests of a record, each with the step that it came before.
+    """Return the requests of a record, each with the step that it came before.
 
     Raises:
         UserError: If the file is not there, or is no record.
@@ -180,7 +124,7 @@ def read_record(path: Path) -> list[tuple[int, Request]]:
 
 
 def branch_name(prompt: str, taken: Callable[[str], bool]) -> str:
-    """A folder name for the result of `prompt` that is not taken yet: its words, and a number if need be."""
+    """Return a folder name for the result of `prompt` that is not taken yet: its words, and a number if need be."""
     words = re.sub(r"\W+", "-", prompt.lower()).strip("-")[:60].strip("-") or "branch"
     name, number = words, 2
     while taken(name):

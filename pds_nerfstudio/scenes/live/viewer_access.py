@@ -1,16 +1,15 @@
 """Mends for who may do what through nerfstudio's viewer: with viser 0.2.7, whoever reaches it can read any file.
 
 Each is small and named for what it mends, leaves the files of nerfstudio and viser alone, and can go when they no
-longer need it. :func:`guard_viewers` puts them in, once, at import:
+longer need it. `guard_viewers` puts them in, once, at import:
 
 - *Files and foreign pages*, in every viewer of the process: viser answers `GET /../../etc/passwd` with that file, and
   lets the page of any site that is open in a browser on this machine talk to it. viser 1.0.21 does so, too, but starts
   its server in another way: the tests fail when nerfstudio takes it.
 - *Names*, in every viewer of the process: the name that is typed for a camera path becomes a part of a file's path, and
   of a command to copy.
-- *The network*, in runs of this package only: the methods listen at :data:`THIS_MACHINE` unless told otherwise. The
-  default of ns-viewer is all addresses; for such a run it is this one. nerfstudio's own methods listen where nerfstudio
-  lets them: a plugin has no say in that.
+
+At which addresses a viewer listens is the business of `opening`.
 """
 
 from __future__ import annotations
@@ -24,15 +23,11 @@ import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import websockets.server
-from nerfstudio.configs.base_config import ViewerConfig
-from nerfstudio.pipelines.base_pipeline import Pipeline
-from nerfstudio.viewer.viewer import Viewer
 from nerfstudio.viewer_legacy.server.viewer_state import ViewerLegacyState
 from nerfstudio.viewer_legacy.viser.messages import CameraPathPayloadMessage
 from viser import GuiApi, GuiDropdownHandle
@@ -40,13 +35,11 @@ from viser._messages import GuiUpdateMessage
 from viser.infra import WebsockServer
 from websockets.datastructures import Headers
 
-from pds_nerfstudio.scenes.pipeline import EditPipeline
 from pds_nerfstudio.scenes.terminal import say
 
 THIS_MACHINE = "127.0.0.1"
 """The address at which nobody from elsewhere is heard."""
 
-_HOST_OPTION = re.compile(r"--viewer\.websocket[-_]host\b")
 _SHARED_AS = ".share.viser.studio"
 """How the names end under which viser publishes a viewer when asked for a share URL."""
 _FILE_NAME = re.compile(r"[\w .+=,@-]*")
@@ -64,7 +57,6 @@ def guard_viewers() -> None:
         (WebsockServer, "start", _with_guarded_requests),
         (GuiApi, "_handle_gui_updates", _with_checked_values),
         (ViewerLegacyState, "_handle_camera_path_payload", _with_checked_name),
-        (Viewer, "__init__", _for_this_machine),
     ):
         setattr(owner, method, mend(getattr(owner, method)))
 
@@ -200,21 +192,3 @@ def _with_checked_name(write: Callable[[ViewerLegacyState, Any], None]) -> Calla
             say(f"A camera path was not saved, for its name is no file's: {message.camera_path_filename}", "yellow")
 
     return checked_write
-
-
-def _for_this_machine(initialise: Callable[..., None]) -> Callable[..., None]:
-    """Have a run of this package looked at from this machine only, unless told otherwise, and say where."""
-
-    @functools.wraps(initialise)
-    def initialise_for_this_machine(
-        viewer: Viewer, config: ViewerConfig, log_filename: Path, datapath: Path, pipeline: Pipeline, **options: Any
-    ) -> None:
-        ours = isinstance(pipeline, EditPipeline)
-        # ns-viewer goes by its own command line, not by the run's configuration.
-        if ours and options.get("trainer") is None and not any(map(_HOST_OPTION.match, sys.argv)):
-            config = replace(config, websocket_host=THIS_MACHINE)
-        initialise(viewer, config, log_filename, datapath, pipeline, **options)
-        if ours:
-            say(viewer_line(config.websocket_host, viewer.viser_server.get_port()), "bold")
-
-    return initialise_for_this_machine

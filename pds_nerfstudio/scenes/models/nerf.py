@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -25,6 +25,7 @@ from pds_nerfstudio.scenes.kernels.checked import CheckedFunction
 from pds_nerfstudio.scenes.models.fog import fill_with_fog
 from pds_nerfstudio.scenes.models.ray_sampling import LastLosses, render_through_sampled_rays
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
+from pds_nerfstudio.scenes.models.scene_model import SceneKind
 from pds_nerfstudio.scenes.views import SourceView
 
 _RAYS_TO_CHECK = 256
@@ -60,6 +61,7 @@ class EditNerfModel(NerfactoModel):
     """nerfacto with a differentiable render of whole views."""
 
     config: EditNerfModelConfig
+    kind: ClassVar[SceneKind] = "nerf"
 
     def populate_modules(self) -> None:
         """nerfacto's modules, also where LPIPS' weights can't be downloaded."""
@@ -101,6 +103,14 @@ class EditNerfModel(NerfactoModel):
         color = self.config.background_color
         return torch.ones(3) if color == "white" else torch.zeros(3)
 
+    @property
+    def points(self) -> Float[Tensor, "1 3"]:
+        """The middle of the scene box, on the CPU."""
+        return self.scene_box.get_center()[None]
+
+    def splats(self) -> None:
+        """Return nothing: the scene is not made of Gaussians."""
+
     def begin_edit(self, first: bool, cameras: Cameras) -> None:
         """Keep poses and per-image appearance as they were learned: an edit changes the scene, not the photographs.
 
@@ -121,7 +131,7 @@ class EditNerfModel(NerfactoModel):
     def render_edit_view(
         self, camera: Cameras, index: int
     ) -> tuple[Float[Tensor, "height width 3"], dict[str, Float[Tensor, ""]]]:
-        """A whole view with gradients, and the losses that keep the geometry sound.
+        """Return a whole view with gradients, and the losses that keep the geometry sound.
 
         Nothing of a chunk but its colours is kept: the backward pass renders each chunk again with the gradient of its
         colours (exactly, the random state included), so memory is bounded by `edit_rays_per_chunk`. With
@@ -153,7 +163,7 @@ class EditNerfModel(NerfactoModel):
         return colors.reshape(height, width, 3), self._regularizers(interlevel, distortion)
 
     def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews) -> dict[str, Float[Tensor, ""]]:
-        """The losses of a step that refines: how far rays of all redrawn views are from their pictures.
+        """Return the losses of a step that refines: how far rays of all redrawn views are from their pictures.
 
         As many as `edit_rays_per_step`. Rays of one view alone could be satisfied by haze in front of its camera.
 
@@ -176,7 +186,10 @@ class EditNerfModel(NerfactoModel):
     def _render_in_chunks(
         self, rays: RayBundle
     ) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, ""], Float[Tensor, ""]]:
-        """Colours of rays with gradients, and the means of both regularisers, holding one chunk's graph at a time."""
+        """Return colours of rays with gradients, and the means of both regularisers.
+
+        The graph of one chunk is held at a time.
+        """
         per_chunk = self.config.edit_rays_per_chunk
         chunks = [
             cast(
@@ -198,7 +211,10 @@ class EditNerfModel(NerfactoModel):
     def _render_rays(
         self, rays: RayBundle
     ) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, "rays"], Float[Tensor, "rays"]]:
-        """Colours, and each ray's share in nerfacto's two regularisers, whose values are the means over the rays."""
+        """Return colours, and each ray's share in nerfacto's two regularisers.
+
+        Their values are the means over the rays.
+        """
         # A copy, since nerfacto changes its argument and these rays may be rendered again.
         outputs: dict[str, Any] = self.forward(replace(rays))
         weights, samples = outputs["weights_list"], outputs["ray_samples_list"]
@@ -207,7 +223,7 @@ class EditNerfModel(NerfactoModel):
 
     @torch.no_grad()
     def _render_colors(self, rays: RayBundle) -> Float[Tensor, "rays 3"]:
-        """The colours of `_render_rays` alone: of what nerfacto computes beside them, depths cost most."""
+        """Return the colours of `_render_rays` alone: of what nerfacto computes beside them, depths cost most."""
         rays = replace(rays)
         if self.collider is not None:
             rays = self.collider(rays)
@@ -232,7 +248,7 @@ def _checked_densities(
 
 
 def ray_interlevel_losses(weights: list[Tensor], samples: list[RaySamples]) -> Float[Tensor, "rays"]:
-    """What keeps the proposals' histograms above the field's, for each ray (mip-NeRF 360, equation 13).
+    """Return what keeps the proposals' histograms above the field's, for each ray (mip-NeRF 360, equation 13).
 
     Args:
         weights: Of the samples of each proposal network and, last, of the field; rays × samples × 1 each.
@@ -245,7 +261,7 @@ def ray_interlevel_losses(weights: list[Tensor], samples: list[RaySamples]) -> F
 
 
 def ray_distortion_losses(weights: list[Tensor], samples: list[RaySamples]) -> Float[Tensor, "rays"]:
-    """What pulls the density along each ray together (mip-NeRF 360, equation 15).
+    """Return what pulls the density along each ray together (mip-NeRF 360, equation 15).
 
     Args:
         weights: As for `ray_interlevel_losses`.

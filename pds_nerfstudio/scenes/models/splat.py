@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from gsplat.strategy import DefaultStrategy
@@ -19,6 +19,7 @@ from pds_nerfstudio.scenes.compat import cpu_splatfacto, offline_lpips
 from pds_nerfstudio.scenes.distributed import take_from_first_rank
 from pds_nerfstudio.scenes.models.ball import looked_at_ball, random_in_ball
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
+from pds_nerfstudio.scenes.models.scene_model import SceneKind
 from pds_nerfstudio.scenes.views import SourceView
 
 _NEVER = 10**12
@@ -50,6 +51,7 @@ class EditSplatModel(SplatfactoModel):
     """splatfacto with an edit phase."""
 
     config: EditSplatModelConfig
+    kind: ClassVar[SceneKind] = "splat"
 
     def populate_modules(self) -> None:
         """splatfacto's modules, also without a GPU and where LPIPS' weights can't be downloaded."""
@@ -65,6 +67,11 @@ class EditSplatModel(SplatfactoModel):
     def edit_background(self) -> Float[Tensor, "3"]:
         """What transparent source images lie on, and what shows where no Gaussian is."""
         return self._edit_background
+
+    @property
+    def points(self) -> Float[Tensor, "points 3"]:
+        """The centres of all Gaussians, on the CPU."""
+        return self.means.detach().cpu()
 
     def _get_background_color(self) -> Float[Tensor, "3"]:
         # A background that changes at each step, which keeps a reconstruction opaque, would be edited too.
@@ -175,7 +182,7 @@ class EditSplatModel(SplatfactoModel):
     def render_edit_view(
         self, camera: Cameras, index: int
     ) -> tuple[Float[Tensor, "height width 3"], dict[str, Float[Tensor, ""]]]:
-        """A whole view with gradients, and what lets Gaussians go that no view needs.
+        """Return a whole view with gradients, and what lets Gaussians go that no view needs.
 
         Args:
             camera: One camera.
@@ -187,7 +194,7 @@ class EditSplatModel(SplatfactoModel):
         return rgb, {"opacity_loss": self.config.edit_opacity_loss_mult * self.opacities.sigmoid().mean()}
 
     def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews) -> dict[str, Float[Tensor, ""]]:
-        """The losses of a step that refines: how far a view is from its redrawn picture.
+        """Return the losses of a step that refines: how far a view is from its redrawn picture.
 
         Args:
             view: A training view that was redrawn.
@@ -195,3 +202,16 @@ class EditSplatModel(SplatfactoModel):
         """
         rgb, losses = self.render_edit_view(view.camera, view.index)
         return {"photometric_loss": (rgb - redrawn[view.index]).abs().mean(), **losses}
+
+    def splats(self) -> Mapping[str, Float[Tensor, " gaussians"]]:
+        """Return what a .ply file holds of each Gaussian, in the order and with the names of Kerbl et al., 2023."""
+        n = self.num_points
+        return {
+            **dict(zip(("x", "y", "z"), self.means.T, strict=True)),
+            **dict.fromkeys(("nx", "ny", "nz"), torch.zeros(n)),
+            **{f"f_dc_{i}": column for i, column in enumerate(self.shs_0.T)},
+            **{f"f_rest_{i}": column for i, column in enumerate(self.shs_rest.transpose(1, 2).reshape(n, -1).T)},
+            "opacity": self.opacities[:, 0],
+            **{f"scale_{i}": column for i, column in enumerate(self.scales.T)},
+            **{f"rot_{i}": column for i, column in enumerate(self.quats.T)},
+        }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import nerfstudio.configs.base_config  # noqa: F401  nerfstudio's writer cannot be imported before it
 import numpy as np
@@ -13,30 +12,23 @@ import torch
 from nerfstudio.utils import writer
 from PIL import Image
 
-from pds_nerfstudio.scenes.output.pictures import Series, jpeg
-from pds_nerfstudio.scenes.output.results import Picture, picture, to_bytes
-
-if TYPE_CHECKING:
-    from pds_nerfstudio.scenes.pipeline import EditPipeline
+from pds_nerfstudio.scenes.output.pictures import Picture, Series, jpeg
 
 STRIP_PICTURES = 10
 
 
 @dataclass(frozen=True)
 class Moment:
-    """The numbers of an edit step.
-
-    Attributes:
-        step: As the trainer counts.
-        loss: All losses together.
-        gradient_rms: Root mean square of the guidance's gradient.
-        seconds: That the step took.
-    """
+    """The numbers of an edit step."""
 
     step: int
+    """As the trainer counts."""
     loss: float
+    """All losses together."""
     gradient_rms: float
+    """Root mean square of the guidance's gradient."""
     seconds: float
+    """That the step took."""
 
 
 class History:
@@ -61,7 +53,7 @@ class History:
 
     @classmethod
     def read(cls, folder: Path) -> History:
-        """What an earlier run has kept in its folder."""
+        """Return what a run has kept in its folder."""
         history = cls(folder, 0)
         file = history.folder / "steps.jsonl"
         if file.exists():
@@ -69,21 +61,23 @@ class History:
         return history
 
     def series(self, name: str) -> Series:
-        """One of the numbers over the steps."""
+        """Return one of the numbers over the steps."""
         return [(moment.step, getattr(moment, name)) for moment in self.moments]
 
-    def wants_pictures(self, pipeline: EditPipeline, step: int) -> bool:
-        """Whether pictures are due after `step`."""
-        if not self.steps_per_picture or pipeline.last_view is None:
-            return False
-        return (step - pipeline.plan.start) % self.steps_per_picture == 0
+    def wants_pictures(self, edit_step: int) -> bool:
+        """Whether pictures are due after an edit step, counted from the first."""
+        return bool(self.steps_per_picture) and edit_step % self.steps_per_picture == 0
 
-    def add_pictures(self, pipeline: EditPipeline, step: int) -> None:
-        """Keep the training view of this step, and a view that is always the same."""
-        assert pipeline.last_view is not None
-        triptych = pipeline.last_view.triptych()
+    def add_pictures(self, step: int, triptych: Picture, view: Picture) -> None:
+        """Keep pictures of a step.
+
+        Args:
+            step: As the trainer counts.
+            triptych: The training view of this step, see `EditedView`.
+            view: The present state from a view that is always the same.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        for name, image in (("triptych", triptych), ("view", fixed_view(pipeline))):
+        for name, image in (("triptych", triptych), ("view", view)):
             (self.folder / f"{name}-{step:09d}.jpg").write_bytes(jpeg(image))
             if writer.EVENT_WRITERS:
                 writer.put_image(f"Edit/{name}", torch.from_numpy(image).float() / 255, step)
@@ -97,18 +91,8 @@ class History:
         return path
 
     def strip(self) -> dict[int, Picture]:
-        """Some of the kept pictures, evenly spread over the steps, by their step."""
+        """Return some of the kept pictures, evenly spread over the steps, by their step."""
         files = sorted(self.folder.glob("view-*.jpg"))
         n = min(len(files), STRIP_PICTURES)
         chosen = [files[round(i * (len(files) - 1) / max(1, n - 1))] for i in range(n)]
         return {int(file.stem.removeprefix("view-")): np.array(Image.open(file)) for file in chosen}
-
-
-def fixed_view(pipeline: EditPipeline) -> Picture:
-    """What the scene looks like now from its first training view, at the size the guidance works with."""
-    training = pipeline.training
-    pipeline.eval()
-    try:
-        return to_bytes(picture(pipeline.model, pipeline.views[0].camera))
-    finally:
-        pipeline.train(training)

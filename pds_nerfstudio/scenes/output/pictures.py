@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from pds_nerfstudio.scenes.output.results import Picture, to_bytes
-
+Picture = UInt8[np.ndarray, "height width 3"]
 Series = Sequence[tuple[float, float]]
 
 # All can be made out on white and on a dark page.
@@ -25,10 +24,15 @@ _PLOT_POINTS = 300
 _COARSER = 0.9
 
 
+def to_bytes(image: Float[Tensor, "height width 3"]) -> Picture:
+    """Return a picture in 0..1 as bytes."""
+    return (image * 255).round().to(torch.uint8).cpu().numpy()
+
+
 def heat(
     amount: Float[Tensor, "height width"], under: Float[Tensor, "height width 3"]
 ) -> Float[Tensor, "height width 3"]:
-    """A heat map over a faint grey picture: black, red, yellow, white.
+    """Return a heat map over a faint grey picture: black, red, yellow, white.
 
     Args:
         amount: From 0 (nothing) to 1 and above (white).
@@ -41,23 +45,20 @@ def heat(
 
 @dataclass(frozen=True)
 class EditedView:
-    """A training view in an edit step.
-
-    Attributes:
-        index: Of the view.
-        source: Before the edit, in 0..1.
-        current: As it is rendered now, in 0..1.
-        gradient: Of the guidance's loss, on `current`.
-    """
+    """A training view in an edit step."""
 
     index: int
+    """Of the view."""
     source: Float[Tensor, "height width 3"]
+    """Before the edit, in 0..1."""
     current: Float[Tensor, "height width 3"]
+    """As it is rendered now, in 0..1."""
     gradient: Float[Tensor, "height width 3"]
+    """Of the guidance's loss, on `current`."""
 
     @torch.no_grad()
     def triptych(self) -> Picture:
-        """Side by side: the source, the present state, and where the gradient acts (white: most)."""
+        """Return, side by side, the source, the present state, and where the gradient acts (white: most)."""
         size = self.gradient.float().norm(dim=-1)
         most = torch.quantile(size.flatten()[:: max(1, size.numel() // 100_000)], 0.99).clamp_min(1e-12)
         parts = [self.source, self.current, heat(size / most, self.current)]
@@ -65,7 +66,7 @@ class EditedView:
 
 
 def jpeg(picture: Picture, quality: int = 85) -> bytes:
-    """A picture as a JPEG file."""
+    """Return a picture as a JPEG file."""
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(picture)).save(file, "JPEG", quality=quality)
     return file.getvalue()
@@ -102,12 +103,12 @@ class Fineness:
 
 
 def data_url(content: bytes, media_type: str) -> str:
-    """A file's content as a URL, to be written into a page."""
+    """Return a file's content as a URL, to be written into a page."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
 def plot(title: str, lines: Mapping[str, Series], width: int = 420, height: int = 160) -> str:
-    """A plot of lines as an SVG document that reads on light and dark pages.
+    """Return a plot of lines as an SVG document that reads on light and dark pages.
 
     Args:
         title: Above the plot.
@@ -146,7 +147,7 @@ def plot(title: str, lines: Mapping[str, Series], width: int = 420, height: int 
 
 
 def _thinned(line: Series) -> list[tuple[float, float]]:
-    """At most so many points as can be told apart, each the mean of those it stands for."""
+    """Return no more points than can be told apart, each the mean of those it stands for."""
     if len(line) <= _PLOT_POINTS:
         return list(line)
     return [tuple(part.mean(0).tolist()) for part in np.array_split(np.array(line), _PLOT_POINTS)]

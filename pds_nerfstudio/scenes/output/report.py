@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import html
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from PIL import Image
 
+from pds_nerfstudio.measures import decibels
 from pds_nerfstudio.one_line import one_line
 from pds_nerfstudio.scenes.output.history import History
-from pds_nerfstudio.scenes.output.pictures import Fineness, data_url, plot
-from pds_nerfstudio.scenes.output.results import Picture, shown_views, to_bytes
+from pds_nerfstudio.scenes.output.pictures import Fineness, Picture, data_url, plot, to_bytes
+from pds_nerfstudio.scenes.output.results import shown_views
 from pds_nerfstudio.scenes.progress import clock, peak_memory_gb
+from pds_nerfstudio.scenes.run import Run
 from pds_nerfstudio.video import shrink_video
-
-if TYPE_CHECKING:
-    from pds_nerfstudio.scenes.trainer import EditTrainer
 
 PAGE_BYTES = 5_000_000
 """A report has no more, whatever the scene: it is meant to be sent around."""
@@ -45,60 +43,43 @@ class View:
     after: Picture
 
 
-def write_report(folder: Path, trainer: EditTrainer) -> Path:
-    """Write report.html of a run whose results lie in `folder` already; returns its path."""
-    pipeline = trainer.pipeline
+def write_report(folder: Path, run: Run) -> Path:
+    """Write report.html of a run whose results lie in `folder` already; return its path."""
+    sources, prompts = run.pipeline.views, run.pipeline.settings
     frames = json.loads((folder / "edited_views" / "transforms.json").read_text())["frames"]
     views = []
-    for i in shown_views(pipeline):
+    for i in shown_views(sources):
         edited = folder / "edited_views" / frames[i]["file_path"]
-        views.append(View(edited.stem, to_bytes(pipeline.views.full_size_image(i)), np.array(Image.open(edited))))
+        views.append(View(edited.stem, to_bytes(sources.full_size_image(i)), np.array(Image.open(edited))))
     turntable = folder / "turntable.mp4"
     page = report(
-        title=(pipeline.config.src_prompt, pipeline.config.tgt_prompt),
+        title=(prompts["src_prompt"], prompts["tgt_prompt"]),
         views=views,
         turntable=turntable if turntable.exists() else None,
-        history=trainer.history,
-        figures=figures(trainer, views),
-        settings=settings(trainer),
-        record=trainer.base_dir / "session.jsonl",
+        history=run.history,
+        figures=figures(run, views),
+        settings=run.facts,
+        record=run.base_dir / "session.jsonl",
     )
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
 
 
-def figures(trainer: EditTrainer, views: Sequence[View]) -> dict[str, str]:
+def figures(run: Run, views: Sequence[View]) -> dict[str, str]:
     """Return what was measured, by its name."""
-    moments = trainer.history.moments
+    moments = run.history.moments
     seconds = sum(moment.seconds for moment in moments)
     changes = [float(np.square((view.after.astype(float) - view.before) / 255).mean()) for view in views]
-    change = sum(changes) / len(changes)
+    change = torch.tensor(sum(changes) / len(changes), dtype=torch.float64)
     return {
         "edit steps": str(len(moments)),
         "time in these steps": clock(seconds),
         "seconds a step": f"{seconds / max(1, len(moments)):.3g}",
         "peak memory": f"{peak_memory_gb():.2f} GB",
-        "PSNR of the edited to the source views": f"{-10 * math.log10(max(change, 1e-10)):.1f} dB",
-        "steps left out (gradient not finite)": str(getattr(trainer.optimizers, "skipped", 0)),
+        "PSNR of the edited to the source views": f"{decibels(change, most=100):.1f} dB",
+        "steps left out (gradient not finite)": str(run.skipped_steps),
     }
-
-
-def settings(trainer: EditTrainer) -> dict[str, str]:
-    """Return the settings of a run that a reader wants to know; config.yml has all."""
-    config = trainer.config.pipeline
-    session = {name: value for name, value in trainer.pipeline.settings.items() if not name.endswith("_prompt")}
-    chosen = {
-        "method": trainer.config.method_name,
-        "data": config.datamanager.data,
-        "model": config.guidance.model,
-        **session,
-        "num_inference_steps": config.guidance.num_inference_steps,
-        "photometric_loss_mult": config.photometric_loss_mult,
-        "lr_mult": config.lr_mult,
-        "seed": config.guidance.seed,
-    }
-    return {name.replace("_", " "): str(value) for name, value in chosen.items()}
 
 
 def report(

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
 
 import matplotlib
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras, CameraType
-from nerfstudio.models.base_model import Model
 from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image, ImageDraw, ImageFont
+from plyfile import PlyData, PlyElement
 from rich.progress import track
 from torch import Tensor
 
+from pds_nerfstudio.measures import psnr
 from pds_nerfstudio.one_line import one_line
 from pds_nerfstudio.scenes.models.ball import looked_at_ball
-from pds_nerfstudio.scenes.models.splat import EditSplatModel
-from pds_nerfstudio.scenes.views import opaque
+from pds_nerfstudio.scenes.models.scene_model import render
+from pds_nerfstudio.scenes.output.pictures import Picture, to_bytes
+from pds_nerfstudio.scenes.run import Scene
+from pds_nerfstudio.scenes.views import SourceViews, opaque
 from pds_nerfstudio.video import has_ffmpeg, write_video
-
-if TYPE_CHECKING:
-    from pds_nerfstudio.scenes.pipeline import EditPipeline
-
-Picture = UInt8[np.ndarray, "height width 3"]
 
 _CAMERA_MODELS = {
     CameraType.PERSPECTIVE.value: "OPENCV",
@@ -43,41 +40,43 @@ _LONGEST_TITLE = 400
 _FRAMES_PER_SECOND = 30
 
 
+def fixed_view(scene: Scene) -> Picture:
+    """Return what the scene looks like now from its first training view, at the size the guidance works with."""
+    training = scene.training
+    scene.eval()
+    try:
+        return to_bytes(render(scene.model, scene.views[0].camera))
+    finally:
+        scene.train(training)
+
+
 @torch.no_grad()
-def picture(model: Model, camera: Cameras) -> Float[Tensor, "height width 3"]:
-    """What the model shows one camera, in 0..1."""
-    return model.get_outputs_for_camera(camera.to(model.device))["rgb"].clamp(0, 1)
+def evaluation_decibels(scene: Scene, most: int) -> list[float]:
+    """Return how well the scene shows the data set's evaluation views: PSNR in dB, of each.
 
-
-def to_bytes(image: Float[Tensor, "height width 3"]) -> Picture:
-    """A picture in 0..1 as bytes."""
-    return (image * 255).round().to(torch.uint8).cpu().numpy()
-
-
-@torch.no_grad()
-def evaluation_decibels(pipeline: EditPipeline, most: int) -> list[float]:
-    """How well the scene shows the data set's evaluation views: PSNR in dB, of each.
-
-    The scene isn't made from those, unless the data parser takes all views for both (--eval-mode all).
+    The scene isn't made from those, unless the data parser takes all views for both (--eval-mode all). A data set of
+    few pictures has none.
 
     Args:
-        pipeline: Its model is set to eval.
-        most: So many views, if there are as many.
+        scene: Its model is set to eval.
+        most: Number of views to look at, where there are as many.
     """
-    model = pipeline.model.eval()
+    model = scene.model
+    model.eval()
     decibels = []
-    views = cast(Iterable[Any], pipeline.datamanager.fixed_indices_eval_dataloader)
+    # nerfstudio's data manager of rays lacks this where there are no such views.
+    views = getattr(scene.datamanager, "fixed_indices_eval_dataloader", ())
     for camera, batch in itertools.islice(views, most):
         image = opaque(batch["image"].to(model.device), model.edit_background.to(model.device))
-        decibels.append(-10 * (picture(model, camera) - image).square().mean().log10())
+        decibels.append(psnr(render(model, camera), image))
     return torch.stack(decibels).tolist() if decibels else []
 
 
-def write_results(pipeline: EditPipeline, folder: Path, turntable_frames: int) -> list[Path]:
+def write_results(scene: Scene, folder: Path, turntable_frames: int) -> list[Path]:
     """Render every training view and a turntable.
 
     Args:
-        pipeline: In training mode, with its source views; set to eval.
+        scene: With its source views; set to eval.
         folder: Of the run.
         turntable_frames: 0 for no turntable.
 
@@ -85,25 +84,24 @@ def write_results(pipeline: EditPipeline, folder: Path, turntable_frames: int) -
         The data set's transforms.json, the before/after sheet, of a splat splat.ply, and the video where there is an
         ffmpeg.
     """
-    views = pipeline.views
-    n = len(views)
+    views, model = scene.views, scene.model
     edited = [
-        to_bytes(picture(pipeline.model, views.full_size_camera(i)))
-        for i in track(range(n), description="Rendering the edited views", console=CONSOLE, transient=True)
+        to_bytes(render(model, views.full_size_camera(i)))
+        for i in track(range(len(views)), description="Rendering the edited views", console=CONSOLE, transient=True)
     ]
-    written = [write_dataset(folder / "edited_views", pipeline, edited)]
-    shown = shown_views(pipeline)
+    written = [write_dataset(folder / "edited_views", views, edited)]
+    shown = shown_views(views)
     before = [to_bytes(views.full_size_image(i)) for i in shown]
-    titles = f"Before: {pipeline.config.src_prompt}", f"After: {pipeline.config.tgt_prompt}"
+    titles = f"Before: {scene.settings['src_prompt']}", f"After: {scene.settings['tgt_prompt']}"
     sheet = contact_sheet(dict(zip(titles, (before, [edited[i] for i in shown]), strict=True)))
     sheet.save(folder / "before_after.png")
     written.append(folder / "before_after.png")
-    if isinstance(pipeline.model, EditSplatModel):
-        written.append(write_ply(folder / "splat.ply", pipeline.model))
+    if (splats := model.splats()) is not None:
+        written.append(write_ply(folder / "splat.ply", splats))
     if turntable_frames and has_ffmpeg():
-        cameras = turntable(views.cameras, turntable_frames, scene_points(pipeline))
+        cameras = turntable(views.cameras, turntable_frames, model.points)
         frames = (
-            to_bytes(picture(pipeline.model, cameras[i : i + 1]))
+            to_bytes(render(model, cameras[i : i + 1]))
             for i in track(range(len(cameras)), description="Rendering the turntable", console=CONSOLE, transient=True)
         )
         written.append(write_video(folder / "turntable.mp4", frames, _FRAMES_PER_SECOND))
@@ -114,32 +112,26 @@ def write_results(pipeline: EditPipeline, folder: Path, turntable_frames: int) -
     return written
 
 
-def shown_views(pipeline: EditPipeline) -> list[int]:
-    """Some training views, spread evenly over all of them."""
-    n = len(pipeline.views)
+def shown_views(views: SourceViews) -> list[int]:
+    """Return the numbers of some training views, spread evenly over all of them."""
+    n = len(views)
     return sorted({round(i * (n - 1) / max(1, _SHEET_VIEWS - 1)) for i in range(_SHEET_VIEWS)})
 
 
-def scene_points(pipeline: EditPipeline) -> Float[Tensor, "points 3"]:
-    """Some points of the scene: the Gaussians of a splat, the middle of the scene box of a NeRF."""
-    means = getattr(pipeline.model, "means", None)
-    return pipeline.model.scene_box.get_center()[None] if means is None else means.detach().cpu()
-
-
-def write_dataset(folder: Path, pipeline: EditPipeline, images: Sequence[Picture]) -> Path:
+def write_dataset(folder: Path, views: SourceViews, images: Sequence[Picture]) -> Path:
     """Write rendered views as a nerfstudio data set in the source data's own coordinates.
 
     The intrinsics are those of the cameras that rendered, so they match whatever downscaling or undistortion the
     source images went through.
     """
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    outputs = pipeline.views.outputs
+    outputs = views.outputs
     stems = [Path(path).stem for path in outputs.image_filenames]
     if len(set(stems)) < len(stems):  # images of one name in several folders
         stems = [f"{i:05d}_{stem}" for i, stem in enumerate(stems)]
     frames = []
     for i, image in enumerate(images):
-        camera = pipeline.views.full_size_camera(i).to("cpu")
+        camera = views.full_size_camera(i).to("cpu")
         pose = outputs.transform_poses_to_original_space(camera.camera_to_worlds, camera_convention="opengl")[0]
         name = f"images/{stems[i]}.png"
         Image.fromarray(image).save(folder / name)
@@ -156,7 +148,7 @@ def write_dataset(folder: Path, pipeline: EditPipeline, images: Sequence[Picture
         if camera.distortion_params is not None:
             frame |= dict(zip(_DISTORTION, camera.distortion_params[0].tolist(), strict=True))
         frames.append(frame)
-    model = _CAMERA_MODELS.get(int(pipeline.views.full_size_camera(0).camera_type.item()), "OPENCV")
+    model = _CAMERA_MODELS.get(int(views.full_size_camera(0).camera_type.item()), "OPENCV")
     path = folder / "transforms.json"
     path.write_text(json.dumps({"camera_model": model, "frames": frames}, indent=2) + "\n")
     return path
@@ -195,7 +187,7 @@ def _cut(title: str, font: ImageFont.FreeTypeFont, width: int) -> str:
 
 
 def turntable(cameras: Cameras, n_frames: int, points: Float[Tensor, "points 3"]) -> Cameras:
-    """A camera that goes once around what the training cameras look at, at their mean height and distance.
+    """Return a camera that goes once around what the training cameras look at, at their mean height and distance.
 
     Args:
         cameras: The training cameras.
@@ -229,23 +221,16 @@ def turntable(cameras: Cameras, n_frames: int, points: Float[Tensor, "points 3"]
     )
 
 
-def write_ply(path: Path, model: EditSplatModel) -> Path:
+def write_ply(path: Path, splats: Mapping[str, Float[Tensor, " gaussians"]]) -> Path:
     """Write a splat in the format of Kerbl et al., 3D Gaussian Splatting, 2023, that splat viewers read.
 
     Coordinates are those that nerfstudio trains in, as ns-export writes them too.
+
+    Args:
+        path: Of the file.
+        splats: What it holds of each Gaussian, by its name there.
     """
-    n = model.num_points
-    columns = {
-        **dict(zip(("x", "y", "z"), model.means.T, strict=True)),
-        **dict.fromkeys(("nx", "ny", "nz"), torch.zeros(n)),
-        **{f"f_dc_{i}": column for i, column in enumerate(model.shs_0.T)},
-        **{f"f_rest_{i}": column for i, column in enumerate(model.shs_rest.transpose(1, 2).reshape(n, -1).T)},
-        "opacity": model.opacities[:, 0],
-        **{f"scale_{i}": column for i, column in enumerate(model.scales.T)},
-        **{f"rot_{i}": column for i, column in enumerate(model.quats.T)},
-    }
-    table = torch.stack([column.detach().cpu() for column in columns.values()], dim=1).numpy().astype("<f4")
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {n}"]
-    header += [*(f"property float {name}" for name in columns), "end_header\n"]
-    path.write_bytes("\n".join(header).encode() + table.tobytes())
+    columns = {name: column.detach().cpu().numpy() for name, column in splats.items()}
+    vertices = np.rec.fromarrays(list(columns.values()), dtype=[(name, "<f4") for name in columns])
+    PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<").write(path)
     return path

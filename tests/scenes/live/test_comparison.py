@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pds_nerfstudio.scenes.live.comparison import SHOWN, Comparison, side_by_side
-from pds_nerfstudio.scenes.output.results import picture
+from pds_nerfstudio.scenes.models.scene_model import render
 
 KINDS = ["splat", "nerf"]
 
@@ -24,7 +24,7 @@ def switch() -> Any:
 def test_the_source_is_what_the_scene_looked_like_before(kind: str, make_config: Any, run: Any, switch: Any) -> None:
     trainer = run(make_config(kind, steps=2))
     model, camera = trainer.pipeline.eval().model, trainer.pipeline.views.full_size_camera(0)
-    edited = picture(model, camera)
+    edited = render(model, camera)
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     comparison = Comparison(model, switch, trainer.source_folder)
     switch.output_render, comparison.split = "before_after", 0.25
@@ -37,7 +37,7 @@ def test_the_source_is_what_the_scene_looked_like_before(kind: str, make_config:
 
     switch.output_render = "rgb"
     trainer.restore_source()
-    before = picture(model, camera)
+    before = render(model, camera)
     assert torch.equal(outputs["source"].clamp(0, 1), before) and not torch.equal(before, edited)
 
 

@@ -30,7 +30,7 @@ def run_asking(prepare: Any, watch: Any) -> Callable[[EditTrainerConfig, Asked],
 
         def ask(call: int) -> None:
             for request in asked.get(call, []):
-                trainer.pipeline.session.ask(request)
+                trainer.session.ask(request)
 
         watch.before = ask
         trainer.train()
@@ -211,7 +211,7 @@ class TestWaiting:
         self, button: str, make_config: Any, prepare: Any, watch: Any
     ) -> None:
         trainer = prepare(make_config("splat", steps=3))
-        session = trainer.pipeline.session
+        session = trainer.session
 
         def pause(call: int) -> None:
             if call != 1:
@@ -232,9 +232,9 @@ class TestWaiting:
         self, make_config: Any, prepare: Any, watch: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         trainer = prepare(make_config("splat", steps=3))
-        session, drawn = trainer.pipeline.session, []
+        session, drawn = trainer.session, []
         monkeypatch.setattr(
-            trainer.pipeline.panel,
+            trainer.panel,
             "redraw",
             lambda: drawn.append((session.status.state, trainer.next_step, trainer.pipeline.editing)),
         )
@@ -246,12 +246,12 @@ class TestWaiting:
 
     def test_ctrl_c_while_it_is_paused_saves(self, make_config: Any, prepare: Any, watch: Any) -> None:
         trainer = prepare(make_config("splat", steps=3))
-        watch.before = lambda call: trainer.pipeline.session.ask(Request("pause"))
+        watch.before = lambda call: trainer.session.ask(Request("pause"))
 
         def stop() -> None:
             trainer.interrupted = True
 
-        self.later(lambda: trainer.pipeline.session.status.state == "paused", stop)
+        self.later(lambda: trainer.session.status.state == "paused", stop)
         trainer.train()
         assert [path.name for path in trainer.checkpoint_dir.iterdir()] == ["step-000000002.ckpt"]
         assert recorded(trainer)[-1] == (3, Request("stop"))
@@ -261,7 +261,7 @@ class TestWaiting:
     ) -> None:
         trainer = prepare(make_config("splat", steps=2))
         monkeypatch.setattr(EditTrainer, "stays_open", property(lambda self: True))
-        session = trainer.pipeline.session
+        session = trainer.session
         self.later(lambda: session.status.state == "finished", lambda: session.ask(edit(tgt_prompt="a bear")))
         self.later(lambda: watch.calls == 4, lambda: session.ask(Request("stop")))
         trainer.train()

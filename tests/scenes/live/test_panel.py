@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from pds_nerfstudio.scenes.live.panel import EditPanel
-from pds_nerfstudio.scenes.live.session import EditSession, Status
+from pds_nerfstudio.guidance.objectives import OBJECTIVES
+from pds_nerfstudio.scenes.live.panel import EditPanel, _objectives
+from pds_nerfstudio.scenes.live.session import EditSession
+from pds_nerfstudio.scenes.run import Status
 
 STRING = re.compile(r'\{"((?:[^\W_]| |\\u\{[0-9a-f]+\})*)"\}')
 """A string of JavaScript that ends nowhere but at its end, whatever it holds."""
@@ -24,8 +26,8 @@ def as_shown(mdx: str) -> str:
 
 
 def panel(session: EditSession) -> Any:
-    made: Any = EditPanel.__new__(EditPanel)
-    made._session, made._pipeline = session, SimpleNamespace(model=None)
+    scene: Any = SimpleNamespace(model=None)
+    made: Any = EditPanel(scene, session)
     made._folder, made._method = Path("runs/a {b}_<c>"), "pds-nerf-toyworld"
     return made
 
@@ -56,6 +58,11 @@ def test_a_prompt_is_no_line_of_its_own() -> None:
     session.live, session.status = True, Status("paused", edit_steps=4)
     status = as_shown(panel(session)._status_text())
     assert status == "*«a import 'https://x.example/x.js'»* → *«b»*\n\nPaused: edit step 0 of 4"
+
+
+def test_an_objective_with_options_of_its_own_is_offered_beside_the_others() -> None:
+    assert _objectives("pds") == tuple(OBJECTIVES)
+    assert _objectives("dreamcatalyst,delta=0.05") == (*OBJECTIVES, "dreamcatalyst,delta=0.05")
 
 
 def test_so_is_the_command_to_go_on_with() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.scenes.live.session import EditSession, Request, Status, branch_name, read_record
+from pds_nerfstudio.scenes.live.session import EditSession, Request, branch_name, read_record
+from pds_nerfstudio.scenes.run import Status
 
 
 def test_requests_are_taken_once_and_in_order() -> None:

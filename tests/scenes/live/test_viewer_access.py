@@ -12,9 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 import viser
-from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.viewer.render_panel import populate_render_tab
-from nerfstudio.viewer.viewer import Viewer
 from nerfstudio.viewer_legacy.server.viewer_state import ViewerLegacyState
 from nerfstudio.viewer_legacy.viser.messages import CameraPathPayloadMessage
 from websockets.exceptions import InvalidStatus
@@ -23,7 +21,6 @@ from websockets.sync.client import ClientConnection, connect
 from pds_nerfstudio.methods import pds_nerf, pds_splat
 from pds_nerfstudio.scenes.live import viewer_access
 from pds_nerfstudio.scenes.live.viewer_access import guard_viewers, viewer_line
-from pds_nerfstudio.scenes.pipeline import EditPipeline
 
 guard_viewers()
 
@@ -266,47 +263,6 @@ class TestWhereItListens:
     def test_the_methods_listen_to_this_machine_alone(self) -> None:
         for method in (pds_splat, pds_nerf):
             assert method.config.viewer.websocket_host == "127.0.0.1"
-
-    @pytest.mark.parametrize(
-        ("pipeline", "trainer", "arguments", "host"),
-        [
-            (EditPipeline, None, [], "127.0.0.1"),  # ns-viewer
-            (EditPipeline, None, ["--viewer.websocket-host", "0.0.0.0"], "0.0.0.0"),
-            (EditPipeline, None, ["--viewer.websocket_host=0.0.0.0"], "0.0.0.0"),
-            (EditPipeline, None, ["--viewer.websocket-port", "7008"], "127.0.0.1"),
-            (EditPipeline, object(), [], "0.0.0.0"),  # ns-train, by its configuration
-            (object, None, [], "0.0.0.0"),  # a method of nerfstudio's
-        ],
-    )
-    def test_what_counts(
-        self,
-        pipeline: type,
-        trainer: object,
-        arguments: list[str],
-        host: str,
-        monkeypatch: pytest.MonkeyPatch,
-        capsys: pytest.CaptureFixture[str],
-    ) -> None:
-        began: list[ViewerConfig] = []
-
-        def begin(viewer: Any, config: ViewerConfig, *_: Any, **__: Any) -> None:
-            began.append(config)
-            viewer.viser_server = SimpleNamespace(get_port=lambda: 7012)
-
-        monkeypatch.setattr(sys, "argv", ["ns-viewer", *arguments])
-        initialise = viewer_access._for_this_machine(begin)
-        given = ViewerConfig(websocket_host="0.0.0.0", num_rays_per_chunk=7)
-        initialise(
-            Viewer.__new__(Viewer),
-            given,
-            log_filename=Path(),
-            datapath=Path(),
-            pipeline=pipeline.__new__(pipeline),
-            trainer=trainer,
-        )
-        (config,) = began
-        assert config.websocket_host == host and config.num_rays_per_chunk == 7
-        assert ("Viewer: http://localhost:7012" in capsys.readouterr().out) == (pipeline is EditPipeline)
 
     def test_the_line_says_who_can_reach_it_and_how(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("SSH_CONNECTION", "WAYLAND_DISPLAY"):

@@ -11,7 +11,7 @@ from pds_nerfstudio.scenes.models import fog
 from pds_nerfstudio.scenes.models.ball import looked_at_ball, random_in_ball
 from pds_nerfstudio.scenes.models.fog import fog_density, random_rays, surface_points
 from pds_nerfstudio.scenes.models.nerf import EditNerfModel
-from pds_nerfstudio.scenes.output.results import picture
+from pds_nerfstudio.scenes.models.scene_model import render
 from pds_nerfstudio.scenes.trainer import EditTrainer
 
 OPACITY = 0.2
@@ -53,7 +53,7 @@ class Scene:
     def pictures(self) -> Tensor:
         """Three training views."""
         self.model.eval()
-        seen = [picture(self.model, self.views.full_size_camera(i)) for i in (0, 4, 8)]
+        seen = [render(self.model, self.views.full_size_camera(i)) for i in (0, 4, 8)]
         self.model.train()
         return torch.stack(seen)
 

@@ -7,8 +7,8 @@ import torch
 
 from pds_nerfstudio.scenes.models.ball import looked_at_ball
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
+from pds_nerfstudio.scenes.models.scene_model import render
 from pds_nerfstudio.scenes.models.splat import EditSplatModelConfig
-from pds_nerfstudio.scenes.output.results import picture
 from pds_nerfstudio.scenes.trainer import EditTrainer
 
 NAMES = {"means", "scales", "quats", "features_dc", "features_rest", "opacities"}
@@ -148,7 +148,7 @@ class TestStrewing:
             for name, p in model.gauss_params.items()
         }
         model.eval()
-        pictures = [picture(model, cameras[i : i + 1]) for i in (0, 4, 8)]
+        pictures = [render(model, cameras[i : i + 1]) for i in (0, 4, 8)]
         model.begin_edit(first=True, cameras=cameras)
         assert_consistent(reconstructed)
 
@@ -166,7 +166,7 @@ class TestStrewing:
         assert (distance < 0.5).float().mean().item() == pytest.approx(1 / 8, abs=0.03)
         assert ((model.means[n:] - center) / radius).mean(0).norm() < 0.05
 
-        after = [picture(model, cameras[i : i + 1]) for i in (0, 4, 8)]
+        after = [render(model, cameras[i : i + 1]) for i in (0, 4, 8)]
         change = torch.stack([(x - y).abs().mean() for x, y in zip(pictures, after, strict=True)])
         assert 0 < change.max() < 0.05  # a veil that nobody takes for an edit
 

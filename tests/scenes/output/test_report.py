@@ -15,9 +15,8 @@ from PIL import Image
 
 from pds_nerfstudio.one_line import one_line
 from pds_nerfstudio.scenes.output.history import STRIP_PICTURES, History, Moment
-from pds_nerfstudio.scenes.output.pictures import jpeg
+from pds_nerfstudio.scenes.output.pictures import Picture, jpeg
 from pds_nerfstudio.scenes.output.report import PAGE_BYTES, View, report
-from pds_nerfstudio.scenes.output.results import Picture
 from pds_nerfstudio.video import write_video
 
 

@@ -15,7 +15,9 @@ from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataPars
 from PIL import Image
 from torch import Tensor
 
-from pds_nerfstudio.scenes.output.results import contact_sheet, picture, to_bytes, turntable, write_dataset
+from pds_nerfstudio.scenes.models.scene_model import render
+from pds_nerfstudio.scenes.output.pictures import to_bytes
+from pds_nerfstudio.scenes.output.results import contact_sheet, turntable, write_dataset
 
 KINDS = ["splat", "nerf"]
 
@@ -45,7 +47,7 @@ class TestFinishedRun:
         run = finished(kind)
         outputs = read(run.base_dir / "edited_views")
         run.pipeline.eval()
-        shown = to_bytes(picture(run.pipeline.model, run.pipeline.views.full_size_camera(4)))
+        shown = to_bytes(render(run.pipeline.model, run.pipeline.views.full_size_camera(4)))
         stored = np.array(Image.open(outputs.image_filenames[4]))
         assert stored.shape == (32, 48, 3)
         assert np.abs(stored.astype(int) - shown).max() <= 1
@@ -74,8 +76,8 @@ class TestDataSet:
         path.write_text(json.dumps(transforms))
         pipeline = prepare(make_config("splat", data=own_scene, pipeline__datamanager__data=own_scene)).pipeline
         pipeline.eval()
-        pictures = [to_bytes(picture(pipeline.model, pipeline.views.full_size_camera(i))) for i in range(9)]
-        outputs = read(write_dataset(tmp_path / "written", pipeline, pictures).parent)
+        pictures = [to_bytes(render(pipeline.model, pipeline.views.full_size_camera(i))) for i in range(9)]
+        outputs = read(write_dataset(tmp_path / "written", pipeline.views, pictures).parent)
         assert len(set(outputs.image_filenames)) == 9
         source = pipeline.views.outputs
         for i, (file, picture_) in enumerate(zip(outputs.image_filenames, pictures, strict=True)):

@@ -1,0 +1,84 @@
+"""What an edit step minimises: the guidance's loss on some rendered views, and the distance to what they were."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from pds_nerfstudio.guidance.guidance import Guidance
+from pds_nerfstudio.scenes.output.pictures import EditedView
+from pds_nerfstudio.scenes.views import SourceView
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """How much each loss of an edit step counts."""
+
+    guidance: float
+    """Multiplies the guidance's loss, a mean over the numbers of a latent."""
+    photometric: float
+    """Multiplies the distance to the source images outside the guidance's mask; 0 leaves it out."""
+
+
+@dataclass(frozen=True)
+class GuidedViews:
+    """What the guidance says of some views of one size."""
+
+    losses: list[dict[str, Float[Tensor, ""]]]
+    """Of each view, by their names."""
+    metrics: dict[str, Tensor]
+    """The guidance's own."""
+    last: EditedView
+    """The last of the views, with its gradient."""
+
+
+def guide(
+    guidance: Guidance,
+    views: Sequence[SourceView],
+    renders: Sequence[Float[Tensor, "height width 3"]],
+    progress: float,
+    weights: LossWeights,
+) -> GuidedViews:
+    """Return the losses of some views of one size.
+
+    Args:
+        guidance: With its prompts.
+        views: At least one.
+        renders: What they look like now, with gradients.
+        progress: Share of the edit that is done, from 0 to 1.
+        weights: Of the losses.
+    """
+    # The guidance's gradient stops at the image: the render's own graph is walked once, with everything else.
+    images = torch.stack([rgb.detach().float().permute(2, 0, 1) for rgb in renders]).requires_grad_()
+    sources = torch.cat([view.image for view in views])
+    output = guidance(images, sources, progress, keys=[view.index for view in views])
+    (gradients,) = torch.autograd.grad(output.loss, images)
+    scale = weights.guidance / output.grad[0].numel()
+    value = output.loss.detach() * scale / len(views)
+    losses = []
+    for k, (view, rgb) in enumerate(zip(views, renders, strict=True)):
+        source, gradient = view.image[0].permute(1, 2, 0), gradients[k].permute(1, 2, 0) * scale
+        surrogate = (rgb * gradient).sum()
+        losses.append({"guidance_loss": surrogate - surrogate.detach() + value})
+        if weights.photometric:
+            mask = None if output.mask is None else output.mask[k : k + 1]
+            losses[-1]["photometric_loss"] = weights.photometric * _difference_outside(mask, rgb, source)
+    return GuidedViews(losses, dict(output.metrics), EditedView(view.index, source, rgb.detach(), gradient))
+
+
+def _difference_outside(
+    mask: Float[Tensor, "1 1 mask_height mask_width"] | None,
+    rgb: Float[Tensor, "height width 3"],
+    source: Float[Tensor, "height width 3"],
+) -> Float[Tensor, ""]:
+    """Return the mean distance of two pictures outside a mask; everywhere, if there is none."""
+    difference = (rgb - source).abs()
+    if mask is not None:
+        inside = F.interpolate(mask.to(difference), difference.shape[:2], mode="bilinear")
+        difference = difference * (1 - inside[0, 0, :, :, None])
+    return difference.mean()

@@ -1,0 +1,79 @@
+"""What an edit, and what watches it, asks of a scene's model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.scene_box import OrientedBox
+from torch import Tensor, nn
+
+from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
+from pds_nerfstudio.scenes.views import SourceView
+
+SceneKind = Literal["splat", "nerf"]
+"""What sort of scene there is. The method that edits it is named pds- and this."""
+
+
+class SceneModel(Protocol):
+    """A model of nerfstudio's whose scene can be edited.
+
+    The last group are nerfstudio's and PyTorch's own.
+    """
+
+    kind: ClassVar[SceneKind]
+    """What sort of scene it holds."""
+
+    @property
+    def edit_background(self) -> Float[Tensor, "3"]:
+        """What transparent source images lie on."""
+
+    @property
+    def points(self) -> Float[Tensor, "points 3"]:
+        """Some points of the scene, on the CPU."""
+
+    def begin_edit(self, first: bool, cameras: Cameras) -> None:
+        """Prepare for edit steps.
+
+        Args:
+            first: Whether this is the edit's very first step (not a resumed run).
+            cameras: The training cameras.
+        """
+
+    def render_edit_view(
+        self, camera: Cameras, index: int
+    ) -> tuple[Float[Tensor, "height width 3"], dict[str, Float[Tensor, ""]]]:
+        """Return a whole view with gradients, and losses that keep the scene sound.
+
+        Args:
+            camera: One camera.
+            index: Of the training view.
+        """
+
+    def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews) -> dict[str, Float[Tensor, ""]]:
+        """Return the losses of a step that refines.
+
+        Args:
+            view: A training view that was redrawn.
+            redrawn: All that were.
+        """
+
+    def splats(self) -> Mapping[str, Float[Tensor, " gaussians"]] | None:
+        """Return what a .ply file holds of each Gaussian, by its name there; None if the scene is not made of them."""
+
+    @property
+    def device(self) -> torch.device: ...
+    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+    def buffers(self) -> Iterator[Tensor]: ...
+    def eval(self) -> Any: ...
+
+
+@torch.no_grad()
+def render(model: SceneModel, camera: Cameras) -> Float[Tensor, "height width 3"]:
+    """Return what the model shows one camera, in 0..1."""
+    return model.get_outputs_for_camera(camera.to(model.device))["rgb"].clamp(0, 1)

@@ -1,0 +1,92 @@
+"""Refining an edit: its renders are redrawn by the diffusion model, and the scene is fitted to them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxtyping import Float
+from nerfstudio.utils.comms import get_rank, get_world_size
+from nerfstudio.utils.rich_utils import CONSOLE
+from rich.progress import track
+from torch import Tensor
+
+from pds_nerfstudio.guidance.guidance import Guidance
+from pds_nerfstudio.guidance.redraw import RedrawConfig
+from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
+from pds_nerfstudio.scenes.models.scene_model import SceneModel
+from pds_nerfstudio.scenes.output.pictures import EditedView
+from pds_nerfstudio.scenes.views import SourceView, SourceViews, views_of
+
+
+class Refining:
+    """The steps that refine, with the views that they have redrawn so far.
+
+    Args:
+        model: Of the scene.
+        views: Its training views.
+        guidance: With its prompts.
+        config: How renders are redrawn.
+        rounds: Each view is redrawn every so many times that it comes up.
+        from_source: Whether the scene begins as it was before the edit, and all views are redrawn before that.
+    """
+
+    def __init__(
+        self,
+        model: SceneModel,
+        views: SourceViews,
+        guidance: Guidance,
+        config: RedrawConfig,
+        rounds: int,
+        from_source: bool,
+    ) -> None:
+        self._model, self._views, self._guidance, self._config = model, views, guidance, config
+        self.rounds, self.from_source = rounds, from_source
+        self._redrawn = RedrawnViews(views.view_cameras)
+        self.last_view: EditedView | None = None
+        """What was redrawn last."""
+
+    @property
+    def awaits_redrawing(self) -> bool:
+        """Whether it begins with the source, and has yet to redraw its views."""
+        return self.from_source and not self._redrawn
+
+    def redraw_all(self) -> None:
+        """Redraw all views (of several GPUs, this one's) from the scene as it is."""
+        indices = views_of(len(self._views), get_rank(), get_world_size())
+        quiet = get_rank() != 0
+        for index in track(indices, "Redrawing all views", console=CONSOLE, disable=quiet):
+            self.redraw(self._views[index])
+
+    def redraw(self, view: SourceView) -> None:
+        """Redraw a view from the scene as it is."""
+        rgb = self._model.render_edit_view(view.camera, view.index)[0].detach()
+        image = rgb.float().permute(2, 0, 1)[None]
+        redrawn = self._guidance.redraw(image, view.image, self._config, keys=[view.index])
+        self._redrawn[view.index] = target = redrawn[0].permute(1, 2, 0)
+        self.last_view = EditedView(view.index, view.image[0].permute(1, 2, 0), rgb, rgb - target.to(rgb))
+
+    def losses(self, k: int, view: SourceView) -> dict[str, Float[Tensor, ""]]:
+        """Return the losses of a step, which may redraw its view first.
+
+        Args:
+            k: Of the step, counted from the first that refines.
+            view: Whose turn it is.
+        """
+        of_this_gpu = len(views_of(len(self._views), get_rank(), get_world_size()))
+        due = (k // of_this_gpu) % self.rounds == 0
+        drawn_before = self.from_source and k < of_this_gpu  # the scene doesn't show the edit yet
+        if (due and not drawn_before) or view.index not in self._redrawn:
+            self.redraw(view)
+        return self._model.fit_redrawn(view, self._redrawn)
+
+    def forget(self) -> None:
+        """Forget what was redrawn."""
+        self._redrawn.clear()
+
+    def state_dict(self) -> dict[int, Any]:
+        """Return the redrawn pictures, for a checkpoint."""
+        return self._redrawn.state_dict()
+
+    def load_state_dict(self, state: dict[int, Any]) -> None:
+        """Go on with the redrawn pictures of a checkpoint."""
+        self._redrawn.load_state_dict(state)

@@ -1,0 +1,210 @@
+"""What everything that watches or steers a run may ask of it.
+
+The panel, the report, the history and the terminal know a run by these two Protocols alone. What runs, `EditTrainer`
+with its `EditPipeline`, fulfils them; it imports what watches it, and is not imported by that.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from nerfstudio.data.datamanagers.base_datamanager import DataManager
+
+from pds_nerfstudio.scenes.models.scene_model import SceneModel
+from pds_nerfstudio.scenes.output.history import History
+from pds_nerfstudio.scenes.output.pictures import EditedView
+from pds_nerfstudio.scenes.plan import EditPlan
+from pds_nerfstudio.scenes.views import SourceViews
+
+GUIDANCE_SETTINGS = (
+    "objective",
+    "guidance_scale",
+    "identity_weight",
+    "text_weight",
+    "localize",
+    "t_min",
+    "t_max",
+    "t_schedule",
+)
+"""Settings of the guidance that may change while an edit runs."""
+SETTINGS = ("src_prompt", "tgt_prompt", *GUIDANCE_SETTINGS, "steps_left")
+"""All settings that may change while an edit runs."""
+
+Settings = dict[str, Any]
+"""Values of some of `SETTINGS`, by their names."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a run stands."""
+
+    state: Literal["reconstructing", "editing", "refining", "paused", "finished", "looking"] = "looking"
+    """What it is about; "looking" where a finished run is looked at."""
+    step: int = -1
+    """Last step that was run, as the trainer counts; -1 if none was."""
+    edit_step: int = 0
+    """Edit steps that have been run."""
+    edit_steps: int = 0
+    """Edit steps that there are to run, those that refine included."""
+    reconstruct_steps: int = 0
+    """Steps before the first edit step, as the trainer counts."""
+    seconds_per_step: float = 0.0
+    """Averaged over the last steps; 0 if not known yet."""
+    loss: float = float("nan")
+    """Of the last step."""
+    message: str = ""
+    """Of what was done last, or why something could not be done."""
+
+    @property
+    def steps_left(self) -> int:
+        """Edit steps that are left to run."""
+        return max(0, self.edit_steps - self.edit_step)
+
+    @property
+    def seconds_left(self) -> float:
+        """Estimate for all steps that are left, from those of the last kind."""
+        to_reconstruct = max(0, self.reconstruct_steps - self.step - 1)
+        return (to_reconstruct + self.steps_left) * self.seconds_per_step
+
+
+class Scene(Protocol):
+    """The scene of a run, with its edit; also of a finished run that is looked at."""
+
+    views: SourceViews
+    """Its training views before the edit; while it is edited only."""
+    plan: EditPlan
+    """Which steps of the run do what."""
+    last_view: EditedView | None
+    """What the last edit step has seen."""
+    training: bool
+    """Whether the model is set to train, as of any module of PyTorch."""
+    training_run: bool
+    """Whether it is edited, and not only looked at."""
+
+    @property
+    def model(self) -> SceneModel:
+        """What renders it."""
+
+    @property
+    def datamanager(self) -> DataManager:
+        """Where its pictures come from."""
+
+    @property
+    def settings(self) -> Settings:
+        """Settings that may change while the edit runs, as they are now; without the number of steps."""
+
+    @property
+    def takes_requests(self) -> bool:
+        """Whether somebody may ask for something."""
+
+    @property
+    def editing(self) -> bool:
+        """Whether the edit has begun."""
+
+    def train(self, mode: bool = True) -> object:
+        """Set the model to train, or to be looked at."""
+
+    def eval(self) -> object:
+        """Set the model to be looked at."""
+
+    def change_settings(self, changes: Settings) -> None:
+        """Change settings from the next step on: all of them or, if one is invalid, none.
+
+        Raises:
+            UserError: If one is invalid.
+        """
+
+    def begin_round(self, step: int, steps: int) -> None:
+        """Edit anew from `step` on, for so many steps, with the refinement after it."""
+
+
+class Run(Protocol):
+    """A run, from its set-up on."""
+
+    base_dir: Path
+    """Where everything lies that it leaves."""
+    checkpoint_dir: Path
+    """Where its checkpoints lie."""
+    history: History
+    """Numbers and pictures of its edit steps."""
+    round_steps: int
+    """Edit steps of a round: what it was started with."""
+    pace: deque[float]
+    """Seconds that each of the last steps took."""
+    loss: float
+    """All losses together, at the last step of which it is known."""
+    training_state: Literal["training", "paused", "completed"]
+    """Whether it goes on by itself, in nerfstudio's words."""
+    interrupted: bool
+    """Whether it is to end before its steps are done."""
+    stop_training: bool
+    """Whether nerfstudio's loop is to be left before its next step."""
+
+    @property
+    def pipeline(self) -> Scene:
+        """The scene that it edits."""
+
+    @property
+    def source_folder(self) -> Path:
+        """Where the scene lies as it was before the edit, for undoing it and for the next edit to start from."""
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What it was told to do, as far as a reader wants to know it, by names in plain words."""
+
+    @property
+    def skipped_steps(self) -> int:
+        """Steps that were left out, for a gradient was not finite."""
+
+    @property
+    def next_step(self) -> int:
+        """The step that would be run next."""
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether there is a step left to run."""
+
+    @property
+    def stays_open(self) -> bool:
+        """Whether the viewer goes on when all steps are done, and more may be asked for."""
+
+    @property
+    def train_lock(self) -> AbstractContextManager[Any]:
+        """Held while a step is run, and while the viewer renders."""
+
+    def restore_source(self) -> None:
+        """Have the scene and the optimisers again as they were before the edit, to the last bit.
+
+        Raises:
+            UserError: If the run was resumed from one that did not keep them.
+        """
+
+    def write_checkpoint(self, path: Path) -> None:
+        """Write a checkpoint of the last step to a file of one's own choice. The caller holds the lock.
+
+        Raises:
+            UserError: If it can't be written.
+        """
+
+    def write_branch(self, name: str) -> Path:
+        """Keep the present result as a run of its own, beside this one, and return its folder.
+
+        The caller holds the lock.
+
+        Args:
+            name: Of the folder.
+
+        Raises:
+            UserError: If its checkpoint can't be written.
+        """
+
+    def write_results(self, folder: Path) -> None:
+        """Leave what a person wants to look at in `folder`, and say so."""
+
+    def save_settings(self) -> None:
+        """Let config.yml say what the settings are now."""

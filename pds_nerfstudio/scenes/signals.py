@@ -1,0 +1,48 @@
+"""How a run ends before its steps are done: by Ctrl-C after the current step, by a mistake in one line."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from pds_nerfstudio.errors import UserError
+
+
+@contextmanager
+def stopped_by_ctrl_c(stop: Callable[[], None]) -> Iterator[None]:
+    """Have the first Ctrl-C inside call `stop`; a second one ends at once, as Python does by default.
+
+    In another thread than the main one, which no signal reaches, this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def stop_once(signum: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        stop()
+
+    signal.signal(signal.SIGINT, stop_once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End the process with one line, in place of a traceback, for a `UserError` or a full disk."""
+    try:
+        yield
+    except UserError as error:
+        raise SystemExit(f"Error: {error}") from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise SystemExit(
+            f"Error: The disk is full ({error}): make room, then resume from the last checkpoint."
+        ) from None
