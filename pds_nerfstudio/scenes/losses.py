@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from pds_nerfstudio.guidance.gradient import surrogate
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.scenes.output.pictures import EditedView
 from pds_nerfstudio.scenes.views import SourceView
@@ -54,17 +55,15 @@ def guide(
         weights: Of the losses.
     """
     # The guidance's gradient stops at the image: the render's own graph is walked once, with everything else.
-    images = torch.stack([rgb.detach().float().permute(2, 0, 1) for rgb in renders]).requires_grad_()
+    images = torch.stack([rgb.float().permute(2, 0, 1) for rgb in renders])
     sources = torch.cat([view.image for view in views])
-    output = guidance(images, sources, progress, keys=[view.index for view in views])
-    (gradients,) = torch.autograd.grad(output.loss, images)
+    gradients, output = guidance.image_gradient(images, sources, progress, [view.index for view in views])
     scale = weights.guidance / output.grad[0].numel()
-    value = output.loss.detach() * scale / len(views)
+    value = output.loss * scale / len(views)
     losses = []
     for k, (view, rgb) in enumerate(zip(views, renders, strict=True)):
         source, gradient = view.image[0].permute(1, 2, 0), gradients[k].permute(1, 2, 0) * scale
-        surrogate = (rgb * gradient).sum()
-        losses.append({"guidance_loss": surrogate - surrogate.detach() + value})
+        losses.append({"guidance_loss": surrogate(rgb, gradient, value)})
         if weights.photometric:
             mask = None if output.mask is None else output.mask[k : k + 1]
             losses[-1]["photometric_loss"] = weights.photometric * _difference_outside(mask, rgb, source)

@@ -110,10 +110,9 @@ class EditPipeline(VanillaPipeline):
         self.last_view: EditedView | None = None
         """What the last edit step has seen."""
         self._editing = False
-        self._seed = config.guidance.seed + get_rank()  # of several GPUs, each draws noise of its own
         self.guidance: Guidance | None = None
         if self.training_run:
-            self.guidance = Guidance.from_config(replace(config.guidance, seed=self._seed), torch.device(device))
+            self.guidance = Guidance.from_config(config.guidance, torch.device(device), get_rank())
             self.guidance.set_prompts(config.src_prompt, config.tgt_prompt)
             side = config.guidance.resolution or self.guidance.denoiser.resolution
             self.views = SourceViews(self.datamanager, side, self.model.edit_background, device)
@@ -151,7 +150,7 @@ class EditPipeline(VanillaPipeline):
             if not prompt:
                 raise UserError(f"The {name} prompt is empty: say in a few words what the scene shows or should show.")
         self.guidance.reconfigure(**{name: value for name, value in changes.items() if name in GUIDANCE_SETTINGS})
-        self.config.guidance = replace(self.guidance.config, seed=self.config.guidance.seed)
+        self.config.guidance = self.guidance.config
         self.guidance.set_prompts(source, target)
         self.config.src_prompt, self.config.tgt_prompt = source, target
 
@@ -227,7 +226,8 @@ class EditPipeline(VanillaPipeline):
         return {}, losses, {}
 
     def _view_at(self, k: int) -> SourceView:
-        return self.views[view_at(k, len(self.views), self._seed, get_rank(), get_world_size())]
+        seed = self.config.guidance.seed + get_rank()
+        return self.views[view_at(k, len(self.views), seed, get_rank(), get_world_size())]
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
@@ -272,8 +272,7 @@ class EditPipeline(VanillaPipeline):
         if self.guidance is not None and "guidance" in state:
             guidance = state["guidance"]
             if get_rank() != 0:  # the random state is the first rank's: noise that all share would be drawn for nothing
-                own = torch.Generator(self.guidance.denoiser.device).manual_seed(self._seed)
-                guidance = {**guidance, "generator": own.get_state()}
+                guidance = {name: value for name, value in guidance.items() if name != "generator"}
             elif "redrawn" in state:
                 self._refining.load_state_dict(state["redrawn"])
             self.guidance.load_state_dict(guidance)
