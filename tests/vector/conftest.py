@@ -1,8 +1,9 @@
 """What several tests of the vector package need."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,14 +17,22 @@ from pds_nerfstudio.vector.raster.scene import Scene, SceneParameters
 from pds_nerfstudio.vector.svg.document import Document
 
 Check = Callable[[Callable[[Tensor], Tensor], Tensor], float]
+"""Relative error of a gradient."""
+Oracle = Callable[..., Tensor]
+"""Renders the bytes of an SVG with resvg."""
+Render = Callable[..., Tensor]
+"""Renders a document."""
+SceneCheck = Callable[..., dict[str, float]]
+"""Relative error of the gradient by each tensor of a scene."""
 
 
 class Towards:
     """A guidance whose edit is known: the picture of another drawing. Its latents are the pictures themselves."""
 
-    def __init__(self, svg, canvas=64):
+    def __init__(self, svg: bytes, canvas: int = 64) -> None:
         self.goal = VectorEditor(Document(svg), canvas).render().detach()
-        self.seen, self.calls = [], []
+        self.seen: list[tuple] = []
+        self.calls: list[str] = []
         self.finite = True
         self.config = SimpleNamespace(resolution=0)
         self.denoiser = SimpleNamespace(
@@ -35,13 +44,17 @@ class Towards:
             decode_latents=torch.clone,
         )
 
-    def __call__(self, image, source_image, progress, keys=None):
+    def __call__(
+        self, image: Tensor, source_image: Tensor, progress: float, keys: Sequence[int] | None = None
+    ) -> SimpleNamespace:
         self.calls.append("image")
         self.seen.append((image.detach(), source_image, progress, keys))
         loss = (image - self.goal).square().sum()
         return SimpleNamespace(loss=loss, finite=torch.tensor(self.finite), metrics={"distance": loss.detach()})
 
-    def latent_loss(self, target, source, progress, keys=None):
+    def latent_loss(
+        self, target: Tensor, source: Tensor, progress: float, keys: Sequence[int] | None = None
+    ) -> SimpleNamespace:
         self.calls.append("latent")
         loss = (target - self.goal).square().sum()
         return SimpleNamespace(loss=loss, finite=torch.tensor(self.finite), metrics={"distance": loss.detach()})
@@ -50,13 +63,13 @@ class Towards:
         self.calls.append("refine")
         return target
 
-    def redraw(self, image, source_image, config, keys=None):
+    def redraw(self, image: Tensor, source_image: Tensor, config: Any, keys: Sequence[int] | None = None) -> Tensor:
         self.calls.append("redraw")
         return self.goal.expand_as(image)
 
 
 def _gradients(function: Callable[[Tensor], Tensor], at: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradient of a scalar function, and central differences in its place, in float64."""
+    """Return the gradient of a scalar function, and central differences in its place, in float64."""
     at = at.detach().double().requires_grad_()
     (exact,) = torch.autograd.grad(function(at), at)
     numeric = torch.zeros_like(exact)
@@ -71,23 +84,23 @@ def _gradients(function: Callable[[Tensor], Tensor], at: Tensor) -> tuple[Tensor
 
 
 def _gradient_error(function: Callable[[Tensor], Tensor], at: Tensor) -> float:
-    """Relative difference between the gradient of a scalar function and central differences."""
+    """Return the relative difference between the gradient of a scalar function and central differences."""
     exact, numeric = _gradients(function, at)
     return float((exact - numeric).norm() / numeric.norm())
 
 
 @pytest.fixture
 def gradient_error() -> Check:
-    """Relative error of a gradient against finite differences."""
+    """Return what finds the relative error of a gradient against finite differences."""
     return _gradient_error
 
 
 @pytest.fixture
-def scene_gradient_errors() -> Callable[[Scene, SceneParameters], dict[str, float]]:
-    """Relative error of the gradient by each tensor of a scene, for a random loss on a 32 × 32 canvas.
+def scene_gradient_errors() -> SceneCheck:
+    """Return what finds the error of the gradient by each tensor of a scene, for a random loss on a 32 × 32 canvas.
 
-    It is that of the worst row (point, colour, stop, gradient …) by itself, so that none hides behind a larger one;
-    rows that hardly matter to the picture, by a thousandth of the largest, are compared with that thousandth.
+    The error is that of the worst row (point, colour, stop, gradient …), relative to that row, so that none hides
+    behind a larger one. Rows that matter less than a thousandth of the largest are compared with that thousandth.
     """
 
     def errors(scene: Scene, parameters: SceneParameters, view: tuple = (1, 0, 0, 1, 0, 0)) -> dict[str, float]:
@@ -114,20 +127,20 @@ def scene_gradient_errors() -> Callable[[Scene, SceneParameters], dict[str, floa
 
 
 def _render(document: Document, size: int = 128) -> Tensor:
-    """A document over white, [3, size, size]."""
+    """Return a document over white, [3, size, size]."""
     view = document.view(size, size)
     return Rasterizer(document.scene).render(document.parameters, size, size, view, torch.ones(3, size, size))
 
 
 @pytest.fixture
-def render() -> Callable[..., Tensor]:
-    """Renders a document over white on a square canvas."""
+def render() -> Render:
+    """Return what renders a document over white on a square canvas."""
     return _render
 
 
 @pytest.fixture
-def oracle() -> Callable[..., Tensor]:
-    """Renders the bytes of an SVG of square size over white with resvg, optionally supersampled."""
+def oracle() -> Oracle:
+    """Return what renders the bytes of a square SVG over white with resvg, optionally supersampled."""
     resvg = pytest.importorskip("resvg_py")
 
     def rendered(data: bytes, size: int = 128, supersampling: int = 1) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from pds_nerfstudio.vector.edit.editor import VectorEditor
 from pds_nerfstudio.vector.svg.document import Document
@@ -20,7 +21,7 @@ SIDE = 160
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 
 
-def _edited(path):
+def _edited(path: Path) -> tuple[bytes, Tensor]:
     """The file after an edit that moves everything a little, and how that should look."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -35,7 +36,7 @@ def _edited(path):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
-def test_edited_files_look_the_same_in_chromium(tmp_path):
+def test_edited_files_look_the_same_in_chromium(tmp_path: Path) -> None:
     edits = [_edited(EXAMPLES / name) for name in FILES]
     images = [
         f'<img width="{SIDE}" height="{SIDE}" src="data:image/svg+xml;base64,{base64.b64encode(svg).decode()}">'
@@ -46,7 +47,7 @@ def test_edited_files_look_the_same_in_chromium(tmp_path):
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"]
     command += ["--force-device-scale-factor=1", f"--user-data-dir={tmp_path / 'profile'}"]
     command += [f"--screenshot={tmp_path / 'page.png'}", f"--window-size={SIDE * len(FILES)},{SIDE}", page.as_uri()]
-    subprocess.run(command, check=True, capture_output=True, timeout=240)
+    subprocess.run([str(part) for part in command], check=True, capture_output=True, timeout=240)
     seen = torch.from_numpy(np.array(Image.open(tmp_path / "page.png").convert("RGB"))).permute(2, 0, 1) / 255
     for k, (name, (_, expected)) in enumerate(zip(FILES, edits, strict=True)):
         theirs = seen[:, :SIDE, k * SIDE : (k + 1) * SIDE]

@@ -14,7 +14,7 @@ from pds_nerfstudio.vector.svg.document import Document
 STRESS = (Path(__file__).parent / "stress.svg").read_bytes()
 
 
-def _damaged(seed):
+def _damaged(seed: int) -> bytes:
     chance = random.Random(seed)
     data = bytearray(STRESS)
     for _ in range(chance.randint(1, 4)):
@@ -33,7 +33,7 @@ def _damaged(seed):
 
 
 @pytest.mark.parametrize("block", range(10))
-def test_damaged_files(block):
+def test_damaged_files(block: int) -> None:
     for seed in range(20 * block, 20 * block + 20):
         data = _damaged(seed)
         with warnings.catch_warnings():
@@ -51,6 +51,6 @@ def test_damaged_files(block):
 
 
 @pytest.mark.parametrize("length", [1, 40, 400, 2000, 5000])
-def test_truncated_files_are_refused(length):
+def test_truncated_files_are_refused(length: int) -> None:
     with pytest.raises(UserError):
         Document(STRESS[:length])

@@ -1,18 +1,20 @@
 import torch
+from torch import Tensor
 
-from pds_nerfstudio.vector.raster.compositor import LayerItem, SolidItem, TextureItem, over
+from pds_nerfstudio.vector.raster.compositor import Item, LayerItem, SolidItem, TextureItem, over
 from pds_nerfstudio.vector.raster.coverage import make_windows
+from tests.vector.conftest import Check
 
 
-def _random(*shape, seed=0):
+def _random(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 WINDOWS = make_windows(torch.tensor([[1, 2], [3, 0], [0, 1]]), torch.tensor([[4, 3], [2, 5], [6, 4]]))
-ITEMS = [SolidItem(0, 0), TextureItem(1, 0), LayerItem((2, 1, 3, 3), 1), SolidItem(2, 1)]
+ITEMS: list[Item] = [SolidItem(0, 0), TextureItem(1, 0), LayerItem((2, 1, 3, 3), 1), SolidItem(2, 1)]
 
 
-def _inputs(channels):
+def _inputs(channels: int) -> dict[str, Tensor]:
     picture = _random(4, 3, 3, seed=5)
     picture[:3] *= picture[3]
     return {
@@ -25,12 +27,12 @@ def _inputs(channels):
     }
 
 
-def _over(x):
+def _over(x: dict[str, Tensor]) -> Tensor:
     textures = [x["texture"], x["picture"]]
     return over(x["background"], x["cover"], x["colors"], x["alphas"], (0, 0), WINDOWS, ITEMS, textures)
 
 
-def test_it_agrees_with_the_formula_pixel_by_pixel():
+def test_it_agrees_with_the_formula_pixel_by_pixel() -> None:
     x = _inputs(3)
     expected = x["background"].clone()
     for item in ITEMS:
@@ -50,15 +52,19 @@ def test_it_agrees_with_the_formula_pixel_by_pixel():
     torch.testing.assert_close(_over(x), expected)
 
 
-def test_gradients(gradient_error):
+def test_gradients(gradient_error: Check) -> None:
     for channels in (3, 4):
         x = _inputs(channels)
         weight = torch.randn(channels, 6, 7, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
         for name in x:
-            assert gradient_error(lambda v, n=name, x=x, w=weight: (_over({**x, n: v}) * w).sum(), x[name]) < 1e-7, name
+
+            def loss(value: Tensor, name: str = name, x: dict[str, Tensor] = x, weight: Tensor = weight) -> Tensor:
+                return (_over({**x, name: value}) * weight).sum()
+
+            assert gradient_error(loss, x[name]) < 1e-7, name
 
 
-def test_items_of_a_layer_are_placed_by_its_origin():
+def test_items_of_a_layer_are_placed_by_its_origin() -> None:
     cover = torch.ones(WINDOWS.cells)
     image = over(torch.zeros(1, 3, 4), cover, torch.ones(1, 1), torch.ones(1), (1, 2), WINDOWS, [SolidItem(0, 0)], [])
     assert image.min() == 1

@@ -1,7 +1,10 @@
 import math
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
+from torch import Tensor
 
 from pds_nerfstudio.vector.raster.paint import (
     gradient_colors,
@@ -9,26 +12,27 @@ from pds_nerfstudio.vector.raster.paint import (
     radial_parameter,
     spread_parameter,
 )
+from tests.vector.conftest import Check
 
 
-def _points(*pairs):
+def _points(*pairs: tuple[float, float]) -> Tensor:
     return torch.tensor(pairs, dtype=torch.float64)[None]
 
 
-def test_linear_parameter_runs_from_start_to_end():
+def test_linear_parameter_runs_from_start_to_end() -> None:
     geometry = torch.tensor([1.0, 1, 5, 4, 0, 0], dtype=torch.float64)
     t = linear_parameter(_points((1, 1), (5, 4), (3, 2.5), (3 - 3, 2.5 + 4)), geometry)
     torch.testing.assert_close(t, torch.tensor([[0, 1, 0.5, 0.5]], dtype=torch.float64))
     assert (linear_parameter(_points((0, 0)), torch.zeros(6)) == 1).all()
 
 
-def test_radial_parameter_of_concentric_circles():
+def test_radial_parameter_of_concentric_circles() -> None:
     geometry = torch.tensor([3.0, 4, 10, 3, 4, 2], dtype=torch.float64)
     t = radial_parameter(_points((3 + 2, 4), (3, 4 + 10), (3 + 6 * math.sqrt(0.5), 4 + 6 * math.sqrt(0.5))), geometry)
     torch.testing.assert_close(t, torch.tensor([[0, 1, 0.5]], dtype=torch.float64))
 
 
-def test_radial_parameter_puts_every_point_on_its_circle():
+def test_radial_parameter_puts_every_point_on_its_circle() -> None:
     """|p − (f + t (c − f))| = fr + t (r − fr)."""
     geometry = torch.tensor([3.0, 4, 10, 6, 1, 2], dtype=torch.float64)
     points = torch.rand(8, 9, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 40 - 15
@@ -37,7 +41,7 @@ def test_radial_parameter_puts_every_point_on_its_circle():
     torch.testing.assert_close((points - centre).norm(dim=-1), (2 + t * 8).abs())
 
 
-def test_a_focus_outside_of_the_circle_is_moved_into_it():
+def test_a_focus_outside_of_the_circle_is_moved_into_it() -> None:
     far, edge = (torch.tensor([0.0, 0, 1, x, 0, 0], dtype=torch.float64) for x in (7, 0.998))
     points = _points((0.3, 0.2), (-2, 0.1))
     torch.testing.assert_close(radial_parameter(points, far), radial_parameter(points, edge))
@@ -51,17 +55,17 @@ def test_a_focus_outside_of_the_circle_is_moved_into_it():
         ("reflect", [0.75, 0.5, 0.75, 0.5]),
     ],
 )
-def test_spread(spread, expected):
+def test_spread(spread: str, expected: list[float]) -> None:
     t = torch.tensor([-0.75, 0.5, 1.25, 2.5])
     torch.testing.assert_close(spread_parameter(t, spread), torch.tensor(expected))
 
 
-def _ramp(n, low, high):
-    """A parameter that grows along x, the same in each row."""
+def _ramp(n: int, low: float, high: float) -> Tensor:
+    """Return a parameter that grows along x, the same in each row."""
     return torch.linspace(low, high, n, dtype=torch.float64).expand(3, n)
 
 
-def test_stops_interpolate_and_pad():
+def test_stops_interpolate_and_pad() -> None:
     offsets = torch.tensor([0.2, 0.5, 0.7, 0.9], dtype=torch.float64)
     values = torch.tensor([[0.0], [1.0], [2.0], [4.0]], dtype=torch.float64)
     t = torch.tensor([[-1, 0.2, 0.35, 0.5, 0.6, 2]], dtype=torch.float64)
@@ -69,7 +73,7 @@ def test_stops_interpolate_and_pad():
     torch.testing.assert_close(found, torch.tensor([0, 0, 0.5, 1, 1.5, 4], dtype=torch.float64))
 
 
-def test_a_sharp_stop_is_as_smooth_as_an_edge():
+def test_a_sharp_stop_is_as_smooth_as_an_edge() -> None:
     """A pixel that a jump divides gets the share of each side."""
     offsets = torch.tensor([0.5, 0.5], dtype=torch.float64)
     values = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
@@ -80,7 +84,7 @@ def test_a_sharp_stop_is_as_smooth_as_an_edge():
     torch.testing.assert_close(backwards[0, 1], expected)
 
 
-def test_the_seam_of_a_repeated_gradient_is_smooth():
+def test_the_seam_of_a_repeated_gradient_is_smooth() -> None:
     offsets = torch.tensor([0.0, 1.0], dtype=torch.float64)
     values = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
     found = gradient_colors(_ramp(21, 0.02, 2.02), "repeat", offsets, values)[0, 1]
@@ -89,7 +93,7 @@ def test_the_seam_of_a_repeated_gradient_is_smooth():
 
 
 @pytest.mark.parametrize("spread", ["pad", "reflect", "repeat"])
-def test_gradient_by_geometry_stops_and_colours(spread, gradient_error):
+def test_gradient_by_geometry_stops_and_colours(spread: str, gradient_error: Check) -> None:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(2, 12, 13, generator=generator, dtype=torch.float64)
     step = torch.arange(13, dtype=torch.float64) + 0.5
@@ -101,10 +105,10 @@ def test_gradient_by_geometry_stops_and_colours(spread, gradient_error):
         (radial_parameter, torch.tensor([6.1, 5.2, 5.3, 7.4, 6.5, 0.7])),
     ):
 
-        def loss(g, o, v, parameter=parameter):
+        def loss(g: Tensor, o: Tensor, v: Tensor, parameter: Callable[[Tensor, Tensor], Tensor] = parameter) -> Tensor:
             return (gradient_colors(parameter(points, g), spread, o, v) * weight).sum()
 
         geometry = geometry.double()
-        assert gradient_error(lambda g: loss(g, offsets, values), geometry) < 1e-5
-        assert gradient_error(lambda o, g=geometry: loss(g, o, values), offsets) < 1e-5
-        assert gradient_error(lambda v, g=geometry: loss(g, offsets, v), values) < 1e-7
+        assert gradient_error(partial(loss, o=offsets, v=values), geometry) < 1e-5
+        assert gradient_error(partial(loss, geometry, v=values), offsets) < 1e-5
+        assert gradient_error(partial(loss, geometry, offsets), values) < 1e-7

@@ -1,5 +1,9 @@
+from collections.abc import Iterable
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from pds_nerfstudio.vector.raster.affine import compose, scaling, translation
 from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
@@ -10,23 +14,26 @@ from pds_nerfstudio.vector.raster.scene import (
     Gradient,
     Group,
     Join,
+    Scene,
     SceneBuilder,
+    SceneParameters,
     Shape,
     Solid,
     Stroke,
 )
+from tests.vector.conftest import SceneCheck
 
 
-def _square(builder, x, y, size):
+def _square(builder: SceneBuilder, x: float, y: float, size: float) -> int:
     return builder.add_polygon([(x, y), (x + size, y), (x + size, y + size), (x, y + size)])
 
 
-def _render(builder, children, size=16, **options):
+def _render(builder: SceneBuilder, children: Iterable[Shape | Group], size: int = 16, **options: Any) -> Tensor:
     scene, parameters = builder.build(children)
     return Rasterizer(scene).render(parameters, size, size, **options)
 
 
-def test_without_a_background_the_picture_is_premultiplied():
+def test_without_a_background_the_picture_is_premultiplied() -> None:
     builder = SceneBuilder()
     fill = Fill(Solid(builder.add_color(1, 0.5, 0)), (builder.add_opacity(0.5),))
     image = _render(builder, [Shape(_square(builder, 2, 2, 4), fill=fill)])
@@ -34,17 +41,17 @@ def test_without_a_background_the_picture_is_premultiplied():
     assert image[:, 10, 10].abs().sum() == 0
 
 
-def test_over_a_background_it_is_the_same_picture():
+def test_over_a_background_it_is_the_same_picture() -> None:
     builder = SceneBuilder()
     paint = Solid(builder.add_color(1, 0.5, 0))
     shape = Shape(_square(builder, 2.3, 2.6, 7), fill=Fill(paint), stroke=Stroke(paint, builder.add_width(2)))
-    children = [Group((shape,), (builder.add_opacity(0.4),)), shape]
+    children: list[Shape | Group] = [Group((shape,), (builder.add_opacity(0.4),)), shape]
     background = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
     rgba = _render(builder, children)
     torch.testing.assert_close(_render(builder, children, background=background), rgba[:3] + (1 - rgba[3]) * background)
 
 
-def test_a_group_is_painted_before_its_opacity_applies():
+def test_a_group_is_painted_before_its_opacity_applies() -> None:
     builder = SceneBuilder()
     fill = Fill(Solid(builder.add_color(1, 1, 1)))
     shapes = tuple(Shape(_square(builder, x, 2, 8), fill=fill) for x in (1, 5))
@@ -55,7 +62,7 @@ def test_a_group_is_painted_before_its_opacity_applies():
     assert together[3, 5, 2] == 0.5
 
 
-def test_clips_cut_shapes_groups_and_each_other():
+def test_clips_cut_shapes_groups_and_each_other() -> None:
     builder = SceneBuilder()
     fill = Fill(Solid(builder.add_color(1, 1, 1)))
     whole, left, top = (builder.add_polygon(p) for p in (
@@ -67,10 +74,11 @@ def test_clips_cut_shapes_groups_and_each_other():
     alpha = _render(builder, [shape])[3]
     assert alpha[:, :4].min() == 1 and torch.allclose(alpha[:, 4], torch.tensor(0.5)) and alpha[:, 5:].max() == 0
     both = Clip((ClipShape(left),), Clip((ClipShape(top),)))
-    for children in (
+    cases: list[list[Shape | Group]] = [
         [Shape(whole, fill=fill, clip=both)],
         [Group((shape, shape), clip=Clip((ClipShape(top),)))],
-    ):
+    ]
+    for children in cases:
         assert float(_render(builder, children)[3, :8, :4].min()) == 1
         assert float(_render(builder, children)[3, 8:].max()) == 0
     assert _render(builder, [Shape(whole, fill=fill, clip=Clip(()))]).abs().max() == 0
@@ -78,7 +86,7 @@ def test_clips_cut_shapes_groups_and_each_other():
     assert _render(builder, [Shape(whole, fill=fill, clip=union)])[3, 12, 2] == 1
 
 
-def test_linear_gradient_in_units_of_the_bounding_box():
+def test_linear_gradient_in_units_of_the_bounding_box() -> None:
     builder = SceneBuilder()
     stops = (builder.add_stop(0, (0, 0, 0)), builder.add_stop(1, (1, 0, 0), 0.5))
     paint = Gradient(builder.add_gradient(0, 0, 1, 0), stops, bounding_box=True)
@@ -88,7 +96,7 @@ def test_linear_gradient_in_units_of_the_bounding_box():
     torch.testing.assert_close(image[0, 6, 4:12], t * (1 - t / 2))
 
 
-def test_radial_gradient_follows_the_transforms():
+def test_radial_gradient_follows_the_transforms() -> None:
     builder = SceneBuilder()
     stops = (builder.add_stop(0, (0, 0, 0)), builder.add_stop(1, (1, 1, 1)))
     paint = Gradient(builder.add_gradient(0, 0, 1, 0, 0, 0), stops, radial=True, transform=scaling(5, 5))
@@ -99,14 +107,14 @@ def test_radial_gradient_follows_the_transforms():
     assert float(image[0, 8 + 1, 8]) == pytest.approx((0.5**2 + 3**2) ** 0.5 / 5, abs=1e-5)
 
 
-def test_the_view_moves_and_scales():
+def test_the_view_moves_and_scales() -> None:
     builder = SceneBuilder()
     shape = Shape(_square(builder, 1, 1, 2), fill=Fill(Solid(builder.add_color(1, 1, 1))))
     image = _render(builder, [shape], view=(4, 0, 0, 4, -2, -2))
     assert float(image[3].sum()) == 64 and image[3, 2:10, 2:10].min() == 1
 
 
-def test_hostile_numbers_stay_finite():
+def test_hostile_numbers_stay_finite() -> None:
     builder = SceneBuilder()
     paint = Solid(builder.add_color(1, 1, 1))
     path = builder.add_path([(-1e30, 5), (1e30, -1e30), (3, 1e38), (8, 8)], [([(0, 1, 2, 3)], False)])
@@ -114,15 +122,15 @@ def test_hostile_numbers_stay_finite():
     assert image.isfinite().all()
 
 
-def test_an_empty_scene_is_its_background():
+def test_an_empty_scene_is_its_background() -> None:
     assert _render(SceneBuilder(), []).abs().max() == 0
     builder = SceneBuilder()
     far = Shape(_square(builder, 99, 99, 2), fill=Fill(Solid(builder.add_color(1, 1, 1))))
     assert _render(builder, [far]).abs().max() == 0
 
 
-def _everything():
-    """A scene with every differentiable quantity in it, away from changes of topology."""
+def _everything() -> tuple[Scene, SceneParameters]:
+    """Return a scene with every differentiable quantity in it, away from changes of topology."""
     builder = SceneBuilder()
     blob = builder.add_path(
         [(6.2, 8.1), (9.7, 2.2), (20.3, 3.1), (24.9, 9.3), (27.8, 20.2), (17.1, 26.7), (9.4, 21.6)],
@@ -172,18 +180,18 @@ def _everything():
     )
 
 
-def test_every_gradient_agrees_with_finite_differences(scene_gradient_errors):
+def test_every_gradient_agrees_with_finite_differences(scene_gradient_errors: SceneCheck) -> None:
     scene, parameters = _everything()
     errors = scene_gradient_errors(scene, parameters, view=(0.95, 0.05, 0, 1.02, 0.31, 0.27))
     assert set(errors) == {"points", "colors", "opacities", "widths", "gradients", "offsets"}
     assert max(errors.values()) < 1e-4, errors
 
 
-def test_it_is_deterministic():
+def test_it_is_deterministic() -> None:
     scene, parameters = _everything()
     rasterizer = Rasterizer(scene)
 
-    def run():
+    def run() -> list[Tensor]:
         numbers = parameters.map(lambda t: t.clone().requires_grad_())
         image = rasterizer.render(numbers, 64, 64, scaling(2, 2), torch.ones(3, 64, 64))
         image.square().sum().backward()

@@ -1,16 +1,30 @@
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from pds_nerfstudio.vector.raster.affine import Affine
 from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
 from pds_nerfstudio.vector.raster.scene import Cap, Join, SceneBuilder, Shape, Solid, Stroke
+from tests.vector.conftest import SceneCheck
 
 K = 0.5522847498
 
+Build = Callable[[SceneBuilder], int]
 
-def _render(build, width, size=64, tolerance=1e-3, transform=(1, 0, 0, 1, 0, 0), **style):
-    """Alpha of one stroked path."""
+
+def _render(
+    build: Build,
+    width: float,
+    size: int = 64,
+    tolerance: float = 1e-3,
+    transform: Affine = (1, 0, 0, 1, 0, 0),
+    **style: Any,
+) -> Tensor:
+    """Return the alpha of one stroked path."""
     builder = SceneBuilder()
     path = build(builder)
     stroke = Stroke(Solid(builder.add_color(0, 0, 0)), builder.add_width(width), **style)
@@ -18,11 +32,11 @@ def _render(build, width, size=64, tolerance=1e-3, transform=(1, 0, 0, 1, 0, 0),
     return Rasterizer(scene, tolerance).render(parameters.map(lambda t: t.double()), size, size)[3]
 
 
-def _polyline(*points, closed=False):
+def _polyline(*points: tuple[float, float], closed: bool = False) -> Build:
     return lambda builder: builder.add_polygon(points, closed)
 
 
-def _circle(x, y, r):
+def _circle(x: float, y: float, r: float) -> Build:
     k = K * r
     points = [
         (x + r, y),
@@ -40,20 +54,20 @@ def _circle(x, y, r):
 
 @pytest.mark.parametrize("cap, extra", [(Cap.BUTT, 0), (Cap.SQUARE, 36), (Cap.ROUND, 9 * math.pi)])
 @pytest.mark.parametrize("angle", [0.0, 0.3, 2.0, math.pi])
-def test_area_of_a_line_with_caps(cap, extra, angle):
+def test_area_of_a_line_with_caps(cap: Cap, extra: float, angle: float) -> None:
     end = (32 + 20 * math.cos(angle), 32 + 20 * math.sin(angle))
     area = _render(_polyline((32, 32), end), 6, cap=cap).sum()
     assert float(area) == pytest.approx(120 + extra, rel=1e-4)
 
 
 @pytest.mark.parametrize("cap, area", [(Cap.BUTT, 0), (Cap.SQUARE, 36), (Cap.ROUND, 9 * math.pi)])
-def test_area_of_a_point_is_that_of_its_caps(cap, area):
+def test_area_of_a_point_is_that_of_its_caps(cap: Cap, area: float) -> None:
     assert float(_render(_polyline((20.3, 30), (20.3, 30)), 6, cap=cap).sum()) == pytest.approx(area, rel=1e-3)
 
 
 @pytest.mark.parametrize("turn", [-2.5, -1.2, -0.4, 0.4, 1.2, 2.5])
 @pytest.mark.parametrize("join", list(Join))
-def test_area_of_a_joint(turn, join):
+def test_area_of_a_joint(turn: float, join: Join) -> None:
     """Two rectangles less the kite they share, and the wedge of the join."""
     length, half = 22.0, 3.0
     end = (32 + length * math.cos(turn), 32 + length * math.sin(turn))
@@ -68,7 +82,7 @@ def test_area_of_a_joint(turn, join):
     assert float(area.sum()) == pytest.approx(2 * length * 2 * half - kite + wedge, rel=1e-4)
 
 
-def test_miter_limit_turns_a_miter_into_a_bevel():
+def test_miter_limit_turns_a_miter_into_a_bevel() -> None:
     corner = _polyline((10, 32), (32, 32), (14, 40))
     ratio = 1 / math.sin(0.5 * math.atan2(8, 18))
     below, above = (_render(corner, 4, miter_limit=ratio * f).sum() for f in (0.99, 1.01))
@@ -76,14 +90,14 @@ def test_miter_limit_turns_a_miter_into_a_bevel():
     assert above > below + 10
 
 
-def test_area_of_closed_strokes():
+def test_area_of_closed_strokes() -> None:
     square = _polyline((20, 20), (44, 20), (44, 44), (20, 44), closed=True)
     assert float(_render(square, 4).sum()) == pytest.approx(28**2 - 20**2)
     assert float(_render(_circle(32, 32, 15), 6).sum()) == pytest.approx(2 * math.pi * 15 * 6, rel=1e-3)
 
 
 @pytest.mark.parametrize("radius", [0.5, 3.0, 7.9])
-def test_a_circle_narrower_than_its_stroke_is_a_disc(radius):
+def test_a_circle_narrower_than_its_stroke_is_a_disc(radius: float) -> None:
     assert float(_render(_circle(32, 32, radius), 16).sum()) == pytest.approx(math.pi * (radius + 8) ** 2, rel=2e-3)
 
 
@@ -96,7 +110,7 @@ TIGHT = {
 
 @pytest.mark.parametrize("name", TIGHT)
 @pytest.mark.parametrize("width", [3.0, 9.0, 18.0])
-def test_tight_curves_cover_all_within_half_the_width(name, width):
+def test_tight_curves_cover_all_within_half_the_width(name: str, width: float) -> None:
     """A round stroke is the set of points no farther than half its width from the curve."""
     ctrl = torch.tensor(TIGHT[name], dtype=torch.float64)
     alpha = _render(
@@ -116,7 +130,7 @@ def test_tight_curves_cover_all_within_half_the_width(name, width):
     assert float((alpha - truth).square().mean()) < 1e-4
 
 
-def test_stroking_comes_before_the_transform():
+def test_stroking_comes_before_the_transform() -> None:
     """A pen under a stretch is an ellipse: width 2 across the stretch, 6 along it."""
     transform = (3, 0, 0, 1, 0, 0)
     upright = _render(_polyline((10, 10), (10, 50)), 2, transform=transform)
@@ -126,16 +140,16 @@ def test_stroking_comes_before_the_transform():
     torch.testing.assert_close(flipped, upright)
 
 
-def test_dashes_have_caps():
+def test_dashes_have_caps() -> None:
     area = _render(_polyline((4, 20), (60, 20)), 4, dashes=(10.0, 10.0), cap=Cap.ROUND).sum()
     assert float(area) == pytest.approx(3 * (10 * 4 + 4 * math.pi), rel=1e-3)
 
 
-def test_a_stroke_without_width_draws_nothing():
+def test_a_stroke_without_width_draws_nothing() -> None:
     assert _render(_polyline((4, 20), (60, 20)), 0).sum() == 0
 
 
-STYLES = {
+STYLES: dict[str, dict[str, Any]] = {
     "miter": {},
     "round": {"join": Join.ROUND, "cap": Cap.ROUND},
     "bevel, square": {"join": Join.BEVEL, "cap": Cap.SQUARE},
@@ -144,7 +158,7 @@ STYLES = {
 
 
 @pytest.mark.parametrize("name", STYLES)
-def test_gradient_by_points_and_width(name, scene_gradient_errors):
+def test_gradient_by_points_and_width(name: str, scene_gradient_errors: SceneCheck) -> None:
     builder = SceneBuilder()
     points = [(4.3, 25.1), (14.2, 4.4), (17.9, 31.2), (27.3, 6.2), (22.2, 27.7)]
     path = builder.add_path(points, [([(0, 1, 2, 3), (3, 3, 4, 4)], False)])

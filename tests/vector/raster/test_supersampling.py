@@ -1,17 +1,19 @@
 import pytest
 import torch
+from torch import Tensor
 
 from pds_nerfstudio.vector.raster.coverage import coverage, fit_windows
 from pds_nerfstudio.vector.raster.supersampling import ambiguous_cells, supersample
+from tests.vector.conftest import Check
 
 SIZE = 48
 
 
-def _edges(polygons):
+def _edges(polygons: list[Tensor]) -> Tensor:
     return torch.cat([torch.stack([p, p.roll(-1, 0)], 1) for p in polygons])
 
 
-def _image(polygons, evenodd, supersampled=True, size=SIZE):
+def _image(polygons: list[Tensor], evenodd: bool, supersampled: bool = True, size: int = SIZE) -> Tensor:
     edges = _edges(polygons)
     region = torch.zeros(len(edges), dtype=torch.long)
     windows = fit_windows(edges, region, 1, size, size)
@@ -23,7 +25,7 @@ def _image(polygons, evenodd, supersampled=True, size=SIZE):
     return torch.nn.functional.pad(windows.view(cover, 0), (x, size - x - w, y, size - y - h))
 
 
-def _error(image, polygons, evenodd):
+def _error(image: Tensor, polygons: list[Tensor], evenodd: bool) -> float:
     fine = _image([p * 16 for p in polygons], evenodd, supersampled=False, size=16 * SIZE)
     reference = torch.nn.functional.avg_pool2d(fine[None], 16)[0]
     return float((image - reference).square().mean())
@@ -39,7 +41,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("evenodd", [False, True])
-def test_it_comes_close_to_the_truth(name, evenodd):
+def test_it_comes_close_to_the_truth(name: str, evenodd: bool) -> None:
     polygons = CASES[name]
     before = _error(_image(polygons, evenodd, supersampled=False), polygons, evenodd)
     after = _error(_image(polygons, evenodd), polygons, evenodd)
@@ -48,7 +50,7 @@ def test_it_comes_close_to_the_truth(name, evenodd):
 
 
 @pytest.mark.parametrize("evenodd", [False, True])
-def test_simple_outlines_and_holes_are_left_alone(evenodd):
+def test_simple_outlines_and_holes_are_left_alone(evenodd: bool) -> None:
     hole = torch.tensor([[10.0, 12], [12, 25], [22, 20]], dtype=torch.float64)
     edges = _edges([TRIANGLE, hole])
     region = torch.zeros(len(edges), dtype=torch.long)
@@ -59,7 +61,7 @@ def test_simple_outlines_and_holes_are_left_alone(evenodd):
     assert supersample(cover, field, edges, region, windows, rule) is cover
 
 
-def test_only_the_crossings_are_looked_at():
+def test_only_the_crossings_are_looked_at() -> None:
     edges = _edges([TRIANGLE, TRIANGLE + 4.4])
     region = torch.zeros(len(edges), dtype=torch.long)
     windows = fit_windows(edges, region, 1, SIZE, SIZE)
@@ -68,7 +70,7 @@ def test_only_the_crossings_are_looked_at():
     assert 0 < found.numel() < 20
 
 
-def test_gradient_by_the_points(gradient_error):
+def test_gradient_by_the_points(gradient_error: Check) -> None:
     weight = torch.randn(SIZE, SIZE, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     loss = lambda p: (_image([p], False) * weight).sum()  # noqa: E731
     assert gradient_error(loss, CASES["star"][0]) < 1e-4

@@ -1,7 +1,8 @@
 import pytest
 
-from pds_nerfstudio.vector.svg.basic_shapes import fit_shape, read_shape
+from pds_nerfstudio.vector.svg.basic_shapes import ShapeSource, fit_shape, read_shape
 from pds_nerfstudio.vector.svg.numbers import Viewport
+from pds_nerfstudio.vector.svg.path_grammar import Outline
 
 VIEW = Viewport(200, 100)
 SHAPES = {
@@ -13,12 +14,17 @@ SHAPES = {
 }
 
 
-def _read(name):
-    tag = "rect" if name == "rounded" else name
-    return read_shape(tag, SHAPES[name].get, VIEW)
+def _shape(tag: str, attributes: dict[str, str]) -> ShapeSource:
+    source = read_shape(tag, attributes.get, VIEW)
+    assert source is not None
+    return source
 
 
-def _box(outline):
+def _read(name: str) -> ShapeSource:
+    return _shape("rect" if name == "rounded" else name, SHAPES[name])
+
+
+def _box(outline: Outline) -> tuple[float, float, float, float]:
     xs, ys = zip(*outline.points, strict=True)
     return min(xs), min(ys), max(xs), max(ys)
 
@@ -33,17 +39,17 @@ def _box(outline):
         ("line", (1, 2, 3, 4), 1),
     ],
 )
-def test_outlines(name, box, segments):
+def test_outlines(name: str, box: tuple[float, float, float, float], segments: int) -> None:
     source = _read(name)
     assert _box(source.outline) == pytest.approx(box)
     ((found, closed),) = source.outline.contours
     assert len(found) == segments and closed == (name != "line")
 
 
-def test_points_lists():
-    polygon = read_shape("polygon", {"points": "0,0 4,0 4 4 9"}.get, VIEW).outline
+def test_points_lists() -> None:
+    polygon = _shape("polygon", {"points": "0,0 4,0 4 4 9"}).outline
     assert len(polygon.points) == 3 and polygon.contours[0][1]
-    polyline = read_shape("polyline", {"points": "0,0 4,0 4 4"}.get, VIEW).outline
+    polyline = _shape("polyline", {"points": "0,0 4,0 4 4"}).outline
     assert len(polyline.contours[0][0]) == 2 and not polyline.contours[0][1]
 
 
@@ -58,12 +64,12 @@ def test_points_lists():
         ("polygon", {"points": "1,1"}),
     ],
 )
-def test_what_draws_nothing(tag, attributes):
+def test_what_draws_nothing(tag: str, attributes: dict[str, str]) -> None:
     assert read_shape(tag, attributes.get, VIEW) is None
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_shape_that_was_moved_and_stretched_still_is_one(name):
+def test_a_shape_that_was_moved_and_stretched_still_is_one(name: str) -> None:
     source = _read(name)
     stretch = 2 if name == "circle" else 3
     points = [(2 * x + 5, stretch * y - 1) for x, y in source.outline.points]
@@ -79,7 +85,7 @@ def test_a_shape_that_was_moved_and_stretched_still_is_one(name):
 
 
 @pytest.mark.parametrize("name", ["rect", "rounded", "circle", "ellipse"])
-def test_a_shape_with_one_point_out_of_place_is_none(name):
+def test_a_shape_with_one_point_out_of_place_is_none(name: str) -> None:
     source = _read(name)
     points = list(source.outline.points)
     points[1] = (points[1][0] + 0.5, points[1][1] + 0.5)

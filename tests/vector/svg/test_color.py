@@ -4,7 +4,7 @@ from PIL import ImageColor
 from pds_nerfstudio.vector.svg.color import NAMED, format_color, parse_color
 
 
-def test_the_names_are_those_of_css():
+def test_the_names_are_those_of_css() -> None:
     assert len(NAMED) == 148
     for name in ImageColor.colormap:
         assert bytes.fromhex(NAMED[name]) == bytes(ImageColor.getrgb(name))
@@ -29,19 +29,20 @@ def test_the_names_are_those_of_css():
         ("hwb(0 80% 80%)", (127.5, 127.5, 127.5, 1)),
     ],
 )
-def test_colours(text, expected):
+def test_colours(text: str, expected: tuple[float, ...]) -> None:
     found = parse_color(text)
+    assert found is not None
     assert [c * 255 for c in found[:3]] + [found[3]] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
     "text", ["", "#12", "#ggg", "rgb(1,2)", "rgb(1,2,x)", "none", "currentColor", "hsl(50%,1%,1%)"]
 )
-def test_what_is_no_colour(text):
+def test_what_is_no_colour(text: str) -> None:
     assert parse_color(text) is None
 
 
-def test_format():
+def test_format() -> None:
     assert format_color(1, 0.5, -3) == "#ff8000"
     assert format_color(0, 0, 1, 0.25) == "rgba(0, 0, 255, 0.25)"
     assert parse_color(format_color(0.2, 0.4, 0.6, 0.5)) == pytest.approx((0.2, 0.4, 0.6, 0.5))

@@ -1,15 +1,15 @@
 from pds_nerfstudio.vector.svg.css import StyleSheet, parse_declarations
-from pds_nerfstudio.vector.svg.xml_source import parse_xml
+from pds_nerfstudio.vector.svg.xml_source import Element, parse_xml
 
 
-def _found(sheet, element):
+def _found(sheet: StyleSheet, element: Element) -> dict[str, str]:
     values = {}
     for d in sheet.declarations(element):
         values[d.name] = d.value
     return values
 
 
-def test_declarations_and_where_they_stand():
+def test_declarations_and_where_they_stand() -> None:
     text = 'fill : red ;/* x:y; */stroke:url( "#a;b" ) blue !important; --x:1;broken'
     first, second, *_ = parse_declarations(text)
     assert (first.name, first.value, first.important) == ("fill", "red", False)
@@ -18,7 +18,7 @@ def test_declarations_and_where_they_stand():
     assert text[slice(*second.span)] == 'url( "#a;b" ) blue'
 
 
-def test_specificity_and_order():
+def test_specificity_and_order() -> None:
     sheet = StyleSheet()
     sheet.add("""<!-- * {fill: a; stroke: a} path {fill: b} .k {fill: c} #i {fill: d}
         path.k, .z {fill: e; stroke: e} @media print { .k {fill: no} } @import "x"; .k {stroke-width: 2}
@@ -31,7 +31,7 @@ def test_specificity_and_order():
     assert sheet.selects_tag("path") and not sheet.selects_tag("g")
 
 
-def test_combinators():
+def test_combinators() -> None:
     sheet = StyleSheet()
     sheet.add("g path {fill: in} g > path {stroke: child} .a .b > path{color: deep} path:hover, [x] {fill: no}")
     root = parse_xml(
@@ -49,6 +49,6 @@ def test_combinators():
     assert sheet.skipped == {"path:hover", "[x]"}
 
 
-def test_broken_sheets_end():
+def test_broken_sheets_end() -> None:
     for text in ("{", "a{", "}", "a{b:c", "a{{{}", "/*", "@x", "@x;", "a{}}}b{c:d}"):
         StyleSheet().add(text)

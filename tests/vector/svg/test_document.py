@@ -1,46 +1,49 @@
 """Writing back: what is not edited stays byte for byte, what is looks as the rasteriser says."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
 from pds_nerfstudio.vector.svg.document import Document
+from tests.vector.conftest import Oracle
 
 STRESS = (Path(__file__).parents[1] / "stress.svg").read_bytes()
 HEAD = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
 
 
-def _document(body):
+def _document(body: str) -> Document:
     return Document(f"{HEAD}{body}</svg>".encode())
 
 
-def _inside(data):
+def _inside(data: bytes) -> str:
     return data.decode()[len(HEAD) : -len("</svg>")]
 
 
-def _write(document, **changes):
-    """The body of the file with some tensors changed by functions."""
+def _write(document: Document, **changes: Callable[[Tensor], Tensor]) -> str:
+    """Return the body of the file with some tensors changed by functions."""
     changed = {name: change(getattr(document.parameters, name).clone()) for name, change in changes.items()}
     return _inside(document.write(replace(document.parameters, **changed)))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
-def test_without_an_edit_the_file_is_the_same(encoding):
+def test_without_an_edit_the_file_is_the_same(encoding: str) -> None:
     text = STRESS.decode().replace("UTF-8", encoding)
     data = text.encode(encoding)
     document = Document(data)
     assert document.write(document.parameters) == data
 
 
-def test_a_moved_path_keeps_everything_else():
+def test_a_moved_path_keeps_everything_else() -> None:
     document = _document("<!-- c --><path  id='a'\n d='M0 0 L8,0 8 8z' x-y=\"&lt;1\" /><g\t><path d='m1 1h1v1z'/></g>")
     assert document.parameters.points.shape[0] == 6
 
-    def move(points):
+    def move(points: Tensor) -> Tensor:
         points[1] += 1.5
         return points
 
@@ -59,12 +62,12 @@ def test_a_moved_path_keeps_everything_else():
         ('<rect width="9" height="8" rx="2"></rect>', '<rect width="18" height="16" rx="4" ry="4"></rect>'),
     ],
 )
-def test_a_basic_shape_stays_one(before, after):
+def test_a_basic_shape_stays_one(before: str, after: str) -> None:
     assert _write(_document(before), points=lambda p: 2 * p) == after
 
 
-def test_a_basic_shape_that_is_none_any_more_becomes_a_path():
-    def pull(points):
+def test_a_basic_shape_that_is_none_any_more_becomes_a_path() -> None:
+    def pull(points: Tensor) -> Tensor:
         points[2] += 2
         return points
 
@@ -98,7 +101,7 @@ def test_a_basic_shape_that_is_none_any_more_becomes_a_path():
         ),
     ],
 )
-def test_a_colour_is_written_where_it_counts(before, after):
+def test_a_colour_is_written_where_it_counts(before: str, after: str) -> None:
     document = _document(before)
     found = _write(document, colors=lambda c: torch.tensor([[0, 0.5, 1.0]]))
     assert found == after
@@ -106,10 +109,10 @@ def test_a_colour_is_written_where_it_counts(before, after):
     torch.testing.assert_close(again.parameters.colors, torch.tensor([[0, 0.5, 1.0]]), atol=0.51 / 255, rtol=0)
 
 
-def test_a_colour_from_the_parent_is_overridden_on_the_child():
+def test_a_colour_from_the_parent_is_overridden_on_the_child() -> None:
     document = _document('<g fill="red"><path d="M0 0h1v1z"/><path d="M2 0h1v1z"/></g>')
 
-    def paint(colors):
+    def paint(colors: Tensor) -> Tensor:
         colors[0] = torch.tensor([0, 0, 1.0])
         return colors
 
@@ -117,7 +120,7 @@ def test_a_colour_from_the_parent_is_overridden_on_the_child():
     assert found == '<g fill="red"><path d="M0 0h1v1z" fill="#0000ff"/><path d="M2 0h1v1z"/></g>'
 
 
-def test_opacities_widths_and_gradients():
+def test_opacities_widths_and_gradients() -> None:
     document = _document(
         '<linearGradient id="g" x2="50%"><stop offset="10%" stop-color="#f008"/>'
         '<stop offset="1"/></linearGradient>'
@@ -138,19 +141,19 @@ def test_opacities_widths_and_gradients():
     torch.testing.assert_close(again.opacities.sort().values, (parameters.opacities * 0.5).sort().values)
 
 
-def test_an_opacity_may_grow_beyond_the_alpha_of_its_colour():
+def test_an_opacity_may_grow_beyond_the_alpha_of_its_colour() -> None:
     document = _document('<path d="M0 0L1 0 1 1z" fill="#ff000080"/>')
     assert document.parameters.opacities.tolist() == pytest.approx([128 / 255])
     found = _write(document, opacities=lambda o: o + 0.3)
     assert found == '<path d="M0 0L1 0 1 1z" fill="#ff0000" fill-opacity="0.802"/>'
 
 
-def test_an_edited_file_looks_as_the_rasteriser_says(oracle):
+def test_an_edited_file_looks_as_the_rasteriser_says(oracle: Oracle) -> None:
     # a line without height has no gradient in units of its box, until an edit gives it some
     document = Document(STRESS.replace(b'<path d="M320 185h60" stroke="url(#across)"', b"<path"))
     generator = torch.Generator().manual_seed(0)
 
-    def shake(values, amount):
+    def shake(values: Tensor, amount: float) -> Tensor:
         return values + amount * torch.randn(values.shape, generator=generator)
 
     before = document.parameters
@@ -174,7 +177,7 @@ def test_an_edited_file_looks_as_the_rasteriser_says(oracle):
     assert -10 * torch.log10((said - oracle(data, size, 4)).square().mean()) > 36
 
 
-def test_editing_twice_adds_nothing_but_numbers():
+def test_editing_twice_adds_nothing_but_numbers() -> None:
     document = Document(STRESS)
     once = document.write(replace(document.parameters, points=document.parameters.points + 0.25))
     again = Document(once)
@@ -183,7 +186,7 @@ def test_editing_twice_adds_nothing_but_numbers():
     assert len(twice) < 1.01 * len(once)
 
 
-def test_units_are_pixels_in_each_elements_own_measure():
+def test_units_are_pixels_in_each_elements_own_measure() -> None:
     document = _document(
         '<linearGradient id="g" x2="3" y2="4"><stop/><stop offset="1"/></linearGradient>'
         '<g transform="scale(2 8)"><path d="M0 0L1 0 1 1z" stroke="red" fill="url(#g)"/></g>'
@@ -197,12 +200,12 @@ def test_units_are_pixels_in_each_elements_own_measure():
     assert set(units.colors.tolist()) == set(units.opacities.tolist()) == {1.0}
 
 
-def test_the_view_centres_the_drawing():
+def test_the_view_centres_the_drawing() -> None:
     document = Document(b'<svg viewBox="0 0 40 20"><path d="M0 0h40v20h-40z"/></svg>')
     assert document.view(80, 80) == (2, 0, 0, 2, 0, 20)
 
 
-def test_reading_a_file(tmp_path):
+def test_reading_a_file(tmp_path: Path) -> None:
     (tmp_path / "a.svg").write_bytes(STRESS)
     assert Document.read(tmp_path / "a.svg").name == "a.svg"
     with pytest.raises(UserError):

@@ -16,21 +16,21 @@ from pds_nerfstudio.vector.svg.numbers import (
     [("3", 3), ("1e2px", 100), ("72pt", 96), ("1in", 96), ("2.54cm", 96), ("25.4mm", 96), ("6pc", 96)]
     + [("50%", 100), ("2em", 32), ("2ex", 16), ("-.5", -0.5)],
 )
-def test_lengths(text, expected):
+def test_lengths(text: str, expected: float) -> None:
     assert parse_length(text, 200) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("text", ["", None, "auto", "1 2", "1e400", "nan", "3furlongs"])
-def test_what_is_no_length(text):
+def test_what_is_no_length(text: str | None) -> None:
     assert parse_length(text, 1) is None
 
 
-def test_numbers_stop_at_the_first_that_is_none():
+def test_numbers_stop_at_the_first_that_is_none() -> None:
     assert parse_numbers(" 1,2  3e1 , x 4") == [1, 2, 30]
     assert parse_number("1e10") is None and parse_number("-1.5") == -1.5
 
 
-def test_the_diagonal_is_a_mean():
+def test_the_diagonal_is_a_mean() -> None:
     assert Viewport(30, 40).diagonal == pytest.approx(50 / 2**0.5)
 
 
@@ -52,11 +52,11 @@ def test_the_diagonal_is_a_mean():
         ("translate(1e300,0)", (1, 2)),
     ],
 )
-def test_transforms(text, point):
+def test_transforms(text: str, point: tuple[float, float]) -> None:
     assert affine.apply(parse_transform(text), 1, 2) == pytest.approx(point)
 
 
-def test_format():
+def test_format() -> None:
     assert [format_number(v, 3) for v in (1.0, -0.0001, 2.5004, 10, 1 / 3)] == [
         "1",
         "0",

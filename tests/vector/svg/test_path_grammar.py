@@ -2,11 +2,11 @@ import math
 
 import pytest
 
-from pds_nerfstudio.vector.svg.path_grammar import arc_to_cubics, format_path, parse_path
+from pds_nerfstudio.vector.svg.path_grammar import Point, arc_to_cubics, format_path, parse_path
 
 
-def _ends(text):
-    """End points of all segments, contour by contour, and whether each is closed."""
+def _ends(text: str) -> tuple[list[tuple[list[Point], bool]], bool]:
+    """Return the end points of all segments, contour by contour, and whether each is closed."""
     outline, complete = parse_path(text)
     points = outline.points
     return [([points[s[0][0]]] + [points[k[3]] for k in s], closed) for s, closed in outline.contours], complete
@@ -24,7 +24,7 @@ def _ends(text):
         ("M0 0a1 1 0 0110 10", None, False),
     ],
 )
-def test_commands(text, ends, closed):
+def test_commands(text: str, ends: list[Point] | None, closed: bool) -> None:
     (contour,), complete = _ends(text)
     assert complete and contour[1] == closed
     if ends is None:
@@ -33,20 +33,20 @@ def test_commands(text, ends, closed):
         assert sum(contour[0], ()) == pytest.approx(sum(ends, ()))
 
 
-def test_a_line_has_no_controls_and_a_closed_contour_ends_where_it_starts():
+def test_a_line_has_no_controls_and_a_closed_contour_ends_where_it_starts() -> None:
     outline, _ = parse_path("M0 0L4 0 4 4zm1 1l1 0")
     assert outline.contours[0] == ([(0, 0, 1, 1), (1, 1, 2, 2), (2, 2, 0, 0)], True)
     assert outline.points[outline.contours[1][0][0][0]] == (1, 1)
     assert len(outline.points) == 5
 
 
-def test_a_command_after_closing_starts_at_the_closed_point():
+def test_a_command_after_closing_starts_at_the_closed_point() -> None:
     contours, _ = _ends("M1 1L4 1 4 4zL9 9")
     assert contours[1] == ([(1, 1), (9, 9)], False)
 
 
-def test_smooth_controls_mirror_only_those_of_their_kind():
-    def controls(text):
+def test_smooth_controls_mirror_only_those_of_their_kind() -> None:
+    def controls(text: str) -> list[tuple[float, ...]]:
         outline, _ = parse_path(text)
         return [(*outline.points[s[1]], *outline.points[s[2]]) for s in outline.contours[0][0]]
 
@@ -58,7 +58,7 @@ def test_smooth_controls_mirror_only_those_of_their_kind():
 
 
 @pytest.mark.parametrize("large, sweep", [(False, False), (False, True), (True, False), (True, True)])
-def test_arcs_lie_on_their_ellipse(large, sweep):
+def test_arcs_lie_on_their_ellipse(large: bool, sweep: bool) -> None:
     cubics = arc_to_cubics((3, 1), 5, 3, 30, large, sweep, (6, 4))
     assert cubics[-1][2] == (6, 4)
     cos, sin = math.cos(math.radians(30)), math.sin(math.radians(30))
@@ -86,7 +86,7 @@ def test_arcs_lie_on_their_ellipse(large, sweep):
     assert (abs(angle) > math.pi) == large and (angle > 0) == sweep
 
 
-def test_degenerate_arcs():
+def test_degenerate_arcs() -> None:
     assert arc_to_cubics((1, 1), 5, 5, 0, True, True, (1, 1)) == []
     assert arc_to_cubics((1, 1), 0, 5, 0, True, True, (2, 2)) == [((1, 1), (2, 2), (2, 2))]
     # radii that are too small grow until the ends lie opposite
@@ -96,18 +96,18 @@ def test_degenerate_arcs():
 @pytest.mark.parametrize(
     "text", ["L1 1", "M0 0L1 1zz 5", "M0 0L1 1 2", "M0 0L1 1X", "M0 0L1 1L1e99 3", "M0 0L1 1a1 1 0 2 0 3 3"]
 )
-def test_errors_keep_what_came_before(text):
+def test_errors_keep_what_came_before(text: str) -> None:
     contours, complete = _ends(text)
     assert not complete
     assert all(ends[:2] == [(0, 0), (1, 1)] for ends, _ in contours)
 
 
-def test_format_writes_what_it_read():
+def test_format_writes_what_it_read() -> None:
     text = "M0 0L10 0C10 5 5.5 10 0 10ZM3 3L4 4.25"
     outline, _ = parse_path(text)
     assert format_path(outline.points, outline.contours, 3) == text
 
 
-def test_coordinates_stay_within_bounds():
+def test_coordinates_stay_within_bounds() -> None:
     outline, _ = parse_path("M0 0" + "l9e8 -9e8" * 3 + "a1e-320 1 0 0 1 5 5")
     assert all(abs(c) <= 1e9 for point in outline.points for c in point)

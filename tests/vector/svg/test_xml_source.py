@@ -4,7 +4,7 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.vector.svg.xml_source import MAX_BYTES, MAX_DEPTH, parse_xml
 
 
-def test_positions_of_tags_and_attributes():
+def test_positions_of_tags_and_attributes() -> None:
     data = b"<?xml version='1.0'?>\n<svg a=\"1\"\n  b = '>\"x' ><g c='&lt;&#65;'/><p></p></svg>"
     source = parse_xml(data, "x")
     first, last = source.tag_span(source.root)
@@ -17,7 +17,7 @@ def test_positions_of_tags_and_attributes():
     assert data[other.end :].startswith(b"</p>")
 
 
-def test_namespaces():
+def test_namespaces() -> None:
     text = b"""<s:svg xmlns:s="http://www.w3.org/2000/svg"
     xmlns:l="http://www.w3.org/1999/xlink" xmlns:o="urn:o">
     <s:use l:href="#a" o:x="1" xml:space="preserve"/><s:use l:href="#a" href="#b"/><o:path/><g/></s:svg>"""
@@ -28,19 +28,19 @@ def test_namespaces():
     assert plain.tag == "g"
 
 
-def test_entities_that_only_stand_for_text():
+def test_entities_that_only_stand_for_text() -> None:
     text = b'<!DOCTYPE svg [<!ENTITY c "red">]><svg fill="&c;"><style>a{fill:&c;;}</style></svg>'
     root = parse_xml(text, "x").root
     assert root.attributes["fill"] == "red" and root.children[0].text == "a{fill:red;}"
 
 
-def test_a_public_doctype_is_not_fetched():
+def test_a_public_doctype_is_not_fetched() -> None:
     doctype = b'<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "http://127.0.0.1:9/svg11.dtd">'
     assert parse_xml(doctype + b"<svg/>", "x").root.tag == "svg"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
-def test_other_encodings_survive(encoding):
+def test_other_encodings_survive(encoding: str) -> None:
     declared = {"utf-8-sig": "utf-8"}.get(encoding, encoding)
     text = f"<?xml version='1.0' encoding='{declared}'?><svg id='ü'/>"
     source = parse_xml(text.encode(encoding), "x")
@@ -71,7 +71,7 @@ BOMB = b'<!DOCTYPE s [<!ENTITY a "aaaaaaaa">' + b"".join(
     ],
     ids=range(12),
 )
-def test_what_is_refused_is_refused_in_one_line(data):
+def test_what_is_refused_is_refused_in_one_line(data: bytes) -> None:
     with pytest.raises(UserError) as error:
         parse_xml(data, "file.svg")
     assert str(error.value).startswith("file.svg: ") and "\n" not in str(error.value)

@@ -1,13 +1,19 @@
 """The rasteriser in Triton beside the one in PyTorch. Without a GPU, Triton's interpreter runs it."""
 
+from __future__ import annotations
+
 import math
 import os
 import random
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from pds_nerfstudio.vector.raster.affine import IDENTITY
+from pds_nerfstudio.vector.raster.affine import IDENTITY, Affine
 from pds_nerfstudio.vector.raster.backend import exact
 from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
 from pds_nerfstudio.vector.raster.scene import (
@@ -18,25 +24,33 @@ from pds_nerfstudio.vector.raster.scene import (
     Gradient,
     Group,
     Join,
+    Paint,
+    Scene,
     SceneBuilder,
+    SceneParameters,
     Shape,
     Solid,
     Stroke,
 )
 
+if TYPE_CHECKING:
+    from pds_nerfstudio.vector.raster.triton.rasterizer import TiledRasterizer
+
 triton = pytest.importorskip("triton")
+Result = tuple[Tensor, dict[str, Tensor | None]]
+"""A picture, and the gradients by its numbers."""
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 WIDTH, HEIGHT = 47, 33
 
 
 @pytest.mark.skipif(INTERPRETED or DEVICE == "cuda", reason="the tests below run here")
-def test_all_below_in_the_interpreter(passes_in_the_interpreter):
+def test_all_below_in_the_interpreter(passes_in_the_interpreter: Callable[[str], None]) -> None:
     passes_in_the_interpreter(__file__)
 
 
 @pytest.fixture
-def tiled():
+def tiled() -> type[TiledRasterizer]:
     if DEVICE == "cpu" and not INTERPRETED:
         pytest.skip("runs in the interpreter, in a process of its own")
     from pds_nerfstudio.vector.raster.triton.rasterizer import TiledRasterizer
@@ -47,16 +61,16 @@ def tiled():
 class _Drawing:
     """Shapes drawn at random, of every kind; `chance` decides."""
 
-    def __init__(self, seed):
+    def __init__(self, seed: int) -> None:
         self.chance, self.builder = random.Random(seed), SceneBuilder()
 
-    def points(self, count):
-        """Near one another, now and then partly or all off the canvas."""
+    def points(self, count: int) -> list[tuple[float, float]]:
+        """Return points near one another, now and then partly or all off the canvas."""
         x, y = self.chance.uniform(-4, WIDTH + 4), self.chance.uniform(-4, HEIGHT + 4)
         return [(x + self.chance.uniform(-8, 8), y + self.chance.uniform(-8, 8)) for _ in range(count)]
 
-    def path(self):
-        """On pixel borders, of straight lines, of curves, or of curves and lines some of which are points."""
+    def path(self) -> int:
+        """Add a path: on pixel borders, of straight lines, of curves, or of curves and lines, some of them points."""
         kind = self.chance.randrange(4)
         if kind == 0:
             left, top = self.chance.randrange(-4, WIDTH - 8), self.chance.randrange(HEIGHT - 8)
@@ -70,13 +84,13 @@ class _Drawing:
             contours.append(([(6, 7, 8, 8), (8, 8, 8, 8)], False))
         return self.builder.add_path(points, contours)
 
-    def opacities(self):
+    def opacities(self) -> tuple[int, ...]:
         return tuple(self.builder.add_opacity(self.chance.uniform(0.2, 1)) for _ in range(self.chance.randrange(3)))
 
-    def color(self):
-        return tuple(self.chance.random() for _ in range(3))
+    def color(self) -> tuple[float, float, float]:
+        return self.chance.random(), self.chance.random(), self.chance.random()
 
-    def paint(self):
+    def paint(self) -> Paint:
         if self.chance.random() < 0.5:
             return Solid(self.builder.add_color(*self.color()))
         radial, boxed = self.chance.random() < 0.5, self.chance.random() < 0.5
@@ -96,13 +110,13 @@ class _Drawing:
             boxed,
         )
 
-    def transform(self):
+    def transform(self) -> Affine:
         if self.chance.random() < 0.5:
             return IDENTITY
         a, b, c, d = (self.chance.uniform(-0.3, 0.3) for _ in range(4))
         return 1 + a, b, c, 1 + d, self.chance.uniform(-0.1, 0.1), self.chance.uniform(-0.1, 0.1)
 
-    def clip(self, depth=0):
+    def clip(self, depth: int = 0) -> Clip | None:
         if self.chance.random() < 0.7:
             return None
         shapes = tuple(
@@ -111,7 +125,7 @@ class _Drawing:
         )
         return Clip(shapes, self.clip(1) if depth == 0 else None)
 
-    def shape(self):
+    def shape(self) -> Shape:
         fill = Fill(self.paint(), self.opacities(), self.chance.random() < 0.5)
         stroke = None
         if self.chance.random() < 0.3:
@@ -127,50 +141,63 @@ class _Drawing:
             self.path(), self.transform(), fill, stroke, self.chance.random() < 0.5, self.opacities(), self.clip()
         )
 
-    def group(self, depth=0):
-        children = [self.shape() for _ in range(self.chance.randrange(1, 3))]
+    def group(self, depth: int = 0) -> Group:
+        children: list[Shape | Group] = [self.shape() for _ in range(self.chance.randrange(1, 3))]
         if depth == 0:
             children.append(self.group(1))
         return Group(tuple(children), self.opacities(), self.clip())
 
-    def build(self):
+    def build(self) -> tuple[Scene, SceneParameters]:
         empty = Shape(self.builder.add_path([], []), fill=Fill(Solid(self.builder.add_color(1, 0, 0))))
         return self.builder.build([self.shape(), self.shape(), empty, self.group(), self.shape()])
 
 
-def _pair(tiled, scene, parameters, opaque, view=IDENTITY, size=(WIDTH, HEIGHT)):
-    """Pictures and gradients by PyTorch in float64 and by Triton in float32."""
+def _leaf(dtype: torch.dtype, values: Tensor) -> Tensor:
+    return values.to(DEVICE, dtype).requires_grad_()
+
+
+def _pair(
+    tiled: type[TiledRasterizer],
+    scene: Scene,
+    parameters: SceneParameters,
+    opaque: bool,
+    view: Affine = IDENTITY,
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+) -> tuple[Result, Result]:
+    """Return pictures and gradients by PyTorch in float64 and by Triton in float32."""
     generator = torch.Generator().manual_seed(0)
     ground, weight = (torch.randn(4, size[1], size[0], generator=generator) for _ in range(2))
     results = []
     for renderer, dtype in ((Rasterizer(scene), torch.float64), (tiled(scene), torch.float32)):
-        numbers = parameters.map(lambda t, dtype=dtype: t.to(DEVICE, dtype).requires_grad_())
+        numbers = parameters.map(partial(_leaf, dtype))
         background = ground[:3].to(DEVICE, dtype).requires_grad_() if opaque else None
         picture = renderer.render(numbers, *size, view, background)
         assert picture.dtype == dtype
         (picture * weight[: len(picture)].to(picture)).sum().backward()
         gradients = {k: v.grad for k, v in (*vars(numbers).items(), ("background", background)) if v is not None}
         results.append((picture.detach().double(), gradients))
-    return results
+    reference, ours = results
+    return reference, ours
 
 
-def _assert_alike(reference, ours, tolerance=1e-4):
+def _assert_alike(reference: Result, ours: Result, tolerance: float = 1e-4) -> None:
     torch.testing.assert_close(ours[0], reference[0], rtol=0, atol=1e-5)
     for name, expected in reference[1].items():
-        if expected is not None and expected.numel():
-            error = (ours[1][name].double() - expected).norm() / expected.norm().clamp(min=1e-6)
+        found = ours[1][name]
+        if expected is not None and found is not None and expected.numel():
+            error = (found.double() - expected).norm() / expected.norm().clamp(min=1e-6)
             assert error < tolerance, (name, float(error))
 
 
 @pytest.mark.parametrize("seed", [5, 40])
-def test_drawings_of_all_kinds_are_drawn_alike(tiled, seed):
+def test_drawings_of_all_kinds_are_drawn_alike(tiled: type[TiledRasterizer], seed: int) -> None:
     """Of these the one in PyTorch makes the same in float32 as in float64; some others turn on a number's last bits."""
     scene, parameters = _Drawing(seed).build()
     view = IDENTITY if seed % 2 == 0 else (0.93, 0.07, -0.04, 1.06, 0.31, -0.27)
     _assert_alike(*_pair(tiled, scene, parameters, opaque=seed % 3 != 0, view=view))
 
 
-def test_where_outlines_cross_pixels_are_supersampled_alike(tiled):
+def test_where_outlines_cross_pixels_are_supersampled_alike(tiled: type[TiledRasterizer]) -> None:
     builder = SceneBuilder()
     star = [(6.13, 0.71), (9.37, 10.22), (1.19, 4.24), (10.94, 4.08), (2.61, 10.33)]
     bow = [(12.3, 3.1), (16.8, 8.7), (16.2, 2.6), (11.7, 9.4)]
@@ -181,7 +208,7 @@ def test_where_outlines_cross_pixels_are_supersampled_alike(tiled):
     _assert_alike(*_pair(tiled, *builder.build(shapes), opaque=True, size=(19, 17)))
 
 
-def test_edges_on_pixel_borders_pull_alike(tiled):
+def test_edges_on_pixel_borders_pull_alike(tiled: type[TiledRasterizer]) -> None:
     """Within the canvas and at its sides the gradient has two sides to be taken from."""
     builder = SceneBuilder()
     fills = [Fill(Solid(builder.add_color(0.2, 0.6, 0.4)), (builder.add_opacity(0.5),), rule) for rule in (False, True)]
@@ -194,7 +221,7 @@ def test_edges_on_pixel_borders_pull_alike(tiled):
     _assert_alike(*_pair(tiled, *builder.build(shapes), opaque=False, size=(20, 16)))
 
 
-def test_strokes_of_all_kinds_are_drawn_alike(tiled):
+def test_strokes_of_all_kinds_are_drawn_alike(tiled: type[TiledRasterizer]) -> None:
     builder = SceneBuilder()
     shapes = []
     for k, (cap, join) in enumerate(zip(Cap, Join, strict=True)):
@@ -203,12 +230,13 @@ def test_strokes_of_all_kinds_are_drawn_alike(tiled):
         corner = builder.add_polygon([(x, 20.3), (x + 3.1, 11.8), (x + 6.2, 19.1)], closed=k == 1)
         stroke = Stroke(Solid(builder.add_color(k / 3, 0.5, 0)), builder.add_width(1.3 + k), (), cap, join)
         shapes += [Shape(path, stroke=stroke), Shape(corner, stroke=stroke)]
+    assert shapes[0].stroke is not None
     dashed = Stroke(shapes[0].stroke.paint, builder.add_width(1.2), dashes=(3.0, 2.0), dash_offset=0.7)
     shapes.append(Shape(builder.add_polygon([(1, 22.2), (28.6, 21.4)], closed=False), stroke=dashed))
     _assert_alike(*_pair(tiled, *builder.build(shapes), opaque=True, size=(30, 24)))
 
 
-def test_nothing_to_draw(tiled):
+def test_nothing_to_draw(tiled: type[TiledRasterizer]) -> None:
     scene, parameters = SceneBuilder().build([])
     parameters = parameters.map(lambda t: t.to(DEVICE))
     assert tiled(scene).render(parameters, 5, 3).abs().max() == 0
@@ -220,7 +248,9 @@ def test_nothing_to_draw(tiled):
     _assert_alike(reference, ours)
 
 
-def test_what_triton_cannot_take_is_left_to_pytorch(tiled, monkeypatch):
+def test_what_triton_cannot_take_is_left_to_pytorch(
+    tiled: type[TiledRasterizer], monkeypatch: pytest.MonkeyPatch
+) -> None:
     scene, parameters = _Drawing(8).build()
     double = parameters.map(lambda t: t.double())
     assert torch.equal(tiled(scene).render(double, 24, 20), Rasterizer(scene).render(double, 24, 20))
@@ -229,13 +259,13 @@ def test_what_triton_cannot_take_is_left_to_pytorch(tiled, monkeypatch):
 
 
 @pytest.mark.skipif(DEVICE == "cuda", reason="says what is chosen without a GPU")
-def test_without_a_gpu_pytorch_draws():
+def test_without_a_gpu_pytorch_draws() -> None:
     scene, _ = SceneBuilder().build([])
     assert isinstance(exact(scene), Rasterizer)
 
 
 @pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU")
-def test_a_large_drawing_on_a_gpu():
+def test_a_large_drawing_on_a_gpu() -> None:
     from pds_nerfstudio.vector.raster.triton.rasterizer import TiledRasterizer
 
     chance, builder, shapes = random.Random(0), SceneBuilder(), []
@@ -252,16 +282,17 @@ def test_a_large_drawing_on_a_gpu():
     # coordinates of hundreds have a last bit of some 3e-5 pixels: in float32, PyTorch is off by 4e-4 and 3e-4 itself
     torch.testing.assert_close(ours[0], reference[0], rtol=0, atol=2e-3)
     for name, expected in reference[1].items():
-        if expected is not None and expected.numel():
-            assert (ours[1][name].double() - expected).norm() < 2e-3 * expected.norm(), name
+        found = ours[1][name]
+        if expected is not None and found is not None and expected.numel():
+            assert (found.double() - expected).norm() < 2e-3 * expected.norm(), name
 
 
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter compiles nothing")
-def test_every_kernel_compiles_for_an_nvidia_gpu(compiled_kernels, monkeypatch):
+def test_every_kernel_compiles_for_an_nvidia_gpu(compiled_kernels: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without one: the launches of a picture with everything in it are compiled and not run."""
     from pds_nerfstudio.vector.raster.triton.rasterizer import TiledRasterizer
 
-    def lay_out(name, values):
+    def lay_out(name: str, values: dict[str, Any]) -> None:
         if name == "lay_out":
             values["offsets"].fill_(640)
 
