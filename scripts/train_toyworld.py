@@ -291,7 +291,7 @@ def export(recipe: Recipe, pipeline: StableDiffusionPipeline) -> Path:
 
 def evaluate(recipe: Recipe, run: Run, folder: Path, classifier: AttributeClassifier) -> None:
     """Sample from captions never seen, read the samples with the classifier, and say how often they are right."""
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32).to(run.device)
+    pipeline = StableDiffusionPipeline.from_pretrained(folder).to(run.device, torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     n, steps, batch = (4, 2, 4) if recipe.smoke else (512, 40, 128)
     table = {}

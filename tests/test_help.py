@@ -14,7 +14,10 @@ import tyro
 from nerfstudio.plugins.types import MethodSpecification
 
 from pds_nerfstudio import methods, recipes
+from pds_nerfstudio.evaluation import benchmark
+from pds_nerfstudio.evaluation import cli as evaluation
 from pds_nerfstudio.images import cli as images
+from pds_nerfstudio.toyworld import cli as toyworld
 from pds_nerfstudio.vector.edit import cli as vector
 
 FIRST = {
@@ -22,6 +25,10 @@ FIRST = {
     "guidance.objective mask edit.steps edit.refine-scale guidance.seed output-dir",
     "pds-svg": "svg src-prompt tgt-prompt guidance.model guidance.guidance-scale guidance.identity-weight "
     "guidance.objective edit.draft.steps edit.fit-steps edit.background history output-dir",
+    "pds-eval": "load-config clip edit views out",
+    "pds-benchmark": "variants representation cases pairs kinds seed jobs out",
+    "pds-toyworld scene": "out edit thing.subject thing.color views width height seed",
+    "pds-toyworld drawing": "out edit thing.subject thing.color",
 }
 FIRST["pds-splat"] = FIRST["pds-nerf"] = FIRST["pds-splat-toyworld"] = FIRST["pds-nerf-toyworld"] = (
     "data load-dir pipeline.src-prompt pipeline.tgt-prompt pipeline.guidance.model pipeline.guidance.objective "
@@ -29,8 +36,43 @@ FIRST["pds-splat"] = FIRST["pds-nerf"] = FIRST["pds-splat-toyworld"] = FIRST["pd
     "pipeline.photometric-loss-mult max-num-iterations pipeline.refine-steps vis output-dir experiment-name"
 )
 METHODS = ("pds-splat", "pds-nerf", "pds-splat-toyworld", "pds-nerf-toyworld")
-COMMANDS: dict[str, Callable[[], None]] = {"pds-image": images.main, "pds-svg": vector.main}
-
+COMMANDS: dict[str, Callable[[], None]] = {
+    "pds-image": images.main,
+    "pds-svg": vector.main,
+    "pds-eval": evaluation.main,
+    "pds-benchmark": benchmark.main,
+    "pds-toyworld scene": toyworld.main,
+    "pds-toyworld drawing": toyworld.main,
+}
+CONFIGS: dict[str, Any] = {
+    "pds-image": images.ImageEdit(Path(), "", ""),
+    "pds-svg": vector.SvgEdit(Path(), "", ""),
+    "pds-eval": evaluation.Evaluation(Path()),
+    "pds-benchmark": benchmark.Benchmark(),
+    "pds-toyworld scene": toyworld.SceneOrder(Path(), ""),
+    "pds-toyworld drawing": toyworld.DrawingOrder(Path(), ""),
+}
+REQUIRED = {
+    "pds-image": "image src-prompt tgt-prompt",
+    "pds-svg": "svg src-prompt tgt-prompt",
+    "pds-eval": "load-config",
+    "pds-benchmark": "",
+    "pds-toyworld scene": "out edit",
+    "pds-toyworld drawing": "out edit",
+}
+REQUIRED |= dict.fromkeys(METHODS, "pipeline.src-prompt pipeline.tgt-prompt")
+DEFAULTS = {
+    "pds-image": {"guidance.identity-weight": "4", "guidance.model": "toyworld"},
+    "pds-svg": {"guidance.identity-weight": "1", "guidance.model": "toyworld"},
+    "pds-eval": {"views": "12"},
+    "pds-benchmark": {"representation": "image", "cases": "64"},
+    "pds-toyworld scene": {"thing.subject": "man", "views": "32"},
+    "pds-toyworld drawing": {"thing.color": "blue"},
+    "pds-splat": {"max-num-iterations": "3000", "pipeline.guidance.guidance-scale": "7.5"},
+    "pds-nerf": {"max-num-iterations": "3000", "pipeline.guidance.guidance-scale": "7.5"},
+    "pds-splat-toyworld": {"max-num-iterations": "400", "pipeline.guidance.guidance-scale": "6"},
+    "pds-nerf-toyworld": {"max-num-iterations": "300", "pipeline.guidance.guidance-scale": "6"},
+}
 
 Modules = tuple[ModuleType, ...]
 MODULES: Modules = (methods, recipes)
@@ -59,7 +101,8 @@ def parse(specifications: dict[str, MethodSpecification], arguments: list[str]) 
         defaults={name: method.config for name, method in specifications.items()},
         descriptions={name: method.description for name, method in specifications.items()},
     )
-    return tyro.cli(tyro.conf.SuppressFixed[tyro.conf.FlagConversionOff[union]], args=arguments)
+    marked: Any = tyro.conf.SuppressFixed[tyro.conf.FlagConversionOff[union]]  # type: ignore[misc]
+    return tyro.cli(marked, args=arguments)
 
 
 def shown(run: Callable[[], Any], capsys: pytest.CaptureFixture[str]) -> str:
@@ -79,7 +122,7 @@ def text(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     """What --help prints on a terminal of 80 columns."""
     monkeypatch.setenv("COLUMNS", "80")
     if command in COMMANDS:
-        monkeypatch.setattr("sys.argv", [f"bin/{command}", "--help"])
+        monkeypatch.setattr("sys.argv", [*f"bin/{command}".split(), "--help"])
         return shown(COMMANDS[command], capsys)
     module = methods_of(["ns-train", command, "--help"], monkeypatch)
     both = {name: specification(module, name) for name in METHODS}
@@ -119,17 +162,15 @@ def test_the_options_that_matter_stand_first_and_are_explained_below(command: st
 
 def test_every_option_is_listed(command: str, text: str) -> None:
     _, boxes = parts(text)
-    if command == "pds-image":
-        options = {*options_of(images.ImageEdit(Path(), "", ""))}
-    elif command == "pds-svg":
-        options = {*options_of(vector.SvgEdit(Path(), "", ""))}
+    if command in COMMANDS:
+        options = {*options_of(CONFIGS[command])}
     else:  # those of this package, and all that stand at the top
-        config = specification(MODULES, command).config
+        config: Any = specification(MODULES, command).config
         options = {*options_of(config, deep=False), *options_of(config.pipeline, "--pipeline.", deep=False)}
         options |= {*options_of(config.pipeline.guidance, "--pipeline.guidance.")}
         options |= {*options_of(config.pipeline.refinement, "--pipeline.refinement.")}
         options.remove("--optimizers")  # a dictionary, whose entries have groups of their own
-    assert len(options) > 30
+    assert len(options) > 5
     assert options - listed(boxes) == set()
 
 
@@ -142,30 +183,21 @@ def test_the_top_fits_a_small_terminal(text: str) -> None:
 
 def test_the_usage_of_our_own_commands_is_short(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     for command, main in COMMANDS.items():
-        monkeypatch.setattr("sys.argv", [f"some/folder/{command}", "--help"])
-        assert shown(main, capsys).splitlines()[0] == f"usage: {command} [-h] [OPTIONS]"
+        monkeypatch.setattr("sys.argv", [*f"some/folder/{command}".split(), "--help"])
+        usage = shown(main, capsys).splitlines()[0]
+        assert re.fullmatch(rf"usage: {command} \[-h\] \[(\w+ )?OPTIONS\]", usage)
 
 
 def test_what_is_required_is_marked(command: str, text: str) -> None:
     top, _ = parts(text)
-    required = {"pds-image": "--image", "pds-svg": "--svg"}.get(command)
-    prefix = "--" if required else "--pipeline."
-    expected = [required] if required else []
-    expected += [f"{prefix}src-prompt", f"{prefix}tgt-prompt"]
-    assert re.findall(r"^  (--\S+).*\(required\)$", top, re.MULTILINE) == expected
+    assert re.findall(r"^  --(\S+).*\(required\)$", top, re.MULTILINE) == REQUIRED[command].split()
 
 
 def test_the_values_shown_are_the_defaults(command: str, text: str) -> None:
     top, _ = parts(text)
     values = dict(re.findall(r"^  --(\S+).* \[(\S+)\]$", top, re.MULTILINE))
-    identity = {"pds-image": "4", "pds-svg": "1"}
-    if command in COMMANDS:
-        assert values["guidance.identity-weight"] == identity[command]
-        assert values["guidance.model"] == "toyworld"
-    else:
-        expected = {"pds-splat-toyworld": ("400", "6"), "pds-nerf-toyworld": ("300", "6")}.get(command, ("3000", "7.5"))
-        assert (values["max-num-iterations"], values["pipeline.guidance.guidance-scale"]) == expected
-        assert "load-dir" not in values and "pipeline.src-prompt" not in values
+    assert values == values | DEFAULTS[command]
+    assert not values.keys() & {"load-dir", "clip", "variants", *REQUIRED[command].split()}
 
 
 def examples(text: str) -> list[list[str]]:
@@ -184,9 +216,13 @@ def test_the_examples_are_accepted(command: str, text: str) -> None:
             config = parse({name: specification(MODULES, name) for name in METHODS}, words[1:])
             assert config.pipeline.tgt_prompt
         elif words[1] != "--repeat":
-            assert words[0] == command
-            kind = {"pds-image": images.ImageEdit, "pds-svg": vector.SvgEdit}[command]
-            tyro.cli(kind, args=words[1:]).check()
+            name = command.split()
+            assert words[: len(name)] == name
+            given = tyro.cli(type(CONFIGS[command]), args=words[len(name) :])
+            if command in ("pds-image", "pds-svg"):
+                given.check()
+            elif command == "pds-benchmark":
+                assert benchmark.plan(given)
 
 
 @pytest.mark.parametrize("name", METHODS)

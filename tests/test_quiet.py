@@ -23,10 +23,10 @@ def warn_of_everything() -> list[str]:
     return [str(warning.message) for warning in caught]
 
 
-OWN_SCRIPT = str(Path(__file__).parents[1] / "scripts" / "evaluate.py")
+OWN_SCRIPT = str(Path(__file__).parents[1] / "scripts" / "demo.py")
 
 
-@pytest.mark.parametrize("command", ["/some/bin/ns-train", "pds-image", OWN_SCRIPT])
+@pytest.mark.parametrize("command", ["/some/bin/ns-train", "pds-image", "/some/bin/pds-eval", OWN_SCRIPT])
 def test_only_the_listed_warnings_are_left_out(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", [command, "--help"])
     assert warn_of_everything() == ["Something of the user's own", "`ours` is deprecated"]

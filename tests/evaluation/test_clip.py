@@ -145,7 +145,7 @@ class TestModel:
     def test_judge_averages_over_views(self, clip: Clip) -> None:
         source = torch.cat([picture(40, 40, seed) for seed in range(3)])
         edited = torch.cat([picture(40, 40, seed) for seed in range(3, 6)])
-        scores = judge(clip, source, edited, "a man", "a robot")
+        scores = judge(clip, list(source), list(edited), "a man", "a robot")
         before, after = clip.image_features(source), clip.image_features(edited)
         man, robot = clip.text_features(["a man"]), clip.text_features(["a robot"])
         assert scores.score == pytest.approx(clip_score(after, robot).mean().item(), abs=1e-6)
@@ -164,7 +164,7 @@ class TestModel:
         assert math.isnan(alone[0].consistency)
 
     def test_an_edit_that_does_nothing(self, clip: Clip) -> None:
-        source = picture(40, 40)
+        source = list(picture(40, 40))
         scores = judge(clip, source, source, "a man", "a robot")
         assert scores.directional == 0
         assert scores.score == scores.score_unedited

@@ -1,4 +1,4 @@
-"""The benchmarks of speed: what they measure, not how fast it is."""
+"""The scripts that measure speed: what they measure, not how fast it is."""
 
 import importlib
 import json
@@ -18,18 +18,11 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
-    """A script by its name."""
+    """Scripts by their names."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
     before = set(sys.modules)
     yield importlib.import_module
-    for name in (
-        "benchmark_guidance",
-        "benchmark_options",
-        "random_models",
-        "representations",
-        "scene_edits",
-        "timing",
-    ):
+    for name in ("random_models", "speed_guidance", "speed_options", "speed_timing"):
         if name not in before:
             sys.modules.pop(name, None)
 
@@ -47,7 +40,7 @@ def test_architectures_have_as_many_numbers_as_the_published_models(
 
 
 def test_a_timeline_tells_parts_apart(script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
-    timing = script("timing")
+    timing = script("speed_timing")
     clock = iter([0.0, 1.0, 1.5, 10.0, 10.2, 10.7, 11.0, 11.2, 11.7, 12.0])
     monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
     timeline = timing.Timeline(CPU)
@@ -62,10 +55,10 @@ def test_a_timeline_tells_parts_apart(script: Callable[[str], ModuleType], monke
 
 def test_the_table_of_a_step(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
-    benchmark = script("benchmark_guidance").Benchmark(
+    speed = script("speed_guidance").GuidanceSpeed(
         models=("toyworld",), variants=("published", "float32"), size=64, steps=2, warm_up=1, device="cpu", out=out
     )
-    benchmark.run()
+    speed.run()
     published, ours = json.loads(out.read_text())["measurements"]
     assert published["speedup"] == 1 and ours["speedup"] == published["step"] / ours["step"]
     # ours encodes the source once and not at each step; UNet and backward pass are the same
@@ -75,18 +68,18 @@ def test_the_table_of_a_step(script: Callable[[str], ModuleType], tmp_path: Path
 
 def test_the_table_of_options(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
-    module = script("benchmark_options")
+    module = script("speed_options")
     variants = ("pds", "pds,samples=2", "lusd")
-    module.main(module.Benchmark(variants, steps=2, warm_up=0, device="cpu", out=out))
+    module.main(module.OptionsSpeed(variants, steps=2, warm_up=0, device="cpu", out=out))
     times = json.loads(out.read_text())["milliseconds"]
     assert list(times) == [*variants, "a redrawing"] and min(times.values()) > 0
     with pytest.raises(UserError, match="no option steps"):
-        module.main(module.Benchmark(("pds,steps=3",), device="cpu", out=out))
+        module.main(module.OptionsSpeed(("pds,steps=3",), device="cpu", out=out))
 
 
 def test_the_published_step_follows_the_same_gradient(script: Callable[[str], ModuleType]) -> None:
     """The baseline is an edit step too: where source and image agree in latent and prompt, there is nothing to do."""
-    step = script("benchmark_guidance").PublishedStep("toyworld", CPU)
+    step = script("speed_guidance").PublishedStep("toyworld", CPU)
     image = torch.rand(1, 3, 64, 64).requires_grad_()
     source = torch.rand(1, 3, 64, 64)
     gradient = step(image, source)

@@ -19,10 +19,8 @@ FOLDER = Path(toyworld.__file__).parent / "model"
 
 @pytest.fixture(scope="module")
 def pipeline() -> Any:
-    # without a dtype, the text encoder may come in the half precision that it is kept in, and the UNet in single
-    pipeline: Any = DiffusionPipeline.from_pretrained(
-        FOLDER, torch_dtype=torch.float32, safety_checker=None, local_files_only=True
-    )
+    pipeline: Any = DiffusionPipeline.from_pretrained(FOLDER, safety_checker=None, local_files_only=True)
+    pipeline.to(torch.float32)  # the text encoder may come in the half precision that it is kept in
     assert isinstance(pipeline, StableDiffusionPipeline)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

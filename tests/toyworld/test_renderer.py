@@ -289,8 +289,8 @@ class TestPicture:
         assert picture.depth[0][~picture.subject[0]].isinf().all()
 
     def test_grounds_and_skies_differ(self) -> None:
-        things = [Attributes(ground=ground) for ground in ("grass", "sand", "snow", "brick")]  # type: ignore[arg-type]
-        things += [Attributes(sky=sky) for sky in ("sunset", "night")]  # type: ignore[arg-type]
+        things = [Attributes(ground=ground) for ground in ("grass", "sand", "snow", "brick")]
+        things += [Attributes(sky=sky) for sky in ("sunset", "night")]
         camera = orbit(torch.full((6,), 15.0), torch.full((6,), 10.0), width=24, height=24)
         pictures = render(build(things), camera, supersample=1).rgb
         apart = torch.cdist(pictures.flatten(1), pictures.flatten(1)) / (3 * 24 * 24) ** 0.5
