@@ -102,6 +102,69 @@ def save_pipeline(folder: Path, scheduler_options: dict[str, Any], unet_options:
     return folder
 
 
+def save_stable_diffusion_3(folder: Path) -> Path:
+    """Save a Stable Diffusion 3 pipeline without T5, for 32-pixel images: latents of 16 × 16 × 16."""
+    from diffusers import (
+        AutoencoderKL,
+        FlowMatchEulerDiscreteScheduler,
+        SD3Transformer2DModel,
+        StableDiffusion3Pipeline,
+    )
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+
+    torch.manual_seed(0)
+    size = save_tokenizer(folder / "spelling")
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "spelling", model_max_length=MAX_TOKENS)
+    text = CLIPTextConfig(
+        vocab_size=size,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=MAX_TOKENS,
+        projection_dim=16,
+        bos_token_id=size - 2,
+        eos_token_id=size - 1,
+    )
+    pipeline: Any = StableDiffusion3Pipeline(
+        transformer=SD3Transformer2DModel(
+            sample_size=16,
+            patch_size=2,
+            in_channels=16,
+            out_channels=16,
+            num_layers=2,
+            attention_head_dim=8,
+            num_attention_heads=4,
+            caption_projection_dim=32,
+            joint_attention_dim=32,
+            pooled_projection_dim=32,
+            pos_embed_max_size=32,
+        ),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=AutoencoderKL(
+            block_out_channels=(8, 8),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            norm_num_groups=4,
+            latent_channels=16,
+            sample_size=32,
+            scaling_factor=1.5305,
+            shift_factor=0.0609,
+            use_quant_conv=False,
+            use_post_quant_conv=False,
+        ),
+        text_encoder=CLIPTextModelWithProjection(text),
+        tokenizer=tokenizer,
+        text_encoder_2=CLIPTextModelWithProjection(text),
+        tokenizer_2=tokenizer,
+        text_encoder_3=None,
+        tokenizer_3=None,
+    )
+    pipeline.save_pretrained(folder)
+    shutil.rmtree(folder / "spelling")
+    return folder
+
+
 def network_of(denoiser: Denoiser) -> StableDiffusion:
     """The network of a denoiser, whose inside a test looks at."""
     assert isinstance(denoiser.network, StableDiffusion)
