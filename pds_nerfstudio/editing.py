@@ -95,7 +95,8 @@ class Descent(Generic[View]):
     def share(self) -> float:
         """Return what is left of the rates to begin with."""
         group = self.optimizer.param_groups[0]
-        return group["lr"] / group["initial_lr"]
+        share: float = group["lr"] / group["initial_lr"]
+        return share
 
     def follow(self, loss: Float[Tensor, ""]) -> Metrics:
         """Take one step down a loss, within what is allowed. Return numbers to log."""

@@ -162,7 +162,7 @@ class StableDiffusion:
     ) -> Float[Tensor, "batch 3 height width"]:
         """See `Network`."""
         latents = latents.to(self.device, self.result_dtype) / self._latent_scale + self._latent_shift
-        image = self._vae.decode(latents.to(self.vae_dtype)).sample
+        image: Tensor = self._vae.decode(latents.to(self.vae_dtype)).sample
         return (image.to(self.result_dtype) / 2 + 0.5).clamp(0, 1)
 
     def condition(self, prompts: Sequence[Prompt]) -> Embeddings:
