@@ -3,7 +3,7 @@
 # picture, a drawing with its video, and the viewer's --help. Fails where one of these is missed, or called at all.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-scripts=$PWD/scripts drawing=$PWD/examples/svg bin=$PWD/.venv/bin
+drawing=$PWD/examples/svg bin=$PWD/.venv/bin
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
@@ -23,7 +23,7 @@ must_have() {
     done
 }
 
-python "$scripts/make_toyworld_scene.py" --out scene --edit hat=top --views 8 --width 64 --height 64
+pds-toyworld scene --out scene --edit hat=top --views 8 --width 64 --height 64
 ns-train pds-splat --data scene --output-dir runs --experiment-name edit --timestamp now --vis tensorboard \
     --pipeline.reconstruct-steps 30 --max-num-iterations 6 --pipeline.guidance.compile off \
     --pipeline.src-prompt "a photo of a man in a blue shirt" \
@@ -31,7 +31,7 @@ ns-train pds-splat --data scene --output-dir runs --experiment-name edit --times
 run=runs/edit/pds-splat/now
 must_have "$run"/{report.html,turntable.mp4,before_after.png,splat.ply,edited_views/transforms.json}
 ! grep Warning warnings.txt || { echo "Error: a dependency warns (see above)." >&2; exit 1; }
-python "$scripts/evaluate.py" --load-config "$run/config.yml" --views 2
+pds-eval --load-config "$run/config.yml" --views 2
 must_have "$run/evaluation/scores.json"
 ns-viewer --help >/dev/null
 

@@ -36,3 +36,8 @@ PYTHON
 ns-train --help | grep -o 'pds-[a-z]*' | sort -u
 pds-image --image picture.png --edit.steps 4 --src-prompt "a photo of a ball" --tgt-prompt "a photo of a cube"
 [ -s outputs/images/picture/edited.png ]
+pds-toyworld scene --out scene --edit hat=top --views 2 --width 32 --height 32
+[ -s scene/transforms.json ]
+for command in pds-eval pds-benchmark; do
+    "$command" --help >/dev/null
+done

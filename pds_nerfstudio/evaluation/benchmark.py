@@ -44,7 +44,7 @@ HELP = CommandHelp(
         FirstOption("--kinds", "kinds of edits to draw"),
         FirstOption("--seed", "of what is drawn, and of the noise"),
         FirstOption("--jobs", "processes to work at a time"),
-        FirstOption("--out", "results go here, and are not made again"),
+        FirstOption("--out", "folder of results; none is made twice"),
     ),
     examples=(
         "pds-benchmark --cases 16 --pairs 8 --seed 7 --variants pds dds",
