@@ -24,6 +24,7 @@ from pds_nerfstudio.editing import EditLoop, StepReport
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig, resolve_device
 from pds_nerfstudio.guidance.guidance import Guidance
+from pds_nerfstudio.measures import decibels
 from pds_nerfstudio.one_line import one_line
 
 Config = TypeVar("Config")
@@ -128,11 +129,10 @@ class Results(ABC):
         complete = loop.run(self._record)
         seconds = time.perf_counter() - start
         saved = self.save()
-        error = (saved.after - saved.before).square().mean().clamp(min=1e-12)
         summary = {
             "complete": complete,
             "seconds": seconds,
-            "psnr_to_source": float(-10 * torch.log10(error)),
+            "psnr_to_source": float(decibels((saved.after - saved.before).square().mean(), most=120.0)),
             **saved.metrics,
             "steps": self._steps,
         }

@@ -29,6 +29,7 @@ from PIL import Image
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.measures import psnr
 from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
 from pds_nerfstudio.vector.svg.document import Document
 
@@ -49,11 +50,6 @@ class Score:
     """Of resvg's picture to the supersampled one."""
     unsupported: tuple[str, ...]
     """What the file has and the scene lacks."""
-
-
-def psnr(image: Tensor, reference: Tensor) -> float:
-    """Return the PSNR in dB of pictures in 0 … 1."""
-    return float(-10 * torch.log10((image - reference).square().mean().clamp(min=1e-12)))
 
 
 def draw(data: bytes, name: str, size: int) -> tuple[Tensor, Document]:
@@ -115,7 +111,15 @@ def compare(files: tuple[Path, ...] = (), icons: tuple[Path, ...] = (), count: i
         image, document = draw(data, name, size)
         _, height, width = image.shape
         theirs, truth = (draw_with_resvg(data, width, height, s) for s in (1, 8))
-        scores.append(Score(name, psnr(image, theirs), psnr(image, truth), psnr(theirs, truth), document.unsupported))
+        scores.append(
+            Score(
+                name,
+                float(psnr(image, theirs, most=120.0)),
+                float(psnr(image, truth, most=120.0)),
+                float(psnr(theirs, truth, most=120.0)),
+                document.unsupported,
+            )
+        )
     scores.sort(key=lambda s: s.to_resvg)
     print(f"{'to resvg':>9}{'to truth':>9}{'resvg to truth':>16}  (dB; truth: resvg, 8 × 8 supersampled)")
     for s in scores if len(scores) <= 30 else scores[:15]:

@@ -29,6 +29,7 @@ from toyworld_networks import TextToLatent, make_scheduler, make_vae, tokenize, 
 from training_run import OutOfTime, Run
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from pds_nerfstudio.measures import psnr
 from pds_nerfstudio.toyworld.classifier import AttributeClassifier
 from pds_nerfstudio.toyworld.geometry import build
 from pds_nerfstudio.toyworld.grammar import VALUES, Attributes, caption, labels, sample, vocabulary
@@ -157,8 +158,7 @@ def train_vae(recipe: Recipe, run: Run, pictures: Pictures) -> AutoencoderKL:
     x = pictures[-N_VALIDATION:].float() / 255
     with torch.no_grad():
         y = torch.cat([vae(part * 2 - 1).sample for part in x.split(100)]) * 0.5 + 0.5
-    psnr = -10 * (y.clamp(0, 1) - x).square().mean((1, 2, 3)).log10().mean().item()
-    run.log("vae", psnr=psnr, scaling_factor=vae.config["scaling_factor"])
+    run.log("vae", psnr=psnr(y.clamp(0, 1), x).mean().item(), scaling_factor=vae.config["scaling_factor"])
     save_image(torch.cat([x[:16], y[:16]]), recipe.out / "vae.png", nrow=16)
     return vae
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from pds_nerfstudio.evaluation.consistency import Features
+from pds_nerfstudio.measures import decibels
 
 
 def psnr(
@@ -23,7 +24,7 @@ def psnr(
         reference: The truth.
         where: Pixels to count; None counts all. A picture with no pixel to count gets NaN.
     """
-    return -10 * _mean_where((image - reference).square().mean(1), where).log10()
+    return decibels(_mean_where((image - reference).square().mean(1), where))
 
 
 def ssim(

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.measures import psnr
 from pds_nerfstudio.vector.raster.scene import Gradient, Group, Shape, Solid
 from pds_nerfstudio.vector.svg.document import Document
 from tests.vector.conftest import Oracle, Render
@@ -40,8 +40,7 @@ def test_the_stress_file_looks_as_resvg_draws_it(render: Render, oracle: Oracle)
     data = (Path(__file__).parents[1] / "stress.svg").read_bytes()
     document = Document(data)
     assert document.unsupported == () and document.size == (420, 420)
-    error = (render(document, 512) - oracle(data, 512, 4)).square().mean()
-    assert -10 * torch.log10(error) > 43
+    assert psnr(render(document, 512), oracle(data, 512, 4)) > 43
 
 
 @pytest.mark.parametrize(
