@@ -1,5 +1,6 @@
 """docs/extending.md: what it shows runs, and does what it says."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -10,6 +11,9 @@ import pytest
 import torch
 
 from pds_nerfstudio import Guidance, GuidanceConfig
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.evaluation.benchmark import Benchmark, run
+from pds_nerfstudio.evaluation.metrics import by_own_measures
 from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.networks.loading import Architecture
 from pds_nerfstudio.guidance.networks.network import AttendsToWords, Network
@@ -51,6 +55,50 @@ def test_the_objective_edits_by_its_formula(objectives: ModuleType) -> None:
     torch.testing.assert_close(terms[text].text, terms["dds"].text)
     torch.testing.assert_close(terms[text].identity, 0.2 * (z - source))
     assert objectives.Anchored().identity_weight(stable_diffusion_schedule(), t, 2).tolist() == [0.1, 0.1]
+
+
+@pytest.fixture
+def measures(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module = module_of("A new score", "my_package_sharpness")
+    monkeypatch.setitem(sys.modules, "my_package_sharpness", module)
+    return module
+
+
+def test_the_score_knows_blur_inside_and_outside(measures: ModuleType) -> None:
+    rng = torch.Generator().manual_seed(0)
+    before, change = torch.rand(2, 3, 32, 32, generator=rng), torch.rand(2, 3, 32, 32, generator=rng)
+    left = torch.arange(32) < 12
+    truth = torch.where(left, change, before)
+    blurred = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(truth, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    edited = torch.where(torch.arange(32) < 20, blurred, before)  # the edit, blurred, and some pixels beside it
+    path = "my_package_sharpness:sharpness"
+    assert by_own_measures([path], before, truth, truth)["sharpness_true"] == pytest.approx(100)
+    scores = by_own_measures([path], before, truth, edited)
+    assert set(scores) == {f"sharpness_{place}" for place in ("true", "source", "inside", "outside")}
+    assert scores["sharpness_inside"] < 30 < scores["sharpness_true"] < scores["sharpness_outside"] < 90
+
+
+@pytest.mark.parametrize("path", ["nowhere_at_all:mine", "math:pi", "math"])
+def test_what_is_no_score_is_refused_in_one_line(path: str) -> None:
+    with pytest.raises(UserError, match=f"The measure '{path}' .*: give module:function") as error:
+        by_own_measures([path], *(torch.rand(1, 3, 8, 8) for _ in range(3)))
+    assert "\n" not in str(error.value)
+
+
+def test_the_benchmark_scores_by_it(measures: ModuleType, tmp_path: Path) -> None:
+    run(
+        Benchmark(
+            variants=("pds,steps=1,refine=0",),
+            cases=1,
+            pairs=0,
+            size=64,
+            device="cpu",
+            out=tmp_path,
+            measures=("my_package_sharpness:sharpness",),
+        )
+    )
+    (row,) = (json.loads(line) for line in (tmp_path / "cases.jsonl").read_text().splitlines())
+    assert 0 < row["scores"]["sharpness_outside"] < 200
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pds_nerfstudio.command_help import CommandHelp, FirstOption
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.evaluation.cases import ATTRIBUTE_OF, OF_PHOTOS, PAIR, EditCase, draw_cases, named_cases
+from pds_nerfstudio.evaluation.metrics import by_own_measures
 from pds_nerfstudio.evaluation.representations import REPRESENTATIONS, Representation, Setup, Variant
 from pds_nerfstudio.evaluation.sheet import Row, report
 from pds_nerfstudio.evaluation.toyworld import Pictures, score
@@ -80,6 +81,8 @@ class Benchmark:
     hat=top ... Scenes share one reconstruction."""
     seed: int = 0
     """Of what is drawn, and of the guidance's noise."""
+    measures: tuple[str, ...] = ()
+    """Measures of your own to score by as well, each as module:function."""
     size: int = 128
     """Side of the pictures, in pixels."""
     views: int = 6
@@ -111,6 +114,8 @@ class Block:
     """The diffusion model, by its `fingerprint`."""
     cases: tuple[EditCase, ...]
     """The edits to make."""
+    measures: tuple[str, ...] = ()
+    """Further measures to score by, as module:function."""
 
     def make(self) -> Representation:
         """Return what edits the cases."""
@@ -121,6 +126,8 @@ class Block:
         setup = {name: value for name, value in asdict(self.setup).items() if name != "out"}
         settings = self.make().settings() | setup | {"representation": self.representation, "model": self.model}
         settings["together"] = [case.index for case in self.cases]
+        if self.measures:  # without, keys stay those of records that were made before there were any
+            settings["measures"] = self.measures
         return [json.dumps(settings | asdict(case), sort_keys=True) for case in self.cases]
 
     def run(self) -> list[Row]:
@@ -131,7 +138,8 @@ class Block:
             for what in ("before", "truth", "edited"):
                 files[what] = hashlib.sha256(f"{what} {key}".encode()).hexdigest()[:16] + ".png"
                 save_row(getattr(result, what), self.setup.out / "pictures" / files[what])
-            scores = plain(asdict(score(case.source, case.target, result.before, result.truth, result.edited)))
+            seen = result.before, result.truth, result.edited
+            scores = plain(asdict(score(case.source, case.target, *seen)) | by_own_measures(self.measures, *seen))
             about = {"variant": self.variant.text, "kind": case.kind, "index": case.index, "prompts": case.prompts}
             rows.append({"key": key, **about, "scores": scores | {"seconds": result.seconds}, "pictures": files})
         return rows
@@ -199,7 +207,7 @@ def plan(benchmark: Benchmark) -> list[Block]:
         for cases in _cases(benchmark, representation.style):
             for first in range(0, len(cases), step):
                 some = tuple(cases[first : first + step])
-                blocks.append(Block(benchmark.representation, Variant(text), setup, model, some))
+                blocks.append(Block(benchmark.representation, Variant(text), setup, model, some, benchmark.measures))
     return blocks
 
 

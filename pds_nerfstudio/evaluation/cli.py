@@ -19,6 +19,7 @@ from torch import Tensor
 from pds_nerfstudio.command_help import CommandHelp, FirstOption
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.evaluation import clip, toyworld
+from pds_nerfstudio.evaluation.metrics import by_own_measures
 from pds_nerfstudio.scenes.loading import FinishedEdit
 from pds_nerfstudio.scenes.output.results import contact_sheet, to_bytes
 from pds_nerfstudio.toyworld.dataset import read_record
@@ -64,6 +65,8 @@ class Evaluation:
     scene."""
     clip: str = ""
     """For other scenes: the CLIP model to judge by, as a folder or a hub id."""
+    measures: tuple[str, ...] = ()
+    """In the embedded world, measures of your own to score by as well, each as module:function."""
     out: Path | None = None
     """Folder for scores.json and pictures.png; by default evaluation/ beside the config."""
 
@@ -121,9 +124,10 @@ def score_toyworld(finished: FinishedEdit, evaluation: Evaluation) -> Scored:
     judgement = toyworld.judge(
         source, target, cameras, lambda c: finished.render(c.camera_to_world, c.focal, c.width, c.height)
     )
+    own = by_own_measures(evaluation.measures, judgement.source, judgement.truth, judgement.edited)
     return Scored(
         "Against the true edit, on cameras never trained on (embedded world)",
-        asdict(judgement.scores),
+        asdict(judgement.scores) | own,
         {
             f"source: {caption(source)}": list(judgement.source),
             f"true edit: {caption(target)}": list(judgement.truth),

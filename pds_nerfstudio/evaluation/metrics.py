@@ -2,14 +2,92 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pkgutil import resolve_name
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from pds_nerfstudio.errors import UserError, first_line
 from pds_nerfstudio.evaluation.consistency import Features
 from pds_nerfstudio.measures import decibels
+
+Measure = Callable[
+    [
+        Float[Tensor, "batch 3 height width"],
+        Float[Tensor, "batch 3 height width"],
+        Bool[Tensor, "batch height width"] | None,
+    ],
+    Float[Tensor, " batch"],
+]
+"""Compares pictures with a reference, within some pixels or (None) everywhere: a number for each picture."""
+
+
+def measure_named(path: str) -> tuple[str, Measure]:
+    """Return the name and the function of a measure of one's own, given as module:function.
+
+    Raises:
+        UserError: If it can't be imported, or is no function.
+    """
+    try:
+        measure = resolve_name(path)
+    except Exception as error:  # Whatever an import of somebody's module raises.
+        raise UserError(
+            f"The measure '{path}' can't be imported ({first_line(error)}): give module:function."
+        ) from error
+    if ":" not in path or not callable(measure):
+        raise UserError(f"The measure '{path}' is no function: give module:function.")
+    return path.rpartition(":")[2], measure
+
+
+def compared(
+    measure: Measure,
+    before: Float[Tensor, "batch 3 height width"],
+    truth: Float[Tensor, "batch 3 height width"],
+    edited: Float[Tensor, "batch 3 height width"],
+) -> dict[str, float]:
+    """Return what a measure says of an edit, as means over its views.
+
+    Args:
+        measure: What to compare by.
+        before: The unedited pictures.
+        truth: The true edit.
+        edited: The edit.
+
+    Returns:
+        "true": compared with the true edit. "source": with the unedited pictures. "inside": with the true edit, where
+        it changes something. "outside": with the unedited pictures, elsewhere.
+    """
+    inside = changed_region(before, truth)
+    pairs = {"true": (truth, None), "source": (before, None), "inside": (truth, inside), "outside": (before, ~inside)}
+    return {name: mean(measure(edited, reference, where)) for name, (reference, where) in pairs.items()}
+
+
+def by_own_measures(
+    paths: Sequence[str],
+    before: Float[Tensor, "batch 3 height width"],
+    truth: Float[Tensor, "batch 3 height width"],
+    edited: Float[Tensor, "batch 3 height width"],
+) -> dict[str, float]:
+    """Return what `compared` says by measures of one's own, as NAME_true and so on.
+
+    Args:
+        paths: Each as `measure_named` takes it.
+        before: The unedited pictures.
+        truth: The true edit.
+        edited: The edit.
+
+    Raises:
+        UserError: If there is no such measure.
+    """
+    return {
+        f"{name}_{place}": value
+        for name, measure in map(measure_named, paths)
+        for place, value in compared(measure, before, truth, edited).items()
+    }
 
 
 def psnr(

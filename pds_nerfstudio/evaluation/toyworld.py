@@ -131,33 +131,20 @@ def score(source: Attributes, target: Attributes, before: Pictures, truth: Pictu
             right.append(as_wanted)
         elif target.shows(field.name):
             (same if source.shows(field.name) else along).append(as_wanted)
-    inside = metrics.changed_region(before, truth)
-
-    def compare(measure: Callable[..., Tensor]) -> tuple[float, ...]:
-        """Return what a measure says: to the true edit, to the unedited pictures, inside, outside."""
-        pairs = (truth, None), (before, None), (truth, inside), (before, ~inside)
-        return tuple(metrics.mean(measure(edited, reference, where)) for reference, where in pairs)
-
-    psnr, ssim = compare(metrics.psnr), compare(metrics.ssim)
-    perceptual = compare(partial(metrics.perceptual_distance, classifier.features))
+    perceptual = partial(metrics.perceptual_distance, classifier.features)
+    measures: dict[str, metrics.Measure] = {"psnr": metrics.psnr, "ssim": metrics.ssim, "perceptual": perceptual}
+    compared = {
+        f"{name}_{place}": value
+        for name, measure in measures.items()
+        for place, value in metrics.compared(measure, before, truth, edited).items()
+    }
     seen = [pooled_features(classifier.features, images) for images in (before, truth, edited)]
     return EditScores(
         success=torch.stack(right).all(0).float().mean().item(),
         kept=torch.stack(same).float().mean().item(),
         details=torch.stack(along).float().mean().item() if along else float("nan"),
-        psnr_true=psnr[0],
         psnr_true_unedited=metrics.mean(metrics.psnr(before, truth)),
-        psnr_source=psnr[1],
-        psnr_inside=psnr[2],
-        psnr_outside=psnr[3],
-        ssim_true=ssim[0],
-        ssim_source=ssim[1],
-        ssim_inside=ssim[2],
-        ssim_outside=ssim[3],
-        perceptual_true=perceptual[0],
-        perceptual_source=perceptual[1],
-        perceptual_inside=perceptual[2],
-        perceptual_outside=perceptual[3],
+        **compared,
         consistency=metrics.mean(direction_consistency(seen[0], seen[2])),
         consistency_true=metrics.mean(direction_consistency(seen[0], seen[1])),
     )
