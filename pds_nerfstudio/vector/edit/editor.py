@@ -69,7 +69,7 @@ class VectorEditor:
         pixel = REFERENCE_CANVAS / canvas * self.view[0]
         self._units: dict[str, Tensor] = {}
         for name, editable in document.editable.items():
-            unit = getattr(document.units, name) * editable / (pixel if name in ("points", "widths") else 1)
+            unit = document.units[name] * editable / (pixel if name in ("points", "widths") else 1)
             self._units[name] = unit.to(device).reshape(-1, *(1,) * (getattr(self.source, name).ndim - 1))
         self._placement = Placement(self.source.points, document.scene.topology, document.editable["points"])
         self.changes: dict[str, Tensor] = {}

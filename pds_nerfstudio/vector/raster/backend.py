@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
 from pds_nerfstudio.vector.raster.scene import Scene, SceneParameters
 
 
+@runtime_checkable
 class Renderer(Protocol):
     """What draws one scene again and again, differentiably; for example `rasterizer.Rasterizer`."""
 

@@ -210,7 +210,7 @@ def make_plan(scene: Scene) -> Plan:
         stroked=stroked.segments(straight),
         stroke_regions=tuple(stroked.instance_region),
         pens=torch.tensor([[s.width, s.join, s.cap] for s in styles], dtype=torch.long).reshape(-1, 3),
-        miter_limits=torch.tensor([s.miter_limit for s in styles]),
+        miter_limits=torch.tensor([s.miter_limit for s in styles], dtype=torch.float32),
         closing=torch.tensor(closing, dtype=torch.long).reshape(-1, 2),
         closing_region=torch.tensor(closing_region, dtype=torch.long),
     )

@@ -213,11 +213,17 @@ class SceneBuilder:
     """The rows of a scene's tensors, gathered one by one."""
 
     points: list[tuple[float, float]] = field(default_factory=list)
+    """Rows of `SceneParameters.points` so far."""
     colors: list[tuple[float, float, float]] = field(default_factory=list)
+    """Rows of `SceneParameters.colors` so far."""
     opacities: list[float] = field(default_factory=list)
+    """Rows of `SceneParameters.opacities` so far."""
     widths: list[float] = field(default_factory=list)
+    """Rows of `SceneParameters.widths` so far."""
     gradients: list[tuple[float, ...]] = field(default_factory=list)
+    """Rows of `SceneParameters.gradients` so far."""
     offsets: list[float] = field(default_factory=list)
+    """Rows of `SceneParameters.offsets` so far."""
     _segments: list[tuple[int, int, int, int]] = field(default_factory=list)
     _contour: list[int] = field(default_factory=list)
     _closed: list[bool] = field(default_factory=list)

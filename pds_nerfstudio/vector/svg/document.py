@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
@@ -95,27 +95,27 @@ class Document:
         return masks
 
     @cached_property
-    def units(self) -> SceneParameters:
-        """What a change of one CSS pixel on the canvas amounts to in each point, width and gradient, [rows].
+    def units(self) -> dict[str, Float[Tensor, " n"]]:
+        """For each tensor of the parameters, what a change of one CSS pixel on the canvas amounts to in each row.
 
         Points and widths are measured where their element is drawn first. The numbers of a gradient have no one place
         on the canvas: for them it is a hundredth of the gradient's length or radius, and for its stops a hundredth.
         Colours and opacities count as they are.
         """
-        units = self.parameters.map(lambda t: torch.ones(t.shape[0]))
-        units.offsets[:] = 0.01
+        units = {name: torch.ones(values.shape[0]) for name, values in vars(self.parameters).items()}
+        units["offsets"][:] = 0.01
         scale_of = {path.element: path.scale for path in self._drawing.paths}
         for path in self._drawing.paths:
             rows = slice(path.first, path.first + len(path.source.outline.points))
-            units.points[rows] = 1 / max(path.scale, 1e-9)
+            units["points"][rows] = 1 / max(path.scale, 1e-9)
         for slot in self._drawing.slots:
             if slot.kind == "widths":
-                units.widths[slot.row] = 1 / max(scale_of[slot.element], 1e-9)
+                units["widths"][slot.row] = 1 / max(scale_of[slot.element], 1e-9)
             elif slot.kind == "gradients":
                 x1, y1, x2_or_r, y2, _, _ = self.parameters.gradients[slot.row].tolist()
                 radial = slot.name == "radialGradient"
                 length = x2_or_r if radial else math.hypot(x2_or_r - x1, y2 - y1)
-                units.gradients[slot.row] = 0.01 * max(length, 1e-9)
+                units["gradients"][slot.row] = 0.01 * max(length, 1e-9)
         return units
 
     def write(self, parameters: SceneParameters) -> bytes:

@@ -208,5 +208,6 @@ def write_svg(source: XmlSource, drawing: Imported, parameters: SceneParameters)
             # a point that stayed keeps the digits it was read with
             moved = (points != before).any(1).tolist()
             exact = path.source.outline.points
-            writer.write_path(path, [p if m else q for p, q, m in zip(points.tolist(), exact, moved, strict=True)])
+            pairs = zip(points.tolist(), exact, moved, strict=True)
+            writer.write_path(path, [(x, y) if has_moved else read for (x, y), read, has_moved in pairs])
     return writer.result() if writer.edits else source.encode(source.data)

@@ -22,8 +22,9 @@ def test_scales() -> None:
 
 def test_the_inverse_leads_back() -> None:
     maps = torch.tensor([MATRIX, affine.translation(3, -2)], dtype=torch.float64)
-    for there, back in zip(maps.tolist(), affine.inverse(maps).tolist(), strict=True):
-        assert affine.apply(back, *affine.apply(there, 4.0, 5.0)) == pytest.approx((4, 5))
+    (a, b, c, d, e, f), moved_back = affine.inverse(maps).tolist()
+    assert affine.compose((a, b, c, d, e, f), MATRIX) == pytest.approx(affine.IDENTITY)
+    assert tuple(moved_back) == affine.translation(-3, 2)
 
 
 def test_a_singular_map_has_an_inverse_without_infinities() -> None:

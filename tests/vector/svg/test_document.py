@@ -194,11 +194,11 @@ def test_units_are_pixels_in_each_elements_own_measure() -> None:
         '<path d="M0 0L1 1"/>'
     )
     units = document.units
-    assert units.points.tolist() == [0.25, 0.25, 0.25, 1, 1]
-    assert units.widths.tolist() == [0.25]
-    assert units.gradients.tolist() == pytest.approx([0.05])
-    assert units.offsets.tolist() == pytest.approx([0.01, 0.01])
-    assert set(units.colors.tolist()) == set(units.opacities.tolist()) == {1.0}
+    assert units["points"].tolist() == [0.25, 0.25, 0.25, 1, 1]
+    assert units["widths"].tolist() == [0.25]
+    assert units["gradients"].tolist() == pytest.approx([0.05])
+    assert units["offsets"].tolist() == pytest.approx([0.01, 0.01])
+    assert set(units["colors"].tolist()) == set(units["opacities"].tolist()) == {1.0}
 
 
 def test_the_view_centres_the_drawing() -> None:

@@ -71,14 +71,23 @@ class Outlines:
     """One source of outlines, as the kernels take it: the segments, or edges (`direct`)."""
 
     points: Tensor
+    """The scene's points."""
     segments: Tensor
+    """Rows of points of each segment."""
     straight: Tensor
+    """1 for each segment that is a straight line."""
     regions: Tensor
+    """Region of each segment or edge, ascending."""
     maps: Tensor
+    """From each region's units to the canvas."""
     edges: Tensor
+    """Edges in canvas pixels."""
     firsts: Tensor
+    """Where the segments or edges of each region begin, and last where those of the last one end."""
     count: int
+    """How many segments or edges there are."""
     direct: bool
+    """Whether the outlines are the edges."""
 
     @property
     def programs(self) -> tuple[int]:
