@@ -1,6 +1,6 @@
 """What the fused kernels of nerfacto's fields share.
 
-Importing this needs Triton (see `hash_encoding`).
+Importing this needs Triton (see `hash_grid_triton`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def is_contracted(field: Any) -> bool:
 
 
 def has_pairs(encoding: HashEncoding) -> bool:
-    """Whether `hash_encoding.pair_of_features` reads an encoding's table."""
+    """Whether `hash_grid_triton.pair_of_features` reads an encoding's table."""
     return encoding.tcnn_encoding is None and encoding.features_per_level == 2
 
 

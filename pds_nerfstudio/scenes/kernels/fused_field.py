@@ -8,7 +8,7 @@ The colour network's first layer is linear in its three inputs: the view directi
 network's features, and the photograph's appearance. The first and the last are the same all along a ray, so their part
 of the layer is computed once a ray, in PyTorch.
 
-Importing this needs Triton (see `hash_encoding`).
+Importing this needs Triton (see `hash_grid_triton`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn.functional import linear, pad
 
 from pds_nerfstudio.scenes.kernels.field_parts import contract, has_pairs, is_contracted, linear_layers
-from pds_nerfstudio.scenes.kernels.hash_encoding import pair_of_features, runs_in_triton
+from pds_nerfstudio.scenes.kernels.hash_grid_triton import pair_of_features, runs_in_triton
 
 _BLOCK = 128
 """Points that one program works on: one a thread, where tables are read."""
