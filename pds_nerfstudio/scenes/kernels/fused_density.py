@@ -98,7 +98,7 @@ def _run(network: HashMLPDensityField, positions: Float[Tensor, "*batch 3"]) -> 
 
 
 def density_without_gradients(network: Field) -> DensityFn:
-    """A field's `density_fn` as fast as it goes without gradients.
+    """Return a field's `density_fn` as fast as it goes without gradients.
 
     Args:
         network: On a GPU, after `hash_encoding.speed_up`. If it is not of nerfacto's usual kind, with the contraction

@@ -26,7 +26,7 @@ _BLOCK = 256
 
 @triton.jit
 def corner(x, y, z, which: tl.constexpr, level, table_size):
-    """Row of the table at a corner of each point's cell, and the corner's offsets towards the point's weights.
+    """Return the table's row at a corner of each point's cell, and the corner's offsets for the point's weights.
 
     x, y, z: positions on the level's grid. which: bit d says whether it is the upper one along axis d.
     """
@@ -45,7 +45,7 @@ def corner(x, y, z, which: tl.constexpr, level, table_size):
 
 @triton.jit
 def pair_of_features(x, y, z, level, table, table_size):
-    """Features of points at a level, where a level has two.
+    """Return features of points at a level, where a level has two.
 
     x, y, z: positions on the level's grid. table: pairs of float32 as one int64 each, which a single load brings.
     """
