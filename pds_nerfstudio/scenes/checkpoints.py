@@ -21,17 +21,14 @@ _GAUSSIAN = ("means", "scales", "quats", "features_dc", "features_rest", "opacit
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A nerfstudio checkpoint on disk.
-
-    Attributes:
-        path: The file.
-        state: What it holds: step, pipeline, optimizers, schedulers, scalers.
-        is_edit: Whether one of this package's methods wrote it.
-    """
+    """A nerfstudio checkpoint on disk."""
 
     path: Path
+    """The file."""
     state: dict[str, Any]
+    """What it holds: step, pipeline, optimizers, schedulers, scalers."""
     is_edit: bool
+    """Whether one of this package's methods wrote it."""
 
     @property
     def step(self) -> int:
@@ -55,7 +52,7 @@ class Checkpoint:
 
 
 def find_checkpoint(load_dir: Path | None, load_step: int | None, load_checkpoint: Path | None) -> Path | None:
-    """The file that nerfstudio's options name, or None if they name none.
+    """Return the file that nerfstudio's options name, or None if they name none.
 
     Raises:
         UserError: If it is not there.
@@ -121,7 +118,7 @@ def read_method_name(path: Path) -> str | None:
 
 
 def _read_model_settings(path: Path) -> dict[str, Any] | None:
-    """The model's settings in a config.yml, read as plain data; None if there are none to be read."""
+    """Return the model's settings in a config.yml, read as plain data; None if there are none to be read."""
     pipeline = _read_config(path).get("pipeline")
     settings = pipeline.get("model") if isinstance(pipeline, dict) else None
     return settings if isinstance(settings, dict) else None
@@ -140,7 +137,7 @@ class _PlainLoader(yaml.SafeLoader):
     """Reads nerfstudio's configs without importing or running what they name: an object becomes its attributes."""
 
     def plain(self, _: str, node: yaml.Node) -> Any:
-        """A Python object as what it is written with: a dictionary, a list or a string."""
+        """Return a Python object as what it is written with: a dictionary, a list or a string."""
         if isinstance(node, yaml.MappingNode):
             return self.construct_mapping(node, deep=True)
         if isinstance(node, yaml.SequenceNode):
@@ -152,7 +149,7 @@ _PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", _PlainLoader.pla
 
 
 def _settings_in_weights(weights: dict[str, Tensor]) -> dict[str, Any]:
-    """What the weights of a model tell about its settings."""
+    """Return what the weights of a model tell about its settings."""
     settings: dict[str, Any] = {}
     embedding = weights.get("field.embedding_appearance.embedding.weight")
     settings["use_appearance_embedding"] = embedding is not None

@@ -3,12 +3,12 @@
 Each is small and named for what it mends, leaves nerfstudio's files alone, and can go when nerfstudio no
 longer needs it:
 
-- :func:`allow_checkpoint_types`, once, at import: torch 2.6 and later refuse nerfstudio's checkpoints.
-- :func:`read_points_without_open3d`, once, at import: open3d needs a system library.
-- :func:`offline_lpips`, around ``populate_modules``: building a model downloads a network for one of its
+- `allow_checkpoint_types`, once, at import: torch 2.6 and later refuse nerfstudio's checkpoints.
+- `read_points_without_open3d`, once, at import: open3d needs a system library.
+- `offline_lpips`, around `populate_modules`: building a model downloads a network for one of its
   metrics.
-- :func:`uninterrupted`, around what must not be broken off: the viewer breaks off renders anywhere.
-- :func:`cpu_splatfacto`, around ``populate_modules`` and ``get_outputs``: splatfacto takes a GPU for granted.
+- `uninterrupted`, around what must not be broken off: the viewer breaks off renders anywhere.
+- `cpu_splatfacto`, around `populate_modules` and `get_outputs`: splatfacto takes a GPU for granted.
 """
 
 import functools
@@ -59,10 +59,10 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 def allow_checkpoint_types() -> None:
-    """Let ``torch.load`` read nerfstudio's checkpoints without giving up its check of what they contain.
+    """Let `torch.load` read nerfstudio's checkpoints without giving up its check of what they contain.
 
-    Since torch 2.6 ``torch.load`` unpickles nothing but tensors and plain containers unless told to
-    (``weights_only=True``). nerfstudio's learning-rate schedules multiply with numpy, so its checkpoints hold
+    Since torch 2.6 `torch.load` unpickles nothing but tensors and plain containers unless told to
+    (`weights_only=True`). nerfstudio's learning-rate schedules multiply with numpy, so its checkpoints hold
     the current rate as a numpy float64: a scalar, its dtype, and that dtype's class. These three are put on
     torch's list of safe types, the scalar's constructor under both the names that numpy 1 and numpy 2 write.
     Everything else is refused as before. Calling this again changes nothing.
@@ -80,7 +80,7 @@ def allow_checkpoint_types() -> None:
 
 @functools.cache
 def _lpips_backbone_available() -> bool:
-    """Whether the AlexNet weights that LPIPS needs are on this machine, or a server answers that has them.
+    """Return whether the AlexNet weights that LPIPS needs are on this machine, or a server answers that has them.
 
     Asked in a thread of its own, since a name look-up without a network has no time limit.
     """
@@ -115,13 +115,13 @@ class OptionalLpips(nn.Module):
     """
 
     def __init__(self, **settings: Any) -> None:
-        """Remember the settings of torchmetrics' ``LearnedPerceptualImagePatchSimilarity``."""
+        """Remember the settings of torchmetrics' `LearnedPerceptualImagePatchSimilarity`."""
         super().__init__()
         self._settings = settings
         self._built: list[nn.Module | None] = []  # a list, which nn.Module does not look into for submodules
 
     def forward(self, first: Float[Tensor, "B 3 H W"], second: Float[Tensor, "B 3 H W"]) -> Float[Tensor, ""]:
-        """LPIPS of two batches of images, NaN if it cannot be computed here."""
+        """Return LPIPS of two batches of images, NaN if it cannot be computed here."""
         if not self._built:
             self._built.append(_build_lpips(self._settings))
         metric = self._built[0]
@@ -134,7 +134,7 @@ class OptionalLpips(nn.Module):
 
 
 def _build_lpips(settings: dict[str, Any]) -> nn.Module | None:
-    """torchmetrics' LPIPS, or None and a warning, once in a process."""
+    """Return torchmetrics' LPIPS, or None after a warning, which is given once in a process."""
     if _lpips_backbone_available():
         try:
             with torch.random.fork_rng(devices=[]):
@@ -220,8 +220,8 @@ def read_points_without_open3d() -> None:
 def offline_lpips() -> Iterator[None]:
     """Keep models built inside from downloading AlexNet for their LPIPS metric.
 
-    nerfstudio's models import the metric's class from torchmetrics inside ``populate_modules``; within this
-    context they find :class:`OptionalLpips` there.
+    nerfstudio's models import the metric's class from torchmetrics inside `populate_modules`; within this
+    context they find `OptionalLpips` there.
     """
     with _replaced(lpip, "LearnedPerceptualImagePatchSimilarity", OptionalLpips):
         yield
@@ -248,14 +248,14 @@ _cpu_splatfacto_lock = threading.RLock()
 
 @contextmanager
 def cpu_splatfacto(active: bool) -> Iterator[None]:
-    """Let splatfacto's ``populate_modules`` and ``get_outputs`` run on a CPU.
+    """Let splatfacto's `populate_modules` and `get_outputs` run on a CPU.
 
-    Inside, ``Tensor.cuda()`` returns the tensor itself, splatfacto rasterises with :func:`rasterization` of
+    Inside, `Tensor.cuda()` returns the tensor itself, splatfacto rasterises with `rasterization` of
     this package, and it computes its view matrix without compiling that first, which takes 20 s for 4 µs of
     arithmetic. Other threads that enter wait their turn.
 
     Args:
-        active: whether to do any of this; False where the model is on a GPU.
+        active: Whether to do any of this; False where the model is on a GPU.
     """
     if not active:
         yield

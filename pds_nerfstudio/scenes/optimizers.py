@@ -19,7 +19,7 @@ from pds_nerfstudio.scenes.distributed import average_gradients
 from pds_nerfstudio.scenes.readback import Readback
 
 BAD_STEPS_IN_A_ROW = 20
-"""So many steps that are not finite end a run."""
+"""Steps in a row that are not finite, after which a run ends."""
 
 
 @dataclass
@@ -90,7 +90,7 @@ class EditOptimizers(Optimizers):
                 )
 
     def parameters_now(self, name: str) -> list[torch.nn.Parameter]:
-        """The parameters of a group as they are now: densification replaces them in the optimiser."""
+        """Return the parameters of a group as they are now: densification replaces them in the optimiser."""
         return [p for group in self.optimizers[name].param_groups for p in group["params"]]
 
     def _fused(self, name: str) -> bool:
@@ -110,6 +110,6 @@ class EditOptimizers(Optimizers):
 
 
 def _any_not_finite(gradients: list[Tensor]) -> Float[Tensor, ""] | None:
-    """1 if a number among the gradients is not finite, else 0; None if there are no numbers."""
+    """Return 1 if a number among the gradients is not finite, else 0; None if there are no numbers."""
     largest = [gradient.abs().amax() for gradient in gradients if gradient.numel()]
     return 1 - torch.stack(largest).isfinite().all().float() if largest else None

@@ -27,8 +27,8 @@ class Readback(Generic[Label]):
     while it is busy with this one's.
 
     Args:
-        most_late: So many of what was put in may be outstanding before `take` waits for the eldest. It bounds how far
-            the host runs ahead.
+        most_late: How many entries may be on their way before `take` waits for the oldest. It bounds how far the host
+            runs ahead.
     """
 
     def __init__(self, most_late: int = 2) -> None:
@@ -41,7 +41,7 @@ class Readback(Generic[Label]):
         self._outstanding.append((label, values, arrival))
 
     def take(self, wait: bool = False) -> Iterator[tuple[Label, list[float]]]:
-        """What has arrived, in the order it was put in.
+        """Yield what has arrived, in the order it was put in.
 
         Args:
             wait: Take everything, also what has yet to arrive.

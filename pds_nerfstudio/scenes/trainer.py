@@ -261,7 +261,7 @@ class EditTrainer(CheckpointingTrainer):
             )
 
     def train_iteration(self, step: int):  # noqa: ANN201 (nerfstudio's tuple of losses)
-        """One step; has nerfstudio's loop end where there is something else to do than the next one."""
+        """Run one step, and have nerfstudio's loop end where there is something else to do than the next one."""
         began = time.monotonic()
         writer.GLOBAL_BUFFER["max_iter"] = self.pipeline.plan.end  # for nerfstudio's estimate of the time left
         loss, losses, metrics = super().train_iteration(step)
@@ -331,7 +331,7 @@ class EditTrainer(CheckpointingTrainer):
             say_what_next(self)
 
     def _train_complete_viewer(self) -> None:
-        """Nothing: this trainer's own loop goes on answering the viewer."""
+        """Do nothing: this trainer's own loop goes on answering the viewer."""
 
     def _say_stopped(self) -> None:
         self.progress.end()

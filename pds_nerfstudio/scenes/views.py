@@ -22,17 +22,14 @@ _CACHED_VIEWS = 512
 
 @dataclass
 class SourceView:
-    """A training view.
-
-    Attributes:
-        index: Of the view among the training views.
-        camera: One camera that matches `image`.
-        image: The picture before the edit, in 0..1.
-    """
+    """A training view."""
 
     index: int
+    """Of the view among the training views."""
     camera: Cameras
+    """One camera that matches `image`."""
     image: Float[Tensor, "1 3 height width"]
+    """The picture before the edit, in 0..1."""
 
 
 class SourceViews:
@@ -75,7 +72,7 @@ class SourceViews:
         return self._dataset._dataparser_outputs
 
     def full_size_image(self, index: int) -> Float[Tensor, "height width 3"]:
-        """The picture as the model was trained on it, in 0..1, on the background if it is transparent."""
+        """Return the picture as the model was trained on it, in 0..1, on the background if it is transparent."""
         if isinstance(self._datamanager, FullImageDatamanager):
             image = self._datamanager.cached_train[index]["image"]
         else:
@@ -83,7 +80,7 @@ class SourceViews:
         return opaque(image.to(self._device), self._background)
 
     def full_size_camera(self, index: int) -> Cameras:
-        """The camera of `full_size_image`, batched as one."""
+        """Return the camera of `full_size_image`, batched as one."""
         return _pick(self._undistorted, index)
 
     @property
@@ -115,7 +112,7 @@ class SourceViews:
         return SourceView(index, copy.copy(camera), image[None].float() / 255)
 
     def _prepare(self, index: int) -> tuple[Cameras, UInt8[Tensor, "3 height width"]]:
-        """A view's camera and picture at the size of the guidance, on the device: each is made once."""
+        """Return a view's camera and picture at the size of the guidance, on the device: each is made once."""
         camera = _pick(self.view_cameras, index)
         size = int(camera.height.item()), int(camera.width.item())
         full = self.full_size_image(index).permute(2, 0, 1)[None]
@@ -127,7 +124,7 @@ class SourceViews:
 def opaque(
     image: Shaped[Tensor, "height width channels"], background: Float[Tensor, "3"]
 ) -> Float[Tensor, "height width 3"]:
-    """An image of 3 or 4 channels, bytes or numbers, in 0..1 and on a background where it is transparent."""
+    """Return an image of 3 or 4 channels, bytes or numbers, in 0..1 and on a background where it is transparent."""
     image = image.float() / 255 if image.dtype == torch.uint8 else image
     if image.shape[-1] == 4:
         opacity = image[..., 3:]
@@ -136,14 +133,14 @@ def opaque(
 
 
 def _pick(cameras: Cameras, index: int) -> Cameras:
-    """One of several cameras, batched as one, which says which one it is."""
+    """Return one of several cameras, batched as one, which says which one it is."""
     camera = cameras[index : index + 1]
     camera.metadata = {**(camera.metadata or {}), "cam_idx": index}
     return camera
 
 
 def _resized(cameras: Cameras, scales: Float[Tensor, " n"]) -> Cameras:
-    """Cameras of smaller images, of whole pixels; the intrinsics follow each side as it was rounded."""
+    """Return cameras of smaller images, of whole pixels; the intrinsics follow each side as it was rounded."""
     cameras = copy.copy(cameras)
     width, height, scale = cameras.width, cameras.height, scales[:, None]
     cameras.rescale_output_resolution(scales, "round")
@@ -154,7 +151,7 @@ def _resized(cameras: Cameras, scales: Float[Tensor, " n"]) -> Cameras:
 
 
 def view_at(k: int, n_views: int, seed: int, rank: int = 0, world_size: int = 1) -> int:
-    """The view that edit step `k` takes: every view once in each round, in an order that `seed` and the round decide.
+    """Return the view that edit step `k` takes: each once in a round, in an order that `seed` and the round decide.
 
     It depends on nothing else, so a resumed run goes on where it was. Of several ranks each has views of its own, so
     what is remembered of a view is in one place.
@@ -173,5 +170,5 @@ def view_at(k: int, n_views: int, seed: int, rank: int = 0, world_size: int = 1)
 
 
 def views_of(n_views: int, rank: int, world_size: int) -> range:
-    """The views of one of several ranks; with more ranks than views, some have the same one."""
+    """Return the views of one of several ranks; with more ranks than views, some have the same one."""
     return range(rank % min(world_size, n_views), n_views, min(world_size, n_views))

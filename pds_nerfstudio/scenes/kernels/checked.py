@@ -50,7 +50,7 @@ class CheckedFunction(Generic[Input, Output]):
         return self._chosen is self._fast and self._fast != self._plain
 
     def __call__(self, x: Input) -> Output:
-        """What `plain` computes, up to rounding."""
+        """Return what `plain` computes, up to rounding."""
         if self._chosen is None:
             self._chosen = self._choose(self._few(x))
         return self._chosen(x)

@@ -1,6 +1,6 @@
 """What the fused kernels of nerfacto's fields share.
 
-Importing this needs Triton (see `hash_encoding`).
+Importing this needs Triton (see `hash_grid_triton`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import nn
 
 @triton.jit
 def contract(x, y, z):
-    """All of space into the unit cube, and whether a point lies inside of it; where it does not, the point is 0.
+    """Bring all of space into the unit cube; return, too, whether a point lies inside, and 0 for one that does not.
 
     First into the cube from -2 to 2 (mip-NeRF 360, equation 10, with the largest coordinate as the norm).
     """
@@ -29,16 +29,16 @@ def contract(x, y, z):
 
 
 def is_contracted(field: Any) -> bool:
-    """Whether a field sees space through that contraction."""
+    """Return whether a field sees space through that contraction."""
     distortion = getattr(field, "spatial_distortion", None)
     return isinstance(distortion, SceneContraction) and distortion.order == math.inf
 
 
 def has_pairs(encoding: HashEncoding) -> bool:
-    """Whether `hash_encoding.pair_of_features` reads an encoding's table."""
+    """Return whether `hash_grid_triton.pair_of_features` reads an encoding's table."""
     return encoding.tcnn_encoding is None and encoding.features_per_level == 2
 
 
 def linear_layers(module: nn.Module) -> list[nn.Linear]:
-    """In the order in which they are applied."""
+    """Return the linear layers in a module, in the order in which they are applied."""
     return [part for part in module.modules() if isinstance(part, nn.Linear)]

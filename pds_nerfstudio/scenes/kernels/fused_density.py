@@ -4,7 +4,7 @@ nerfacto asks its proposal networks for some 350 densities a ray. In PyTorch eac
 memory; here contraction, hash grid and the network of sixteen hidden numbers are one thread's work in registers. It
 computes in float32, whatever the autocast region.
 
-Importing this needs Triton (see `hash_encoding`).
+Importing this needs Triton (see `hash_grid_triton`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nerfstudio.fields.density_fields import HashMLPDensityField
 from torch import Tensor
 
 from pds_nerfstudio.scenes.kernels.field_parts import contract, has_pairs, is_contracted, linear_layers
-from pds_nerfstudio.scenes.kernels.hash_encoding import pair_of_features, runs_in_triton
+from pds_nerfstudio.scenes.kernels.hash_grid_triton import pair_of_features, runs_in_triton
 
 _BLOCK = 128
 """Points that one program works on."""
@@ -98,7 +98,7 @@ def _run(network: HashMLPDensityField, positions: Float[Tensor, "*batch 3"]) -> 
 
 
 def density_without_gradients(network: Field) -> DensityFn:
-    """A field's `density_fn` as fast as it goes without gradients.
+    """Return a field's `density_fn` as fast as it goes without gradients.
 
     Args:
         network: On a GPU, after `hash_encoding.speed_up`. If it is not of nerfacto's usual kind, with the contraction

@@ -8,7 +8,7 @@ The colour network's first layer is linear in its three inputs: the view directi
 network's features, and the photograph's appearance. The first and the last are the same all along a ray, so their part
 of the layer is computed once a ray, in PyTorch.
 
-Importing this needs Triton (see `hash_encoding`).
+Importing this needs Triton (see `hash_grid_triton`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn.functional import linear, pad
 
 from pds_nerfstudio.scenes.kernels.field_parts import contract, has_pairs, is_contracted, linear_layers
-from pds_nerfstudio.scenes.kernels.hash_encoding import pair_of_features, runs_in_triton
+from pds_nerfstudio.scenes.kernels.hash_grid_triton import pair_of_features, runs_in_triton
 
 _BLOCK = 128
 """Points that one program works on: one a thread, where tables are read."""
@@ -46,7 +46,7 @@ FieldFn = Callable[[RaySamples], dict[FieldHeadNames, Tensor]]
 
 @triton.jit
 def _layer(x, weights, start, INPUTS: tl.constexpr, OUTPUTS: tl.constexpr):
-    """start + x·Wᵀ for W, outputs × inputs."""
+    """Return start + x·Wᵀ for W, outputs × inputs."""
     rows, columns = tl.arange(0, OUTPUTS)[None, :], tl.arange(0, INPUTS)[:, None]
     transposed = tl.load(weights + rows * INPUTS + columns)
     return start + tl.dot(x.to(transposed.dtype), transposed, input_precision="tf32x3")
@@ -162,7 +162,7 @@ def _run(field: NerfactoField, samples: RaySamples) -> dict[FieldHeadNames, Tens
 
 
 def _weights(field: NerfactoField, padded_levels: int, dtype: torch.dtype) -> list[Tensor]:
-    """Weights in a type, outputs × inputs, and biases in float32, layer by layer, as the kernel takes them."""
+    """Return weights in a type, outputs × inputs, and biases in float32, layer by layer, as the kernel takes them."""
     hidden, geometry = linear_layers(field.mlp_base)
     first, second, color = linear_layers(field.mlp_head)
     levels = hidden.in_features // 2
@@ -184,7 +184,7 @@ def _weights(field: NerfactoField, padded_levels: int, dtype: torch.dtype) -> li
 
 
 def _ray_parts(field: NerfactoField, samples: RaySamples) -> Float[Tensor, "rays units"]:
-    """The colour network's first layer, less what the density network's features add to it; in float32.
+    """Return the colour network's first layer in float32, less what the density network's features add to it.
 
     As in `NerfactoField.get_outputs`, a photograph's own appearance is that of training.
     """
@@ -203,7 +203,7 @@ def _ray_parts(field: NerfactoField, samples: RaySamples) -> Float[Tensor, "rays
 
 
 def field_without_gradients(field: Field) -> FieldFn:
-    """A field's `forward` as fast as it goes without gradients, for samples that a sampler drew along rays.
+    """Return a field's `forward` as fast as it goes without gradients, for samples that a sampler drew along rays.
 
     Args:
         field: On a GPU, after `hash_encoding.speed_up`. If it is not of nerfacto's usual kind, with the contraction of

@@ -1,235 +1,74 @@
-"""nerfstudio's hash grid in Triton, for GPUs without tiny-cuda-nn.
+"""nerfstudio's hash encoding, computed by what is fastest where its input lies.
 
-The function is that of nerfstudio's `HashEncoding` with `implementation="torch"` (Müller et al. 2022, Instant Neural
-Graphics Primitives, section 3), whose PyTorch form writes some forty tensors of the size of its output to memory. Here
-a level of a point is one thread's work: eight corners are hashed, looked up and weighted in registers. The backward
-pass adds to the table by atomic operations; its sums, and so the last bits of its results, depend on their order.
+| where | what computes it |
+|---|---|
+| GPU, with tiny-cuda-nn (`implementation="tcnn"`) | tiny-cuda-nn, as nerfstudio has it |
+| GPU, with Triton | `hash_grid_triton` |
+| GPU, with neither | PyTorch, as nerfstudio has it |
+| CPU | `hash_grid_cpu` |
 
-Importing this needs Triton. It runs on GPUs, and in Triton's interpreter (TRITON_INTERPRET=1) anywhere.
+All are the same function up to rounding. Parameters and their names stay, so checkpoints fit either way.
 """
 
 from __future__ import annotations
 
-import os
 from functools import partial
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
-import triton
-import triton.language as tl
-from jaxtyping import Float
 from nerfstudio.field_components.encodings import HashEncoding
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-_BLOCK = 256
-"""Points that one program works on."""
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.scenes.kernels import hash_grid_cpu
+
+TritonUse = Literal["auto", "on", "off"]
+"""Whether Triton's kernels run where they can. auto: if Triton is installed."""
 
 
-@triton.jit
-def corner(x, y, z, which: tl.constexpr, level, table_size):
-    """Row of the table at a corner of each point's cell, and the corner's offsets towards the point's weights.
+def has_triton(use: TritonUse) -> bool:
+    """Return whether Triton's kernels are to run where they can.
 
-    x, y, z: positions on the level's grid. which: bit d says whether it is the upper one along axis d.
+    Raises:
+        UserError: If they are asked for, and Triton is not installed.
     """
-    fx, fy, fz = tl.floor(x), tl.floor(y), tl.floor(z)
-    # Where a point lies on the grid the upper corner is the lower one, and has no weight.
-    ix = (tl.ceil(x) if which & 1 else fx).to(tl.int32).to(tl.uint32)
-    iy = (tl.ceil(y) if which & 2 else fy).to(tl.int32).to(tl.uint32)
-    iz = (tl.ceil(z) if which & 4 else fz).to(tl.int32).to(tl.uint32)
-    hashed = ix ^ (iy * 2654435761) ^ (iz * 805459861)
-    row = (hashed & (table_size - 1)).to(tl.int64) + level.to(tl.int64) * table_size
-    wx = x - fx if which & 1 else 1 - (x - fx)
-    wy = y - fy if which & 2 else 1 - (y - fy)
-    wz = z - fz if which & 4 else 1 - (z - fz)
-    return row, wx, wy, wz
+    if use == "off":
+        return False
+    try:
+        from pds_nerfstudio.scenes.kernels import hash_grid_triton  # noqa: F401
+    except ImportError:
+        if use == "on":
+            raise UserError("Triton is not installed: leave out --pipeline.model.triton on.") from None
+        return False
+    return True
 
 
-@triton.jit
-def pair_of_features(x, y, z, level, table, table_size):
-    """Features of points at a level, where a level has two.
+def speed_up(model: nn.Module, triton: bool) -> int:
+    """Have a model's hash encodings computed as the table above says; return how many there are.
 
-    x, y, z: positions on the level's grid. table: pairs of float32 as one int64 each, which a single load brings.
-    """
-    first = tl.zeros_like(x)
-    second = tl.zeros_like(x)
-    for which in tl.static_range(8):
-        row, wx, wy, wz = corner(x, y, z, which, level, table_size)
-        weight = wx * wy * wz
-        pair = tl.load(table + row)
-        first += weight * pair.to(tl.uint32).to(tl.float32, bitcast=True)
-        second += weight * (pair >> 32).to(tl.uint32).to(tl.float32, bitcast=True)
-    return first, second
-
-
-@triton.jit
-def _load_position(positions, points, scale, inside):
-    x = tl.load(positions + 3 * points, mask=inside, other=0.0) * scale
-    y = tl.load(positions + 3 * points + 1, mask=inside, other=0.0) * scale
-    z = tl.load(positions + 3 * points + 2, mask=inside, other=0.0) * scale
-    return x, y, z
-
-
-@triton.jit
-def _forward(
-    positions,
-    scalings,
-    table,
-    out,
-    n_points,
-    table_size,
-    LEVELS: tl.constexpr,
-    FEATURES: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    points = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    level = tl.program_id(1)
-    inside = points < n_points
-    features = tl.arange(0, FEATURES)
-    x, y, z = _load_position(positions, points, tl.load(scalings + level), inside)
-    total = tl.zeros((BLOCK, FEATURES), tl.float32)
-    for which in tl.static_range(8):
-        row, wx, wy, wz = corner(x, y, z, which, level, table_size)
-        values = tl.load(table + row[:, None] * FEATURES + features[None, :], mask=inside[:, None], other=0.0)
-        total += (wx * wy * wz)[:, None] * values
-    places = points[:, None] * (LEVELS * FEATURES) + level * FEATURES + features[None, :]
-    tl.store(out + places, total, mask=inside[:, None])
-
-
-@triton.jit
-def _backward_table(
-    positions,
-    scalings,
-    on_out,
-    on_table,
-    n_points,
-    table_size,
-    LEVELS: tl.constexpr,
-    FEATURES: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    points = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    level = tl.program_id(1)
-    inside = points < n_points
-    features = tl.arange(0, FEATURES)
-    x, y, z = _load_position(positions, points, tl.load(scalings + level), inside)
-    places = points[:, None] * (LEVELS * FEATURES) + level * FEATURES + features[None, :]
-    gradient = tl.load(on_out + places, mask=inside[:, None], other=0.0)
-    for which in tl.static_range(8):
-        row, wx, wy, wz = corner(x, y, z, which, level, table_size)
-        share = (wx * wy * wz)[:, None] * gradient
-        tl.atomic_add(
-            on_table + row[:, None] * FEATURES + features[None, :], share, mask=inside[:, None], sem="relaxed"
-        )
-
-
-@triton.jit
-def _backward_positions(
-    positions,
-    scalings,
-    table,
-    on_out,
-    on_positions,
-    n_points,
-    table_size,
-    LEVELS: tl.constexpr,
-    FEATURES: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    points = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = points < n_points
-    features = tl.arange(0, FEATURES)
-    on_x = tl.zeros((BLOCK,), tl.float32)
-    on_y = tl.zeros((BLOCK,), tl.float32)
-    on_z = tl.zeros((BLOCK,), tl.float32)
-    for level in range(LEVELS):
-        scale = tl.load(scalings + level)
-        x, y, z = _load_position(positions, points, scale, inside)
-        places = points[:, None] * (LEVELS * FEATURES) + level * FEATURES + features[None, :]
-        gradient = tl.load(on_out + places, mask=inside[:, None], other=0.0)
-        for which in tl.static_range(8):
-            row, wx, wy, wz = corner(x, y, z, which, tl.full((), level, tl.int32), table_size)
-            values = tl.load(table + row[:, None] * FEATURES + features[None, :], mask=inside[:, None], other=0.0)
-            pull = scale * tl.sum(values * gradient, axis=1)
-            # The weight along an axis grows with the position at an upper corner and falls at a lower one.
-            on_x += pull * wy * wz * (1.0 if which & 1 else -1.0)
-            on_y += pull * wx * wz * (1.0 if which & 2 else -1.0)
-            on_z += pull * wx * wy * (1.0 if which & 4 else -1.0)
-    tl.store(on_positions + 3 * points, on_x, mask=inside)
-    tl.store(on_positions + 3 * points + 1, on_y, mask=inside)
-    tl.store(on_positions + 3 * points + 2, on_z, mask=inside)
-
-
-class _HashGrid(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, positions: Tensor, table: Tensor, scalings: Tensor, table_size: int
-    ) -> Float[Tensor, "points channels"]:
-        positions = positions.float().contiguous()
-        levels, features = len(scalings), table.shape[1]
-        out = torch.empty(len(positions), levels * features, device=positions.device)
-        ctx.save_for_backward(positions, table, scalings)
-        ctx.shape = {"LEVELS": levels, "FEATURES": features, "BLOCK": _BLOCK}
-        ctx.table_size = table_size
-        if len(positions):
-            blocks = (triton.cdiv(len(positions), _BLOCK), levels)
-            _forward[blocks](positions, scalings, table, out, len(positions), table_size, **ctx.shape)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, on_out: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # type: ignore[override]
-        positions, table, scalings = ctx.saved_tensors
-        on_out = on_out.float().contiguous()
-        n, blocks = len(positions), triton.cdiv(len(positions), _BLOCK)
-        on_positions = torch.zeros_like(positions) if ctx.needs_input_grad[0] else None
-        on_table = torch.zeros_like(table) if ctx.needs_input_grad[1] else None
-        if on_table is not None and n:
-            grid = (blocks, len(scalings))
-            _backward_table[grid](positions, scalings, on_out, on_table, n, ctx.table_size, **ctx.shape)
-        if on_positions is not None and n:
-            _backward_positions[(blocks,)](
-                positions, scalings, table, on_out, on_positions, n, ctx.table_size, **ctx.shape
-            )
-        return on_positions, on_table, None, None
-
-
-def hash_grid(
-    positions: Float[Tensor, "*batch 3"], table: Float[Tensor, "rows features"], scalings: Float[Tensor, "levels"]
-) -> Float[Tensor, "*batch channels"]:
-    """Features of positions in a multi-resolution hash grid, differentiable in positions and table.
+    Those of tiny-cuda-nn stay as they are, and are not counted.
 
     Args:
-        positions: In [0, 1].
-        table: All levels' rows, a power of two each, of a power of two features.
-        scalings: Cells along an axis at each level.
+        model: Changed in place.
+        triton: Whether Triton is there, and to be used.
     """
-    table_size = len(table) // len(scalings)
-    out = _HashGrid.apply(positions.reshape(-1, 3), table, scalings, table_size)
-    return cast(Tensor, out).reshape(*positions.shape[:-1], len(scalings) * table.shape[1])
-
-
-def runs_in_triton(x: Tensor) -> bool:
-    """Whether kernels can work on a tensor: on a GPU, or in Triton's interpreter."""
-    return x.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"
-
-
-def speed_up(model: nn.Module) -> int:
-    """Have a model's hash encodings that run in PyTorch run in Triton on a GPU; returns how many there are.
-
-    Parameters and their names stay, so checkpoints fit either way. On a CPU they go on as they were.
-    """
-    encodings = [m for m in model.modules() if isinstance(m, HashEncoding) and m.tcnn_encoding is None]
+    encodings = [part for part in model.modules() if isinstance(part, HashEncoding) and part.tcnn_encoding is None]
     for encoding in encodings:
-        # nerfstudio keeps the scalings on the CPU, and sends them anew for each call.
-        scalings = encoding.scalings.to(encoding.hash_table.device, torch.float32)
-        encoding.register_buffer("_scalings_on_device", scalings, persistent=False)
-        encoding.pytorch_fwd = partial(_run, encoding, encoding.pytorch_fwd)  # type: ignore[method-assign]
+        if triton:
+            # nerfstudio keeps the scalings on the CPU, and sends them anew for each call.
+            scalings = encoding.scalings.to(encoding.hash_table.device, torch.float32)
+            encoding.register_buffer("_scalings_on_device", scalings, persistent=False)
+        encoding.pytorch_fwd = partial(_run, encoding, encoding.pytorch_fwd, triton)  # type: ignore[method-assign]
     return len(encodings)
 
 
-def _run(encoding: HashEncoding, in_pytorch: Any, positions: Tensor) -> Tensor:
-    if runs_in_triton(positions):
-        scalings = cast(Tensor, encoding._scalings_on_device)
-        return hash_grid(positions, encoding.hash_table, scalings)
+def _run(encoding: HashEncoding, in_pytorch: Any, triton: bool, positions: Tensor) -> Tensor:
+    if triton:
+        from pds_nerfstudio.scenes.kernels import hash_grid_triton
+
+        if hash_grid_triton.runs_in_triton(positions):
+            scalings = cast(Tensor, encoding._scalings_on_device)
+            return hash_grid_triton.hash_grid(positions, encoding.hash_table, scalings)
+    if positions.device.type == "cpu":
+        return hash_grid_cpu.hash_grid(positions, encoding.hash_table, encoding.scalings)
     return cast(Tensor, in_pytorch(positions))

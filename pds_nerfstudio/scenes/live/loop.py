@@ -59,7 +59,7 @@ class LiveEdit:
                 at_rest = True
                 self.update()
                 self.panel.refresh(force=True)
-                self.panel.redraw()
+                self.panel.rerender()
             time.sleep(_POLL_SECONDS)
 
     def update(self) -> None:
@@ -157,7 +157,7 @@ class LiveEdit:
         self.run.restore_source()
         self.scene.begin_round(self.run.next_step, self.run.round_steps)
         self._pause(_)
-        self.panel.redraw()
+        self.panel.rerender()
         self._message = "Back at the source."
 
     def _snapshot(self, _: Settings) -> None:

@@ -111,7 +111,7 @@ class EditPanel(ViewerControl):
         @split.on_update
         def _(_: object) -> None:
             self._comparison.split = split.value
-            self.redraw()
+            self.rerender()
 
     def _add_settings(self) -> None:
         gui, now, inputs = self.viser_server.gui, self._session.settings, self._inputs
@@ -149,7 +149,7 @@ class EditPanel(ViewerControl):
             if name not in _WITH_EDIT and refused & settings.keys():
                 self._shown[name] = handle.value
 
-    def redraw(self) -> None:
+    def rerender(self) -> None:
         """Have the scene rendered anew in every browser. nerfstudio does so now and then while it trains, only."""
         if not self._in_viewer:
             return

@@ -71,7 +71,7 @@ class EditSession:
         self.wake()
 
     def due(self, step: int) -> bool:
-        """Whether something is to be done before `step`."""
+        """Return whether something is to be done before `step`."""
         return not self._asked.empty() or any(when <= step for when, _ in self._replay[:1])
 
     def take(self, step: int) -> list[Request]:

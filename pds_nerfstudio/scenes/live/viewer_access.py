@@ -78,13 +78,13 @@ def viewer_line(host: str, port: int) -> str:
 
 
 def _is_far_from_its_user() -> bool:
-    """Whether there is no screen here on which a browser could open."""
+    """Return whether there is no screen here on which a browser could open."""
     has_screen = sys.platform in ("darwin", "win32") or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
     return not has_screen or "SSH_CONNECTION" in os.environ
 
 
 def _is_this_machine(name: str | None) -> bool:
-    """Whether a name or an address is the machine's own for itself."""
+    """Return whether a name or an address is the machine's own for itself."""
     try:
         return name == "localhost" or ipaddress.ip_address(name or "").is_loopback
     except ValueError:
@@ -133,7 +133,7 @@ def _guarded(answer: _Answer, root: Path, host: str) -> _Answer:
 
 
 def _is_foreign(headers: Headers, host: str) -> bool:
-    """Whether a request is, or may be, made by a page that does not come from this server.
+    """Return whether a request is, or may be, made by a page that does not come from this server.
 
     Such a page can't help naming the site it is from. Its site may however have this machine's address for a while (DNS
     rebinding): a server that listens to this machine alone is asked for by no name but the machine's own.
@@ -149,7 +149,7 @@ def _is_foreign(headers: Headers, host: str) -> bool:
 
 
 def _is_inside(root: Path, path: str) -> bool:
-    """Whether a request's path is one of a file in a folder, which no link leads out of."""
+    """Return whether a request's path is one of a file in a folder, which no link leads out of."""
     try:
         asked = Path(path.partition("?")[0]).relative_to("/")
         file = root / (asked if asked.parts else "index.html")

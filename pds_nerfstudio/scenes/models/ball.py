@@ -11,7 +11,7 @@ from torch import Tensor
 def looked_at_ball(
     cameras: Cameras, surface: Float[Tensor, "n_points 3"]
 ) -> tuple[Float[Tensor, "3"], Float[Tensor, ""]]:
-    """Centre and radius of the ball that all cameras look at.
+    """Return centre and radius of the ball that all cameras look at.
 
     The centre is the point nearest to all optical axes, in the sense of least squares; where the axes are parallel and
     don't say how far away it is, the scene's median does. The radius is what the average camera has in view there.
@@ -33,6 +33,6 @@ def looked_at_ball(
 
 
 def random_in_ball(n: int, center: Float[Tensor, "3"], radius: Float[Tensor, ""]) -> Float[Tensor, "n 3"]:
-    """Random points, evenly over a ball."""
+    """Return random points, evenly over a ball."""
     direction = torch.nn.functional.normalize(torch.randn(n, 3, device=center.device), dim=-1)
     return center + radius * torch.rand(n, 1, device=center.device) ** (1 / 3) * direction

@@ -32,7 +32,7 @@ _LEAST_DENSITY = 1e-30  # keeps logarithms finite
 
 
 def fog_density(opacity: float, radius: float) -> float:
-    """The density of which a ray through the centre of a ball of this radius loses the share `opacity`, in 0..1.
+    """Return the density in which a ray through the centre of a ball of this radius loses the share `opacity`.
 
     That is Beer and Lambert's law, 1 - exp(-2 · radius · density) = opacity.
     """
@@ -77,13 +77,13 @@ def fill_with_fog(model: NerfactoModel, cameras: Cameras, opacity: float, steps:
 
 
 def surface_points(model: NerfactoModel, cameras: Cameras) -> Float[Tensor, "n 3"]:
-    """Where random rays of the cameras meet the scene."""
+    """Return where random rays of the cameras meet the scene."""
     rays = random_rays(_BATCH, cameras, model.device)
     return rays.origins + rays.directions * model(replace(rays))["depth"]
 
 
 def random_rays(n: int, cameras: Cameras, device: torch.device) -> RayBundle:
-    """Rays through random places of the images of random cameras."""
+    """Return rays through random places of the images of random cameras."""
     cameras = cameras.to(device)
     indices = torch.randint(len(cameras), (n, 1), device=device)
     size = torch.cat([cameras.height[indices[:, 0]], cameras.width[indices[:, 0]]], dim=-1)

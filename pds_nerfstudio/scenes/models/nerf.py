@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle, RaySamples
 from nerfstudio.field_components.field_heads import FieldHeadNames
-from nerfstudio.fields.base_field import Field
 from nerfstudio.model_components.losses import lossfun_distortion, lossfun_outer, ray_samples_to_sdist
 from nerfstudio.models.nerfacto import NerfactoModel, NerfactoModelConfig
 from torch import Tensor
@@ -20,16 +18,13 @@ from torch.utils.checkpoint import checkpoint
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.compat import offline_lpips
 from pds_nerfstudio.scenes.distributed import take_from_first_rank
-from pds_nerfstudio.scenes.kernels import cpu_hash_encoding
-from pds_nerfstudio.scenes.kernels.checked import CheckedFunction
+from pds_nerfstudio.scenes.kernels.hash_encoding import TritonUse
+from pds_nerfstudio.scenes.kernels.nerfacto import speed_up_nerfacto
 from pds_nerfstudio.scenes.models.fog import fill_with_fog
 from pds_nerfstudio.scenes.models.ray_sampling import LastLosses, render_through_sampled_rays
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.models.scene_model import SceneKind
 from pds_nerfstudio.scenes.views import SourceView
-
-_RAYS_TO_CHECK = 256
-"""Rays that a kernel's results are compared with PyTorch's on."""
 
 
 @dataclass
@@ -52,7 +47,7 @@ class EditNerfModelConfig(NerfactoModelConfig):
     need of it dissolves. 0 makes none."""
     fog_steps: int = 100
     """Steps that fit the scene to that fog."""
-    triton: Literal["auto", "on", "off"] = "auto"
+    triton: TritonUse = "auto"
     """Whether hash grids, and whole fields where no gradients are wanted, run in Triton where PyTorch would run them:
     on a GPU without tiny-cuda-nn. auto: if Triton is installed. Results and checkpoints are the same up to rounding."""
 
@@ -64,7 +59,7 @@ class EditNerfModel(NerfactoModel):
     kind: ClassVar[SceneKind] = "nerf"
 
     def populate_modules(self) -> None:
-        """nerfacto's modules, also where LPIPS' weights can't be downloaded."""
+        """Make nerfacto's modules, also where LPIPS' weights can't be downloaded."""
         if not 0 <= self.config.fog_opacity < 1:
             raise UserError(
                 f"--pipeline.model.fog-opacity is {self.config.fog_opacity}: give a share of the light, from 0 up and "
@@ -72,30 +67,8 @@ class EditNerfModel(NerfactoModel):
             )
         with offline_lpips():
             super().populate_modules()
-        cpu_hash_encoding.speed_up(self)
         self._last_losses = LastLosses()
-        self._density_fns_for_colors: Sequence[Callable[..., Tensor]] = self.density_fns
-        self._field_for_colors: Callable[[RaySamples], dict[FieldHeadNames, Tensor]] = self.field.forward
-        if self.config.triton != "off":
-            try:
-                from pds_nerfstudio.scenes.kernels.fused_density import density_without_gradients
-                from pds_nerfstudio.scenes.kernels.fused_field import field_without_gradients
-                from pds_nerfstudio.scenes.kernels.hash_encoding import speed_up
-            except ImportError:
-                if self.config.triton == "on":
-                    raise UserError("Triton is not installed: leave out --pipeline.model.triton on.") from None
-                return
-            speed_up(self)
-            fast = [_checked_densities(density_without_gradients, cast(Field, part)) for part in self.proposal_networks]
-            # One network may serve all rounds of proposals.
-            self._density_fns_for_colors = fast * (len(self.density_fns) // len(fast))
-            self._field_for_colors = CheckedFunction(
-                field_without_gradients(self.field),
-                self.field.forward,
-                "colours",
-                few=lambda samples: samples[:_RAYS_TO_CHECK],
-                numbers=lambda outputs: (outputs[FieldHeadNames.DENSITY], outputs[FieldHeadNames.RGB]),
-            )
+        self._for_colors = speed_up_nerfacto(self, self.config.triton)
 
     @property
     def edit_background(self) -> Float[Tensor, "3"]:
@@ -204,9 +177,7 @@ class EditNerfModel(NerfactoModel):
     @property
     def _colors_per_chunk(self) -> int:
         # Chunks cost some three hundred launches each: with few rays in each, a GPU waits for Python.
-        parts = (*self._density_fns_for_colors, self._field_for_colors)
-        kernels = all(isinstance(part, CheckedFunction) and part.is_fast for part in parts)
-        return self.config.edit_colors_per_chunk if kernels else self.config.eval_num_rays_per_chunk
+        return self.config.edit_colors_per_chunk if self._for_colors.are_fast else self.config.eval_num_rays_per_chunk
 
     def _render_rays(
         self, rays: RayBundle
@@ -229,22 +200,10 @@ class EditNerfModel(NerfactoModel):
             rays = self.collider(rays)
         if self.training:
             self.camera_optimizer.apply_to_raybundle(rays)
-        samples, _, _ = self.proposal_sampler(rays, density_fns=self._density_fns_for_colors)
-        outputs = self._field_for_colors(samples)
+        samples, _, _ = self.proposal_sampler(rays, density_fns=self._for_colors.density_fns)
+        outputs = self._for_colors.field(samples)
         weights = samples.get_weights(outputs[FieldHeadNames.DENSITY])
         return cast(Tensor, self.renderer_rgb(rgb=outputs[FieldHeadNames.RGB], weights=weights))
-
-
-def _checked_densities(
-    without_gradients: Callable[[Field], Callable[[Tensor], Tensor]], network: Field
-) -> CheckedFunction[Tensor, Tensor]:
-    return CheckedFunction(
-        without_gradients(network),
-        network.density_fn,
-        "densities",
-        few=lambda positions: positions[:_RAYS_TO_CHECK],
-        numbers=lambda densities: (densities,),
-    )
 
 
 def ray_interlevel_losses(weights: list[Tensor], samples: list[RaySamples]) -> Float[Tensor, "rays"]:

@@ -44,7 +44,7 @@ class LastLosses:
 
 
 def ray_probabilities(gradient: Float[Tensor, "rays 3"]) -> Float[Tensor, "rays"]:
-    """p_i = (1 − λ)·‖g_i‖ / Σ‖g‖ + λ/N with λ = `EVEN_SHARE`; even where there is no gradient. In double precision.
+    """Return p_i = (1 − λ)·‖g_i‖ / Σ‖g‖ + λ/N with λ = `EVEN_SHARE`, in double precision; even without a gradient.
 
     Args:
         gradient: On each ray's colour.
@@ -56,7 +56,7 @@ def ray_probabilities(gradient: Float[Tensor, "rays 3"]) -> Float[Tensor, "rays"
 
 
 def systematic_sample(probabilities: Float[Tensor, "rays"], n: int, offset: Float[Tensor, ""]) -> Int[Tensor, "n"]:
-    """n rays, ray i among them n·p_i times on average, and never more than one time more or less than that.
+    """Draw n rays, ray i among them n·p_i times on average, and never more than one time more or less than that.
 
     Systematic sampling: the points (k + u)/n, k = 0 … n−1, with one random u for all, fall into intervals of lengths
     p_i. It varies less than independent draws and needs no more than one random number.
@@ -81,7 +81,7 @@ def render_through_sampled_rays(
     parameters: Sequence[Tensor],
     last: LastLosses,
 ) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, ""], Float[Tensor, ""]]:
-    """All rays' colours and the means of their two losses, back-propagated through n rays.
+    """Return all rays' colours and the means of their two losses, back-propagated through n rays.
 
     What is drawn at random for a ray is drawn anew when the ray is rendered again: the gradient is that of a view as
     good as the first. No rendering holds more than a chunk at a time. The losses' values are the estimates of the step

@@ -42,7 +42,7 @@ class RedrawnViews:
             self._indices = torch.tensor([*self._redrawn], device=self._starts.device)
 
     def __getitem__(self, index: int) -> Float[Tensor, "height width 3"]:
-        """A picture in 0..1.
+        """Return a picture in 0..1.
 
         Raises:
             KeyError: If that view hasn't been redrawn.
@@ -57,7 +57,7 @@ class RedrawnViews:
         return len(self._redrawn)
 
     def state_dict(self) -> dict[int, UInt8[Tensor, "pixels 3"]]:
-        """All pictures in bytes, row by row, by the number of their view."""
+        """Return all pictures in bytes, row by row, by the number of their view."""
         assert self._pixels is not None or not self._redrawn
         bounds = {index: slice(*self._starts_on_host[index : index + 2]) for index in self._redrawn}
         return {index: cast(Tensor, self._pixels)[pixels].cpu() for index, pixels in bounds.items()}
@@ -74,7 +74,7 @@ class RedrawnViews:
         self._indices = self._indices[:0]
 
     def sample(self, n: int) -> tuple[RayBundle, Float[Tensor, "n 3"]]:
-        """`n` rays through random pixels of random views that were redrawn, each view alike, and their colours."""
+        """Return `n` rays through random pixels of views that were redrawn, each view alike, and their colours."""
         assert self._pixels is not None
         views = self._indices[torch.randint(len(self._indices), (n,), device=self._indices.device)]
         height, width = self._cameras.height[views, 0], self._cameras.width[views, 0]

@@ -54,7 +54,7 @@ class EditSplatModel(SplatfactoModel):
     kind: ClassVar[SceneKind] = "splat"
 
     def populate_modules(self) -> None:
-        """splatfacto's modules, also without a GPU and where LPIPS' weights can't be downloaded."""
+        """Make splatfacto's modules, also without a GPU and where LPIPS' weights can't be downloaded."""
         with offline_lpips(), cpu_splatfacto(not torch.cuda.is_available()):
             super().populate_modules()
         # splatfacto's colours are views of a larger tensor, which the fused optimiser of a GPU refuses.
@@ -78,7 +78,7 @@ class EditSplatModel(SplatfactoModel):
         return self.edit_background.to(self.device) if self.editing else super()._get_background_color()
 
     def get_outputs(self, camera: Cameras) -> dict[str, Tensor | list]:  # type: ignore[override]
-        """splatfacto's outputs, with the rasteriser that runs on this device."""
+        """Return splatfacto's outputs, with the rasteriser that runs on this device."""
         with self._on_this_device():
             return super().get_outputs(camera)
 

@@ -65,7 +65,7 @@ class History:
         return [(moment.step, getattr(moment, name)) for moment in self.moments]
 
     def wants_pictures(self, edit_step: int) -> bool:
-        """Whether pictures are due after an edit step, counted from the first."""
+        """Return whether pictures are due after an edit step, counted from the first."""
         return bool(self.steps_per_picture) and edit_step % self.steps_per_picture == 0
 
     def add_pictures(self, step: int, triptych: Picture, view: Picture) -> None:

@@ -235,7 +235,7 @@ class TestWaiting:
         session, drawn = trainer.session, []
         monkeypatch.setattr(
             trainer.panel,
-            "redraw",
+            "rerender",
             lambda: drawn.append((session.status.state, trainer.next_step, trainer.pipeline.editing)),
         )
         watch.before = lambda call: session.ask(Request("pause"))

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from pds_nerfstudio.scenes.kernels.checked import CheckedFunction
+from pds_nerfstudio.scenes.kernels.nerfacto import PartsForColors
 from pds_nerfstudio.scenes.models import nerf, ray_sampling
 from pds_nerfstudio.scenes.models.nerf import EditNerfModel, ray_distortion_losses, ray_interlevel_losses
 from pds_nerfstudio.scenes.models.ray_sampling import LastLosses
@@ -130,10 +131,10 @@ def test_colors_come_in_large_chunks_only_where_kernels_make_them(
             numbers=lambda out: out.values() if isinstance(out, dict) else [out],
         )
 
-    monkeypatch.setattr(model, "_density_fns_for_colors", [kernel(part) for part in model.density_fns])
-    monkeypatch.setattr(model, "_field_for_colors", model.field.forward)
+    densities = [kernel(part) for part in model.density_fns]
+    monkeypatch.setattr(model, "_for_colors", PartsForColors(densities, model.field.forward))
     assert largest() == 100
-    monkeypatch.setattr(model, "_field_for_colors", kernel(model.field.forward))
+    monkeypatch.setattr(model, "_for_colors", PartsForColors(densities, kernel(model.field.forward)))
     assert largest() == 100  # not yet compared
     assert largest() == 300
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from nerfstudio.field_components.encodings import HashEncoding
 
-from pds_nerfstudio.scenes.kernels.cpu_hash_encoding import hash_grid, speed_up
+from pds_nerfstudio.scenes.kernels.hash_encoding import speed_up
+from pds_nerfstudio.scenes.kernels.hash_grid_cpu import hash_grid
 
 
 def encoding(levels: int = 5, max_res: int = 200, log2_size: int = 9, features: int = 2) -> HashEncoding:
@@ -51,10 +52,14 @@ def test_on_lines_of_the_grid_too() -> None:
     assert_alike(encoding(levels=2, max_res=8), torch.cartesian_prod(line, line, line), moved=False)
 
 
-def test_a_model_takes_it_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("triton", [False, True])
+def test_a_model_takes_it_on_a_cpu(triton: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if triton:
+        pytest.importorskip("triton")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     grid, positions = encoding(), torch.rand(50, 3)
     expected = grid(positions)
-    speed_up(torch.nn.ModuleList([grid]))
+    assert speed_up(torch.nn.ModuleList([grid]), triton=triton) == 1
     torch.testing.assert_close(grid(positions), expected)
-    monkeypatch.setattr("pds_nerfstudio.scenes.kernels.cpu_hash_encoding.hash_grid", lambda at, *_: at + 1)
+    monkeypatch.setattr("pds_nerfstudio.scenes.kernels.hash_grid_cpu.hash_grid", lambda at, *_: at + 1)
     assert torch.equal(grid(positions), positions + 1)

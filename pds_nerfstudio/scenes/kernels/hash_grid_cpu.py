@@ -1,4 +1,4 @@
-"""nerfstudio's hash grid for CPUs.
+"""nerfstudio's hash grid for CPUs, in PyTorch.
 
 The function is that of its `HashEncoding` with `implementation="torch"` (Müller et al. 2022, Instant Neural Graphics
 Primitives, section 3), which hashes all levels' corners as 64-bit numbers and keeps each corner's features of each
@@ -8,14 +8,12 @@ and its gradient on the table one weighted count a feature.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from nerfstudio.field_components.encodings import HashEncoding
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 _PRIMES = 2654435761 - 2**32, 805459861
@@ -25,7 +23,7 @@ _PRIMES = 2654435761 - 2**32, 805459861
 def hash_grid(
     positions: Float[Tensor, "*batch 3"], table: Float[Tensor, "rows features"], scalings: Float[Tensor, "levels"]
 ) -> Float[Tensor, "*batch channels"]:
-    """Features of positions in a multi-resolution hash grid, differentiable (once) in positions and table.
+    """Return features of positions in a multi-resolution hash grid, differentiable (once) in positions and table.
 
     Args:
         positions: In [0, 1].
@@ -39,7 +37,7 @@ def hash_grid(
 
 
 def _level(points: Float[Tensor, "3 n"], rows: Float[Tensor, "size features"]) -> Float[Tensor, "n features"]:
-    """Features of points on a level's grid: its eight corners' rows, trilinearly weighted."""
+    """Return features of points on a level's grid: its eight corners' rows, trilinearly weighted."""
     below, n = points.detach().floor(), points.shape[1]
     ends = torch.stack([below, points.detach().ceil()]).to(torch.int32)
     x, y, z = ends[:, 0], ends[:, 1] * _PRIMES[0], ends[:, 2] * _PRIMES[1]
@@ -73,16 +71,3 @@ class _WeightedRows(torch.autograd.Function):
         if ctx.needs_input_grad[2]:
             on_weight = (F.embedding(which, rows) * on_out[:, None]).sum(-1)
         return None, on_rows, on_weight
-
-
-def speed_up(model: nn.Module) -> None:
-    """Have a model's hash encodings that run in PyTorch run as above on a CPU. Checkpoints fit either way."""
-    for encoding in model.modules():
-        if isinstance(encoding, HashEncoding) and encoding.tcnn_encoding is None:
-            encoding.pytorch_fwd = partial(_run, encoding, encoding.pytorch_fwd)  # type: ignore[method-assign]
-
-
-def _run(encoding: HashEncoding, in_pytorch: Any, positions: Tensor) -> Tensor:
-    if positions.device.type == "cpu":
-        return hash_grid(positions, encoding.hash_table, encoding.scalings)
-    return cast(Tensor, in_pytorch(positions))

@@ -1,0 +1,76 @@
+"""A nerfacto's costly parts, each computed by what is fastest on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from nerfstudio.cameras.rays import RaySamples
+from nerfstudio.field_components.field_heads import FieldHeadNames
+from nerfstudio.fields.base_field import Field
+from nerfstudio.models.nerfacto import NerfactoModel
+from torch import Tensor
+
+from pds_nerfstudio.scenes.kernels.checked import CheckedFunction
+from pds_nerfstudio.scenes.kernels.hash_encoding import TritonUse, has_triton, speed_up
+
+_RAYS_TO_CHECK = 256
+"""Rays that a kernel's results are compared with PyTorch's on."""
+
+
+@dataclass(frozen=True)
+class PartsForColors:
+    """What renders colours, where no gradients are wanted."""
+
+    density_fns: Sequence[Callable[..., Tensor]]
+    """Of the proposal networks, one for each round of proposals."""
+    field: Callable[[RaySamples], dict[FieldHeadNames, Tensor]]
+    """From samples to their densities and colours."""
+
+    @property
+    def are_fast(self) -> bool:
+        """Whether all are kernels that hold little in memory. Until the first call it is not known, and said not so."""
+        parts = (*self.density_fns, self.field)
+        return all(isinstance(part, CheckedFunction) and part.is_fast for part in parts)
+
+
+def speed_up_nerfacto(model: NerfactoModel, use: TritonUse) -> PartsForColors:
+    """Have a model's hash encodings computed as fast as they go, and return the parts that render its colours.
+
+    Args:
+        model: Its encodings are changed in place.
+        use: Of Triton. Where it is not used, the parts are the model's own.
+
+    Raises:
+        UserError: If Triton is asked for, and not installed.
+    """
+    triton = has_triton(use)
+    speed_up(model, triton)
+    if not triton:
+        return PartsForColors(model.density_fns, model.field.forward)
+    from pds_nerfstudio.scenes.kernels.fused_density import density_without_gradients
+    from pds_nerfstudio.scenes.kernels.fused_field import field_without_gradients
+
+    fast = [_checked_densities(density_without_gradients, cast(Field, part)) for part in model.proposal_networks]
+    field = CheckedFunction(
+        field_without_gradients(model.field),
+        model.field.forward,
+        "colours",
+        few=lambda samples: samples[:_RAYS_TO_CHECK],
+        numbers=lambda outputs: (outputs[FieldHeadNames.DENSITY], outputs[FieldHeadNames.RGB]),
+    )
+    # One network may serve all rounds of proposals.
+    return PartsForColors(fast * (len(model.density_fns) // len(fast)), field)
+
+
+def _checked_densities(
+    without_gradients: Callable[[Field], Callable[[Tensor], Tensor]], network: Field
+) -> CheckedFunction[Tensor, Tensor]:
+    return CheckedFunction(
+        without_gradients(network),
+        network.density_fn,
+        "densities",
+        few=lambda positions: positions[:_RAYS_TO_CHECK],
+        numbers=lambda densities: (densities,),
+    )
