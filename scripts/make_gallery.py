@@ -1,8 +1,8 @@
-"""A gallery of edits in the embedded world, drawn from a seed: pictures, splats and drawings beside their true edits.
+"""Make a gallery of edits of the embedded world, drawn from a seed, beside their true edits.
 
-Leaves a page with before/after sliders (index.html, for any browser, offline), a sheet of all (gallery.jpg) and their
-prompts as a table (gallery.md). Edits that are done are not made again, so a cut run goes on where it was; nothing is
-picked by hand.
+Pictures, splats and drawings are edited. The script leaves a page with before/after sliders (index.html, for any
+browser, offline), a sheet of all (gallery.jpg) and their prompts as a table (gallery.md). Edits that are done are not
+made again, so a cut run goes on where it was; nothing is picked by hand.
 
     python scripts/make_gallery.py --seed 11 --jobs 2
 """
@@ -50,21 +50,18 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One edit.
-
-    Attributes:
-        prompts: Source and target.
-        before: The source.
-        edited: The edit.
-        truth: What a perfect edit looks like.
-        scores: Of `evaluation.toyworld.EditScores`, by their names.
-    """
+    """One edit."""
 
     prompts: tuple[str, str]
+    """Source and target."""
     before: Picture
+    """The source."""
     edited: Picture
+    """The edit."""
     truth: Picture
+    """What a perfect edit looks like."""
     scores: dict[str, float]
+    """Of `evaluation.toyworld.EditScores`, by their names."""
 
 
 def main(gallery: Gallery) -> None:
@@ -111,13 +108,13 @@ def rendered(gallery: Gallery, representation: str, kinds: tuple[str, ...], n: i
 
 
 def figures(exhibit: Exhibit) -> str:
-    """How near the edit is to the true one, in words."""
+    """Return how near the edit is to the true one, in words."""
     scores = exhibit.scores
     return f"{scores['psnr_true']:.1f} dB to the true edit ({scores['psnr_true_unedited']:.1f} unedited)"
 
 
 def gallery_page(rooms: dict[str, list[Exhibit]]) -> str:
-    """The page: sliders between before and after, each beside the true edit."""
+    """Return the page: sliders between before and after, each beside the true edit."""
     parts = [
         "<style>.two { display: grid; grid-template-columns: 1fr 1fr; gap: 4px; } .two > img { width: 100%; }</style>",
         "<h1>A gallery of edits</h1><p>Before and after: move the handle. Beside it: the true edit. Drawn from a seed, "
@@ -138,7 +135,7 @@ def gallery_page(rooms: dict[str, list[Exhibit]]) -> str:
 
 
 def sheet(rooms: dict[str, list[Exhibit]], side: int = 128, columns: int = 8) -> Image.Image:
-    """All exhibits: source, edit and true edit above each other."""
+    """Return a sheet of all exhibits: source, edit and true edit above each other."""
     strips = {}
     for title, exhibits in rooms.items():
         for first in range(0, len(exhibits), columns):
@@ -150,7 +147,7 @@ def sheet(rooms: dict[str, list[Exhibit]], side: int = 128, columns: int = 8) ->
 
 
 def table(rooms: dict[str, list[Exhibit]]) -> str:
-    """The prompts and figures as Markdown."""
+    """Return the prompts and figures as Markdown."""
     lines = []
     for title, exhibits in rooms.items():
         lines += [f"**{title}**", "", "| | source | target | |", "|---|---|---|---|"]

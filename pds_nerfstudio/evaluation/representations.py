@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, get_type_hints
+from typing import Any, Protocol, TypeVar, get_type_hints, runtime_checkable
 
 import torch
 import yaml
@@ -103,6 +103,7 @@ class Edited:
     """How long it took."""
 
 
+@runtime_checkable
 class Representation(Protocol):
     """Something that can be edited in one way."""
 

@@ -21,7 +21,7 @@ Done = list[tuple[str, int]]
 
 @pytest.fixture
 def edited(monkeypatch: pytest.MonkeyPatch) -> Done:
-    """What has been edited, from here on by a mixture of source and true edit."""
+    """Return a list of what is edited; from here on, edits are mixtures of source and true edit."""
     done: Done = []
 
     class Mixture(PictureEdits):
@@ -46,7 +46,7 @@ def benchmark(tmp_path: Path) -> Benchmark:
 
 
 def table_of(benchmark: Benchmark) -> dict[tuple[str, str], dict[str, Any]]:
-    """The lines that it left, by variant and kind."""
+    """Return the lines that it left, by variant and kind."""
     lines = json.loads((benchmark.out / "table.json").read_text())
     return {(line["variant"], line["kind"]): line for line in lines}
 

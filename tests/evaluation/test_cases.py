@@ -18,7 +18,8 @@ def test_each_changes_the_attribute_of_its_kind() -> None:
     for case in cases:
         name = ATTRIBUTE_OF[case.kind]
         assert changed(case.source, case.target) == {name}
-        assert case.target.shows(name) and case.source.style == "photo"
+        assert case.target.shows(name)
+        assert case.source.style == "photo"
         assert case.prompts[0] != case.prompts[1]
     for case in cases:
         if case.kind.startswith("hat"):
@@ -37,14 +38,16 @@ def test_a_style_changes_nothing_else() -> None:
     for case in draw_cases([STYLE], 20, seed=3):
         assert (case.source.style, case.target.style) == ("photo", "drawing")
         assert changed(case.source, case.target) == {"style"}
-        assert "photo" in case.prompts[0] and "drawing" in case.prompts[1]
+        assert "photo" in case.prompts[0]
+        assert "drawing" in case.prompts[1]
 
 
 def test_drawings_change_what_drawings_show() -> None:
     kinds = [kind for kind in KINDS if kind not in OF_PHOTOS]
     cases = draw_cases(kinds, 30, seed=3, style="drawing") + draw_cases([PAIR], 30, seed=3, style="drawing")
     for case in cases:
-        assert case.source.style == case.target.style == "drawing" and "photo" not in " ".join(case.prompts)
+        assert case.source.style == case.target.style == "drawing"
+        assert "photo" not in " ".join(case.prompts)
         assert not changed(case.source, case.target) & {"ground", "sky", "style"}
     for kind in OF_PHOTOS:
         with pytest.raises(ValueError, match=kind):
@@ -61,9 +64,11 @@ def test_a_seed_repeats_and_more_cases_begin_the_same() -> None:
 def test_cameras_see_the_front() -> None:
     for case in draw_cases(KINDS, 16, seed=0):
         camera = case.camera(32)
-        assert len(camera) == 1 and (camera.width, camera.height) == (32, 32)
+        assert len(camera) == 1
+        assert (camera.width, camera.height) == (32, 32)
         x, y, z = camera.camera_to_world[0, :, 3].tolist()
-        assert y < 0 < z and abs(x) < 2 * abs(y)
+        assert y < 0 < z
+        assert abs(x) < 2 * abs(y)
 
 
 def test_other_kinds_are_refused() -> None:

@@ -25,7 +25,7 @@ RED = edit(MAN, "color", "red")
 
 @pytest.fixture
 def red_edit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Evaluation:
-    """An edit that was to raise the man's arms, and turned him red."""
+    """Return an edit that was to raise the man's arms, and turned him red."""
     scene = tmp_path / "scene"
     for _ in write_scene(scene, MAN, edit(MAN, "arms", "raised"), views=1, width=16, height=16):
         pass
@@ -39,7 +39,7 @@ def red_edit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Evaluation:
 
 @pytest.fixture
 def real_edit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Evaluation:
-    """An edit of a scene whose true edit nobody knows."""
+    """Return an edit of a scene whose true edit nobody knows."""
     config = SimpleNamespace(src_prompt="a man", tgt_prompt="a clown")
     views = [torch.zeros(3, 20, 30)], [torch.ones(3, 20, 30)]
     finished = SimpleNamespace(

@@ -28,7 +28,7 @@ MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.3, 0.2]
 
 
 def tokenizer_files(folder: Path) -> int:
-    """Write a CLIP tokenizer that knows single letters only; returns the size of its vocabulary."""
+    """Write a CLIP tokenizer that knows single letters only, and return the size of its vocabulary."""
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     tokens = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
@@ -60,7 +60,7 @@ def clip(model_folder: Path) -> Clip:
 
 
 def picture(height: int, width: int, seed: int = 0) -> Tensor:
-    """Smooth colours with some noise, in whole bytes, far enough from black and white for no filter to overshoot."""
+    """Return smooth colours with some noise, in whole bytes, so far from black and white that no filter overshoots."""
     rng = torch.Generator().manual_seed(seed)
     coarse = 0.3 + 0.4 * torch.rand(1, 3, 5, 5, generator=rng)
     smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
@@ -178,7 +178,8 @@ class TestLoadErrors:
         text = str(caught.value)
         assert "\n" not in text
         assert str(model) in text
-        assert "folder" in text and "hub id" in text
+        assert "folder" in text
+        assert "hub id" in text
         return text
 
     def test_no_such_folder(self, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ class TestPerceptualDistance:
 
 
 class TestInsideARegion:
-    """A picture that is right in its left half and noise in its right."""
+    """Return a picture that is right in its left half and noise in its right."""
 
     @pytest.fixture
     def half_right(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -150,7 +150,8 @@ class TestChangedRegion:
         after[0, :, 0, 5] = 1
         region = metrics.changed_region(before, after, margin=2)
         assert region.shape == (1, 6, 6)
-        assert region.sum() == 9 and bool(region[0, :3, 3:].all())
+        assert region.sum() == 9
+        assert bool(region[0, :3, 3:].all())
 
     def test_threshold_and_sign(self) -> None:
         before = torch.full((1, 3, 4, 4), 0.5)

@@ -22,7 +22,7 @@ Runs = list[tuple[str, Path, list[str]]]
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
-    """The runs that were asked for; their results are grey."""
+    """Return a list of the runs that are asked for; their results are grey."""
     noted: Runs = []
 
     def reconstruct(method: str, scene: Path, out: Path, source: Attributes, target: Attributes) -> Path:

@@ -28,7 +28,7 @@ def true_pictures(thing: Attributes, cameras: Cameras) -> Tensor:
 
 
 class Reader:
-    """Stands in for the classifier: it reads what it was told, and its features are the picture."""
+    """A classifier that reads what it was told, and whose features are the picture."""
 
     def __init__(self, things: list[Attributes]) -> None:
         self.things = things
@@ -47,7 +47,7 @@ class Reader:
 def judge_as_read(
     monkeypatch: pytest.MonkeyPatch, source: Attributes, target: Attributes, read: list[Attributes]
 ) -> tuple[float, float]:
-    """Success and kept, if the classifier reads `read` in the views."""
+    """Return success and kept, if the classifier reads `read` in the views."""
     monkeypatch.setattr(AttributeClassifier, "load", lambda: Reader(read))
     cameras = held_out_cameras(len(read), 16, 16)
     scores = judge(source, target, cameras, lambda c: true_pictures(target, c)).scores

@@ -20,7 +20,7 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The script as a module."""
+    """Yield the script as a module."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
     yield importlib.import_module("make_gallery")
     del sys.modules["make_gallery"]
@@ -28,7 +28,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 @pytest.fixture
 def edited(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The numbers of the cases that were edited; from here on all edits are the true ones."""
+    """Return a list of the cases that are edited; from here on, all edits are the true ones."""
     numbers: list[int] = []
 
     class Perfect:

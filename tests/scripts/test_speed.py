@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
-    """Scripts by their names."""
+    """Return what imports a script by its name."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
     before = set(sys.modules)
     yield importlib.import_module
@@ -60,10 +60,12 @@ def test_the_table_of_a_step(script: Callable[[str], ModuleType], tmp_path: Path
     )
     speed.run()
     published, ours = json.loads(out.read_text())["measurements"]
-    assert published["speedup"] == 1 and ours["speedup"] == published["step"] / ours["step"]
+    assert published["speedup"] == 1
+    assert ours["speedup"] == published["step"] / ours["step"]
     # ours encodes the source once and not at each step; UNet and backward pass are the same
     assert 0.5 * published["tflop"] < ours["tflop"] < published["tflop"]
-    assert ours["encode"] > 0 and ours["unet"] > 0
+    assert ours["encode"] > 0
+    assert ours["unet"] > 0
 
 
 def test_the_table_of_options(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
@@ -72,7 +74,8 @@ def test_the_table_of_options(script: Callable[[str], ModuleType], tmp_path: Pat
     variants = ("pds", "pds,samples=2", "lusd")
     module.main(module.OptionsSpeed(variants, steps=2, warm_up=0, device="cpu", out=out))
     times = json.loads(out.read_text())["milliseconds"]
-    assert list(times) == [*variants, "a redrawing"] and min(times.values()) > 0
+    assert list(times) == [*variants, "a redrawing"]
+    assert min(times.values()) > 0
     with pytest.raises(UserError, match="no option steps"):
         module.main(module.OptionsSpeed(("pds,steps=3",), device="cpu", out=out))
 
@@ -83,7 +86,8 @@ def test_the_published_step_follows_the_same_gradient(script: Callable[[str], Mo
     image = torch.rand(1, 3, 64, 64).requires_grad_()
     source = torch.rand(1, 3, 64, 64)
     gradient = step(image, source)
-    assert gradient.shape == image.shape and gradient.abs().max() > 0
+    assert gradient.shape == image.shape
+    assert gradient.abs().max() > 0
     step._text = step._text[2:].repeat(2, 1, 1)
     step._encode = lambda picture: step._vae.encode(picture * 2 - 1).latent_dist.mode()
     assert step(image, image.detach()).abs().max() < 1e-4 * gradient.abs().max()

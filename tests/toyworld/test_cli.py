@@ -13,7 +13,7 @@ from pds_nerfstudio.toyworld.grammar import Attributes, caption, edit
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """The patch that gives the command its arguments; it runs in an empty folder."""
+    """Return the patch that gives the command its arguments; it runs in an empty folder."""
     monkeypatch.chdir(tmp_path)
     return monkeypatch
 
@@ -24,7 +24,7 @@ def run(command: pytest.MonkeyPatch, line: str) -> None:
 
 
 def command_in(output: str) -> list[str]:
-    """The command at the end, as a shell reads it."""
+    """Return the command at the end, as a shell reads it."""
     return shlex.split(output.split("To edit it:")[1].replace("\\\n", ""))
 
 

@@ -49,8 +49,10 @@ class TestNerfstudioReadsIt:
         torch.testing.assert_close(theirs.camera_to_worlds, ours.camera_to_world)
         torch.testing.assert_close(theirs.fx[:, 0], ours.focal)
         torch.testing.assert_close(theirs.fy[:, 0], ours.focal)
-        assert theirs.cx.unique().tolist() == [WIDTH / 2] and theirs.cy.unique().tolist() == [HEIGHT / 2]
-        assert theirs.width.unique().tolist() == [WIDTH] and theirs.height.unique().tolist() == [HEIGHT]
+        assert theirs.cx.unique().tolist() == [WIDTH / 2]
+        assert theirs.cy.unique().tolist() == [HEIGHT / 2]
+        assert theirs.width.unique().tolist() == [WIDTH]
+        assert theirs.height.unique().tolist() == [HEIGHT]
         assert theirs.distortion_params is None or not theirs.distortion_params.any()
 
     def test_rays(self, parsed: DataparserOutputs) -> None:
@@ -104,7 +106,8 @@ class TestRecord:
 
     def test_says_the_prompts(self, scene: Path) -> None:
         record = json.loads((scene / RECORD).read_text())
-        assert record["source_prompt"] == caption(SOURCE) and record["target_prompt"] == caption(TARGET)
+        assert record["source_prompt"] == caption(SOURCE)
+        assert record["target_prompt"] == caption(TARGET)
 
 
 class TestWriting:
@@ -140,7 +143,8 @@ class TestWalkAround:
         cameras = walk_around(16, 0)
         x, y, z = cameras.camera_to_world[:, :, 3].unbind(-1)
         gaps = torch.atan2(y, x).sort().values.diff()
-        assert gaps.min() > 0 and gaps.max() < 2 * 2 * torch.pi / 16
+        assert gaps.min() > 0
+        assert gaps.max() < 2 * 2 * torch.pi / 16
         assert (z > BOUNDS_CENTER[2]).all()
         assert z.std() > 0.3
 
@@ -153,7 +157,8 @@ class TestWalkAround:
 def test_photographs_say_how_far_things_are() -> None:
     cameras = walk_around(2, 0, 20, 20)
     for i, (image, depth) in enumerate(photograph(SOURCE, cameras)):
-        assert image.dtype == np.uint8 and image.shape == (20, 20, 3)
+        assert image.dtype == np.uint8
+        assert image.shape == (20, 20, 3)
         away = (cameras.camera_to_world[i, :, 3] - torch.tensor(BOUNDS_CENTER)).norm()
         assert abs(depth[10, 10] - away) < BOUNDS_RADIUS
         assert depth[0].isinf().any() or depth[0].min() > away

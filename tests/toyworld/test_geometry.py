@@ -23,7 +23,7 @@ SHAPES = [
 
 
 def sphere(radius: float, n: int = 8000) -> Tensor:
-    """Points spread evenly over a sphere around the middle of the bounds, those under the ground left out."""
+    """Return points spread evenly over a sphere around the middle of the bounds, those under the ground left out."""
     i = torch.arange(n) + 0.5
     z, turn = 1 - 2 * i / n, i * math.pi * (3 - math.sqrt(5))
     flat = (1 - z * z).sqrt()
@@ -75,7 +75,8 @@ def test_faces_minus_y_and_holds_the_balloon_in_one_hand() -> None:
     assert len(balloon) == 1
     assert balloon[0, 0] > 0.3  # on the right in a picture from the front
     eyes = solids.cones[0][solids.cones[0, :, 6] == 0.04]
-    assert len(eyes) == 2 and (eyes[:, 1] < -0.1).all()
+    assert len(eyes) == 2
+    assert (eyes[:, 1] < -0.1).all()
 
 
 @pytest.mark.parametrize("subject", LIMBED)
@@ -111,7 +112,8 @@ class TestPadding:
         points = 3 * torch.rand(1, 500, 3, generator=torch.Generator().manual_seed(0)) - torch.tensor([1.5, 1.5, 0.5])
         for thing in SHAPES:
             loose, padded = build([thing]), build([thing], pad=True)
-            assert padded.cones.shape == (1, 15, 11) and padded.boxes.shape == (1, 4, 10)
+            assert padded.cones.shape == (1, 15, 11)
+            assert padded.boxes.shape == (1, 4, 10)
             for ours, theirs in zip(
                 distance_and_color(points, loose.cones, loose.boxes),
                 distance_and_color(points, padded.cones, padded.boxes),
@@ -121,14 +123,16 @@ class TestPadding:
 
     def test_is_no_larger_than_needed(self) -> None:
         sizes = [(len(s.cones[0]), len(s.boxes[0])) for s in (build([thing]) for thing in SHAPES)]
-        assert max(cones for cones, _ in sizes) == 15 and max(boxes for _, boxes in sizes) == 4
+        assert max(cones for cones, _ in sizes) == 15
+        assert max(boxes for _, boxes in sizes) == 4
 
 
 def test_batch_is_its_things_one_by_one() -> None:
     things = [Attributes("cube", ground="brick"), Attributes(sky="night", style="drawing", balloon="held")]
     batch = build(things)
     assert len(batch) == 2
-    assert batch.ground_is_brick.tolist() == [1, 0] and batch.is_drawing.tolist() == [0, 1]
+    assert batch.ground_is_brick.tolist() == [1, 0]
+    assert batch.is_drawing.tolist() == [0, 1]
     for i, thing in enumerate(things):
         one = build([thing])
         for name in ("ground_color", "sky_top", "sky_horizon", "brightness"):

@@ -5,7 +5,7 @@ import random
 import re
 from collections import Counter
 from dataclasses import replace
-from itertools import product
+from itertools import product, pairwise
 
 import pytest
 
@@ -81,7 +81,7 @@ class TestSample:
 
 class TestAttributes:
     def test_unknown_values_are_named(self) -> None:
-        with pytest.raises(ValueError, match="color='mauve' is not of this world.*red"):
+        with pytest.raises(ValueError, match=r"color='mauve' is not of this world.*red"):
             Attributes(color="mauve")  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("change", [{"arms": "raised"}, {"balloon": "held"}])
@@ -146,10 +146,12 @@ class TestCaption:
         said = set()
         for thing in draws(4000, held_out=None):
             words = caption(thing, rng)
-            assert "  " not in words and words == words.strip() and " ," not in words
+            assert "  " not in words
+            assert words == words.strip()
+            assert " ," not in words
             tokens = re.findall(r"[a-z]+|,", words)
             assert " ".join(tokens).replace(" ,", ",") == words
-            for word, following in zip(tokens, tokens[1:], strict=False):
+            for word, following in pairwise(tokens):
                 if word in ("a", "an"):
                     assert word == article(following) == ("an" if following[0] in "aeiou" else "a")
                 assert word != following

@@ -72,7 +72,8 @@ class TestTokenizer:
     def test_a_word_of_the_world_is_one_token(self, pipeline: Any, word: str) -> None:
         start, *ids, end = pipeline.tokenizer(word).input_ids
         assert (start, end) == (pipeline.tokenizer.bos_token_id, pipeline.tokenizer.eos_token_id)
-        assert len(ids) == 1 and ids[0] not in (start, end)
+        assert len(ids) == 1
+        assert ids[0] not in (start, end)
 
     def test_captions_are_read_word_by_word(self, pipeline: Any) -> None:
         generator = random.Random(0)
@@ -101,7 +102,7 @@ class TestTokenizer:
 
 
 def pictures(things: list[Attributes], size: int) -> torch.Tensor:
-    """Each thing from its front, or nearly."""
+    """Return pictures of each thing from its front, or nearly."""
     n = len(things)
     cameras = orbit(torch.linspace(-40, 40, n), torch.linspace(4, 28, n), 0.93, width=size, height=size)
     views = [

@@ -25,7 +25,7 @@ def rng(seed: int = 0) -> torch.Generator:
 
 
 def some_cameras(n: int, size: int = 32, seed: int = 0, zoom: float | None = None) -> Cameras:
-    """Cameras from anywhere that training and scenes look from."""
+    """Return cameras from anywhere that training and scenes look from."""
     u = torch.rand(3, n, generator=rng(seed))
     return orbit(360 * u[0], 2 + 30 * u[1], zoom or 0.82 + 0.18 * u[2], width=size, height=size)
 
@@ -131,7 +131,8 @@ class TestCameras:
         torch.testing.assert_close(torch.linalg.det(rotation), torch.ones(20))
         ahead = F.normalize(torch.tensor(BOUNDS_CENTER) - pose[:, :, 3], dim=-1)
         torch.testing.assert_close(ahead, -rotation[:, :, 2], atol=1e-6, rtol=0)
-        assert (rotation[:, 2, 0].abs() < 1e-6).all() and (rotation[:, 2, 1] > 0).all()  # upright
+        assert (rotation[:, 2, 0].abs() < 1e-6).all()
+        assert (rotation[:, 2, 1] > 0).all()
 
     @pytest.mark.parametrize(("width", "height"), [(40, 40), (64, 30), (31, 50)])
     def test_ball_of_bounds_touches_the_frame_at_zoom_one(self, width: int, height: int) -> None:
@@ -192,7 +193,8 @@ class TestBall:
         for normal in (sun, side, F.normalize(-0.6 * sun + side, dim=0)):
             origin = center + 4 * normal
             rgb, depth, hit = trace(build([RED_BALL]), origin[None, None], -normal[None, None])
-            assert hit.item() and depth.item() == pytest.approx(4 - BALL_RADIUS, abs=1e-3)
+            assert hit.item()
+            assert depth.item() == pytest.approx(4 - BALL_RADIUS, abs=1e-3)
             reds.append(rgb[0, 0, 0].item())
         assert reds[0] > 1.3 * reds[1]
         assert reds[1] > reds[2] > 0
@@ -250,7 +252,8 @@ class TestPicture:
         torch.testing.assert_close(picture.rgb[0], blocks)
         torch.testing.assert_close(picture.depth[0], depth.reshape(30, 30)[1::3, 1::3])  # the middle one of the nine
         assert torch.equal(picture.subject[0], hit.reshape(10, 3, 10, 3).any(3).any(1))
-        assert 0 <= picture.rgb.min() and picture.rgb.max() <= 1
+        assert 0 <= picture.rgb.min()
+        assert picture.rgb.max() <= 1
 
     def test_a_batch_of_things_is_each_thing_alone(self) -> None:
         # drawings of all subjects, whose outlines need the whole way of each ray, and photos of some
@@ -285,7 +288,8 @@ class TestPicture:
     def test_a_drawing_is_flat_on_white(self) -> None:
         picture = render(build([Attributes("ball", "blue", style="drawing")]), some_cameras(1, 48), supersample=1)
         colors = {tuple(round(c, 2) for c in pixel) for pixel in picture.rgb[0].flatten(1).T.tolist()}
-        assert {(0.98, 0.98, 0.98), (0.10, 0.28, 0.85)} <= colors and len(colors) <= 4
+        assert {(0.98, 0.98, 0.98), (0.10, 0.28, 0.85)} <= colors
+        assert len(colors) <= 4
         assert picture.depth[0][~picture.subject[0]].isinf().all()
 
     def test_grounds_and_skies_differ(self) -> None:
@@ -302,7 +306,7 @@ class TestViewConsistency:
 
     @staticmethod
     def turned_to(camera: Tensor, solids: Solids, points: Tensor, colors: Tensor) -> tuple[Tensor, Tensor]:
-        """Those points, and their colours, whose surface a camera there could see."""
+        """Return those points, and their colours, whose surface a camera there could see."""
         field = [
             [distance((points + sign * offset)[None], solids.cones, solids.boxes)[0] for sign in (1, -1)]
             for offset in 1e-3 * torch.eye(3)
