@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from pds_nerfstudio.evaluation import cli
 from pds_nerfstudio.evaluation.cli import Evaluation, main, run
 from pds_nerfstudio.evaluation.clip import ClipScores
 from pds_nerfstudio.evaluation.toyworld import pictures
+from pds_nerfstudio.scenes.loading import FinishedEdit
 from pds_nerfstudio.toyworld.dataset import write_scene
 from pds_nerfstudio.toyworld.grammar import Attributes, edit
 from pds_nerfstudio.toyworld.renderer import Cameras
@@ -30,22 +32,34 @@ def red_edit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Evaluation:
     for _ in write_scene(scene, MAN, edit(MAN, "arms", "raised"), views=1, width=16, height=16):
         pass
 
-    def render(camera_to_world: Tensor, focal: Tensor, width: int, height: int) -> Tensor:
-        return pictures(RED, Cameras(camera_to_world, focal, width, height))
+    class RedEdit(FinishedEdit):
+        data = scene
 
-    monkeypatch.setattr(cli, "FinishedEdit", lambda path: SimpleNamespace(data=scene, render=render))
+        def __init__(self, config_path: Path) -> None:
+            pass
+
+        def render(self, camera_to_world: Tensor, focal: Tensor, width: int, height: int) -> Tensor:
+            return pictures(RED, Cameras(camera_to_world, focal, width, height))
+
+    monkeypatch.setattr(cli, "FinishedEdit", RedEdit)
     return Evaluation(tmp_path / "run" / "config.yml", views=2)
 
 
 @pytest.fixture
 def real_edit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Evaluation:
     """Return an edit of a scene whose true edit nobody knows."""
-    config = SimpleNamespace(src_prompt="a man", tgt_prompt="a clown")
-    views = [torch.zeros(3, 20, 30)], [torch.ones(3, 20, 30)]
-    finished = SimpleNamespace(
-        data=tmp_path, pipeline=SimpleNamespace(device="cpu", config=config), before_and_after=lambda n: views
-    )
-    monkeypatch.setattr(cli, "FinishedEdit", lambda path: finished)
+
+    class RealEdit(FinishedEdit):
+        data = tmp_path
+
+        def __init__(self, config_path: Path) -> None:
+            config: Any = SimpleNamespace(src_prompt="a man", tgt_prompt="a clown")
+            self.pipeline: Any = SimpleNamespace(device="cpu", config=config)
+
+        def before_and_after(self, n: int) -> tuple[list[Tensor], list[Tensor]]:
+            return [torch.zeros(3, 20, 30)], [torch.ones(3, 20, 30)]
+
+    monkeypatch.setattr(cli, "FinishedEdit", RealEdit)
     return Evaluation(tmp_path / "run" / "config.yml", views=1)
 
 
