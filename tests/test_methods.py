@@ -114,7 +114,7 @@ def test_a_recipe_leaves_its_method_alone() -> None:
     ],
 )
 def test_every_option_is_explained(config: type) -> None:
-    """tyro takes the string below a field for its help text."""
+    """Tyro takes the string below a field for its help text."""
     (definition,) = ast.parse(inspect.cleandoc(inspect.getsource(config))).body
     assert isinstance(definition, ast.ClassDef)
     explained: dict[str, str] = {}

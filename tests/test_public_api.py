@@ -32,7 +32,7 @@ def test_other_names_are_missing_as_in_any_module() -> None:
 
 
 def test_nothing_heavy_is_imported_before_a_name_is_used() -> None:
-    """torch itself imports the package while it is not yet whole."""
+    """Torch itself imports the package while it is not yet whole."""
     program = (
         "import sys, pds_nerfstudio, pds_nerfstudio.errors\n"
         "heavy = {'torch', 'numpy', 'diffusers', 'transformers', 'nerfstudio'}\n"

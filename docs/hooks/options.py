@@ -67,6 +67,8 @@ class Sources:
                 self.classes[node.name] = list(_fields(node))
             case ast.Assign(targets=[ast.Name(id=name)]):
                 self.values[name] = node.value
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                self.values[name] = value
             case ast.FunctionDef(body=[*_, ast.Return(value=ast.expr() as value)]) if not node.args.args:
                 self.returned[node.name] = value
 
@@ -84,6 +86,16 @@ class Sources:
                 return self.kind(left)
         names = {"int": "whole number", "float": "number", "str": "text", "Path": "path", "bool": "`True` or `False`"}
         return names.get(ast.unparse(annotation), ast.unparse(annotation))
+
+    def of_objectives(self) -> list[Option]:
+        """Return the options of all objectives, as they follow an objective's name."""
+        registry = self.values["OBJECTIVES"]
+        assert isinstance(registry, ast.Dict)
+        return [
+            Option(f"{ast.literal_eval(name)},{f.name}=", self.kind(f.annotation), _shown(f.default), f.doc)
+            for name, kind in zip((key for key in registry.keys if key), registry.values, strict=True)
+            for f in self.classes[ast.unparse(kind)]
+        ]
 
     def nested(self, of: Field, value: ast.expr | Overrides | None) -> tuple[str, Overrides] | None:
         """Return the configuration class of a field, if it has one, and what differs from that class's defaults."""
@@ -192,6 +204,7 @@ def page(sources: Sources) -> str:
         "splats": _under(of["pds-splat"], "--pipeline.model."),
         "nerfs": _under(of["pds-nerf"], "--pipeline.model."),
         "guidance": guidance,
+        "objectives": sources.of_objectives(),
         "pictures": [o for o in of["pds-image"] if not o.name.startswith("--guidance.")],
         "drawings": [o for o in of["pds-svg"] if not o.name.startswith("--guidance.")],
     }
@@ -234,6 +247,12 @@ For scenes these options begin with `--pipeline.guidance.`, for pictures and dra
 `--pipeline.guidance.objective dds` and `--guidance.objective dds`. Defaults that differ are in brackets.
 
 {guidance}
+
+### Options of an objective
+
+They follow its name after commas, without a space: `--guidance.objective dreamcatalyst,delta=0.05,gamma=0.2`.
+
+{objectives}
 
 ## Pictures: `pds-image`
 

@@ -61,7 +61,8 @@ class ImageEdit:
     """Edit a picture by text with Posterior Distillation Sampling.
 
     The result has the size and mode of the picture (any that Pillow reads, and PNG of 16 bits), and its detail wherever
-    the edit changes nothing. Each edit gets a folder of its own."""
+    the edit changes nothing. Each edit gets a folder of its own.
+    """
 
     image: Path
     """The picture to edit."""

@@ -260,7 +260,7 @@ class EditTrainer(CheckpointingTrainer):
                 "yellow",
             )
 
-    def train_iteration(self, step: int):  # noqa: ANN201 (nerfstudio's tuple of losses)
+    def train_iteration(self, step: int):
         """Run one step, and have nerfstudio's loop end where there is something else to do than the next one."""
         began = time.monotonic()
         writer.GLOBAL_BUFFER["max_iter"] = self.pipeline.plan.end  # for nerfstudio's estimate of the time left

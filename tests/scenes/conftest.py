@@ -145,7 +145,7 @@ def make_config(config_in: Callable[..., EditTrainerConfig], tmp_path: Path) -> 
 
 @contextmanager
 def _own_writers() -> Iterator[None]:
-    """nerfstudio's writers and profilers are global and pile up; each run gets none of the last one's."""
+    """Nerfstudio's writers and profilers are global and pile up; each run gets none of the last one's."""
     for pile in (writer.EVENT_WRITERS, writer.EVENT_STORAGE, writer.GLOBAL_BUFFER, profiler.PROFILER):
         pile.clear()
     yield
@@ -279,7 +279,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
 
 @pytest.fixture(params=["1.1.5", "main"])
 def host(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """nerfstudio's two ways to count: 1.1.5 trains max_num_iterations more steps, its main branch up to that step."""
+    """Nerfstudio's two ways to count: 1.1.5 trains max_num_iterations more steps, its main branch up to that step."""
     if request.param == "main":
         # 1.1.5's loop is range(start, start + max); its main branch's is range(start, max).
         monkeypatch.setattr(host_trainer, "range", lambda start, end: range(start, end - start), raising=False)

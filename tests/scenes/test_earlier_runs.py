@@ -106,7 +106,7 @@ def test_their_sessions_can_be_replayed(kind: str, written: Any) -> None:
 
 @pytest.fixture
 def exporter(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """nerfstudio's exporter, also where open3d lacks its system library; what is exported here needs none of it."""
+    """Nerfstudio's exporter, also where open3d lacks its system library; what is exported here needs none of it."""
     for name in ("open3d", "nerfstudio.scripts.exporter"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "open3d", MagicMock())

@@ -136,7 +136,7 @@ def test_looking_at_a_view_changes_none(tmp_path: Path) -> None:
 
 
 def test_the_camera_says_which_one_it_is(tmp_path: Path) -> None:
-    """splatfacto finds its pose correction by this."""
+    """Splatfacto finds its pose correction by this."""
     views = open_views("splat", write_views(tmp_path / "data", [LANDSCAPE] * 3))
     assert [views[i].camera.metadata["cam_idx"] for i in range(3)] == [0, 1, 2]  # type: ignore[index]
 

@@ -63,7 +63,7 @@ def composite_one_by_one(
     colors: Tensor,
     tile: int = 16,
 ) -> tuple[Tensor, Tensor]:
-    """gsplat's compositing as its kernel describes it: one Gaussian after another, nearest first, on every
+    """Gsplat's compositing as its kernel describes it: one Gaussian after another, nearest first, on every
     pixel.
 
     `means2d` is [N, 2], or [H, W, N, 2] to get at each pixel's own gradient.

@@ -70,7 +70,8 @@ class SvgEdit:
     """Edit an SVG by text with Posterior Distillation Sampling.
 
     Paths, points and paints move until the drawing fits the target prompt; the file keeps its elements, ids and
-    groups."""
+    groups.
+    """
 
     svg: Path
     """The drawing to edit."""

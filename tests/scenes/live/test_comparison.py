@@ -72,7 +72,7 @@ def test_nothing_is_rendered_twice_unless_it_is_looked_at(
 
 
 def test_the_source_cannot_be_interrupted(finished: Any, make_config: Any, prepare: Any, switch: Any) -> None:
-    """nerfstudio's viewer breaks off a render by raising in any line: the weights must be back nevertheless."""
+    """Nerfstudio's viewer breaks off a render by raising in any line: the weights must be back nevertheless."""
     trainer = prepare(make_config("splat"))
     model, camera = trainer.pipeline.eval().model, trainer.pipeline.views.full_size_camera(0)
     comparison = Comparison(model, switch, finished("splat").base_dir / "reconstruction")

@@ -215,7 +215,7 @@ class TestNames:
         assert files == {"data/camera_paths/mine.json", "data/camera_paths/Flight 2.1_ä.json"}
 
     def test_only_what_is_offered_can_be_chosen(self, looked_at: tuple[viser.ViserServer, Browser]) -> None:
-        """nerfstudio reads the camera path that is chosen, without a look at the list that it made."""
+        """Nerfstudio reads the camera path that is chosen, without a look at the list that it made."""
         server, browser = looked_at
         chosen = server.gui.add_dropdown("Camera Path", ("one.json", "two.json"))
         browser.change(chosen, value="../../secret.json")

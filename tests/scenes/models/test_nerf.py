@@ -166,7 +166,7 @@ def test_one_chunks_activations_are_held_at_a_time(
 
 
 def test_rendering_chunks_again_does_not_correct_their_pose_again(trainer: EditTrainer, render: Any) -> None:
-    """nerfacto moves the rays that it is given; a pose that was learned must count once in the backward pass, too."""
+    """Nerfacto moves the rays that it is given; a pose that was learned must count once in the backward pass, too."""
     poses = trainer.pipeline.model.camera_optimizer.pose_adjustment
     sampler = trainer.pipeline.model.proposal_sampler
     with torch.no_grad():
