@@ -1,5 +1,6 @@
-"""Time the rasterisers, forward and backward, on random drawings: the one in PyTorch, on a GPU the tiled one in Triton
-beside it, and pydiffvg where that is installed.
+"""Time the rasterisers, forward and backward, on random drawings.
+
+The one in PyTorch, on a GPU the tiled one in Triton beside it, and pydiffvg where that is installed.
 
 python scripts/speed_drawings.py --threads 2
 python scripts/speed_drawings.py --device cuda --canvas 512 --paths 50 100 200 300 --repeats 30

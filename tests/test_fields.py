@@ -1,6 +1,7 @@
 """Every field of every public dataclass is annotated and explained: the string below it becomes --help and the docs."""
 
 import ast
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def test_every_field_is_annotated_and_explained(definition: ast.ClassDef) -> Non
     body: list[ast.stmt | None] = [*definition.body, None]
     bare = [s for s in definition.body if isinstance(s, ast.Assign) and ast.unparse(s.targets[0]) != "_target"]
     assert not bare, "without an annotation it is no field"
-    for statement, following in zip(body, body[1:], strict=False):
+    for statement, following in itertools.pairwise(body):
         if isinstance(statement, ast.AnnAssign) and not ast.unparse(statement.annotation).startswith("ClassVar"):
             name = ast.unparse(statement.target)
             assert name.startswith("_") or is_text(following), f"{name} has no explanation below it"

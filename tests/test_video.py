@@ -50,7 +50,7 @@ class TestWriting:
             assert write_video(Path(name), FRAMES, 30).stat().st_size > 0
 
     def test_what_ffmpeg_refuses_is_told_in_a_line(self, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match="ffmpeg did not write .*none") as refused:
+        with pytest.raises(UserError, match=r"ffmpeg did not write .*none") as refused:
             write_video(tmp_path / "none" / "a.mp4", FRAMES, 30)
         assert "\n" not in str(refused.value)
 

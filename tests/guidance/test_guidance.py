@@ -78,7 +78,7 @@ def analytic_guidance(**config: Any) -> tuple[Guidance, Denoiser, MixtureNetwork
 
 
 def test_gradient_is_the_formula_term_by_term() -> None:
-    guidance, denoiser, network = analytic_guidance(
+    guidance, denoiser, _network = analytic_guidance(
         guidance_scale=5.0, text_weight=2.0, identity_weight=3.0, num_inference_steps=250
     )
     target, source, noise = torch.randn(3, 3, 2, 1, 1, generator=torch.Generator().manual_seed(0)).double()
@@ -98,7 +98,7 @@ def test_gradient_is_the_formula_term_by_term() -> None:
 
 
 def test_ssd_asks_for_the_latents_and_prompts_of_its_formula() -> None:
-    guidance, denoiser, network = analytic_guidance(objective="ssd", guidance_scale=3.0)
+    guidance, denoiser, _network = analytic_guidance(objective="ssd", guidance_scale=3.0)
     target, source, noise = torch.randn(3, 2, 2, 1, 1, generator=torch.Generator().manual_seed(0)).double()
     t = torch.tensor([30, 600])
     terms = guidance.gradient_terms(target, source, t, noise)
@@ -117,7 +117,7 @@ def test_ssd_asks_for_the_latents_and_prompts_of_its_formula() -> None:
 
 
 def test_lusd_gives_every_gradient_the_same_size() -> None:
-    guidance, denoiser, network = analytic_guidance(objective="lusd")
+    guidance, denoiser, _network = analytic_guidance(objective="lusd")
     target, source, noise = torch.randn(3, 2, 2, 1, 1, generator=torch.Generator().manual_seed(0)).double()
     t = torch.tensor([30, 600])
     terms = guidance.gradient_terms(target, source, t, noise, progress=0.5)
@@ -156,7 +156,7 @@ def test_samples_are_averaged(denoiser: Denoiser, count_calls: list[tuple[int, i
 
 
 def test_sds_compares_with_the_noise() -> None:
-    guidance, denoiser, network = analytic_guidance(objective="sds", guidance_scale=1.0)
+    guidance, denoiser, _network = analytic_guidance(objective="sds", guidance_scale=1.0)
     target, source, noise = torch.randn(3, 1, 2, 1, 1, generator=torch.Generator().manual_seed(0)).double()
     t = torch.tensor([400])
     terms = guidance.gradient_terms(target, source, t, noise)
@@ -232,7 +232,7 @@ def test_one_call_of_the_unet(
 
 
 def test_source_and_target_share_noise_and_time() -> None:
-    guidance, denoiser, network = analytic_guidance()
+    guidance, _denoiser, network = analytic_guidance()
     x = torch.zeros(5, 2, 1, 1)
     guidance.latent_loss(x, x, 0.0)
     (x_t, t, condition) = network.calls[0]
@@ -729,7 +729,7 @@ def test_each_element_may_have_its_own_prompts(denoiser: Denoiser) -> None:
 
 def test_as_many_prompts_as_elements(denoiser: Denoiser) -> None:
     guidance = Guidance(GuidanceConfig(), denoiser)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="zip"):
         guidance.set_prompts(["a cat", "a dog"], ["a bird"])
     guidance.set_prompts(["a cat", "a dog"], ["a dog", "a cat"])
     z = random(3, 4, 16, 16)

@@ -23,7 +23,7 @@ def test_image_gets_the_models_area_in_its_own_shape(height: int, width: int, ex
 
 
 def test_tiny_images_are_refused() -> None:
-    with pytest.raises(UserError, match="15×400 pixels.*at least 16"):
+    with pytest.raises(UserError, match=r"15×400 pixels.*at least 16"):
         model_image_size(400, 15, 512, 64)
 
 

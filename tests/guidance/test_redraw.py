@@ -90,7 +90,7 @@ class TestOnTheGuidance:
     """Where one prompt's pictures are all near 1 and the other's near -1."""
 
     def guidance(self) -> Guidance:
-        denoiser, network = mixture_denoiser(
+        denoiser, _network = mixture_denoiser(
             {"": [[0.0, 0.0]], "source": [[-1.0, -1.0]], "target": [[1.0, 1.0]]}, std=0.05
         )
         guidance = Guidance(GuidanceConfig(), denoiser)

@@ -165,7 +165,7 @@ class TestErrors:
     @pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n" + bytes(30)])
     def test_no_picture(self, content: bytes, tmp_path: Path) -> None:
         (tmp_path / "x.png").write_bytes(content)
-        with pytest.raises(UserError, match="x.png"):
+        with pytest.raises(UserError, match=r"x\.png"):
             Picture.read(tmp_path / "x.png")
 
     @pytest.mark.parametrize("deep", [False, True])
@@ -176,7 +176,7 @@ class TestErrors:
         else:
             Image.fromarray(BYTES).save(path)
         path.write_bytes(path.read_bytes()[:300])
-        with pytest.raises(UserError, match="x.png"):
+        with pytest.raises(UserError, match=r"x\.png"):
             Picture.read(path)
 
     def test_32_bits(self, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def trainer(
         trainer.pipeline.model.step_cb(trainer.optimizers, 0)
     trainer.pipeline._before_step(trainer.optimizers, 0)
     trainer.pipeline.train()
-    yield trainer
+    return trainer
 
 
 def gradients(trainer: EditTrainer, loss: torch.Tensor) -> dict[str, torch.Tensor]:

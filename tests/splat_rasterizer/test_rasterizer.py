@@ -63,8 +63,9 @@ def composite_one_by_one(
     colors: Tensor,
     tile: int = 16,
 ) -> tuple[Tensor, Tensor]:
-    """Gsplat's compositing as its kernel describes it: one Gaussian after another, nearest first, on every
-    pixel.
+    """Gsplat's compositing as its kernel describes it.
+
+    One Gaussian after another, nearest first, on every pixel.
 
     `means2d` is [N, 2], or [H, W, N, 2] to get at each pixel's own gradient.
     """

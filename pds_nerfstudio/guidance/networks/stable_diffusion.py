@@ -179,7 +179,7 @@ class StableDiffusion:
         return answer.to(self.result_dtype)
 
     def _predict(self, latent: Tensor, time: Tensor, condition: Tensor) -> Tensor:
-        """What the UNet predicts. (An attribute is set in place of a context opened: that can be compiled.)"""
+        """Return what the UNet predicts. An attribute is set in place of a context opened: that can be compiled."""
         prompts = len(condition) // len(latent)
         self._shared_start.prompts = prompts
         latent, time = latent.repeat(prompts, 1, 1, 1), time.repeat(prompts)

@@ -1,4 +1,4 @@
-"""The one form that every objective has.
+r"""The one form that every objective has.
 
 Write x for a clean latent, ᾱ_t for the cumulative signal power of the noise schedule, and ε̂(x, y) for the noise that
 the model predicts under the prompt y in x_t = √ᾱ_t·x + √(1−ᾱ_t)·ε, with the same ε for every x. Every objective pulls

@@ -162,7 +162,7 @@ class _Frame:
 
     def _mask(self, mask: Mask, box: tuple[int, int, int, int]) -> Float[Tensor, "h w"]:
         """Return the coverage of a clip path within a box."""
-        x, y, width, height = box
+        _x, _y, width, height = box
         alpha = self.cover.new_zeros(1, height, width)
         for region, clip in mask.regions:
             part = torch.nn.functional.pad(*_overlap(self.windows, self.cover, region, box))

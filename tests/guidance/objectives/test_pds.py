@@ -91,7 +91,7 @@ def test_fixed_point_between_two_gaussians(std: float, fraction: float) -> None:
 @pytest.mark.parametrize(("t", "stride"), [(1, 2), (1000, 2), (-1, 2), (5, 0)])
 def test_times_without_a_previous_time_are_refused(t: int, stride: int) -> None:
     for weight in (psi, chi):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="must"):
             weight(SCHEDULE, torch.tensor([500, t]), stride)
 
 

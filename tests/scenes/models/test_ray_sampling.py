@@ -1,5 +1,7 @@
 """Drawing rays by how much an image's gradient asks of them."""
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -39,7 +41,7 @@ def test_each_ray_comes_as_often_as_it_should(n: int) -> None:
     breaks = (n * p.cumsum(0)).frac().sort().values
     edges = torch.cat([breaks.new_zeros(1), breaks, breaks.new_ones(1)])
     mean = torch.zeros_like(p)
-    for begin, end in zip(edges[:-1], edges[1:], strict=True):
+    for begin, end in itertools.pairwise(edges):
         if end - begin < 1e-12:
             continue
         counts = systematic_sample(p, n, (begin + end) / 2).bincount(minlength=len(p))

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -108,7 +109,7 @@ def test_a_strip_is_spread_evenly(tmp_path: Path) -> None:
         Image.new("RGB", (4, 3), (step, 0, 0)).save(history.folder / f"view-{step:09d}.jpg")
     chosen = list(history.strip())
     assert len(chosen) == STRIP_PICTURES and chosen[0] == 0 and chosen[-1] == 30
-    assert {b - a for a, b in zip(chosen, chosen[1:], strict=False)} <= {3, 4}
+    assert {b - a for a, b in itertools.pairwise(chosen)} <= {3, 4}
 
 
 def page_of(folder: Path, **changes: Any) -> str:

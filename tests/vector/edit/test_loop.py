@@ -180,8 +180,9 @@ def test_an_interrupt_leaves_what_there_is() -> None:
         {"final_rate": 0},
         {"crop": 0},
         {"background": "x"},
-    ]
-    + [{"paths_lr": 0, "points_lr": 0, "colors_lr": 0, "strokes_lr": 0, "gradients_lr": 0}, {"crossing": float("nan")}],
+        {"paths_lr": 0, "points_lr": 0, "colors_lr": 0, "strokes_lr": 0, "gradients_lr": 0},
+        {"crossing": float("nan")},
+    ],
 )
 def test_nonsense_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(UserError):

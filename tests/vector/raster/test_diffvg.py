@@ -118,7 +118,7 @@ def test_gradients_reach_the_parameters(given: SimpleNamespace) -> None:
 
 
 @pytest.mark.parametrize(
-    "body, lacks",
+    ("body", "lacks"),
     [
         ('<g opacity=".5"><rect width="4" height="4"/><rect width="2" height="4"/></g>', "opacity of groups"),
         ('<rect width="4" height="4" stroke="red" opacity=".5"/>', "together"),

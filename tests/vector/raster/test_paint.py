@@ -48,7 +48,7 @@ def test_a_focus_outside_of_the_circle_is_moved_into_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "spread, expected",
+    ("spread", "expected"),
     [
         ("pad", [-0.75, 0.5, 1.25, 2.5]),
         ("repeat", [0.25, 0.5, 0.25, 0.5]),

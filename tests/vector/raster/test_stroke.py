@@ -52,7 +52,7 @@ def _circle(x: float, y: float, r: float) -> Build:
     return lambda builder: builder.add_path(points, [(segments, True)])
 
 
-@pytest.mark.parametrize("cap, extra", [(Cap.BUTT, 0), (Cap.SQUARE, 36), (Cap.ROUND, 9 * math.pi)])
+@pytest.mark.parametrize(("cap", "extra"), [(Cap.BUTT, 0), (Cap.SQUARE, 36), (Cap.ROUND, 9 * math.pi)])
 @pytest.mark.parametrize("angle", [0.0, 0.3, 2.0, math.pi])
 def test_area_of_a_line_with_caps(cap: Cap, extra: float, angle: float) -> None:
     end = (32 + 20 * math.cos(angle), 32 + 20 * math.sin(angle))
@@ -60,7 +60,7 @@ def test_area_of_a_line_with_caps(cap: Cap, extra: float, angle: float) -> None:
     assert float(area) == pytest.approx(120 + extra, rel=1e-4)
 
 
-@pytest.mark.parametrize("cap, area", [(Cap.BUTT, 0), (Cap.SQUARE, 36), (Cap.ROUND, 9 * math.pi)])
+@pytest.mark.parametrize(("cap", "area"), [(Cap.BUTT, 0), (Cap.SQUARE, 36), (Cap.ROUND, 9 * math.pi)])
 def test_area_of_a_point_is_that_of_its_caps(cap: Cap, area: float) -> None:
     assert float(_render(_polyline((20.3, 30), (20.3, 30)), 6, cap=cap).sum()) == pytest.approx(area, rel=1e-3)
 

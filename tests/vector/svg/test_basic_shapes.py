@@ -30,7 +30,7 @@ def _box(outline: Outline) -> tuple[float, float, float, float]:
 
 
 @pytest.mark.parametrize(
-    "name, box, segments",
+    ("name", "box", "segments"),
     [
         ("rect", (5, 10, 105, 30), 4),
         ("rounded", (1, 0, 11, 8), 8),
@@ -54,7 +54,7 @@ def test_points_lists() -> None:
 
 
 @pytest.mark.parametrize(
-    "tag, attributes",
+    ("tag", "attributes"),
     [
         ("rect", {"width": "5"}),
         ("rect", {"width": "-5", "height": "5"}),

@@ -11,7 +11,7 @@ def test_the_names_are_those_of_css() -> None:
 
 
 @pytest.mark.parametrize(
-    "text, expected",
+    ("text", "expected"),
     [
         ("#f80", (255, 136, 0, 1)),
         ("#F808", (255, 136, 0, 136 / 255)),

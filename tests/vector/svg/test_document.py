@@ -53,7 +53,7 @@ def test_a_moved_path_keeps_everything_else() -> None:
 
 
 @pytest.mark.parametrize(
-    "before, after",
+    ("before", "after"),
     [
         ('<rect x="1" y="2" width="3" height="4"/>', '<rect x="2" y="4" width="6" height="8"/>'),
         ("<circle r='3' cx='5'/>", "<circle r='6' cx='10'/>"),
@@ -79,7 +79,7 @@ def test_a_basic_shape_that_is_none_any_more_becomes_a_path() -> None:
 
 
 @pytest.mark.parametrize(
-    "before, after",
+    ("before", "after"),
     [
         ('<path d="M0 0L1 0 1 1z" fill="red"/>', '<path d="M0 0L1 0 1 1z" fill="#0080ff"/>'),
         ("<path d='M0 0L1 0 1 1z'/>", "<path d='M0 0L1 0 1 1z' fill=\"#0080ff\"/>"),

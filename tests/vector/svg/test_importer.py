@@ -44,7 +44,7 @@ def test_the_stress_file_looks_as_resvg_draws_it(render: Render, oracle: Oracle)
 
 
 @pytest.mark.parametrize(
-    "head, size",
+    ("head", "size"),
     [
         ('<svg viewBox="1 2 30 20">', (30, 20)),
         ('<svg width="2in" height="48" viewBox="0 0 1 1">', (192, 48)),
@@ -93,7 +93,7 @@ def test_what_is_not_drawn_is_named_once() -> None:
     id="m"/> <pattern id="p"/><rect width="4" height="4" filter="url(#f)" mask="url(#m)" fill="url(#p)"
     marker-end="url(#q)"/> <use href="other.svg#a"/><path d="M0 0L1 1 1
     2X"/><style>a:hover{fill:red}</style>"""
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="filter") as caught:
         document = _document(body)
     assert len(caught) == 1
     assert document.unsupported == (

@@ -12,9 +12,20 @@ from pds_nerfstudio.vector.svg.numbers import (
 
 
 @pytest.mark.parametrize(
-    "text, expected",
-    [("3", 3), ("1e2px", 100), ("72pt", 96), ("1in", 96), ("2.54cm", 96), ("25.4mm", 96), ("6pc", 96)]
-    + [("50%", 100), ("2em", 32), ("2ex", 16), ("-.5", -0.5)],
+    ("text", "expected"),
+    [
+        ("3", 3),
+        ("1e2px", 100),
+        ("72pt", 96),
+        ("1in", 96),
+        ("2.54cm", 96),
+        ("25.4mm", 96),
+        ("6pc", 96),
+        ("50%", 100),
+        ("2em", 32),
+        ("2ex", 16),
+        ("-.5", -0.5),
+    ],
 )
 def test_lengths(text: str, expected: float) -> None:
     assert parse_length(text, 200) == pytest.approx(expected)
@@ -35,7 +46,7 @@ def test_the_diagonal_is_a_mean() -> None:
 
 
 @pytest.mark.parametrize(
-    "text, point",
+    ("text", "point"),
     [
         ("translate(3)", (4, 2)),
         ("translate(3 4)", (4, 6)),

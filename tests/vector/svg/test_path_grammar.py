@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -13,7 +14,7 @@ def _ends(text: str) -> tuple[list[tuple[list[Point], bool]], bool]:
 
 
 @pytest.mark.parametrize(
-    "text, ends, closed",
+    ("text", "ends", "closed"),
     [
         ("M1 2L3 4", [(1, 2), (3, 4)], False),
         ("m1,2 3,4 5,6", [(1, 2), (4, 6), (9, 12)], False),
@@ -57,7 +58,7 @@ def test_smooth_controls_mirror_only_those_of_their_kind() -> None:
     assert controls("M0 0L6 0T12 3")[1] == pytest.approx((6, 0, 8, 1))
 
 
-@pytest.mark.parametrize("large, sweep", [(False, False), (False, True), (True, False), (True, True)])
+@pytest.mark.parametrize(("large", "sweep"), [(False, False), (False, True), (True, False), (True, True)])
 def test_arcs_lie_on_their_ellipse(large: bool, sweep: bool) -> None:
     cubics = arc_to_cubics((3, 1), 5, 3, 30, large, sweep, (6, 4))
     assert cubics[-1][2] == (6, 4)
@@ -82,7 +83,7 @@ def test_arcs_lie_on_their_ellipse(large: bool, sweep: bool) -> None:
     )
     turned = [math.atan2(v - centre[1], u - centre[0]) for u, v in inside]
     assert all(math.hypot(u - centre[0], v - centre[1]) == pytest.approx(1, abs=4e-4) for u, v in inside)
-    angle = sum((b - a + math.pi) % (2 * math.pi) - math.pi for a, b in zip(turned, turned[1:], strict=False))
+    angle = sum((b - a + math.pi) % (2 * math.pi) - math.pi for a, b in itertools.pairwise(turned))
     assert (abs(angle) > math.pi) == large and (angle > 0) == sweep
 
 

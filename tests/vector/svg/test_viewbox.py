@@ -11,7 +11,7 @@ def test_view_boxes() -> None:
 
 
 @pytest.mark.parametrize(
-    "preserve, corner, opposite",
+    ("preserve", "corner", "opposite"),
     [
         (None, (50, 0), (150, 100)),
         ("xMinYMin meet", (0, 0), (100, 100)),

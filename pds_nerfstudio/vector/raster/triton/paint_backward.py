@@ -111,7 +111,7 @@ def _hand_on_geometry(s0, s1, s2, s3, s4, s5, radial, geometry, total):
 def _hand_on_box(s0, s1, s2, s3, boxes, row, total):
     """Add the sums of `_pull_parameter` to the gradient by the sides of the bounding box."""
     some = row >= 0
-    left, top, width, height = box_of(boxes, row)
+    _left, _top, width, height = box_of(boxes, row)
     by_width = tl.where(width > 1e-12, -s2 / width, 0.0)
     by_height = tl.where(height > 1e-12, -s3 / height, 0.0)
     box = total + 4 * row

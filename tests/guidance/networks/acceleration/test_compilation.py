@@ -25,8 +25,9 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Leaves the code generator out, whose minutes no test has to spare: networks are traced whole, forward and
-    backward, and the traces run. Collects the options asked for.
+    """Leaves the code generator out, whose minutes no test has to spare, and collects the options asked for.
+
+    Networks are traced whole, forward and backward, and the traces run.
     """
     asked: list[dict[str, Any]] = []
     usual = torch.compile
