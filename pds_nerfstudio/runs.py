@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 import tyro
@@ -192,6 +192,7 @@ def read_command(about: CommandHelp, defaults: Config, recipes: Mapping[str, Rec
     return tyro.cli(type(defaults), prog=prog, description=text, args=arguments, default=default)
 
 
+@runtime_checkable
 class FileEdit(Protocol):
     """What the configuration of a command that edits a file has."""
 

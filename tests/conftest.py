@@ -12,11 +12,8 @@ from jaxtyping import install_import_hook
 
 from tests import typechecking
 
-CHECKED = ["pds_nerfstudio.guidance", "pds_nerfstudio.editing"]
-"""The parts of the package whose types and shapes are checked."""
-
 # Before anything of the package is imported: the annotations of each function are checked at each call.
-install_import_hook(CHECKED, f"{typechecking.__name__}.check")
+install_import_hook(typechecking.checked_modules(), f"{typechecking.__name__}.check")
 
 if os.environ.get("TRITON_INTERPRET") == "1":
     from triton.runtime.interpreter import InterpreterBuilder

@@ -104,6 +104,7 @@ class Edited:
 
 
 @runtime_checkable
+@runtime_checkable
 class Representation(Protocol):
     """Something that can be edited in one way."""
 
