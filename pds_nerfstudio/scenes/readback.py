@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from torch import Tensor
 Label = TypeVar("Label")
 
 
+@runtime_checkable
 class Arrival(Protocol):
     """What tells when numbers have arrived: on a GPU an event."""
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from nerfstudio.data.datamanagers.base_datamanager import DataManager
 
@@ -72,6 +72,7 @@ class Status:
         return (to_reconstruct + self.steps_left) * self.seconds_per_step
 
 
+@runtime_checkable
 class Scene(Protocol):
     """The scene of a run, with its edit; also of a finished run that is looked at."""
 
@@ -123,6 +124,7 @@ class Scene(Protocol):
         """Edit anew from `step` on, for so many steps, with the refinement after it."""
 
 
+@runtime_checkable
 class Run(Protocol):
     """A run, from its set-up on."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ SceneKind = Literal["splat", "nerf"]
 """What sort of scene there is. The method that edits it is named pds- and this."""
 
 
+@runtime_checkable
 class SceneModel(Protocol):
     """A model of nerfstudio's whose scene can be edited.
 
