@@ -5,7 +5,7 @@ import random
 import re
 from collections import Counter
 from dataclasses import replace
-from itertools import product, pairwise
+from itertools import pairwise, product
 
 import pytest
 
