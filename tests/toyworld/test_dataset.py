@@ -11,6 +11,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from PIL import Image
 
+from pds_nerfstudio.scenes.compat import read_points_without_open3d
 from pds_nerfstudio.toyworld.dataset import RECORD, photograph, read_record, walk_around, write_scene
 from pds_nerfstudio.toyworld.geometry import BOUNDS_CENTER, BOUNDS_RADIUS, build
 from pds_nerfstudio.toyworld.grammar import Attributes, caption, edit
@@ -32,6 +33,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def parsed(scene: Path) -> DataparserOutputs:
+    """Return the scene as nerfstudio reads it in an edit: its points without open3d."""
+    read_points_without_open3d()
     config = NerfstudioDataParserConfig(
         data=scene,
         orientation_method="none",
