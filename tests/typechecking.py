@@ -13,9 +13,16 @@ check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is as good a
 
 
 def checked_modules() -> list[str]:
-    """Return the modules of the package but those of Triton kernels, whose source Triton reads for itself."""
-    files = (path for path in ROOT.glob("pds_nerfstudio/**/*.py") if "import triton" not in path.read_text("utf-8"))
-    return [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in files]
+    """Return the modules of the package, but for two kinds.
+
+    Triton reads the source of its kernels for itself, and tyro fills the configurations of commands with placeholders.
+    """
+    files = (
+        path
+        for path in ROOT.glob("pds_nerfstudio/**/*.py")
+        if path.name not in ("cli.py", "__init__.py") and "import triton" not in path.read_text("utf-8")
+    )
+    return [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files]
 
 
 @contextmanager

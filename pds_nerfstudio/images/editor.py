@@ -17,6 +17,8 @@ from pds_nerfstudio.guidance.redraw import RedrawConfig
 
 ParameterName = Literal["latent", "pixels"]
 Images = Float[Tensor, "batch 3 height width"]
+Shrunk = Float[Tensor, "batch 3 model_height model_width"]
+"""Images at the size that the model works at."""
 
 
 class ImageEditor:
@@ -102,7 +104,7 @@ class ImageEditor:
         return self.guidance.denoiser.decode_latents(parameter) if self.latent else parameter.clone()
 
 
-def carry_back(source: Images, before: Images, after: Images) -> Images:
+def carry_back(source: Images, before: Shrunk, after: Shrunk) -> Images:
     """Make the change from `before` to `after` on `source`, whose detail the model never saw.
 
     Where nothing has changed, the source stays as it is, to the bit; where much has, what the model made takes its

@@ -109,8 +109,8 @@ def project(
 
 
 def spherical_harmonics(
-    degree: int, directions: Float[Tensor, "*batch 3"], coefficients: Float[Tensor, "*batch K 3"]
-) -> Float[Tensor, "*batch 3"]:
+    degree: int, directions: Float[Tensor, "*#batch 3"], coefficients: Float[Tensor, "*#batch K 3"]
+) -> Float[Tensor, "*#batch 3"]:
     """Evaluate real spherical harmonics in the order and with the signs that Gaussian splatting uses.
 
     The constants are √((2l+1)/4π · (l−|m|)!/(l+|m|)!) with the usual √2 for m ≠ 0 (Sloan, JCGT 2013,

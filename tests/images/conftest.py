@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pds_nerfstudio.guidance.config import GuidanceConfig
+from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.guidance.redraw import RedrawConfig
 
 
@@ -27,22 +28,22 @@ class KnownDenoiser:
         return (F.interpolate(latents, scale_factor=4) + 0.5).clamp(0, 1)
 
 
-class KnownGuidance:
+class KnownGuidance(Guidance):
     """Pulls everything, latents or pixels, towards `goal`; redrawing adds to the red of what may change."""
 
     def __init__(self, goal: float = 0.0) -> None:
         self.goal, self.finite = goal, True
-        self.denoiser = KnownDenoiser()
-        self.config = SimpleNamespace(resolution=0)
-        self.calls: list[tuple] = []
+        self.denoiser: Any = KnownDenoiser()
+        self.config = GuidanceConfig()
+        self.calls: list[tuple[Any, ...]] = []
 
-    def latent_loss(self, target: Tensor, source: Tensor, progress: float, keys: Iterable[int]) -> Any:
+    def latent_loss(self, target: Tensor, source: Tensor, progress: float, keys: Any = None) -> Any:
         self.calls.append((target.detach().clone(), source, progress, list(keys)))
         loss = (target - self.goal).square().sum()
         metrics = {"distance": loss.detach()}
         return SimpleNamespace(loss=loss, finite=torch.tensor(self.finite), metrics=metrics)
 
-    __call__ = latent_loss
+    __call__ = latent_loss  # type: ignore[assignment]
 
     def redraw_latents(
         self, target: Tensor, source: Tensor, config: RedrawConfig, allowed: Tensor | None = None

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.latents import resize
 from pds_nerfstudio.guidance.redraw import RedrawConfig
 from pds_nerfstudio.images.editor import ImageEditor, ParameterName, carry_back
@@ -66,7 +67,7 @@ class TestEditor:
         assert editor.before.shape == (2, 3, 24, 40)
         assert torch.equal(editor.pictures(), editor.before)
         assert torch.equal(editor.render(None), editor.source(None)) and editor.render(None).requires_grad
-        guidance.config.resolution = 64
+        guidance.config = GuidanceConfig(resolution=64)
         assert edited(pictures, guidance, parameters).before.shape == (2, 3, 48, 80)
 
     def test_what_is_not_allowed_stays(
@@ -104,6 +105,7 @@ def test_pixels_stay_in_range(pictures: Tensor, guidance: KnownGuidance) -> None
     assert editor.pictures().max() == 1
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_other_parameters_are_refused(pictures: Tensor, guidance: KnownGuidance) -> None:
     with pytest.raises(UserError, match="splats"):
         edited(pictures, guidance, "splats")  # type: ignore[arg-type]

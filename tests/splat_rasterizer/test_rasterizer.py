@@ -402,6 +402,7 @@ def test_gsplats_default_strategy_can_grow_what_it_renders() -> None:
     assert len(params["means"]) > len(scene.means)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_arguments_are_refused() -> None:
     scene, (viewmats, Ks) = make_scene(2), make_cameras()
     with pytest.raises(NotImplementedError, match="packed"):

@@ -62,6 +62,7 @@ def test_a_drawing_is_one_whatever_style_was_asked_for(
     assert words[:3] == ["pds-svg", "--svg", "cube/source.svg"]
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("line", "message"),
     [

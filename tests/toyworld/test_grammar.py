@@ -80,6 +80,7 @@ class TestSample:
 
 
 class TestAttributes:
+    @pytest.mark.usefixtures("unchecked")
     def test_unknown_values_are_named(self) -> None:
         with pytest.raises(ValueError, match=r"color='mauve' is not of this world.*red"):
             Attributes(color="mauve")  # type: ignore[arg-type]
@@ -180,6 +181,7 @@ class TestEdit:
     def test_changes_one_attribute(self) -> None:
         assert edit(Attributes(), "arms", "raised") == Attributes(arms="raised")
 
+    @pytest.mark.usefixtures("unchecked")
     @pytest.mark.parametrize(
         ("thing", "name", "value", "message"),
         [

@@ -1,7 +1,7 @@
 """What several tests of the vector package need."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pds_nerfstudio.guidance.config import GuidanceConfig
+from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.vector.edit.editor import VectorEditor
 from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
 from pds_nerfstudio.vector.raster.scene import Scene, SceneParameters
@@ -26,16 +28,16 @@ SceneCheck = Callable[..., dict[str, float]]
 """Relative error of the gradient by each tensor of a scene."""
 
 
-class Towards:
+class Towards(Guidance):
     """A guidance whose edit is known: the picture of another drawing. Its latents are the pictures themselves."""
 
     def __init__(self, svg: bytes, canvas: int = 64) -> None:
         self.goal = VectorEditor(Document(svg), canvas).render().detach()
-        self.seen: list[tuple] = []
+        self.seen: list[tuple[Any, ...]] = []
         self.calls: list[str] = []
         self.finite = True
-        self.config = SimpleNamespace(resolution=0)
-        self.denoiser = SimpleNamespace(
+        self.config = GuidanceConfig()
+        self.denoiser: Any = SimpleNamespace(
             device=torch.device("cpu"),
             result_dtype=torch.float32,
             resolution=canvas,
@@ -44,26 +46,22 @@ class Towards:
             decode_latents=torch.clone,
         )
 
-    def __call__(
-        self, image: Tensor, source_image: Tensor, progress: float, keys: Sequence[int] | None = None
-    ) -> SimpleNamespace:
+    def __call__(self, image: Tensor, source_image: Tensor, progress: float, keys: Any = None) -> Any:
         self.calls.append("image")
         self.seen.append((image.detach(), source_image, progress, keys))
         loss = (image - self.goal).square().sum()
         return SimpleNamespace(loss=loss, finite=torch.tensor(self.finite), metrics={"distance": loss.detach()})
 
-    def latent_loss(
-        self, target: Tensor, source: Tensor, progress: float, keys: Sequence[int] | None = None
-    ) -> SimpleNamespace:
+    def latent_loss(self, target: Tensor, source: Tensor, progress: float, keys: Any = None) -> Any:
         self.calls.append("latent")
         loss = (target - self.goal).square().sum()
         return SimpleNamespace(loss=loss, finite=torch.tensor(self.finite), metrics={"distance": loss.detach()})
 
-    def redraw_latents(self, target, source, config, allowed=None):
+    def redraw_latents(self, target: Tensor, source: Tensor, config: Any, allowed: Tensor | None = None) -> Tensor:
         self.calls.append("refine")
         return target
 
-    def redraw(self, image: Tensor, source_image: Tensor, config: Any, keys: Sequence[int] | None = None) -> Tensor:
+    def redraw(self, image: Tensor, source_image: Tensor, config: Any, keys: Any = None) -> Tensor:
         self.calls.append("redraw")
         return self.goal.expand_as(image)
 

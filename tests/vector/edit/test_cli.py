@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
+from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.images.edit_loop import ImageEditConfig
 from pds_nerfstudio.runs import load_config, save_config
 from pds_nerfstudio.vector.edit.cli import SvgEdit, edit_svg, main
@@ -28,8 +29,16 @@ SVG = b'<svg viewBox="0 0 8 8"><path id="a" d="M1 1L7 1L7 7L1 7Z" fill="red"/><!
 GUIDED = VectorEditConfig(fit_steps=0, steps=5, refine_steps=0, colors_lr=0.05)
 
 
-def _darken(image: Tensor, source_image: Tensor, progress: float, keys: Any = None) -> Any:
-    return SimpleNamespace(loss=image.sum(), finite=torch.tensor(True), metrics={"mean": image.mean().detach()})
+class Darken(Guidance):
+    """A guidance that wants black; Ctrl-C is pressed after a share of the steps."""
+
+    def __init__(self, interrupted_at: float = 2.0) -> None:
+        self.interrupted_at = interrupted_at
+
+    def __call__(self, image: Tensor, source_image: Tensor, progress: float, keys: Any = None) -> Any:
+        if progress > self.interrupted_at:
+            raise KeyboardInterrupt
+        return SimpleNamespace(loss=image.sum(), finite=torch.tensor(True), metrics={"mean": image.mean().detach()})
 
 
 @pytest.fixture
@@ -47,8 +56,8 @@ def config(tmp_path: Path) -> SvgEdit:
     )
 
 
-def _edit(config: SvgEdit, guidance: Any = _darken) -> Path:
-    file = edit_svg(config, Document.read(config.svg), guidance)
+def _edit(config: SvgEdit, guidance: Guidance | None = None) -> Path:
+    file = edit_svg(config, Document.read(config.svg), guidance or Darken())
     assert file.name == "final.svg"
     return file.parent
 
@@ -90,12 +99,7 @@ def test_the_draft_is_left_beside_what_paths_made_of_it(config: SvgEdit) -> None
 
 
 def test_an_interrupt_leaves_the_drawing_so_far(config: SvgEdit) -> None:
-    def interrupted(image: Tensor, source_image: Tensor, progress: float, keys: Any = None) -> Any:
-        if progress > 0.5:
-            raise KeyboardInterrupt
-        return _darken(image, source_image, progress, keys)
-
-    folder = _edit(config, interrupted)
+    folder = _edit(config, Darken(interrupted_at=0.5))
     assert (folder / "final.svg").read_bytes() != SVG and (folder / "after.png").exists()
     assert not json.loads((folder / "metrics.json").read_text())["complete"]
 

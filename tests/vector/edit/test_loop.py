@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pds_nerfstudio.editing import Guide, StepReport
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.guidance.redraw import RedrawConfig
 from pds_nerfstudio.images.edit_loop import ImageEditConfig
 from pds_nerfstudio.vector.edit.editor import VectorEditor
@@ -76,7 +77,7 @@ def test_held_groups_stay() -> None:
     assert b"M8 8C12 6 20 6 24 8L24 24C20 26 12 26 8 24Z" in text and b'cx="16"' in text and b"#804020" not in text
 
 
-class Noise:
+class Noise(Guidance):
     """A guidance that pulls somewhere else at every step."""
 
     def __init__(self) -> None:
