@@ -18,7 +18,7 @@ from torchvision.utils import save_image
 
 from pds_nerfstudio import Guidance
 from pds_nerfstudio.editing import Descent, EditLoop, Fit, Guide, redraw
-from pds_nerfstudio.guidance.refinement import RefinementConfig
+from pds_nerfstudio.guidance.redraw import RedrawConfig
 from pds_nerfstudio.images.edit_loop import picture_guidance
 from pds_nerfstudio.toyworld.geometry import build
 from pds_nerfstudio.toyworld.grammar import Attributes, caption
@@ -126,7 +126,7 @@ def main(out: Path = Path("outputs/texture"), steps: int = 60, fit_steps: int = 
     guidance.set_prompts(caption(MAN), caption(GOAL))
     thing = MeshTexture(photograph(MAN), bent_sheet())
     guide = Guide(Descent(thing, torch.optim.SGD(thing.grids, lr=1e-3, momentum=0.9), steps), guidance)
-    goal = partial(redraw, thing, guidance, RefinementConfig(strength=0.15, denoising_steps=6))
+    goal = partial(redraw, thing, guidance, RedrawConfig(strength=0.15, denoising_steps=6))
     fit = Fit(Descent(thing, torch.optim.Adam(thing.grids, lr=0.01), fit_steps), goal)
     EditLoop([guide, fit]).run()
     out.mkdir(parents=True, exist_ok=True)
