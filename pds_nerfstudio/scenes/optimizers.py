@@ -12,7 +12,7 @@ from jaxtyping import Float
 from nerfstudio.engine.optimizers import AdamOptimizerConfig, Optimizers
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
-from torch.cuda.amp.grad_scaler import GradScaler
+from torch.amp.grad_scaler import GradScaler
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.distributed import average_gradients
@@ -59,12 +59,12 @@ class EditOptimizers(Optimizers):
         self._verdicts.put(None, [bad])
         # With mixed precision the scaler leaves the step out itself, and needs to see infinities to lower its scale.
         if grad_scaler.is_enabled():
-            super().optimizer_scaler_step_some(grad_scaler, param_groups)
+            super().optimizer_scaler_step_some(grad_scaler, param_groups)  # type: ignore[arg-type]
         elif all(self._fused(name) for name in param_groups):
             with self._told(param_groups, bad):
-                super().optimizer_scaler_step_some(grad_scaler, param_groups)
+                super().optimizer_scaler_step_some(grad_scaler, param_groups)  # type: ignore[arg-type]
         elif not bad:  # waits for the device, if it is a GPU
-            super().optimizer_scaler_step_some(grad_scaler, param_groups)
+            super().optimizer_scaler_step_some(grad_scaler, param_groups)  # type: ignore[arg-type]
         self.count()
 
     def count(self, wait: bool = False) -> None:

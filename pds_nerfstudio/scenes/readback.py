@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Num
 from torch import Tensor
 
 Label = TypeVar("Label")
@@ -17,8 +17,11 @@ Label = TypeVar("Label")
 class Arrival(Protocol):
     """What tells when numbers have arrived: on a GPU an event."""
 
-    def query(self) -> bool: ...
-    def synchronize(self) -> object: ...
+    def query(self) -> bool:
+        """Return whether they have."""
+
+    def synchronize(self) -> object:
+        """Wait until they have."""
 
 
 class Readback(Generic[Label]):
@@ -36,7 +39,7 @@ class Readback(Generic[Label]):
         self._most_late = most_late
         self._outstanding: deque[tuple[Label, Tensor, Arrival | None]] = deque()
 
-    def put(self, label: Label, numbers: list[Float[Tensor, ""]]) -> None:
+    def put(self, label: Label, numbers: list[Num[Tensor, ""]]) -> None:
         """Send for numbers, all on one device."""
         values, arrival = send(torch.stack([number.detach().float() for number in numbers]))
         self._outstanding.append((label, values, arrival))

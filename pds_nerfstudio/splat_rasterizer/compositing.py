@@ -54,6 +54,7 @@ class Composite(torch.autograd.Function):
         blocks: Blocks,
         absgrad: Float[Tensor, "M 2"] | None,
     ) -> tuple[Float[Tensor, "C H W D"], Float[Tensor, "C H W 1"]]:
+        """Composite; see `_Composite`'s users for what the arguments are."""
         nobody = means.shape[0]
         shape = torch.cat([means, conics, opacities.log()[:, None]], dim=1)
         shape = torch.cat([shape.t(), shape.new_tensor([0.0, 0.0, 0.0, 0.0, 0.0, -math.inf])[:, None]], dim=1)
@@ -87,6 +88,7 @@ class Composite(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients on the arguments of `forward`."""
         splats, blocks = ctx.splats, ctx.blocks
         wanted = blocks.from_image(torch.cat(grads, dim=-1))
         behind = wanted.new_zeros(wanted.shape[:2])

@@ -36,7 +36,7 @@ def edit(rank: int, world_size: int, config: Any) -> dict[str, Any]:
         result = loss(self, step)
         assert self.last_view is not None and self.guidance is not None
         seen["views"].append(self.last_view.index)
-        seen["noise"].append(self.guidance._generator.get_state())
+        seen["noise"].append(self.guidance._draws.state())
         return result
 
     average, loss = optimizers.average_gradients, EditPipeline._edit_loss_dict

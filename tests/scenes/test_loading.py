@@ -55,7 +55,7 @@ def test_before_and_after(pair: tuple[Any, FinishedEdit]) -> None:
 
 
 def test_no_such_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="config.yml"):
+    with pytest.raises(UserError, match=r"config\.yml"):
         FinishedEdit(tmp_path / "config.yml")
 
 

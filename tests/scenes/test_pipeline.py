@@ -441,6 +441,7 @@ def test_a_rank_draws_noise_of_its_own_and_the_settings_keep_the_users_seed(
 ) -> None:
     monkeypatch.setattr("pds_nerfstudio.scenes.pipeline.get_rank", lambda: 2)
     pipeline = prepare(make_config("splat", pipeline__guidance__seed=5)).pipeline
-    assert pipeline.guidance.config.seed == 7
+    theirs = pipeline.guidance._draws.generator.initial_seed()
+    assert (theirs, pipeline.guidance.config.seed) == (7, 5)
     pipeline.change_settings({"guidance_scale": 3.0})
     assert (pipeline.config.guidance.seed, pipeline.config.guidance.guidance_scale) == (5, 3.0)

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -21,7 +21,7 @@ _PRIMES = 2654435761 - 2**32, 805459861
 
 
 def hash_grid(
-    positions: Float[Tensor, "*batch 3"], table: Float[Tensor, "rows features"], scalings: Float[Tensor, "levels"]
+    positions: Float[Tensor, "*batch 3"], table: Float[Tensor, "rows features"], scalings: Num[Tensor, "levels"]
 ) -> Float[Tensor, "*batch channels"]:
     """Return features of positions in a multi-resolution hash grid, differentiable (once) in positions and table.
 

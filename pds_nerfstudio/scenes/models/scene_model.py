@@ -66,12 +66,23 @@ class SceneModel(Protocol):
         """Return what a .ply file holds of each Gaussian, by its name there; None if the scene is not made of them."""
 
     @property
-    def device(self) -> torch.device: ...
-    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Any]: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def parameters(self) -> Iterator[nn.Parameter]: ...
-    def buffers(self) -> Iterator[Tensor]: ...
-    def eval(self) -> Any: ...
+    def device(self) -> torch.device:
+        """Where the model is."""
+
+    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Any]:
+        """Render as nerfstudio's viewer asks for it."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return its weights, as PyTorch does."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yield what is trained, as PyTorch does."""
+
+    def buffers(self) -> Iterator[Tensor]:
+        """Yield what is kept beside it, as PyTorch does."""
+
+    def eval(self) -> Any:
+        """Stop training, as PyTorch does."""
 
 
 @torch.no_grad()

@@ -15,6 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 Picture = UInt8[np.ndarray, "height width 3"]
+OfAnySize = UInt8[np.ndarray, "_ _ 3"]
+"""One of several pictures whose sizes need not agree."""
 Series = Sequence[tuple[float, float]]
 
 # All can be made out on white and on a dark page.
@@ -88,7 +90,7 @@ class Fineness:
         return jpeg(np.asarray(image), self.quality)
 
     @classmethod
-    def that_fits(cls, pictures: Sequence[Picture], side: int, most_bytes: int) -> Fineness:
+    def that_fits(cls, pictures: Sequence[OfAnySize], side: int, most_bytes: int) -> Fineness:
         """Return the finest at which all of some pictures together take no more than so many bytes.
 
         Args:

@@ -22,7 +22,7 @@ from pds_nerfstudio.measures import psnr
 from pds_nerfstudio.one_line import one_line
 from pds_nerfstudio.scenes.models.ball import looked_at_ball
 from pds_nerfstudio.scenes.models.scene_model import render
-from pds_nerfstudio.scenes.output.pictures import Picture, to_bytes
+from pds_nerfstudio.scenes.output.pictures import OfAnySize, Picture, to_bytes
 from pds_nerfstudio.scenes.run import Scene
 from pds_nerfstudio.scenes.views import SourceViews, opaque
 from pds_nerfstudio.video import has_ffmpeg, write_video
@@ -154,7 +154,7 @@ def write_dataset(folder: Path, views: SourceViews, images: Sequence[Picture]) -
     return path
 
 
-def contact_sheet(rows: Mapping[str, Sequence[Picture]], side: int = _SHEET_SIDE) -> Image.Image:
+def contact_sheet(rows: Mapping[str, Sequence[OfAnySize]], side: int = _SHEET_SIDE) -> Image.Image:
     """Return rows of pictures under their titles; pictures keep their aspect ratio in cells of one size.
 
     A title is one line, cut at the edge of the sheet.

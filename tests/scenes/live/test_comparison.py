@@ -14,6 +14,9 @@ from pds_nerfstudio.scenes.models.scene_model import render
 KINDS = ["splat", "nerf"]
 
 
+pytestmark = pytest.mark.usefixtures("unchecked")  # of the viewer there is only what is looked at
+
+
 @pytest.fixture
 def switch() -> Any:
     """What it takes of nerfstudio's control panel."""

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from nerfstudio.configs.base_config import ViewerConfig
@@ -16,7 +16,7 @@ from pds_nerfstudio.scenes.live.panel import EditPanel
 class Ours:
     """As much of a pipeline of this package as is asked for."""
 
-    settings = {"src_prompt": "a cat", "tgt_prompt": "a dog"}
+    settings: ClassVar = {"src_prompt": "a cat", "tgt_prompt": "a dog"}
 
 
 @pytest.fixture

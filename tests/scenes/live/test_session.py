@@ -59,7 +59,7 @@ def test_a_broken_record_is_refused_with_the_line(line: str, tmp_path: Path) -> 
 
 
 def test_a_missing_record_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="none.jsonl"):
+    with pytest.raises(UserError, match=r"none\.jsonl"):
         read_record(tmp_path / "none.jsonl")
 
 

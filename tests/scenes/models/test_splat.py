@@ -184,6 +184,7 @@ class TestStrewing:
         model.begin_edit(first=False, cameras=reconstructed.pipeline.views.cameras)
         assert model.num_points == n and model.editing
 
+    @pytest.mark.usefixtures("unchecked")
     def test_during_the_edit_the_background_keeps_still(self, make_config: Any, prepare: Any) -> None:
         model = prepare(make_config("splat", pipeline__model__background_color="random")).pipeline.model
         model.train()
