@@ -54,7 +54,11 @@ class Composite(torch.autograd.Function):
         blocks: Blocks,
         absgrad: Float[Tensor, "M 2"] | None,
     ) -> tuple[Float[Tensor, "C H W D"], Float[Tensor, "C H W 1"]]:
-        """Composite; see `_Composite`'s users for what the arguments are."""
+        """Return colours and opacities of pixels.
+
+        Projected Gaussians, their inverse covariances (a, b, c), opacities and colours, listed in `blocks`; `absgrad` gets
+        the sums of absolute gradients on the means.
+        """
         nobody = means.shape[0]
         shape = torch.cat([means, conics, opacities.log()[:, None]], dim=1)
         shape = torch.cat([shape.t(), shape.new_tensor([0.0, 0.0, 0.0, 0.0, 0.0, -math.inf])[:, None]], dim=1)
