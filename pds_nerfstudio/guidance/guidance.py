@@ -76,8 +76,7 @@ class Guidance:
         Raises:
             UserError: If the result is not valid for this model.
         """
-        config = dataclasses.replace(self.config, **changes)
-        config.check()
+        (config := dataclasses.replace(self.config, **changes)).check()
         self._configure(config)
 
     def _configure(self, config: GuidanceConfig) -> None:
