@@ -1,12 +1,16 @@
 """Affine maps as SVG writes them: (a, b, c, d, e, f) sends (x, y) to (ax + cy + e, bx + dy + f)."""
 
 import math
+from typing import TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 Affine = tuple[float, float, float, float, float, float]
+Number = TypeVar("Number", float, np.ndarray)
+"""One number of a map, or that of each of many."""
 
 IDENTITY: Affine = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 MAX_COORDINATE = 1e6
@@ -15,8 +19,10 @@ MAX_SCALE = 1e15
 """The same for the numbers of maps."""
 
 
-def compose(outer: Affine, inner: Affine) -> Affine:
-    """Return the map that applies `inner` first and then `outer`."""
+def compose(
+    outer: Affine, inner: tuple[Number, Number, Number, Number, Number, Number]
+) -> tuple[Number, Number, Number, Number, Number, Number]:
+    """Return the map that applies `inner` first and then `outer`; for many maps at once, in columns."""
     a, b, c, d, e, f = outer
     p, q, r, s, t, u = inner
     return (

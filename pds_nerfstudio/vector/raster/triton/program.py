@@ -159,7 +159,8 @@ def _integers(rows: list[list[int]], columns: int) -> Int[Tensor, "n columns"]:
 
 def canvas_maps(transforms: tuple[Affine, ...], view: Affine) -> Float[Tensor, "r 6"]:
     """Return each region's transform followed by the view, float32 on the CPU; see `affine.compose`."""
-    columns = affine.compose(view, tuple(np.array(transforms, dtype=float).reshape(-1, 6).T))  # type: ignore[arg-type]
+    a, b, c, d, e, f = np.array(transforms, dtype=float).reshape(-1, 6).T
+    columns = affine.compose(view, (a, b, c, d, e, f))
     # a scale beyond all measure must not turn coordinates into infinities
     maps = np.clip(np.nan_to_num(np.stack(np.broadcast_arrays(*columns), 1)), -MAX_SCALE, MAX_SCALE)
     return torch.from_numpy(maps.astype(np.float32))

@@ -191,6 +191,7 @@ def test_a_model_is_one_graph_and_agrees(model_folder: Path, denoiser: Denoiser,
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_results_may_be_kept_and_agree(model_folder: Path) -> None:
     """CUDA graphs write every result to the same place."""
