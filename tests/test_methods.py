@@ -91,6 +91,7 @@ def test_the_recipes_for_the_embedded_world_have_the_values_that_were_measured(n
     config = METHODS[f"{name}-toyworld"].config
     for option, value in (OF_THE_TOYWORLD | RECIPES[name]).items():
         assert operator.attrgetter(option)(config) == value, option
+    assert isinstance(config.pipeline, EditPipelineConfig)
     assert {key: getattr(config.pipeline.guidance, key) for key in OF_ITS_GUIDANCE} == OF_ITS_GUIDANCE
 
 
@@ -98,6 +99,7 @@ def test_a_recipe_leaves_its_method_alone() -> None:
     for name in RECIPES:
         config, recipe = METHODS[name].config, METHODS[f"{name}-toyworld"].config
         assert config.max_num_iterations == 3000 and config.vis == "viewer"
+        assert isinstance(config.pipeline, EditPipelineConfig) and isinstance(recipe.pipeline, EditPipelineConfig)
         assert config.pipeline.guidance == GuidanceConfig() != recipe.pipeline.guidance
     rates = {name: METHODS[name].config.optimizers["means"]["optimizer"].lr for name in METHODS if "splat" in name}
     assert rates == {"pds-splat": 1.6e-4, "pds-splat-toyworld": 1.6e-3}

@@ -1,6 +1,7 @@
 """Videos as files: what is in them, and that they are small where that is asked for."""
 
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,9 @@ def read(path: Path) -> tuple[dict, np.ndarray]:
     frames = imageio_ffmpeg.read_frames(path)
     header = next(frames)
     width, height = header["size"]
-    return header, np.stack([np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in frames])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "unclosed file", ResourceWarning)  # imageio_ffmpeg's pipes, at the last frame
+        return header, np.stack([np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in frames])
 
 
 class TestWriting:

@@ -64,7 +64,8 @@ def test_what_it_leaves(benchmark: Benchmark, edited: Done) -> None:
     assert table["pds", "all single"]["psnr_true"] > table["dds", "all single"]["psnr_true"] + 10
     assert table["pds", "all single"]["psnr_true_unedited"] == table["dds", "all single"]["psnr_true_unedited"]
     assert "| all single | pds | 5 |" in (benchmark.out / "table.md").read_text()
-    assert Image.open(benchmark.out / "sheet.png").size[0] == 7 * 128
+    with Image.open(benchmark.out / "sheet.png") as sheet:
+        assert sheet.size[0] == 7 * 128
     assert (benchmark.out / "success-fidelity.png").exists()
 
 

@@ -71,7 +71,8 @@ def test_the_edit_on_record_is_what_counts(red_edit: Evaluation) -> None:
     folder = run(red_edit)
     assert folder == red_edit.load_config.parent / "evaluation"
     assert scores_in(folder)["success"] == 0
-    assert Image.open(folder / "pictures.png").size == (2 * 256, 3 * (256 + 22))
+    with Image.open(folder / "pictures.png") as sheet:
+        assert sheet.size == (2 * 256, 3 * (256 + 22))
 
 
 def test_unless_another_is_named(red_edit: Evaluation, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """SDEdit: with an exact denoiser it ends where the prompt's pictures are, and the mask holds the rest."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ LEVELS = stable_diffusion_schedule().levels(torch.device("cpu"), torch.float64)
 ALPHAS = LEVELS.alphas_cumprod
 
 
-def exact(mean: float, std: float):
+def exact(mean: float, std: float) -> Callable[[Tensor, Tensor], Tensor]:
     """The noise in noisy samples of N(mean, std²)."""
 
     def predict(x: Tensor, t: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ def edit(rank: int, world_size: int, config: Any) -> dict[str, Any]:
 def main(rank: int, world_size: int, port: int, configs: dict[str, Any], out: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=world_size)
-    comms.LOCAL_PROCESS_GROUP = dist.new_group(range(world_size))
+    comms.LOCAL_PROCESS_GROUP = dist.new_group(range(world_size))  # type: ignore[assignment]
     torch.save({kind: edit(rank, world_size, config) for kind, config in configs.items()}, out)
     dist.barrier()
     dist.destroy_process_group()

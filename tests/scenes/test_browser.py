@@ -20,6 +20,7 @@ from PIL import Image
 
 from pds_nerfstudio.scenes.checkpoints import read_checkpoint
 from pds_nerfstudio.scenes.live.session import Action, read_record
+from pds_nerfstudio.scenes.models.splat import EditSplatModel
 from pds_nerfstudio.scenes.trainer import EditTrainer
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -118,21 +119,20 @@ def new_page(browser: Any, **options: Any) -> Any:
 
 @dataclass
 class Looker:
-    """Compares what a browser shows of the scene with what the run holds.
-
-    Attributes:
-        page: Of the first of the browsers.
-        trainer: Of the run.
-        folder: For screenshots.
-    """
+    """Compares what a browser shows of the scene with what the run holds."""
 
     page: Any
+    """Of the first of the browsers."""
     trainer: EditTrainer
+    """Of the run."""
     folder: Path
+    """For screenshots."""
 
     def rendered(self, output: str = "rgb") -> np.ndarray:
         """What the browser should show of one of the model's outputs as things stand."""
-        viewer, model = self.trainer.viewer_state, self.trainer.pipeline.model
+        viewer: Any = self.trainer.viewer_state
+        model = self.trainer.pipeline.model
+        assert isinstance(model, EditSplatModel)
         clients = viewer.viser_server.get_clients()
         camera = viewer.get_camera_state(clients[min(clients)])
         box = self.page.locator("canvas").first.bounding_box()
@@ -159,14 +159,14 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(one - other).mean())
 
 
-def field(page: Any, label: str) -> Any:
+def input_of(page: Any, label: str) -> Any:
     """The input beside a label; viser ties not all of them together."""
     return page.locator(f'xpath=//label[text()="{label}"]/ancestor::div[contains(@class, "Flex-root")][1]//input').first
 
 
 def show(page: Any, what: str) -> None:
     """Set the panel's output switch."""
-    field(page, "Show").click()
+    input_of(page, "Show").click()
     page.get_by_role("option", name=what, exact=True).click()
 
 
@@ -180,12 +180,12 @@ def test_an_edit_is_steered_from_browsers(
     trainer = live_run.trainer
     session = trainer.session
     first, second = open_viewer(browser, live_run.url), open_viewer(browser, live_run.url)
-    viewer = trainer.viewer_state
+    viewer: Any = trainer.viewer_state
     wait_for(lambda: len(viewer.viser_server.get_clients()) == 2, "both browsers have a camera")
 
     # Other words take effect while it runs, and both browsers see them.
-    field(first, "Target").fill("a red cat on a mat")
-    wait_for(lambda: field(second, "Target").input_value() == "a red cat on a mat", "the second browser follows")
+    input_of(first, "Target").fill("a red cat on a mat")
+    wait_for(lambda: input_of(second, "Target").input_value() == "a red cat on a mat", "the second browser follows")
     assert not live_run.actions("edit")  # typing alone asks for nothing
     press(first, "Edit")
     wait_for(lambda: live_run.actions("edit") == [{"tgt_prompt": "a red cat on a mat"}], "Edit is on record")
@@ -211,7 +211,7 @@ def test_an_edit_is_steered_from_browsers(
     wait_for(lambda: looker.sees(source, [edited, change]), "the source is shown")
     show(first, "change")
     wait_for(lambda: looker.sees(change, [edited, source]), "the change is shown")
-    wait_for(lambda: field(second, "Show").input_value() == "change", "the second browser follows")
+    wait_for(lambda: input_of(second, "Show").input_value() == "change", "the second browser follows")
     show(first, "edited")
     wait_for(lambda: looker.sees(edited, [source, change]), "the edited scene is shown")
 
@@ -235,7 +235,7 @@ def test_an_edit_is_steered_from_browsers(
 
     # A few more steps, and it is done: the report opens from its file, without a network.
     first.get_by_text("Settings").first.click()
-    field(first, "Steps left").fill("3")
+    input_of(first, "Steps left").fill("3")
     wait_for(lambda: trainer.panel._inputs["steps_left"].value == 3, "the number has arrived")
     press(first, "Edit")
     wait_for(lambda: live_run.state == "finished", "the last steps are run")
@@ -249,7 +249,7 @@ def test_an_edit_is_steered_from_browsers(
 def test_a_prompt_is_shown_as_it_stands(live_run: LiveRun, browser: Any) -> None:
     prompt = "a <b>red</b> {1 + 1} *cat* on www.mat.example"
     page = open_viewer(browser, live_run.url)
-    field(page, "Target").fill(prompt)
+    input_of(page, "Target").fill(prompt)
     wait_for(lambda: live_run.trainer.panel._inputs["tgt_prompt"].value == prompt, "the words have arrived")
     press(page, "Edit")
     shown = page.get_by_text(prompt)

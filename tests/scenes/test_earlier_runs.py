@@ -23,7 +23,9 @@ from pds_nerfstudio.guidance.objectives.ssd import Ssd
 from pds_nerfstudio.scenes import compat
 from pds_nerfstudio.scenes.live.panel import EditPanel
 from pds_nerfstudio.scenes.live.session import read_record
+from pds_nerfstudio.scenes.models.nerf import EditNerfModelConfig
 from pds_nerfstudio.scenes.models.scene_model import render
+from pds_nerfstudio.scenes.models.splat import EditSplatModelConfig
 from pds_nerfstudio.scenes.output.pictures import to_bytes
 from pds_nerfstudio.scenes.trainer import EditTrainerConfig
 from pds_nerfstudio.scenes.views import SourceViews
@@ -55,10 +57,10 @@ def test_their_settings_are_what_they_were(written: Any) -> None:
     assert make_objective(splat.guidance.objective) == DreamCatalyst(delta=0.05, gamma=0.2, psi0=0.1)
     assert (splat.guidance.localize, splat.guidance.guidance_scale, splat.guidance.seed) == (0.5, 6.0, 0)
     assert (splat.refinement.strength, splat.refine_steps) == (0.3, 2)
-    assert splat.model.strewn_gaussians == 20
+    assert isinstance(splat.model, EditSplatModelConfig) and splat.model.strewn_gaussians == 20
     assert make_objective(nerf.guidance.objective) == Ssd(trajectory=1.5, enhancement=4.0)
     assert (nerf.guidance.t_schedule, nerf.refinement.denoising_steps) == ("annealed", 3)
-    assert nerf.model.log2_hashmap_size == 8
+    assert isinstance(nerf.model, EditNerfModelConfig) and nerf.model.log2_hashmap_size == 8
     assert splat.photometric_loss_mult == nerf.photometric_loss_mult == 2.5
 
 
@@ -143,6 +145,7 @@ def test_ns_viewer_shows_them_with_their_panel(kind: str, written: Any, monkeypa
         (panel,) = opened
         panel.refresh(force=True)
         assert "A finished edit" in panel._status.content and "loss" in panel._pictures.content
+        assert pipeline.datamanager.train_dataset is not None
         camera = pipeline.datamanager.train_dataset.cameras[:1]
         with torch.no_grad():
             outputs = pipeline.model.get_outputs_for_camera(camera)

@@ -1,5 +1,6 @@
 """Optimisers that leave out steps which are not finite, told at once or on the device."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -69,10 +70,16 @@ def test_fused_optimizers_are_not_looked_at(optimizers: EditOptimizers, monkeypa
     """No number is asked of the device before the step is taken."""
     asked: list[str] = []
     usual = {name: getattr(torch.Tensor, name) for name in ("__bool__", "item", "tolist")}
-    for name, function in usual.items():
-        monkeypatch.setattr(
-            torch.Tensor, name, lambda self, name=name, function=function: asked.append(name) or function(self)
-        )
+
+    def noted(name: str) -> Callable[[torch.Tensor], Any]:
+        def ask(self: torch.Tensor) -> Any:
+            asked.append(name)
+            return usual[name](self)
+
+        return ask
+
+    for name in usual:
+        monkeypatch.setattr(torch.Tensor, name, noted(name))
     monkeypatch.setattr(optimizers, "count", lambda: asked.append("count"))
     fused = all(optimizers._fused(name) for name in optimizers.optimizers)
     step_scaler = torch.amp.GradScaler("cpu", enabled=False)

@@ -96,8 +96,8 @@ def trainer(
 def gradients(trainer: EditTrainer, loss: torch.Tensor) -> dict[str, torch.Tensor]:
     trainer.optimizers.zero_grad_all()
     loss.backward()
-    named = trainer.pipeline.model.named_parameters()
-    return {name: p.grad.clone() for name, p in named if p.grad is not None}
+    model: Any = trainer.pipeline.model
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 class TestLoss:

@@ -24,7 +24,8 @@ def checkpoints(trainer: EditTrainer) -> list[int]:
 
 
 def parameters(trainer: EditTrainer) -> dict[str, torch.Tensor]:
-    return {name: p.detach().clone() for name, p in trainer.pipeline.model.named_parameters()}
+    model: Any = trainer.pipeline.model
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
 
 
 def interrupt_at(call: int) -> Callable[[int], None]:

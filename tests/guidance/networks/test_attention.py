@@ -71,7 +71,7 @@ def test_map_is_self_attention_times_the_attention_to_the_words() -> None:
             block(pixels, text)
     cross = [heads_mean(block.attn2, pixels, text)[:, :, 1:3].mean(2) for block in blocks]  # type: ignore[arg-type]
     spread = [heads_mean(block.attn1, pixels, pixels) for block in blocks]  # type: ignore[arg-type]
-    expected = (sum(spread) / 2) @ (sum(cross) / 2)[:, :, None]  # type: ignore[operator]
+    expected = torch.stack(spread).mean(0) @ torch.stack(cross).mean(0)[:, :, None]
     result = attention.map((3, 4))
     torch.testing.assert_close(result[0, 0], expected[0].reshape(3, 4))
     assert not result[1].any()

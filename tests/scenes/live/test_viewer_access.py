@@ -17,6 +17,7 @@ from nerfstudio.viewer_legacy.server.viewer_state import ViewerLegacyState
 from nerfstudio.viewer_legacy.viser.messages import CameraPathPayloadMessage
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
 
 from pds_nerfstudio.methods import pds_nerf, pds_splat
 from pds_nerfstudio.scenes.live import viewer_access
@@ -142,10 +143,10 @@ class TestForeignPages:
     def test_the_websocket(self, host: str, serve: Serve) -> None:
         server = serve(host)
         address = f"localhost:{server.get_port()}"
-        for origin in (None, f"http://{address}"):  # programs name none
+        for origin in (None, Origin(f"http://{address}")):  # programs name none
             with connect(f"ws://{address}", origin=origin) as connection:
                 assert connection.recv(timeout=20)
-        for origin in ("http://evil.example", "http://localhost", "null"):
+        for origin in map(Origin, ("http://evil.example", "http://localhost", "null")):
             with pytest.raises(InvalidStatus, match="403"), connect(f"ws://{address}", origin=origin):
                 pass
 
@@ -170,7 +171,9 @@ class Browser:
     def is_told(self, handle: Any) -> Any:
         """The next value that an element is said to have."""
         while True:
-            for message in msgspec.msgpack.decode(self._connection.recv(timeout=20)):
+            received = self._connection.recv(timeout=20)
+            assert isinstance(received, bytes)
+            for message in msgspec.msgpack.decode(received):
                 if message["type"] == "GuiUpdateMessage" and message["id"] == handle._impl.id:
                     return message["updates"]["value"]
 

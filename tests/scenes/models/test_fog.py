@@ -40,7 +40,7 @@ class Scene:
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if "hash_table" in name:  # training gives them such a size
-                    parameter *= 300
+                    parameter.mul_(300)
         self.empty = copy.deepcopy(model.state_dict())
         model.begin_edit(first=True, cameras=self.views.cameras)
         self.foggy = copy.deepcopy(model.state_dict())
@@ -148,6 +148,7 @@ def test_random_rays_are_of_the_cameras_and_within_their_images(scene_in_fog: Sc
     cameras = scene_in_fog.views.cameras
     torch.manual_seed(0)
     rays = random_rays(500, cameras, torch.device("cpu"))
+    assert rays.camera_indices is not None
     index = rays.camera_indices[:, 0]
     assert set(index.tolist()) == set(range(len(cameras)))
     poses = cameras.camera_to_worlds[index]

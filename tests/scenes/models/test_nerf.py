@@ -29,12 +29,20 @@ def trainer(tmp_path_factory: pytest.TempPathFactory, config_in: Any, prepare: A
 
 
 @pytest.fixture
-def render(trainer: EditTrainer, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], tuple[dict, dict]]:
+def model(trainer: EditTrainer) -> EditNerfModel:
+    model = trainer.pipeline.model
+    assert isinstance(model, EditNerfModel)
+    return model
+
+
+@pytest.fixture
+def render(
+    trainer: EditTrainer, model: EditNerfModel, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[int], tuple[dict, dict]]:
     """Renders a view in chunks of so many rays; returns values and all parameters' gradients of a random loss."""
 
     def rendered(rays_per_chunk: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        model, view = trainer.pipeline.model, trainer.pipeline.views[3]
-        assert isinstance(model, EditNerfModel)
+        view = trainer.pipeline.views[3]
         monkeypatch.setattr(model.config, "edit_rays_per_chunk", rays_per_chunk)
         torch.manual_seed(0)
         rgb, losses = model.render_edit_view(view.camera, view.index)
@@ -54,9 +62,11 @@ def assert_close(first: dict[str, Tensor], second: dict[str, Tensor], tolerance:
         assert float((first[name] - second[name]).abs().max()) <= tolerance * scale, name
 
 
-def test_chunks_make_no_difference(trainer: EditTrainer, render: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_make_no_difference(
+    trainer: EditTrainer, model: EditNerfModel, render: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Random sample positions off: which ray gets which depends on the chunks.
-    sampler = trainer.pipeline.model.proposal_sampler
+    sampler = model.proposal_sampler
     for one in (sampler.initial_sampler, sampler.pdf_sampler):
         monkeypatch.setattr(one, "train_stratified", False)
     pixels = trainer.pipeline.views[3].image[0, 0].numel()
@@ -76,9 +86,10 @@ def test_rendering_chunks_again_gives_the_very_same_gradients(render: Any, monke
     assert_close(grads, kept_grads, 1e-6)
 
 
-def test_refining_fits_rays_of_all_redrawn_views(trainer: EditTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, views = trainer.pipeline.model, trainer.pipeline.views
-    assert isinstance(model, EditNerfModel)
+def test_refining_fits_rays_of_all_redrawn_views(
+    trainer: EditTrainer, model: EditNerfModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = trainer.pipeline.views
     redrawn = RedrawnViews(views.view_cameras)
     black, white = (torch.full_like(views[i].image[0].permute(1, 2, 0), value) for i, value in ((2, 0.0), (5, 1.0)))
     redrawn[2], redrawn[5] = black, white
@@ -86,7 +97,8 @@ def test_refining_fits_rays_of_all_redrawn_views(trainer: EditTrainer, monkeypat
 
     def render(rays: RayBundle) -> tuple[Tensor, Tensor, Tensor]:
         asked.append(rays)
-        of_first = (rays.camera_indices == 2).float()
+        assert rays.camera_indices is not None
+        of_first = rays.camera_indices.eq(2).float()
         return (of_first * 0.25 + (1 - of_first)).expand(-1, 3), torch.full_like(of_first[:, 0], 3.0), of_first[:, 0]
 
     monkeypatch.setattr(model, "_render_rays", render)
@@ -94,7 +106,7 @@ def test_refining_fits_rays_of_all_redrawn_views(trainer: EditTrainer, monkeypat
     monkeypatch.setattr(model.config, "edit_rays_per_chunk", 20)
     losses = model.fit_redrawn(views[2], redrawn)
     assert [len(rays) for rays in asked] == [20, 20, 10]
-    share = torch.cat([rays.camera_indices for rays in asked]).eq(2).float().mean()
+    share = torch.cat([rays.camera_indices for rays in asked if rays.camera_indices is not None]).eq(2).float().mean()
     assert 0 < share < 1
     torch.testing.assert_close(losses["photometric_loss"], 0.25 * share)
     torch.testing.assert_close(losses["interlevel_loss"], torch.tensor(3.0) * model.config.interlevel_loss_mult)
@@ -102,16 +114,19 @@ def test_refining_fits_rays_of_all_redrawn_views(trainer: EditTrainer, monkeypat
 
 
 def test_colors_come_in_large_chunks_only_where_kernels_make_them(
-    trainer: EditTrainer, monkeypatch: pytest.MonkeyPatch
+    trainer: EditTrainer, model: EditNerfModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = trainer.pipeline.model
-    assert isinstance(model, EditNerfModel)
     monkeypatch.setattr(model.config, "eval_num_rays_per_chunk", 100)
     monkeypatch.setattr(model.config, "edit_colors_per_chunk", 300)
     monkeypatch.setattr(model.config, "edit_rays_per_step", 64)
     sizes: list[int] = []
     usual = model._render_colors
-    monkeypatch.setattr(model, "_render_colors", lambda rays: sizes.append(len(rays)) or usual(rays))
+
+    def watched(rays: RayBundle) -> Tensor:
+        sizes.append(len(rays))
+        return usual(rays)
+
+    monkeypatch.setattr(model, "_render_colors", watched)
     view = trainer.pipeline.views[3]
 
     def largest() -> int:
@@ -140,10 +155,9 @@ def test_colors_come_in_large_chunks_only_where_kernels_make_them(
 
 
 def test_one_chunks_activations_are_held_at_a_time(
-    trainer: EditTrainer, render: Any, monkeypatch: pytest.MonkeyPatch
+    model: EditNerfModel, render: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So memory does not grow with the image, neither before the backward pass nor during it."""
-    model = trainer.pipeline.model
     usual = model.forward
 
     def most_at_a_time() -> int:
@@ -165,10 +179,9 @@ def test_one_chunks_activations_are_held_at_a_time(
     assert most_at_a_time() >= 5  # as it would be if the whole graph were kept
 
 
-def test_rendering_chunks_again_does_not_correct_their_pose_again(trainer: EditTrainer, render: Any) -> None:
+def test_rendering_chunks_again_does_not_correct_their_pose_again(model: EditNerfModel, render: Any) -> None:
     """Nerfacto moves the rays that it is given; a pose that was learned must count once in the backward pass, too."""
-    poses = trainer.pipeline.model.camera_optimizer.pose_adjustment
-    sampler = trainer.pipeline.model.proposal_sampler
+    poses, sampler = model.camera_optimizer.pose_adjustment, model.proposal_sampler
     with torch.no_grad():
         poses[3] = torch.tensor([0.3, -0.2, 0.1, 0.05, 0.02, -0.1])
     try:
@@ -184,8 +197,8 @@ def test_rendering_chunks_again_does_not_correct_their_pose_again(trainer: EditT
     assert_close(grads, kept_grads, 1e-5)
 
 
-def test_losses_of_rays_have_nerfactos_losses_as_their_means(trainer: EditTrainer) -> None:
-    model, view = trainer.pipeline.model, trainer.pipeline.views[3]
+def test_losses_of_rays_have_nerfactos_losses_as_their_means(trainer: EditTrainer, model: EditNerfModel) -> None:
+    view = trainer.pipeline.views[3]
     rays = view.camera.generate_rays(camera_indices=0, keep_shape=True).flatten()[:50]
     rays.camera_indices = torch.full((50, 1), 3)
     outputs = model(rays)
@@ -200,10 +213,10 @@ class TestSampledRays:
     """An edit step that is back-propagated through some of its rays."""
 
     @pytest.fixture
-    def small(self, trainer: EditTrainer, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], tuple[dict, dict]]:
+    def small(
+        self, trainer: EditTrainer, model: EditNerfModel, monkeypatch: pytest.MonkeyPatch
+    ) -> Callable[[int], tuple[dict, dict]]:
         """As `render`, of a view of few pixels, with sample positions that are not drawn at random."""
-        model = trainer.pipeline.model
-        assert isinstance(model, EditNerfModel)
         view = trainer.pipeline.views[3]
         view.camera.rescale_output_resolution(1 / 6)
         for one in (model.proposal_sampler.initial_sampler, model.proposal_sampler.pdf_sampler):
@@ -224,9 +237,9 @@ class TestSampledRays:
         return rendered
 
     def test_first_values_are_those_of_all_rays(
-        self, small: Any, trainer: EditTrainer, monkeypatch: pytest.MonkeyPatch
+        self, small: Any, model: EditNerfModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(trainer.pipeline.model, "_last_losses", LastLosses())
+        monkeypatch.setattr(model, "_last_losses", LastLosses())
         torch.manual_seed(0)
         first = small(7)[0]
         drawn = torch.rand(1)
@@ -235,9 +248,9 @@ class TestSampledRays:
         small(7)
         assert torch.equal(torch.rand(1), drawn)  # the first step's random numbers are those of any other
 
-    def test_later_values_are_those_of_the_rays_before(self, small: Any, trainer: EditTrainer) -> None:
+    def test_later_values_are_those_of_the_rays_before(self, small: Any, model: EditNerfModel) -> None:
         small(7)
-        model = trainer.pipeline.model
+        assert model._last_losses.values is not None
         noted = model._last_losses.values.clone()
         values, _ = small(7)
         mults = model.config.interlevel_loss_mult, model.config.distortion_loss_mult
@@ -245,7 +258,7 @@ class TestSampledRays:
             torch.testing.assert_close(values[name], mult * value)
 
     def test_the_mean_over_all_draws_is_that_of_all_rays(
-        self, small: Any, trainer: EditTrainer, monkeypatch: pytest.MonkeyPatch
+        self, small: Any, model: EditNerfModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """In closed form: one random number decides a draw, and between its break points the draw is the same."""
         values, whole = small(0)
@@ -268,20 +281,19 @@ class TestSampledRays:
                 continue
             monkeypatch.setattr(ray_sampling.torch, "rand", lambda *_, middle=middle, **__: middle)
             _, grads = small(5)
-            losses += length * trainer.pipeline.model._last_losses.values
+            losses += length * model._last_losses.values
             for name, gradient in grads.items():
                 total[name] += length * gradient
             name = "field.mlp_head.layers.0.weight"
             spread = max(spread, float((grads[name] - whole[name]).norm() / whole[name].norm()))
         assert_close(total, whole, 1e-4)
-        config = trainer.pipeline.model.config
-        mults = torch.tensor([config.interlevel_loss_mult, config.distortion_loss_mult])
+        mults = torch.tensor([model.config.interlevel_loss_mult, model.config.distortion_loss_mult])
         expected = torch.stack([values["interlevel_loss"], values["distortion_loss"]])
         torch.testing.assert_close(mults * losses, expected, rtol=1e-4, atol=0)
         assert spread > 0.1  # single draws are far from it
 
-    def test_a_number_that_is_not_finite_is_never_missed(self, trainer: EditTrainer) -> None:
-        model, view = trainer.pipeline.model, trainer.pipeline.views[3]
+    def test_a_number_that_is_not_finite_is_never_missed(self, trainer: EditTrainer, model: EditNerfModel) -> None:
+        view = trainer.pipeline.views[3]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(model.config, "edit_rays_per_step", 8)
             rgb, _ = model.render_edit_view(view.camera, view.index)
@@ -292,9 +304,9 @@ class TestSampledRays:
         assert any(not p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
     def test_no_more_than_a_chunk_is_held_at_a_time(
-        self, trainer: EditTrainer, monkeypatch: pytest.MonkeyPatch
+        self, trainer: EditTrainer, model: EditNerfModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        model, view = trainer.pipeline.model, trainer.pipeline.views[3]
+        view = trainer.pipeline.views[3]
         usual, rays_with_graph, most, alive = model.forward, [], [], []
         held: list[StorageWeakRef] = []
 
@@ -347,8 +359,8 @@ def test_an_edit_leaves_poses_and_appearance_alone(finished: Any, last_state: An
     assert {"field", "proposal_networks"} <= moved
 
 
-def test_the_view_is_rendered_with_its_own_pose_and_appearance(trainer: EditTrainer) -> None:
-    model, view = trainer.pipeline.model, trainer.pipeline.views[3]
+def test_the_view_is_rendered_with_its_own_pose_and_appearance(trainer: EditTrainer, model: EditNerfModel) -> None:
+    view = trainer.pipeline.views[3]
 
     def rendered(index: int) -> Tensor:
         torch.manual_seed(0)

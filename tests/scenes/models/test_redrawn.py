@@ -50,6 +50,7 @@ def test_a_state_holds_the_pictures_and_no_others(cameras: Cameras) -> None:
     for index in (0, 2):
         assert torch.equal(other[index], one[index])
     rays, colors = other.sample(50)
+    assert rays.camera_indices is not None
     assert set(rays.camera_indices[:, 0].tolist()) == {0, 2} and colors.max() <= 1
 
 
@@ -60,6 +61,7 @@ def test_rays_run_through_the_pixels_that_their_colors_are_of(cameras: Cameras) 
     redrawn.clear()
     redrawn[2], redrawn[1] = picture(2), picture(1)
     rays, colors = redrawn.sample(6000)
+    assert rays.camera_indices is not None
     rows, columns, views = (colors * 25.5).round().long().unbind(-1)
     assert torch.equal(rays.camera_indices[:, 0], views)
     whole = {i: cameras[i : i + 1].generate_rays(camera_indices=0, keep_shape=True) for i in (1, 2)}

@@ -8,15 +8,21 @@ import torch
 from pds_nerfstudio.scenes.models.ball import looked_at_ball
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.models.scene_model import render
-from pds_nerfstudio.scenes.models.splat import EditSplatModelConfig
+from pds_nerfstudio.scenes.models.splat import EditSplatModel, EditSplatModelConfig
 from pds_nerfstudio.scenes.trainer import EditTrainer
 
 NAMES = {"means", "scales", "quats", "features_dc", "features_rest", "opacities"}
 
 
+def model_of(trainer: EditTrainer) -> EditSplatModel:
+    model = trainer.pipeline.model
+    assert isinstance(model, EditSplatModel)
+    return model
+
+
 def assert_consistent(trainer: EditTrainer) -> None:
     """Every parameter is owned by its optimiser, whose moments have its shape, and all are of the same Gaussians."""
-    model = trainer.pipeline.model
+    model = model_of(trainer)
     assert set(model.gauss_params) == NAMES
     for name, parameter in model.gauss_params.items():
         optimizer = trainer.optimizers.optimizers[name]
@@ -141,7 +147,7 @@ class TestStrewing:
         return trainer
 
     def test_what_is_strewn(self, reconstructed: EditTrainer) -> None:
-        model, cameras = reconstructed.pipeline.model, reconstructed.pipeline.views.cameras
+        model, cameras = model_of(reconstructed), reconstructed.pipeline.views.cameras
         before = {name: p.detach().clone() for name, p in model.gauss_params.items()}
         moments = {
             name: reconstructed.optimizers.optimizers[name].state[p]["exp_avg"].clone()
@@ -171,7 +177,7 @@ class TestStrewing:
         assert 0 < change.max() < 0.05  # a veil that nobody takes for an edit
 
     def test_they_learn(self, reconstructed: EditTrainer) -> None:
-        model = reconstructed.pipeline.model
+        model = model_of(reconstructed)
         n = model.num_points
         model.begin_edit(first=True, cameras=reconstructed.pipeline.views.cameras)
         before = model.opacities[n:].detach().clone()
@@ -179,7 +185,7 @@ class TestStrewing:
         assert (model.opacities[n:] != before).float().mean() > 0.5
 
     def test_a_resumed_edit_strews_none(self, reconstructed: EditTrainer) -> None:
-        model = reconstructed.pipeline.model
+        model = model_of(reconstructed)
         n = model.num_points
         model.begin_edit(first=False, cameras=reconstructed.pipeline.views.cameras)
         assert model.num_points == n and model.editing
