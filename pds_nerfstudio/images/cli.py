@@ -203,5 +203,5 @@ run = _COMMAND.run
 
 
 def main() -> None:
-    """The command `pds-image`."""
+    """Run the command `pds-image`."""
     _COMMAND.main()

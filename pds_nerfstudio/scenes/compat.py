@@ -39,14 +39,14 @@ from pds_nerfstudio.one_line import one_line
 from pds_nerfstudio.splat_rasterizer.rasterizer import rasterization
 
 _DOWNLOAD_PROBE_SECONDS = 3.0
-"""How long a server may take to say that it has the LPIPS weights before LPIPS is done without."""
+"""How long to wait for a server that has the LPIPS weights; after that, LPIPS is left out."""
 
 _MISSING: Any = object()
 
 
 @contextmanager
 def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Have `owner.name` be `value` for a while; what `owner` only inherits is inherited again afterwards."""
+    """Set `owner.name` to `value` for a while; afterwards `owner` has what it had, or inherits it again."""
     before = vars(owner).get(name, _MISSING)
     setattr(owner, name, value)
     try:
@@ -130,7 +130,7 @@ class OptionalLpips(nn.Module):
         return metric.to(first.device)(first, second)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        """Take the weights of a real LPIPS in a checkpoint as read."""
+        """Accept the weights of a real LPIPS in a checkpoint, and ignore them."""
 
 
 def _build_lpips(settings: dict[str, Any]) -> nn.Module | None:

@@ -1,4 +1,4 @@
-"""What a run says of itself in the terminal: one line as it goes on, and what to type when it is done."""
+"""What a run prints: its progress in one line and, when it is done, the commands to go on with."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ProgressLine:
         self._open = False
 
     def show(self, status: Status) -> None:
-        """Print how the run stands, if it is time."""
+        """Print the progress, if the last line is old enough."""
         pause = _SECONDS_ON_TERMINAL if CONSOLE.is_terminal else _SECONDS_IN_LOG
         if time.monotonic() - self._printed < pause:
             return
@@ -71,7 +71,7 @@ class ProgressLine:
             CONSOLE.print(line, highlight=False, soft_wrap=True)
 
     def end(self) -> None:
-        """Leave the line standing, for other output to follow."""
+        """End the progress line, so that other output begins below it."""
         if self._open:
             CONSOLE.print()
         self._open, self._printed = False, -math.inf
@@ -124,7 +124,7 @@ def _as_typed(path: Path | str) -> str:
 
 
 def export_needs() -> str:
-    """Return what ns-export lacks on this machine; nothing where it lacks nothing.
+    """Return what ns-export lacks on this machine; an empty text if it lacks nothing.
 
     It imports open3d at its top, which on Linux loads a system library.
     """

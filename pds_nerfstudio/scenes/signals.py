@@ -1,4 +1,4 @@
-"""How a run ends before its steps are done: by Ctrl-C after the current step, by a mistake in one line."""
+"""How a run ends early: after the current step on Ctrl-C, with one line on a user's mistake."""
 
 from __future__ import annotations
 

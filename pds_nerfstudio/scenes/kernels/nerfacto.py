@@ -30,7 +30,7 @@ class PartsForColors:
 
     @property
     def are_fast(self) -> bool:
-        """Whether all are kernels that hold little in memory. Until the first call it is not known, and said not so."""
+        """Whether all parts are kernels that need little memory; False until the first call, which shows it."""
         parts = (*self.density_fns, self.field)
         return all(isinstance(part, CheckedFunction) and part.is_fast for part in parts)
 

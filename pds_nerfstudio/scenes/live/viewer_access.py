@@ -38,7 +38,7 @@ from websockets.datastructures import Headers
 from pds_nerfstudio.scenes.terminal import say
 
 THIS_MACHINE = "127.0.0.1"
-"""The address at which nobody from elsewhere is heard."""
+"""The address that only this machine can reach."""
 
 _SHARED_AS = ".share.viser.studio"
 """How the names end under which viser publishes a viewer when asked for a share URL."""
@@ -52,7 +52,7 @@ _Answer = Callable[[str, Headers], Awaitable[_Response | None]]
 
 @functools.cache
 def guard_viewers() -> None:
-    """Put all of the mends in. Calling this again changes nothing."""
+    """Apply all of these fixes. Calling this again changes nothing."""
     for owner, method, mend in (
         (WebsockServer, "start", _with_guarded_requests),
         (GuiApi, "_handle_gui_updates", _with_checked_values),
@@ -189,6 +189,9 @@ def _with_checked_name(write: Callable[[ViewerLegacyState, Any], None]) -> Calla
         if _FILE_NAME.fullmatch(message.camera_path_filename):
             write(viewer, message)
         else:
-            say(f"A camera path was not saved, for its name is no file's: {message.camera_path_filename}", "yellow")
+            say(
+                f"A camera path was not saved, because its name can't be a file's: {message.camera_path_filename}",
+                "yellow",
+            )
 
     return checked_write

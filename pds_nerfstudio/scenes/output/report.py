@@ -24,13 +24,13 @@ from pds_nerfstudio.scenes.run import Run
 from pds_nerfstudio.video import shrink_video
 
 PAGE_BYTES = 5_000_000
-"""A report has no more, whatever the scene: it is meant to be sent around."""
+"""Largest size of a report, whatever the scene, so that it can be sent to others."""
 _VIEWS_SHARE, _VIDEO_SHARE, _STRIP_SHARE = 0.5, 0.25, 0.05
-"""Of the page; the rest is for what is written on it, which the next two numbers bound."""
+"""Shares of the page; the rest is for its text, which the next two numbers bound."""
 _LONGEST_TEXT = 400
 _MOST_REQUESTS = 80
 _VIEW_SIDE, _VIDEO_SIDE, _STRIP_SIDE = 960, 640, 256
-"""Pixels of the longer side, where the page has room for so many."""
+"""Pixels of the longer side, if the page has room for them."""
 _FINEST = Fineness(_VIEW_SIDE)
 
 

@@ -214,5 +214,5 @@ run = _COMMAND.run
 
 
 def main() -> None:
-    """The command `pds-svg`."""
+    """Run the command `pds-svg`."""
     _COMMAND.main()
