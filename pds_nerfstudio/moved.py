@@ -37,7 +37,7 @@ RENAMED = {
 
 
 def renamed(module: str, name: str) -> Any:
-    """Return what `module` once called `name`: what a module that still exists says in its `__getattr__`.
+    """Return what `module` once called `name`. Modules that still exist call this in their `__getattr__`.
 
     Raises:
         AttributeError: If there never was such a thing.

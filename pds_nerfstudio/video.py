@@ -55,7 +55,7 @@ def write_video(path: Path, frames: Iterable[Frame], fps: float) -> Path:
 
 
 def shrink_video(path: Path, side: int, most_bytes: int) -> bytes | None:
-    """Return a video as an mp4 that is not larger than asked for, or None if no size that can be looked at is.
+    """Return a video as an mp4 of at most `most_bytes`, or None if it would be too small to look at.
 
     Args:
         path: Of the video. Needs `has_ffmpeg`.

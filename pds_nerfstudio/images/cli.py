@@ -78,7 +78,7 @@ class ImageEdit:
     device: str = "auto"
     """Where to work, for example cuda:0; 'auto' takes the first GPU, else the CPU."""
     preview_every: int = 25
-    """The picture so far is saved as preview.png every so many steps."""
+    """Steps from one save of the unfinished picture, as preview.png, to the next."""
     guidance: GuidanceConfig = field(default_factory=picture_guidance)
     """The diffusion model, the objective and the seed."""
     edit: ImageEditConfig = field(default_factory=ImageEditConfig)

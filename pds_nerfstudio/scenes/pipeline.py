@@ -70,8 +70,8 @@ class EditPipelineConfig(VanillaPipelineConfig):
     scene is fitted to them. A splat's step fits it to one redrawn view, a NeRF's to rays of all that were redrawn."""
     refine_from: Literal["edit", "source"] = "edit"
     """What refining begins with. edit: the edited scene. source: the scene as it was before the edit, which is then
-    fitted to views that have been redrawn from the edited one; it does not keep the haze that the edit of a NeRF leaves
-    in front of some cameras, and needs hundreds of --pipeline.refine-steps."""
+    fitted to views that have been redrawn from the edited one; it does not keep the haze that an edit leaves in a NeRF
+    and that only other cameras see, and needs hundreds of --pipeline.refine-steps."""
     refinement: RedrawConfig = field(default_factory=RedrawConfig)
     """How renders are redrawn while refining."""
     refine_rounds: int = 2

@@ -142,11 +142,11 @@ class EditSplatModel(SplatfactoModel):
             self._replace(name, grown, lambda state: torch.cat([state, state.new_zeros(n, *state.shape[1:])]))
 
     def _replace(self, name: str, values: Tensor, resize: Callable[[Tensor], Tensor]) -> None:
-        """Replace a group's values, whose number of Gaussians may differ.
+        """Replace a group of the Gaussians' parameters; their number may change.
 
         Args:
-            name: Of a group of their parameters.
-            values: Of that group from now on.
+            name: Of the group.
+            values: The group's new values.
             resize: Makes the optimiser's memories of the old values fit the new ones.
         """
         old, parameter, optimizer = self.gauss_params[name], nn.Parameter(values), self.optimizers[name]

@@ -90,7 +90,7 @@ class SvgEdit:
     device: str = "auto"
     """Where to render, for example cuda:0; 'auto' takes the first GPU, else the CPU."""
     save_every: int = 20
-    """A picture goes into the history, and the drawing so far into the folder, every so many steps."""
+    """Steps from one save to the next: a frame of the history, and the unfinished drawing."""
     history: Literal["gif", "mp4", "none"] = "gif"
     """Whether to leave an animation of the edit."""
     backend: Literal["exact", "pytorch", "pydiffvg"] = "exact"
