@@ -52,7 +52,7 @@ class CommandHelp:
                 self.summary,
                 "",
                 *_recipe_lines(self.command, recipes or {}),
-                "Options to begin with [if not given]; all of them stand below, by group:",
+                "First options [their defaults]; all options are listed below, by group:",
                 *(f"  {line}" for line in options),
                 "",
                 "Examples:",

@@ -84,7 +84,7 @@ def _build(kind: Any, value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Saved:
-    """What the end of an edit has left."""
+    """The result of a finished edit."""
 
     file: Path
     """The result."""
@@ -93,7 +93,7 @@ class Saved:
     after: Float[Tensor, "*batch 3 height width"]
     """How it looks."""
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """What else is to be said of it."""
+    """Further figures about it."""
 
 
 class Results(ABC):
@@ -167,8 +167,8 @@ def read_command(about: CommandHelp, defaults: Config, recipes: Mapping[str, Rec
     """Return the configuration that the command line gives, by its options or by `--repeat CONFIG.JSON`.
 
     Args:
-        about: What stands at the top of --help.
-        defaults: What options are when not given. Those that have no default of their type must be given.
+        about: The top of --help.
+        defaults: Defaults of the options. Options whose field has no default must be given.
         recipes: Other defaults, which the first word can name.
 
     Raises:
@@ -227,9 +227,9 @@ class EditCommand(Generic[Edit, Source]):
     """A command that edits a file by text: the part that is the same for all kinds of files."""
 
     about: CommandHelp
-    """What stands at the top of --help."""
+    """The top of --help."""
     defaults: Edit
-    """What options are when not given; see `read_command`."""
+    """Defaults of the options; see `read_command`."""
     read: Callable[[Edit], Source]
     """Read what is to be edited."""
     edit: Callable[[Edit, Source, Guidance], Path]

@@ -43,7 +43,7 @@ HELP = CommandHelp(
         FirstOption("--cases", "edits to draw that change one attribute"),
         FirstOption("--pairs", "edits to draw that change two"),
         FirstOption("--kinds", "kinds of edits to draw"),
-        FirstOption("--seed", "of what is drawn, and of the noise"),
+        FirstOption("--seed", "seed of the drawn edits and of the noise"),
         FirstOption("--jobs", "processes to work at a time"),
         FirstOption("--out", "folder of results; none is made twice"),
     ),

@@ -55,7 +55,7 @@ class Setup:
     """What all edits of a benchmark have in common."""
 
     seed: int
-    """Of the noise."""
+    """Seed of the noise."""
     size: int
     """Side of the pictures, in pixels."""
     views: int

@@ -69,7 +69,7 @@ class ImageEdit:
     src_prompt: str
     """What the picture shows."""
     tgt_prompt: str
-    """What it should show; best the source prompt with only the edit changed."""
+    """What it should show. It works best if only the edit differs from the source prompt."""
     mask: Path | None = None
     """A picture of the same size, white where the edit may change something and black where everything is to stay
     exactly as it is; greys blend. Opacity counts if the mask has any, else brightness."""

@@ -43,7 +43,7 @@ class EditPipelineConfig(VanillaPipelineConfig):
     src_prompt: str = ""
     """What the scene shows, for example "a photo of a man in a blue shirt on the grass"."""
     tgt_prompt: str = ""
-    """What it should show, best the source prompt with only the edit changed."""
+    """What it should show. It works best if only the edit differs from the source prompt."""
     reconstruct_steps: int = 5000
     """If the run starts from no checkpoint: steps that reconstruct the scene before the edit begins."""
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)

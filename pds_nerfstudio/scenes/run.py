@@ -1,7 +1,7 @@
-"""What everything that watches or steers a run may ask of it.
+"""The interfaces through which others watch or steer a run.
 
-The panel, the report, the history and the terminal know a run by these two Protocols alone. What runs, `EditTrainer`
-with its `EditPipeline`, fulfils them; it imports what watches it, and is not imported by that.
+The panel, the report, the history and the terminal know a run by these two Protocols alone. `EditTrainer` and its
+`EditPipeline` fulfil them. These import the modules that watch them, never the other way round.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an edit, and what watches it, asks of a scene's model."""
+"""The interface of a scene's model to an edit and to what watches the edit."""
 
 from __future__ import annotations
 

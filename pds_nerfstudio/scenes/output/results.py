@@ -1,4 +1,4 @@
-"""What a finished edit leaves for a person to look at and for other programs to use."""
+"""Write the results of a finished edit, for people to look at and for other programs to use."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """The loop that edits a drawing by text, in up to three stages, of which each can be left out.
 
-1. The guidance edits the picture of the drawing (`images`), and the drawing is fit to that picture. Pictures follow the
+1. The guidance edits a render of the drawing (`images`), and the drawing is fit to that picture. Pictures follow the
    guidance well, and a fit to a picture that stands still is free of noise.
 2. The drawing follows the gradient of the guidance directly, through the rasteriser.
-3. The diffusion model redraws the picture of the drawing from time to time, and the drawing is fit to that.
+3. The diffusion model redraws a render of the drawing from time to time, and the drawing is fit to that.
 """
 
 from dataclasses import dataclass, field
