@@ -52,7 +52,7 @@ class CommandHelp:
                 self.summary,
                 "",
                 *_recipe_lines(self.command, recipes or {}),
-                "First options [their defaults]; all options are listed below, by group:",
+                "Options to begin with [defaults]; all options are listed below, by group:",
                 *(f"  {line}" for line in options),
                 "",
                 "Examples:",

@@ -68,6 +68,6 @@ class _MovedModules:
 
 
 def follow_moves() -> None:
-    """Have imports by the old paths in `MOVED` find the new ones. Calling this again changes nothing."""
+    """Let imports by the old paths in `MOVED` find the new ones. Calling this again changes nothing."""
     if not any(isinstance(finder, _MovedModules) for finder in sys.meta_path):
         sys.meta_path.append(_MovedModules())

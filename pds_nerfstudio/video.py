@@ -80,7 +80,7 @@ def shrink_video(path: Path, side: int, most_bytes: int) -> bytes | None:
 
 
 def _run(path: Path, arguments: Iterable[str], frames: Iterable[Frame] = ()) -> None:
-    """Have ffmpeg write `path`, from frames if there are any."""
+    """Let ffmpeg write `path`, from frames if there are any."""
     # A path that is not absolute could be read as an option, or its beginning up to a colon as a protocol.
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *arguments, *_OUTPUT, str(path.absolute())]
     with tempfile.TemporaryFile() as log:  # a pipe could fill up and stop both sides

@@ -153,7 +153,7 @@ class ImageResults(Results):
 
 
 def _beside(before: Float[Tensor, "1 3 height width"], after: Float[Tensor, "1 3 height width"]) -> Image.Image:
-    """Return two pictures next to each other, not larger than a screen."""
+    """Return two pictures side by side, small enough for a screen."""
     pair = torch.cat([before[0], after[0]], 2).permute(1, 2, 0).clamp(0, 1)
     image = Image.fromarray((pair * 255).round().to(torch.uint8).numpy().astype(np.uint8))
     image.thumbnail((2 * _SHEET_SIDE, _SHEET_SIDE), Image.Resampling.LANCZOS)

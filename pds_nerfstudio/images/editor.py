@@ -89,7 +89,7 @@ class ImageEditor:
 
     @torch.no_grad()
     def redraw(self, config: RedrawConfig) -> None:
-        """Have the diffusion model redraw what has changed. From then on the parameters are latents."""
+        """Let the diffusion model redraw what has changed. From then on the parameters are latents."""
         if not self.latent:
             encode = self.guidance.denoiser.encode_image
             self.start, self.parameter, self.latent = encode(self.start), encode(self.parameter), True

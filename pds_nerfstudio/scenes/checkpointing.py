@@ -1,4 +1,4 @@
-"""What a run does with checkpoints: it takes one up, keeps the source's, and writes its own so that none is lost.
+"""Checkpoints of a run: load the one to start from, keep the source's, and write new ones so that none is lost.
 
 How checkpoints lie on disk is the business of `checkpoints`.
 """

@@ -185,7 +185,7 @@ def _read_point_cloud(path: str) -> _PointCloud:
 
 
 def _with_plyfile(load: Callable[..., Any]) -> Callable[..., Any]:
-    """Have a function that imports open3d to read points find `_read_point_cloud` there."""
+    """Let a function that imports open3d to read points find `_read_point_cloud` there."""
     stand_in: Any = ModuleType("open3d")
     stand_in.io = SimpleNamespace(read_point_cloud=_read_point_cloud)
 
@@ -205,7 +205,7 @@ def _with_plyfile(load: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def read_points_without_open3d() -> None:
-    """Have nerfstudio's data parsers read seed points by plyfile. Calling this again changes nothing.
+    """Let nerfstudio's data parsers read seed points with plyfile. Calling this again changes nothing.
 
     They import open3d for it, whose import takes seconds and fails where the system library libusb is not installed.
     While one of them reads, `open3d` is a stand-in that can read points and nothing else.

@@ -188,7 +188,7 @@ class EditPipeline(VanillaPipeline):
         self._editing = False
 
     def begin_round(self, step: int, steps: int) -> None:
-        """Edit anew from `step` on, for so many steps, with the refinement after it."""
+        """Begin a new edit at `step`, of `steps` steps, with the refinement after it."""
         self.plan = replace(self.plan, start=step, steps=steps)
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:

@@ -108,7 +108,7 @@ def say_what_next(run: Run) -> None:
 
 
 def _export_rows(run: Run, config: str) -> list[tuple[str, str]]:
-    """Return where the scene lies in a file that other programs read, or what to type to get one."""
+    """Return the path of the scene in a format that other programs read, or the command that makes such a file."""
     is_splat = run.pipeline.model.kind == "splat"
     if (run.base_dir / "splat.ply").exists():
         return [("a .ply file", f"{run.base_dir}/splat.ply (for any viewer of splats)")]

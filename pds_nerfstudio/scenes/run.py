@@ -121,7 +121,7 @@ class Scene(Protocol):
         """
 
     def begin_round(self, step: int, steps: int) -> None:
-        """Edit anew from `step` on, for so many steps, with the refinement after it."""
+        """Begin a new edit at `step`, of `steps` steps, with the refinement after it."""
 
 
 @runtime_checkable
@@ -129,9 +129,9 @@ class Run(Protocol):
     """A run, from its set-up on."""
 
     base_dir: Path
-    """Where everything lies that it leaves."""
+    """Folder of everything that it writes."""
     checkpoint_dir: Path
-    """Where its checkpoints lie."""
+    """Folder of its checkpoints."""
     history: History
     """Numbers and pictures of its edit steps."""
     round_steps: int

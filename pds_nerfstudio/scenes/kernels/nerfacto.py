@@ -36,7 +36,7 @@ class PartsForColors:
 
 
 def speed_up_nerfacto(model: NerfactoModel, use: TritonUse) -> PartsForColors:
-    """Have a model's hash encodings computed as fast as they go, and return the parts that render its colours.
+    """Speed up a model's hash encodings, and return the parts that render its colours.
 
     Args:
         model: Its encodings are changed in place.

@@ -41,6 +41,7 @@ class LastLosses:
     """
 
     values: Float[Tensor, "2"] | None = None
+    """The two means; None before the first step."""
 
 
 def ray_probabilities(gradient: Float[Tensor, "rays 3"]) -> Float[Tensor, "rays"]:

@@ -39,8 +39,11 @@ class View:
     """A view before and after the edit, in pictures of one size."""
 
     name: str
+    """Name of its image file, without the ending."""
     before: Picture
+    """The source."""
     after: Picture
+    """The edit."""
 
 
 def write_report(folder: Path, run: Run) -> Path:
@@ -140,7 +143,7 @@ def page(title: str, parts: Sequence[str]) -> str:
         parts: Of its body, as HTML; empty ones are left out.
     """
     template = resources.files("pds_nerfstudio.scenes.output").joinpath("report.html").read_text(encoding="utf-8")
-    # One pass: what stands in a part is never taken for a place to fill.
+    # One pass, so that the text of a part is never taken for a place to fill.
     return Template(template).substitute(title=_text(title), body="\n".join(filter(None, parts)))
 
 

@@ -157,7 +157,7 @@ class VectorEditLoop(EditLoop):
         super().__init__(stages)
 
     def _fitting(self, steps: int) -> DrawingDescent:
-        """Return a descent to a goal that stands still: each number at its own pace, by Adam (Kingma and Ba 2015)."""
+        """Return a descent to a fixed goal: each number at its own pace, by Adam (Kingma and Ba 2015)."""
         config = self._config
         rates = {group: config.fit_rate * rate for group, rate in config.rates.items()}
         optimizer = torch.optim.Adam(self._drawing.editor.parameter_groups(rates))
