@@ -70,7 +70,7 @@ class Refining:
 
         Args:
             k: Of the step, counted from the first that refines.
-            view: Whose turn it is.
+            view: The one whose turn it is.
         """
         of_this_gpu = len(views_of(len(self._views), get_rank(), get_world_size()))
         due = (k // of_this_gpu) % self.rounds == 0

@@ -249,10 +249,10 @@ def _objectives(present: str) -> tuple[str, ...]:
 
 
 def _plain(text: str) -> str:
-    """Return text for viser's markdown, which shows it as it stands.
+    """Return text that viser's markdown shows literally.
 
-    That markdown is MDX: it runs what stands in braces, and whole lines of JavaScript; addresses become links, however
-    they are escaped. A string in braces is shown, and no more.
+    That markdown is MDX: it runs code in braces, and whole lines of JavaScript; addresses become links, however they
+        are escaped. Only a string in braces is merely shown.
     """
     escaped = re.sub(r"[^\w ]|_", lambda match: f"\\u{{{ord(match[0]):x}}}", one_line(text))
     return f'{{"{escaped}"}}'

@@ -96,9 +96,9 @@ _serving: Any = websockets.server  # whose `serve` no type checker sees
 
 
 def _with_guarded_requests(start: Callable[[WebsockServer], None]) -> Callable[[WebsockServer], None]:
-    """Have a server of viser's refuse requests while it goes on as before with all others.
+    """Let a server of viser refuse foreign requests, and requests for files outside its folder.
 
-    viser takes `serve` from websockets when it starts: meanwhile, it finds one there that adds the guard.
+    viser imports `serve` from websockets when it starts; during that time, this is a `serve` that adds the guard.
     """
 
     @functools.wraps(start)
