@@ -20,12 +20,12 @@ class FirstOption:
     says: str
     """What it does, in a few words."""
     required: bool = False
-    """Whether the command cannot do without."""
+    """Whether it must be given."""
 
 
 @dataclass(frozen=True)
 class CommandHelp:
-    """What stands at the top of a command's --help."""
+    """The top of a command's --help."""
 
     command: str
     """How the command begins, for example pds-image."""
@@ -37,10 +37,10 @@ class CommandHelp:
     """Whole commands; their lines may be continued by a backslash."""
 
     def text(self, config: Any, recipes: Mapping[str, str] | None = None) -> str:
-        """The whole of it, for tyro.
+        """Return the whole text, for tyro.
 
         Args:
-            config: Has the value of each option that is not required when nothing is given.
+            config: Holds the defaults of the options.
             recipes: What each named set of defaults is for. The first is taken where none is named.
         """
         width = max(len(option.name) for option in self.options)
@@ -52,7 +52,7 @@ class CommandHelp:
                 self.summary,
                 "",
                 *_recipe_lines(self.command, recipes or {}),
-                "Options to begin with [if not given]; all of them stand below, by group:",
+                "Options to begin with [defaults]; all options are listed below, by group:",
                 *(f"  {line}" for line in options),
                 "",
                 "Examples:",
@@ -62,7 +62,7 @@ class CommandHelp:
 
 
 def _recipe_lines(command: str, recipes: Mapping[str, str]) -> list[str]:
-    """Return what is said of named sets of defaults; nothing where there are none."""
+    """Return the lines that list named sets of defaults; none where there are no such sets."""
     if not recipes:
         return []
     width = max(map(len, recipes))
@@ -71,7 +71,7 @@ def _recipe_lines(command: str, recipes: Mapping[str, str]) -> list[str]:
 
 
 def _hint(option: FirstOption, config: Any) -> str:
-    """What is to be known of an option's value, in brackets."""
+    """Return in brackets whether an option is required, else its default."""
     if option.required:
         return " (required)"
     value = functools.reduce(getattr, option.name.removeprefix("--").replace("-", "_").split("."), config)

@@ -1,4 +1,4 @@
-"""How far a picture is from another: the one number that every room of this package measures."""
+"""How far one picture is from another: the PSNR, which all parts of this package share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def psnr(
 
 
 def decibels(error: Float[Tensor, "*batch"], most: float = math.inf) -> Float[Tensor, "*batch"]:
-    """Return mean square errors of pictures in 0..1 as dB. An error of 0 is infinitely many, one of NaN is NaN.
+    """Return mean square errors of pictures in 0..1 as dB. An error of 0 gives infinity, NaN gives NaN.
 
     Args:
         error: Averaged over pixels and channels, or over as many of them as count.

@@ -37,7 +37,7 @@ RENAMED = {
 
 
 def renamed(module: str, name: str) -> Any:
-    """Return what `module` once called `name`: what a module that still exists says in its `__getattr__`.
+    """Return what `module` once called `name`. Modules that still exist call this in their `__getattr__`.
 
     Raises:
         AttributeError: If there never was such a thing.
@@ -68,6 +68,6 @@ class _MovedModules:
 
 
 def follow_moves() -> None:
-    """Have imports by the old paths in `MOVED` find the new ones. Calling this again changes nothing."""
+    """Let imports by the old paths in `MOVED` find the new ones. Calling this again changes nothing."""
     if not any(isinstance(finder, _MovedModules) for finder in sys.meta_path):
         sys.meta_path.append(_MovedModules())

@@ -11,14 +11,15 @@ _TURNS_DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u
 
 
 def one_line(text: str, most: int | None = None) -> str:
-    """Return text on one line, without anything that would be acted on instead of shown.
+    """Return text on one line, without anything that a terminal or page would obey instead of show.
 
-    Line breaks become spaces. Escape sequences of terminals, control characters and the invisible marks that turn the
-    direction of reading go. Halves of characters, as names of files may have, become �: no UTF-8 file can hold them.
+    Line breaks become spaces. Escape sequences of terminals, control characters and invisible marks that change the
+    direction of reading are removed. Lone surrogates, which names of files may hold, become �: no UTF-8 file can hold
+    them.
 
     Args:
         text: What somebody wrote.
-        most: So many characters at most, the last of them … if some were left out.
+        most: Characters at most; the last is … if some were left out.
     """
     kept = (_shown(character) for character in _ESCAPES.sub("", text))
     line = " ".join("".join(kept).split())

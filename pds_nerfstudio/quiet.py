@@ -1,4 +1,4 @@
-"""Leave out what dependencies warn of each other, in the commands of nerfstudio and of this package.
+"""Hide the warnings of dependencies about each other, in the commands of nerfstudio and of this package.
 
 nerfstudio warns while it imports itself, which is before it looks for plugins. torch, which it imports first, calls
 every entry point of the group `torch.backends` at the end of its own import; `quiet_commands` stands there. This module
@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 
 _COMMANDS = ("ns-", "pds-")
-"""How the commands begin that are kept quiet; other programs in the same environment keep all their warnings."""
+"""Beginnings of the names of commands that are kept quiet; other programs keep all their warnings."""
 _SCRIPTS = Path(__file__).parents[1] / "scripts"
 """In a clone, the folder whose programs are kept quiet, too."""
 
@@ -33,7 +33,7 @@ _NOISE: tuple[tuple[type[Warning], str], ...] = (
 
 
 def quiet_dependencies() -> None:
-    """Leave out the warnings in `_NOISE`, and no others. Calling this again changes nothing.
+    """Hide the warnings in `_NOISE`, and no others. Calling this again changes nothing.
 
     The filters stand behind all that there are: what the user asks for, say by `PYTHONWARNINGS=default`, holds.
     """

@@ -84,7 +84,7 @@ def _build(kind: Any, value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Saved:
-    """What the end of an edit has left."""
+    """The result of a finished edit."""
 
     file: Path
     """The result."""
@@ -93,7 +93,7 @@ class Saved:
     after: Float[Tensor, "*batch 3 height width"]
     """How it looks."""
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """What else is to be said of it."""
+    """Further figures about it."""
 
 
 class Results(ABC):
@@ -160,19 +160,19 @@ class Recipe:
     says: str
     """What it is for, in a few words."""
     changes: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the command's configuration, with what they are in place of its defaults."""
+    """New defaults for some fields of the command's configuration, by their names."""
 
 
 def read_command(about: CommandHelp, defaults: Config, recipes: Mapping[str, Recipe] | None = None) -> Config:
     """Return the configuration that the command line gives, by its options or by `--repeat CONFIG.JSON`.
 
     Args:
-        about: What stands at the top of --help.
-        defaults: What options are when not given. Those that have no default of their type must be given.
+        about: The top of --help.
+        defaults: Defaults of the options. Options whose field has no default must be given.
         recipes: Other defaults, which the first word can name.
 
     Raises:
-        UserError: If there is no such file, it is none, or there is no such recipe.
+        UserError: If there is no such file, it is not a config.json, or there is no such recipe.
     """
     if sys.argv[1:2] == ["--repeat"]:
         return load_config(type(defaults), tyro.cli(_Again, prog=f"{about.command} --repeat", args=sys.argv[2:]).config)
@@ -224,20 +224,20 @@ Source = TypeVar("Source")
 
 @dataclass(frozen=True)
 class EditCommand(Generic[Edit, Source]):
-    """A command that edits a file by text: its frame, which is the same for files of all kinds."""
+    """A command that edits a file by text: the part that is the same for all kinds of files."""
 
     about: CommandHelp
-    """What stands at the top of --help."""
+    """The top of --help."""
     defaults: Edit
-    """What options are when not given; see `read_command`."""
+    """Defaults of the options; see `read_command`."""
     read: Callable[[Edit], Source]
     """Read what is to be edited."""
     edit: Callable[[Edit, Source, Guidance], Path]
-    """Edit it, leave the results in a new folder, and return the file of the result."""
+    """Edits the file, leaves the results in a new folder, and returns the file of the result."""
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
     """Other defaults, which the first word can name."""
     hint: str = ""
-    """What is said at the end beside the name of the file."""
+    """Text that is printed at the end after the name of the file."""
 
     def run(self, config: Edit) -> Path:
         """Load the model that a configuration names and edit the file with it.
@@ -255,7 +255,7 @@ class EditCommand(Generic[Edit, Source]):
         return self.edit(config, source, guidance)
 
     def main(self) -> None:
-        """Do what the command line says. One line tells in the end what was written, or what is wrong."""
+        """Do what the command line says, then print one line: what was written, or what is wrong."""
         try:
             file = self.run(read_command(self.about, self.defaults, self.recipes))
         except UserError as error:

@@ -55,7 +55,7 @@ def write_video(path: Path, frames: Iterable[Frame], fps: float) -> Path:
 
 
 def shrink_video(path: Path, side: int, most_bytes: int) -> bytes | None:
-    """Return a video as an mp4 that is not larger than asked for, or None if no size that can be looked at is.
+    """Return a video as an mp4 of at most `most_bytes`, or None if it would be too small to look at.
 
     Args:
         path: Of the video. Needs `has_ffmpeg`.
@@ -80,7 +80,7 @@ def shrink_video(path: Path, side: int, most_bytes: int) -> bytes | None:
 
 
 def _run(path: Path, arguments: Iterable[str], frames: Iterable[Frame] = ()) -> None:
-    """Have ffmpeg write `path`, from frames if there are any."""
+    """Let ffmpeg write `path`, from frames if there are any."""
     # A path that is not absolute could be read as an option, or its beginning up to a colon as a protocol.
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *arguments, *_OUTPUT, str(path.absolute())]
     with tempfile.TemporaryFile() as log:  # a pipe could fill up and stop both sides

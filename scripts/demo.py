@@ -33,7 +33,7 @@ class Demo:
     out: Path = Path("outputs/demo")
     """Folder for the scene and the runs."""
     seed: int = 0
-    """Of the guidance's noise."""
+    """Seed of the guidance's noise."""
 
 
 def main(demo: Demo) -> None:

@@ -41,7 +41,7 @@ class Gallery:
     drawings: int = 4
     """Edits of SVG drawings."""
     seed: int = 0
-    """Of what is drawn, and of the guidance's noise."""
+    """Seed of the drawn edits, and of the guidance's noise."""
     views: int = 6
     """Held-out cameras to score a splat from; the first is shown."""
     jobs: int = 1

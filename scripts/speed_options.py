@@ -1,4 +1,4 @@
-"""Time a step of guidance with different options, in turns, so that what else the machine does slows all alike.
+"""Time a step of guidance with different options, in turns, so that other work on the machine slows all alike.
 
 python scripts/speed_options.py                       # the embedded model, on a CPU or a GPU
 python scripts/speed_options.py --variants pds pds,samples=2 lusd --steps 40
@@ -58,7 +58,7 @@ class OptionsSpeed:
     model: str = EMBEDDED_MODEL
     """'toyworld', or a folder or hub id of Stable Diffusion."""
     compile: bool = False
-    """Whether networks are compiled: minutes for each number of latents that the variants come to."""
+    """Whether networks are compiled, which takes minutes for each number of latents among the variants."""
     steps: int = 25
     """Steps of each that are timed."""
     warm_up: int = 2

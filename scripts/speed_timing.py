@@ -75,7 +75,7 @@ class Timeline:
         self._steps.append([("", now)])
 
     def mark(self, part: str) -> None:
-        """End the part of the step that is called so."""
+        """End the part of the step that has this name."""
         self._steps[-1].append((part, instant(self._device)))
 
     def medians(self, warm_up: int) -> dict[str, float]:
@@ -90,7 +90,7 @@ class Timeline:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Forget how much memory a GPU has lent so far."""
+    """Reset the peak of the memory in use on a GPU."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)

@@ -1,7 +1,7 @@
 """Time what the live editor costs while nobody watches: steps of an edit with the viewer and without it, in turn.
 
 Both edits run in one process, a step of the one after a step of the other, with the embedded model, a scene of the
-embedded world and the method pds-splat-toyworld, so that whatever else the machine does slows both.
+embedded world and the method pds-splat-toyworld, so that other work on the machine slows both.
 
     python scripts/speed_viewer.py --steps 200
 """

@@ -1,11 +1,11 @@
 """Train the embedded model: pictures → VAE → attribute classifier → text encoder and UNet → a diffusers folder.
 
-One GPU does it in half an hour. The run may be cut anywhere: the same command goes on from the last state, so a
-machine that is lent for ten minutes at a time will do:
+One GPU does it in half an hour. The run may be stopped at any time: the same command goes on from the last saved state,
+so ten minutes at a time will do:
 
     python scripts/train_toyworld.py --time-limit 570
 
-`--smoke` walks the whole way in a minute on a CPU, with results of no use.
+`--smoke` runs all stages in a minute on a CPU; its results are useless.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from pds_nerfstudio.toyworld.renderer import Cameras, distance, distance_and_col
 CAPTION_VARIANTS = 4
 """Captions of each thing that training draws from."""
 N_VALIDATION = 2000
-"""Pictures at the end that nothing is trained on."""
+"""Last pictures, which are kept for validation."""
 Pictures = UInt8[Tensor, "pictures 3 size size"]
 
 
@@ -69,7 +69,7 @@ class Recipe:
     resolution: int = 128
     """Side of the pictures, in pixels."""
     seed: int = 0
-    """Of everything that is drawn at random."""
+    """Seed of everything that is drawn at random."""
     time_limit: float = math.inf
     """Seconds after which the state is saved and the command ends, to be called again."""
     device: str = "cuda"

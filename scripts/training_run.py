@@ -65,7 +65,7 @@ class TrainingState:
         return value
 
     def save(self, spent: float, done: bool = False) -> None:
-        """Write the state, after so many seconds of training; the file is whole at any time."""
+        """Write the state, with the seconds of training so far; the file is whole at any time."""
         state = {"step": self.step, "spent": spent, "done": done, "averaged": self.averaged.state_dict()}
         if not done:
             state |= {"module": self.module.state_dict(), "optimizer": self._optimizer.state_dict()}

@@ -32,7 +32,7 @@ from pds_nerfstudio.guidance.networks.loading import EMBEDDED_MODEL, find_model
 from pds_nerfstudio.toyworld.grammar import Style
 
 MOST_DECIBELS = 60.0
-"""What a picture gets that is the same to the byte, so that means stay finite."""
+"""The PSNR of a picture that equals its reference to the byte; finite, so that means are finite too."""
 
 HELP = CommandHelp(
     command="pds-benchmark",
@@ -43,7 +43,7 @@ HELP = CommandHelp(
         FirstOption("--cases", "edits to draw that change one attribute"),
         FirstOption("--pairs", "edits to draw that change two"),
         FirstOption("--kinds", "kinds of edits to draw"),
-        FirstOption("--seed", "of what is drawn, and of the noise"),
+        FirstOption("--seed", "seed of the drawn edits and of the noise"),
         FirstOption("--jobs", "processes to work at a time"),
         FirstOption("--out", "folder of results; none is made twice"),
     ),
@@ -80,13 +80,13 @@ class Benchmark:
     """Edits of one thing, a man in a blue shirt, to make in place of drawn ones, as attribute=value: arms=raised
     hat=top ... Scenes share one reconstruction."""
     seed: int = 0
-    """Of what is drawn, and of the guidance's noise."""
+    """Seed of the drawn edits, and of the guidance's noise."""
     measures: tuple[str, ...] = ()
     """Measures of your own to score by as well, each as module:function."""
     size: int = 128
     """Side of the pictures, in pixels."""
     views: int = 6
-    """Held-out cameras to judge a scene from; a picture has its one."""
+    """Held-out cameras to judge a scene from; a single picture has only one."""
     batch: int = 8
     """Pictures to edit at a time in one process: large on a GPU. They share one stream of noise, so another number
     gives other results."""
@@ -97,12 +97,12 @@ class Benchmark:
     sheet_cases: int = 12
     """Cases to show on the contact sheet."""
     out: Path = Path("outputs/benchmark")
-    """Folder for the results. A second call with the same folder does what is missing there."""
+    """Folder for the results. A second call with the same folder makes only what is missing there."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Cases that are edited together: the unit of work, and of what is not done again."""
+    """Cases that are edited together: the unit of work, which is done again as a whole or not at all."""
 
     representation: str
     """Its name in `REPRESENTATIONS`."""
@@ -115,18 +115,18 @@ class Block:
     cases: tuple[EditCase, ...]
     """The edits to make."""
     measures: tuple[str, ...] = ()
-    """Further measures to score by, as module:function."""
+    """The user's own measures, each as module:function."""
 
     def make(self) -> Representation:
-        """Return what edits the cases."""
+        """Return the representation that edits the cases."""
         return REPRESENTATIONS[self.representation](self.variant, self.setup)
 
     def keys(self) -> list[str]:
-        """Return for each case everything that its result depends on."""
+        """Return a key for each case: everything that its result depends on."""
         setup = {name: value for name, value in asdict(self.setup).items() if name != "out"}
         settings = self.make().settings() | setup | {"representation": self.representation, "model": self.model}
         settings["together"] = [case.index for case in self.cases]
-        if self.measures:  # without, keys stay those of records that were made before there were any
+        if self.measures:  # else left out, so that records of older versions stay valid
             settings["measures"] = self.measures
         return [json.dumps(settings | asdict(case), sort_keys=True) for case in self.cases]
 
@@ -156,7 +156,7 @@ def run(benchmark: Benchmark) -> None:
     record = benchmark.out / "cases.jsonl"
     done = read(record)
     wanted = [(block.variant.text, key) for block in blocks for key in block.keys()]
-    by_keys = {tuple(block.keys()): block for block in blocks}  # two texts may say the same
+    by_keys = {tuple(block.keys()): block for block in blocks}  # two variants may mean the same
     missing = [block for keys, block in by_keys.items() if any(key not in done for key in keys)]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress, record.open("a") as lines:
@@ -185,7 +185,7 @@ def read(record: Path) -> dict[str, Row]:
 
 
 def plan(benchmark: Benchmark) -> list[Block]:
-    """Return all there is to do.
+    """Return the blocks of all edits that the options ask for.
 
     Raises:
         UserError: If an option means nothing.
@@ -224,7 +224,7 @@ def _cases(benchmark: Benchmark, style: Style) -> tuple[list[EditCase], list[Edi
 
 
 def fingerprint(model: str) -> str:
-    """Return a model's name, with a hash of its weights where they are at hand: with others, results are others."""
+    """Return a model's name, with a hash of its weights where they are at hand: other weights give other results."""
     if model != EMBEDDED_MODEL and not Path(model).is_dir():
         return model
     digest = hashlib.sha256()
@@ -254,7 +254,7 @@ def save_row(pictures: Pictures, path: Path) -> None:
 
 
 def plain(scores: dict[str, float]) -> dict[str, float | None]:
-    """Return scores as JSON can hold them: what does not exist as null, equal pictures as the most decibels."""
+    """Return scores that JSON can hold: NaN becomes null, and decibels are at most `MOST_DECIBELS`."""
     return {
         name: None if np.isnan(value) else min(value, MOST_DECIBELS) if name.startswith("psnr") else value
         for name, value in scores.items()

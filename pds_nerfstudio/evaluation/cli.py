@@ -48,10 +48,10 @@ pds-eval --load-config outputs/clown/pds-splat/first/config.yml \\
 
 @dataclass
 class Evaluation:
-    """What to score, and by what.
+    """Score a finished edit.
 
     A scene of the embedded world is scored against the true edit, from cameras it was never trained on; any other scene
-    by a CLIP model, from cameras of its own.
+    by a CLIP model, from its training cameras.
     """
 
     load_config: Path
@@ -59,7 +59,7 @@ class Evaluation:
     views: int = 12
     """Cameras to judge from."""
     seed: int = toyworld.HELD_OUT_SEED
-    """Which cameras, in the embedded world; its scenes are photographed with other seeds."""
+    """In the embedded world, the seed of the cameras; its scenes are photographed with other seeds."""
     edit: str = ""
     """In the embedded world, the edit that was asked for, as attribute=value; by default the one on record beside the
     scene."""

@@ -26,7 +26,7 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class ClipScores:
-    """How an edit did in CLIP's eyes, as means over views."""
+    """CLIP's scores of an edit, as means over views."""
 
     directional: float
     """CLIP directional similarity, −1..1: whether the pictures changed the way the prompts did."""
@@ -74,7 +74,7 @@ def directional_similarity(
 def preprocess(
     image: Float[Tensor, "batch 3 height width"], size: int, mean: Sequence[float], std: Sequence[float]
 ) -> Float[Tensor, "batch 3 size size"]:
-    """Return what CLIP's own preprocessing makes of pictures, without the detour over bytes.
+    """Return pictures preprocessed as CLIP's own code does it, without rounding to bytes.
 
     Args:
         image: In 0..1.

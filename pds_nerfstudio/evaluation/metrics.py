@@ -27,14 +27,14 @@ Measure = Callable[
 
 
 def measure_named(path: str) -> tuple[str, Measure]:
-    """Return the name and the function of a measure of one's own, given as module:function.
+    """Return the name and the function of a user's own measure, given as module:function.
 
     Raises:
         UserError: If it can't be imported, or is no function.
     """
     try:
         measure = resolve_name(path)
-    except Exception as error:  # Whatever an import of somebody's module raises.
+    except Exception as error:  # The import of a user's module can raise anything.
         raise UserError(
             f"The measure '{path}' can't be imported ({first_line(error)}): give module:function."
         ) from error
@@ -72,7 +72,7 @@ def by_own_measures(
     truth: Float[Tensor, "batch 3 height width"],
     edited: Float[Tensor, "batch 3 height width"],
 ) -> dict[str, float]:
-    """Return what `compared` says by measures of one's own, as NAME_true and so on.
+    """Return the results of `compared` by the user's own measures, as NAME_true and so on.
 
     Args:
         paths: Each as `measure_named` takes it.

@@ -1,7 +1,7 @@
 """What `pds-benchmark` can edit: for each representation, how a drawn case becomes pictures to score.
 
-A representation is made for one variant and refuses options that there aren't. `settings` says everything that its
-results depend on, `edit` makes them. A new one is one class and one row in `REPRESENTATIONS`.
+A representation is made for one variant and refuses unknown options. `settings` returns everything that its results
+depend on, `edit` makes them. A new one is one class and one row in `REPRESENTATIONS`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Setup:
     """What all edits of a benchmark have in common."""
 
     seed: int
-    """Of the noise."""
+    """Seed of the noise."""
     size: int
     """Side of the pictures, in pixels."""
     views: int
@@ -111,7 +111,7 @@ class Representation(Protocol):
     batch: int | None
     """How many cases to edit at a time; None leaves the choice to the user."""
     style: Style
-    """What the cases' pictures are."""
+    """Style of the cases' pictures: photos or drawings."""
 
     def settings(self) -> dict[str, Any]:
         """Return everything that a result depends on besides the case and the setup."""

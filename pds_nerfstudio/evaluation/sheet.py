@@ -31,14 +31,14 @@ COLUMNS = (
     "consistency",
     "seconds",
 )
-"""Of the table on the screen; table.json has all scores."""
+"""Columns of the printed table; table.json has all scores."""
 FIDELITY = {
     "psnr_true": "dB to the true edit",
     "psnr_outside": "dB to the source where nothing should change",
 }
 """Scores that success is plotted against."""
 SINGLES = "all single"
-"""What the mean over all edits of one attribute is called."""
+"""Name of the mean over all edits of one attribute."""
 
 
 def report(rows: Sequence[Row], out: Path, size: int, sheet_cases: int) -> None:

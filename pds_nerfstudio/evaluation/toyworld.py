@@ -22,7 +22,7 @@ from pds_nerfstudio.toyworld.renderer import Cameras
 Pictures = Float[Tensor, "views 3 height width"]
 
 HELD_OUT_SEED = 1000
-"""Scenes are photographed with small seeds; these cameras are none of theirs."""
+"""Scenes are photographed with small seeds, so their cameras are never these."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class EditScores:
     kept: float
     """Share of the other attributes that it still reads as in the source."""
     details: float
-    """Share of what came along with the edit (the colour of a new hat) that it reads as the target prompt says; NaN if
-    nothing did."""
+    """Share of the attributes that come with the edit (the colour of a new hat) that it reads as in the target prompt;
+    NaN if there are none."""
     psnr_true: float
     """dB to the true edit."""
     psnr_true_unedited: float
-    """dB that the true pictures of the unedited scene have to the true edit: what doing nothing would score."""
+    """PSNR of the unedited scene against the true edit, in dB: what doing nothing would score."""
     psnr_source: float
     """dB to the unedited scene."""
     psnr_inside: float

@@ -69,7 +69,7 @@ class ImageEdit:
     src_prompt: str
     """What the picture shows."""
     tgt_prompt: str
-    """What it should show; best the source prompt with only the edit changed."""
+    """What it should show. It works best if only the edit differs from the source prompt."""
     mask: Path | None = None
     """A picture of the same size, white where the edit may change something and black where everything is to stay
     exactly as it is; greys blend. Opacity counts if the mask has any, else brightness."""
@@ -78,7 +78,7 @@ class ImageEdit:
     device: str = "auto"
     """Where to work, for example cuda:0; 'auto' takes the first GPU, else the CPU."""
     preview_every: int = 25
-    """The picture so far is saved as preview.png every so many steps."""
+    """Steps from one save of the unfinished picture, as preview.png, to the next."""
     guidance: GuidanceConfig = field(default_factory=picture_guidance)
     """The diffusion model, the objective and the seed."""
     edit: ImageEditConfig = field(default_factory=ImageEditConfig)
@@ -153,7 +153,7 @@ class ImageResults(Results):
 
 
 def _beside(before: Float[Tensor, "1 3 height width"], after: Float[Tensor, "1 3 height width"]) -> Image.Image:
-    """Return two pictures next to each other, not larger than a screen."""
+    """Return two pictures side by side, small enough for a screen."""
     pair = torch.cat([before[0], after[0]], 2).permute(1, 2, 0).clamp(0, 1)
     image = Image.fromarray((pair * 255).round().to(torch.uint8).numpy().astype(np.uint8))
     image.thumbnail((2 * _SHEET_SIDE, _SHEET_SIDE), Image.Resampling.LANCZOS)
@@ -203,5 +203,5 @@ run = _COMMAND.run
 
 
 def main() -> None:
-    """The command `pds-image`."""
+    """Run the command `pds-image`."""
     _COMMAND.main()

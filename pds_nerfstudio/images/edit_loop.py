@@ -31,12 +31,12 @@ class ImageEditConfig:
     guidance brings."""
 
     refine: float = 0.35
-    """What the edit has changed is sharpened at the end: so much noise, as a share of the model's noise schedule, is
-    added and taken off again. More redraws more; 0 leaves it out."""
+    """At the end, the diffusion model redraws what the edit has changed, which sharpens it: it adds noise up to this
+    share of its noise schedule and removes it again. More redraws more; 0 leaves it out."""
     refine_steps: int = 6
     """Steps of the sampler that takes it off."""
     refine_scale: float = 2.0
-    """How strongly that sampler obeys the target prompt; models of the real world want 7.5."""
+    """How strongly the redrawing obeys the target prompt; for Stable Diffusion take 7.5."""
 
     @property
     def learning_rate(self) -> float:
@@ -88,7 +88,7 @@ class ImageEditLoop(EditLoop):
         super().__init__([Guide(descent, editor.guidance.latent_loss if editor.latent else editor.guidance)])
 
     def finish(self) -> None:
-        """Have the diffusion model redraw what the edit has changed, as far as the configuration wants it."""
+        """Let the diffusion model redraw what the edit has changed, if the configuration asks for it."""
         if self.config.refine > 0:
             config = self.config
             self.editor.redraw(RedrawConfig(config.refine, config.refine_steps, config.refine_scale))

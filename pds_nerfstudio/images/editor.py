@@ -65,7 +65,7 @@ class ImageEditor:
         return F.adaptive_max_pool2d((self._allowed > 0).to(self.start), self.start.shape[-2:])
 
     def next_view(self) -> None:
-        """Look at all pictures, whole: there is no other view of them."""
+        """Return the one view that there is: all pictures, whole."""
 
     def render(self, view: None) -> Shown:
         """Return the latents or the pixels themselves."""
@@ -89,7 +89,7 @@ class ImageEditor:
 
     @torch.no_grad()
     def redraw(self, config: RedrawConfig) -> None:
-        """Have the diffusion model redraw what has changed. From then on the parameters are latents."""
+        """Let the diffusion model redraw what has changed. From then on the parameters are latents."""
         if not self.latent:
             encode = self.guidance.denoiser.encode_image
             self.start, self.parameter, self.latent = encode(self.start), encode(self.parameter), True
@@ -99,13 +99,13 @@ class ImageEditor:
 
     @torch.no_grad()
     def pictures(self) -> Images:
-        """Return what the pictures are by now, in 0..1, at the size that the model works at."""
+        """Return the pictures as they are now, in 0..1, at the size that the model works at."""
         parameter = self.parameter.detach()
         return self.guidance.denoiser.decode_latents(parameter) if self.latent else parameter.clone()
 
 
 def carry_back(source: Images, before: Shrunk, after: Shrunk) -> Images:
-    """Make the change from `before` to `after` on `source`, whose detail the model never saw.
+    """Apply the change from `before` to `after` to `source`, whose detail the model never saw.
 
     Where nothing has changed, the source stays as it is, to the bit; where much has, what the model made takes its
     place, and no ghost of the source's detail is left. In between the two are mixed.

@@ -69,7 +69,7 @@ class Picture:
         if image.mode == "CMYK":
             line = one_line(f"{path} is made of printing inks (CMYK): the result will be in RGB.")
             warnings.warn(line, stacklevel=4)
-        keyed = "transparency" in image.info  # one colour that stands for nothing
+        keyed = "transparency" in image.info  # one colour that means transparent
         try:
             looked_up, mode = {
                 "1": ("L", "1"),
@@ -100,13 +100,13 @@ class Picture:
         return int(np.iinfo(self.pixels.dtype).max)
 
     def opacity(self) -> Float[Tensor, "1 1 height width"]:
-        """Return it in 0..1; 1 where the picture has none."""
+        """Return the opacity in 0..1; 1 where the picture has none."""
         if self.pixels.shape[2] % 2:
             return torch.ones(1, 1, *self.size)
         return torch.from_numpy(self.pixels[..., -1].astype(np.float32) / self._most)[None, None]
 
     def rgb(self) -> Float[Tensor, "1 3 height width"]:
-        """Return what one sees of it on white paper, in 0..1."""
+        """Return the picture on white paper, in 0..1."""
         color = torch.from_numpy(self.pixels[..., : self.color_channels].astype(np.float32) / self._most)
         color = color.permute(2, 0, 1)[None].expand(1, 3, -1, -1)
         opacity = self.opacity()

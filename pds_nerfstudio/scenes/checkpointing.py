@@ -1,4 +1,4 @@
-"""What a run does with checkpoints: it takes one up, keeps the source's, and writes its own so that none is lost.
+"""Checkpoints of a run: load the one to start from, keep the source's, and write new ones so that none is lost.
 
 How checkpoints lie on disk is the business of `checkpoints`.
 """
@@ -49,7 +49,7 @@ def _checkpoint_to_start_from(config: TrainerConfig) -> Checkpoint | None:
 
 
 def _take_up_scene(pipeline: VanillaPipeline, checkpoint: Checkpoint) -> None:
-    """Have the weights of a checkpoint and, of this package's own, everything else of the scene that it holds.
+    """Load a checkpoint's weights and, if this package wrote it, everything else that it holds of the scene.
 
     Raises:
         UserError: If they don't fit, are not all there, or belong to other coordinates.
@@ -93,7 +93,7 @@ def _check_coordinates(pipeline: VanillaPipeline, checkpoint: Checkpoint) -> Non
 
 
 def _take_up_optimizers(optimizers: Optimizers, grad_scaler: GradScaler, checkpoint: Checkpoint) -> bool:
-    """Have the optimisers of a checkpoint; return whether they fit. If not, some of them may have been taken up."""
+    """Load the optimisers of a checkpoint; return whether they fit. If not, some may have been loaded."""
     try:
         optimizers.load_optimizers(checkpoint.state["optimizers"])
         grad_scaler.load_state_dict(checkpoint.state["scalers"])
@@ -118,7 +118,7 @@ class KeptSource:
         return max(self.folder.glob("step-*.ckpt"), default=None)
 
     def keep(self, start: Checkpoint) -> None:
-        """Keep what a resumed edit began with, or the weights of a scene about to be edited; nothing twice.
+        """Keep the source of a resumed edit, or the weights of a scene about to be edited, unless it is kept already.
 
         Args:
             start: What the run starts from.
@@ -136,7 +136,7 @@ class KeptSource:
 
 
 def _write_whole(write: Callable[[Path], None], step: int, path: Path, unfinished: Path, last_good: Path) -> None:
-    """Write a checkpoint, and only then let it have its name.
+    """Write a checkpoint, and give it its name only when it is whole.
 
     Args:
         write: Writes it into a folder, as nerfstudio names it.
@@ -200,7 +200,7 @@ class CheckpointingTrainer(Trainer):
         return EditOptimizers(self.config.optimizers.copy(), self.pipeline.get_param_groups())
 
     def _take_up(self, checkpoint: Checkpoint, with_optimizers: bool = True) -> None:
-        """Have the weights and, of this method's own checkpoints, everything else that they hold."""
+        """Load the weights and, from this method's own checkpoints, everything else that they hold."""
         _take_up_scene(self.pipeline, checkpoint)
         # Loading a splat has replaced its parameters: optimisers made before would go on with the old ones.
         self.optimizers = self.setup_optimizers()
@@ -212,7 +212,7 @@ class CheckpointingTrainer(Trainer):
 
     @property
     def source_folder(self) -> Path:
-        """Where the scene lies as it was before the edit, for undoing it and for the next edit to start from."""
+        """Folder of the scene as it was before the edit; undo and the next edit start from it."""
         return self.base_dir / "reconstruction"
 
     @property
@@ -220,7 +220,7 @@ class CheckpointingTrainer(Trainer):
         return KeptSource(self.source_folder)
 
     def restore_source(self) -> None:
-        """Have the scene and the optimisers again as they were before the edit, to the last bit.
+        """Restore the scene and the optimisers as they were before the edit, to the last bit.
 
         Raises:
             UserError: If the run was resumed from one that did not keep them.
@@ -245,7 +245,7 @@ class CheckpointingTrainer(Trainer):
         )
 
     def save_checkpoint(self, step: int) -> None:
-        """Write a checkpoint, and only then let it take the last one's place.
+        """Write a checkpoint, and replace the last one only when it is whole.
 
         Raises:
             UserError: If it can't be written, say because the disk is full; the last checkpoint is kept.
@@ -254,7 +254,7 @@ class CheckpointingTrainer(Trainer):
             self._save_to(self.checkpoint_dir / f"step-{step:09d}.ckpt", only=self.config.save_only_latest_checkpoint)
 
     def write_checkpoint(self, path: Path) -> None:
-        """Write a checkpoint of the last step to a file of one's own choice. The caller holds the lock.
+        """Write a checkpoint of the last step to a given file. The caller holds the lock.
 
         Raises:
             UserError: If it can't be written.

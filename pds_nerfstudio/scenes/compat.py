@@ -39,14 +39,14 @@ from pds_nerfstudio.one_line import one_line
 from pds_nerfstudio.splat_rasterizer.rasterizer import rasterization
 
 _DOWNLOAD_PROBE_SECONDS = 3.0
-"""How long a server may take to say that it has the LPIPS weights before LPIPS is done without."""
+"""How long to wait for a server that has the LPIPS weights; after that, LPIPS is left out."""
 
 _MISSING: Any = object()
 
 
 @contextmanager
 def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Have `owner.name` be `value` for a while; what `owner` only inherits is inherited again afterwards."""
+    """Set `owner.name` to `value` for a while; afterwards `owner` has what it had, or inherits it again."""
     before = vars(owner).get(name, _MISSING)
     setattr(owner, name, value)
     try:
@@ -130,7 +130,7 @@ class OptionalLpips(nn.Module):
         return metric.to(first.device)(first, second)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        """Take the weights of a real LPIPS in a checkpoint as read."""
+        """Accept the weights of a real LPIPS in a checkpoint, and ignore them."""
 
 
 def _build_lpips(settings: dict[str, Any]) -> nn.Module | None:
@@ -185,7 +185,7 @@ def _read_point_cloud(path: str) -> _PointCloud:
 
 
 def _with_plyfile(load: Callable[..., Any]) -> Callable[..., Any]:
-    """Have a function that imports open3d to read points find `_read_point_cloud` there."""
+    """Let a function that imports open3d to read points find `_read_point_cloud` there."""
     stand_in: Any = ModuleType("open3d")
     stand_in.io = SimpleNamespace(read_point_cloud=_read_point_cloud)
 
@@ -205,7 +205,7 @@ def _with_plyfile(load: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def read_points_without_open3d() -> None:
-    """Have nerfstudio's data parsers read seed points by plyfile. Calling this again changes nothing.
+    """Let nerfstudio's data parsers read seed points with plyfile. Calling this again changes nothing.
 
     They import open3d for it, whose import takes seconds and fails where the system library libusb is not installed.
     While one of them reads, `open3d` is a stand-in that can read points and nothing else.

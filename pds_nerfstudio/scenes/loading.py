@@ -66,7 +66,7 @@ class FinishedEdit:
     def render(
         self, camera_to_world: Float[Tensor, "batch 3 4"], focal: Float[Tensor, " batch"], width: int, height: int
     ) -> Float[Tensor, "batch 3 height width"]:
-        """Return pictures in 0..1 from pinhole cameras in the data set's coordinates (OpenGL's convention)."""
+        """Return renders in 0..1 from pinhole cameras in the data set's coordinates (OpenGL's convention)."""
         cameras = Cameras(self.to_scene(camera_to_world), focal, focal, width / 2, height / 2, width, height).to(
             self.pipeline.device
         )

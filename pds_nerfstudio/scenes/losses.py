@@ -75,7 +75,7 @@ def _difference_outside(
     rgb: Float[Tensor, "height width 3"],
     source: Float[Tensor, "height width 3"],
 ) -> Float[Tensor, ""]:
-    """Return the mean distance of two pictures outside a mask; everywhere, if there is none."""
+    """Return the mean distance of a render from its source image outside a mask; everywhere, if there is none."""
     difference = (rgb - source).abs()
     if mask is not None:
         inside = F.interpolate(mask.to(difference), difference.shape[:2], mode="bilinear")

@@ -1,4 +1,4 @@
-"""nerfstudio's optimisers, which leave out a step whose gradients are not finite, without waiting to see it."""
+"""nerfstudio's optimisers, which leave out steps whose gradients are not finite, without waiting for the GPU."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class EditAdamConfig(AdamOptimizerConfig):
     """Adam."""
 
     fused: bool = field(default_factory=torch.cuda.is_available)
-    """Take a step in one kernel, which also looks by itself whether the gradients are finite: for GPUs."""
+    """Take a step in one kernel, which also checks whether the gradients are finite. For GPUs."""
 
 
 class EditOptimizers(Optimizers):
@@ -49,7 +49,7 @@ class EditOptimizers(Optimizers):
         """Step the groups with the mean of all ranks' gradients, or none of them if that holds an infinity or a NaN.
 
         Raises:
-            UserError: After many such steps in a row, which no single step has harmed.
+            UserError: After many such steps in a row. None of them has changed a parameter.
         """
         average_gradients(parameter for name in param_groups for parameter in self.parameters_now(name))
         gradients = [p.grad for name in param_groups for p in self.parameters_now(name) if p.grad is not None]
@@ -68,10 +68,10 @@ class EditOptimizers(Optimizers):
         self.count()
 
     def count(self, wait: bool = False) -> None:
-        """Count the steps that were left out, as far as it is known.
+        """Count the steps that are known to be left out.
 
         Args:
-            wait: For all of them to be known.
+            wait: Wait until the outcome of all steps is known.
 
         Raises:
             UserError: If there were too many in a row.
@@ -98,7 +98,7 @@ class EditOptimizers(Optimizers):
 
     @contextmanager
     def _told(self, names: list[str], bad: Float[Tensor, ""]) -> Iterator[None]:
-        """Let fused optimisers know, on their device, whether to leave a step out: as a GradScaler tells them."""
+        """Tell fused optimisers on their device whether to leave out a step, as a GradScaler does."""
         optimizers: list[Any] = [self.optimizers[name] for name in names]
         for optimizer in optimizers:
             optimizer.found_inf = bad

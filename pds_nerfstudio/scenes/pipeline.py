@@ -32,7 +32,7 @@ from pds_nerfstudio.scenes.views import SourceView, SourceViews, view_at
 read_points_without_open3d()  # here, because no scene is edited without this module, in whichever process
 
 _FEW_STEPS = 300
-"""With fewer steps than these, a NeRF that is fitted to redrawn views hardly shows what is new in them."""
+"""With fewer steps, a NeRF that is fitted to redrawn views hardly shows what is new in them."""
 
 
 @dataclass
@@ -43,14 +43,14 @@ class EditPipelineConfig(VanillaPipelineConfig):
     src_prompt: str = ""
     """What the scene shows, for example "a photo of a man in a blue shirt on the grass"."""
     tgt_prompt: str = ""
-    """What it should show, best the source prompt with only the edit changed."""
+    """What it should show. It works best if only the edit differs from the source prompt."""
     reconstruct_steps: int = 5000
     """If the run starts from no checkpoint: steps that reconstruct the scene before the edit begins."""
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     """The diffusion model and how it edits."""
     views_per_step: int = 1
-    """Views that an edit step looks at, in one call of the diffusion model where they are of one size. More of them
-    make a step steadier and as much dearer: worth it where a single view leaves a GPU idle."""
+    """Views that an edit step looks at, in one call of the diffusion model where they are of one size. More views make
+    a step less noisy, but take longer in proportion: worth it where a single view leaves a GPU idle."""
     guidance_loss_mult: float = 1.0
     """Multiplies the guidance's loss (a mean over the numbers of a latent)."""
     photometric_loss_mult: float = 0.0
@@ -60,7 +60,8 @@ class EditPipelineConfig(VanillaPipelineConfig):
     """Multiplies the learning rates of all parameter groups when the edit begins."""
     lr_warmup_steps: int = 0
     """Edit steps over which the learning rates rise to their full size, linearly. Adam's steps ignore the size of the
-    gradients until it has seen some: full rates at once would throw every number, needed or not, by a whole rate."""
+    gradients until it has seen some: full rates at once would move every number by a whole rate, whether the edit needs
+    it or not."""
     lr_final_mult: float = 0.1
     """Share of the learning rates that is left at the edit's last step; they fall exponentially. Small values let the
     noise of single steps average out."""
@@ -69,12 +70,13 @@ class EditPipelineConfig(VanillaPipelineConfig):
     scene is fitted to them. A splat's step fits it to one redrawn view, a NeRF's to rays of all that were redrawn."""
     refine_from: Literal["edit", "source"] = "edit"
     """What refining begins with. edit: the edited scene. source: the scene as it was before the edit, which is then
-    fitted to views that have been redrawn from the edited one; it inherits no haze that the edit of a NeRF has left
-    before other cameras than its own, and needs hundreds of --pipeline.refine-steps."""
+    fitted to views that have been redrawn from the edited one; it does not keep the haze that an edit leaves in a NeRF
+    and that only other cameras see, and needs hundreds of --pipeline.refine-steps."""
     refinement: RedrawConfig = field(default_factory=RedrawConfig)
     """How renders are redrawn while refining."""
     refine_rounds: int = 2
-    """While refining, each view is redrawn from its current render every so many times that it comes up."""
+    """While refining, a view is redrawn from its current render once in so many times that its turn comes: 1 redraws it
+    each time."""
     refine_lr_mult: float = 0.6
     """Share of the edit's learning rates that refining begins with; it falls to the edit's final share."""
     turntable_frames: int = 90
@@ -156,7 +158,7 @@ class EditPipeline(VanillaPipeline):
 
     @property
     def takes_requests(self) -> bool:
-        """Whether the viewer's panel may ask for something. Of several GPUs only the first would hear it."""
+        """Whether the run takes requests from the viewer's panel. Of several GPUs only the first would get them."""
         return self.training_run and self.world_size == 1
 
     @property
@@ -182,11 +184,11 @@ class EditPipeline(VanillaPipeline):
         self.last_view = self._refining.last_view
 
     def begin_again(self) -> None:
-        """Have the model prepared anew for what is left of the edit, after weights have been loaded."""
+        """Prepare the model anew for the rest of the edit, after weights have been loaded."""
         self._editing = False
 
     def begin_round(self, step: int, steps: int) -> None:
-        """Edit anew from `step` on, for so many steps, with the refinement after it."""
+        """Begin a new edit at `step`, of `steps` steps, with the refinement after it."""
         self.plan = replace(self.plan, start=step, steps=steps)
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
@@ -258,7 +260,7 @@ class EditPipeline(VanillaPipeline):
                 group["lr"] = rate
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Return what a resumed run needs beside weights and optimisers, pictures while it refines among it."""
+        """Return what a resumed run needs beside weights and optimisers; while it refines, also the redrawn views."""
         state: dict[str, Any] = {"edit_start": self.plan.start}
         if self.guidance is not None and self._editing:
             state["guidance"] = self.guidance.state_dict()
@@ -279,7 +281,7 @@ class EditPipeline(VanillaPipeline):
 
 
 def _check(config: EditPipelineConfig) -> None:
-    """Refuse what no edit can use, and warn of what few would want."""
+    """Refuse options that no edit can use, and warn of options that few edits want."""
     for name, prompt, says in (
         ("src-prompt", config.src_prompt, "shows"),
         ("tgt-prompt", config.tgt_prompt, "should show"),

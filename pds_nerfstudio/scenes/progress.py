@@ -1,4 +1,4 @@
-"""What a run says of itself in the terminal: one line as it goes on, and what to type when it is done."""
+"""What a run prints: its progress in one line and, when it is done, the commands to go on with."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ProgressLine:
         self._open = False
 
     def show(self, status: Status) -> None:
-        """Print how the run stands, if it is time."""
+        """Print the progress, if the last line is old enough."""
         pause = _SECONDS_ON_TERMINAL if CONSOLE.is_terminal else _SECONDS_IN_LOG
         if time.monotonic() - self._printed < pause:
             return
@@ -71,7 +71,7 @@ class ProgressLine:
             CONSOLE.print(line, highlight=False, soft_wrap=True)
 
     def end(self) -> None:
-        """Leave the line standing, for other output to follow."""
+        """End the progress line, so that other output begins below it."""
         if self._open:
             CONSOLE.print()
         self._open, self._printed = False, -math.inf
@@ -108,7 +108,7 @@ def say_what_next(run: Run) -> None:
 
 
 def _export_rows(run: Run, config: str) -> list[tuple[str, str]]:
-    """Return where the scene lies in a file that other programs read, or what to type to get one."""
+    """Return the path of the scene in a format that other programs read, or the command that makes such a file."""
     is_splat = run.pipeline.model.kind == "splat"
     if (run.base_dir / "splat.ply").exists():
         return [("a .ply file", f"{run.base_dir}/splat.ply (for any viewer of splats)")]
@@ -124,7 +124,7 @@ def _as_typed(path: Path | str) -> str:
 
 
 def export_needs() -> str:
-    """Return what ns-export lacks on this machine; nothing where it lacks nothing.
+    """Return what ns-export lacks on this machine; an empty text if it lacks nothing.
 
     It imports open3d at its top, which on Linux loads a system library.
     """

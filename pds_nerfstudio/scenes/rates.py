@@ -1,4 +1,4 @@
-"""How the learning rates go over an edit."""
+"""The learning rates in the course of an edit."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Rates:
     warmup_steps: int
     """Steps over which they rise, linearly, when the edit begins."""
     final: float
-    """Left at the edit's last step; they fall exponentially."""
+    """Share that is left at the edit's last step; they fall exponentially."""
     refining: float
-    """What refining begins with; it falls to the edit's final share."""
+    """Share at which refining begins; it falls to the final share."""
     warm_up_again: bool
     """Whether they rise when refining begins, too."""
 

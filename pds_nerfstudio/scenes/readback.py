@@ -1,4 +1,4 @@
-"""Numbers on their way from the GPU, for those who want to know them but need not wait."""
+"""Copy numbers from the GPU without waiting for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Label = TypeVar("Label")
 
 @runtime_checkable
 class Arrival(Protocol):
-    """What tells when numbers have arrived: on a GPU an event."""
+    """Tells when numbers have arrived; on a GPU, an event."""
 
     def query(self) -> bool:
         """Return whether they have."""
@@ -25,10 +25,10 @@ class Arrival(Protocol):
 
 
 class Readback(Generic[Label]):
-    """A queue of numbers that a device computes. Those of a CPU come out at once, those of a GPU a little later.
+    """A queue of numbers that a device computes: a CPU's can be taken at once, a GPU's a little later.
 
-    Asking a GPU for a number waits for all the work it has been given. Without that, it is given the next step's work
-    while it is busy with this one's.
+    To ask a GPU for a number is to wait for all of its work. With this queue, the next step can be started while the
+    GPU still computes this one.
 
     Args:
         most_late: How many entries may be on their way before `take` waits for the oldest. It bounds how far the host
@@ -61,7 +61,7 @@ class Readback(Generic[Label]):
 
 
 def send(values: Tensor) -> tuple[Tensor, Arrival | None]:
-    """Have values copied to the host; they may be read once the event that comes with them has happened."""
+    """Copy values to the host; they may be read after the event that is returned with them."""
     if not values.is_cuda:
         return values, None
     copies = values.to("cpu", non_blocking=True)

@@ -26,7 +26,7 @@ class Refining:
         views: Its training views.
         guidance: With its prompts.
         config: How renders are redrawn.
-        rounds: Each view is redrawn every so many times that it comes up.
+        rounds: A view is redrawn once in so many times that its turn comes.
         from_source: Whether the scene begins as it was before the edit, and all views are redrawn before that.
     """
 
@@ -70,7 +70,7 @@ class Refining:
 
         Args:
             k: Of the step, counted from the first that refines.
-            view: Whose turn it is.
+            view: The one whose turn it is.
         """
         of_this_gpu = len(views_of(len(self._views), get_rank(), get_world_size()))
         due = (k // of_this_gpu) % self.rounds == 0
@@ -84,9 +84,9 @@ class Refining:
         self._redrawn.clear()
 
     def state_dict(self) -> dict[int, Any]:
-        """Return the redrawn pictures, for a checkpoint."""
+        """Return the redrawn views, for a checkpoint."""
         return self._redrawn.state_dict()
 
     def load_state_dict(self, state: dict[int, Any]) -> None:
-        """Go on with the redrawn pictures of a checkpoint."""
+        """Go on with the redrawn views of a checkpoint."""
         self._redrawn.load_state_dict(state)

@@ -1,7 +1,7 @@
-"""What everything that watches or steers a run may ask of it.
+"""The interfaces through which others watch or steer a run.
 
-The panel, the report, the history and the terminal know a run by these two Protocols alone. What runs, `EditTrainer`
-with its `EditPipeline`, fulfils them; it imports what watches it, and is not imported by that.
+The panel, the report, the history and the terminal know a run by these two Protocols alone. `EditTrainer` and its
+`EditPipeline` fulfil them. These import the modules that watch them, never the other way round.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ Settings = dict[str, Any]
 
 @dataclass(frozen=True)
 class Status:
-    """How a run stands."""
+    """The state of a run."""
 
     state: Literal["reconstructing", "editing", "refining", "paused", "finished", "looking"] = "looking"
-    """What it is about; "looking" where a finished run is looked at."""
+    """What it does; "looking" where a finished run is viewed."""
     step: int = -1
     """Last step that was run, as the trainer counts; -1 if none was."""
     edit_step: int = 0
     """Edit steps that have been run."""
     edit_steps: int = 0
-    """Edit steps that there are to run, those that refine included."""
+    """Edit steps in all, those that refine included."""
     reconstruct_steps: int = 0
     """Steps before the first edit step, as the trainer counts."""
     seconds_per_step: float = 0.0
@@ -58,7 +58,7 @@ class Status:
     loss: float = float("nan")
     """Of the last step."""
     message: str = ""
-    """Of what was done last, or why something could not be done."""
+    """What was done last, or why a request was refused."""
 
     @property
     def steps_left(self) -> int:
@@ -67,14 +67,14 @@ class Status:
 
     @property
     def seconds_left(self) -> float:
-        """Estimate for all steps that are left, from those of the last kind."""
+        """Estimate for all steps that are left, from the time of the last steps."""
         to_reconstruct = max(0, self.reconstruct_steps - self.step - 1)
         return (to_reconstruct + self.steps_left) * self.seconds_per_step
 
 
 @runtime_checkable
 class Scene(Protocol):
-    """The scene of a run, with its edit; also of a finished run that is looked at."""
+    """The scene of a run, with its edit; also of a finished run that is viewed."""
 
     views: SourceViews
     """Its training views before the edit; while it is edited only."""
@@ -85,7 +85,7 @@ class Scene(Protocol):
     training: bool
     """Whether the model is set to train, as of any module of PyTorch."""
     training_run: bool
-    """Whether it is edited, and not only looked at."""
+    """Whether it is being edited, and not only viewed."""
 
     @property
     def model(self) -> SceneModel:
@@ -93,7 +93,7 @@ class Scene(Protocol):
 
     @property
     def datamanager(self) -> DataManager:
-        """Where its pictures come from."""
+        """Where its source images come from."""
 
     @property
     def settings(self) -> Settings:
@@ -101,17 +101,17 @@ class Scene(Protocol):
 
     @property
     def takes_requests(self) -> bool:
-        """Whether somebody may ask for something."""
+        """Whether the run takes requests."""
 
     @property
     def editing(self) -> bool:
         """Whether the edit has begun."""
 
     def train(self, mode: bool = True) -> object:
-        """Set the model to train, or to be looked at."""
+        """Set the model to train, or to render."""
 
     def eval(self) -> object:
-        """Set the model to be looked at."""
+        """Set the model to render."""
 
     def change_settings(self, changes: Settings) -> None:
         """Change settings from the next step on: all of them or, if one is invalid, none.
@@ -121,7 +121,7 @@ class Scene(Protocol):
         """
 
     def begin_round(self, step: int, steps: int) -> None:
-        """Edit anew from `step` on, for so many steps, with the refinement after it."""
+        """Begin a new edit at `step`, of `steps` steps, with the refinement after it."""
 
 
 @runtime_checkable
@@ -129,9 +129,9 @@ class Run(Protocol):
     """A run, from its set-up on."""
 
     base_dir: Path
-    """Where everything lies that it leaves."""
+    """Folder of everything that it writes."""
     checkpoint_dir: Path
-    """Where its checkpoints lie."""
+    """Folder of its checkpoints."""
     history: History
     """Numbers and pictures of its edit steps."""
     round_steps: int
@@ -139,9 +139,9 @@ class Run(Protocol):
     pace: deque[float]
     """Seconds that each of the last steps took."""
     loss: float
-    """All losses together, at the last step of which it is known."""
+    """The sum of all losses, at the last step for which it is known."""
     training_state: Literal["training", "paused", "completed"]
-    """Whether it goes on by itself, in nerfstudio's words."""
+    """Whether it trains, is paused or is done, in nerfstudio's words."""
     interrupted: bool
     """Whether it is to end before its steps are done."""
     stop_training: bool
@@ -153,15 +153,15 @@ class Run(Protocol):
 
     @property
     def source_folder(self) -> Path:
-        """Where the scene lies as it was before the edit, for undoing it and for the next edit to start from."""
+        """Folder of the scene as it was before the edit; undo and the next edit start from it."""
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """What it was told to do, as far as a reader wants to know it, by names in plain words."""
+        """The settings that a reader wants to know, by names in plain words."""
 
     @property
     def skipped_steps(self) -> int:
-        """Steps that were left out, for a gradient was not finite."""
+        """Number of steps that were left out because a gradient was not finite."""
 
     @property
     def next_step(self) -> int:
@@ -173,21 +173,21 @@ class Run(Protocol):
 
     @property
     def stays_open(self) -> bool:
-        """Whether the viewer goes on when all steps are done, and more may be asked for."""
+        """Whether the viewer stays open and takes requests after the last step."""
 
     @property
     def train_lock(self) -> AbstractContextManager[Any]:
         """Held while a step is run, and while the viewer renders."""
 
     def restore_source(self) -> None:
-        """Have the scene and the optimisers again as they were before the edit, to the last bit.
+        """Restore the scene and the optimisers as they were before the edit, to the last bit.
 
         Raises:
             UserError: If the run was resumed from one that did not keep them.
         """
 
     def write_checkpoint(self, path: Path) -> None:
-        """Write a checkpoint of the last step to a file of one's own choice. The caller holds the lock.
+        """Write a checkpoint of the last step to a given file. The caller holds the lock.
 
         Raises:
             UserError: If it can't be written.
@@ -206,7 +206,7 @@ class Run(Protocol):
         """
 
     def write_results(self, folder: Path) -> None:
-        """Leave what a person wants to look at in `folder`, and say so."""
+        """Write the results into `folder`, and print their paths."""
 
     def save_settings(self) -> None:
-        """Let config.yml say what the settings are now."""
+        """Write the current settings into config.yml."""

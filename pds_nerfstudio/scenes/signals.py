@@ -1,4 +1,4 @@
-"""How a run ends before its steps are done: by Ctrl-C after the current step, by a mistake in one line."""
+"""How a run ends early: after the current step on Ctrl-C, with one line on a user's mistake."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pds_nerfstudio.errors import UserError
 
 @contextmanager
 def stopped_by_ctrl_c(stop: Callable[[], None]) -> Iterator[None]:
-    """Have the first Ctrl-C inside call `stop`; a second one ends at once, as Python does by default.
+    """Call `stop` on the first Ctrl-C inside; a second one ends the program at once, as is usual in Python.
 
     In another thread than the main one, which no signal reaches, this does nothing.
     """

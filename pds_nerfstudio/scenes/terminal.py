@@ -1,4 +1,4 @@
-"""Lines in the terminal, which may hold what somebody typed: nothing in them is acted on."""
+"""Print lines that may hold text from users: the terminal obeys no command in them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pds_nerfstudio.one_line import one_line
 
 
 def say(line: str, style: str = "", before: str = "") -> None:
-    """Print one line as it stands, without line breaks, markup and commands for the terminal that may be in it.
+    """Print text literally on one line: markup is not applied; line breaks and terminal commands are removed.
 
     Args:
         line: What to say.

@@ -1,4 +1,4 @@
-"""nerfstudio's trainer, taught what a text edit needs: its own count of steps, and never losing what a user has."""
+"""nerfstudio's trainer for text edits: it counts the edit's own steps, and never loses a user's work."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ class EditTrainerConfig(TrainerConfig):
     """When the edit is done: write the edited views as a data set, a before/after sheet, a turntable video and
     report.html."""
     steps_per_picture: int = 50
-    """Every so many edit steps, keep a picture of the edit in the run's folder history; 0 keeps none."""
+    """Edit steps from one picture of the edit in the run's folder history to the next; 0 keeps none."""
     replay: Path | None = None
     """Repeat what was asked for in the viewer of an earlier run, at the same steps: that run's session.jsonl. Give the
     other options as they were given then."""
 
     def print_to_terminal(self) -> None:
-        """Say in a few lines what is about to be done; the file config.yml has every setting."""
+        """Print the main settings in a few lines; config.yml has all."""
         pipeline = self.pipeline
         say(f"{self.method_name}: '{pipeline.src_prompt}' -> '{pipeline.tgt_prompt}'", "bold")
         say(
@@ -109,7 +109,7 @@ class EditTrainer(CheckpointingTrainer):
     history: History
     interrupted = False
     loss = math.nan
-    """All losses together, at the last step of which it is known; on a GPU that is one or two steps ago."""
+    """The sum of all losses, at the last step for which it is known; on a GPU that is one or two steps ago."""
     _scene_shown = False
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
@@ -128,7 +128,7 @@ class EditTrainer(CheckpointingTrainer):
             self._set_up_watching()
 
     def _set_up_watching(self) -> None:
-        """Make what looks at the run, and let the viewer show it."""
+        """Make the session, its panel and the history, and show the panel in the viewer."""
         self.pace: deque[float] = deque(maxlen=_STEPS_IN_PACE)
         self._numbers: Readback[tuple[int, float]] = Readback()
         is_first = self.local_rank == 0
@@ -204,12 +204,12 @@ class EditTrainer(CheckpointingTrainer):
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """What the run was told to do, as far as a reader wants to know it."""
+        """The settings that a reader wants to know, by names in plain words."""
         return self.config.facts()
 
     @property
     def skipped_steps(self) -> int:
-        """Steps that were left out, for a gradient was not finite."""
+        """Number of steps that were left out because a gradient was not finite."""
         return self.optimizers.skipped
 
     @property
@@ -219,7 +219,7 @@ class EditTrainer(CheckpointingTrainer):
 
     @property
     def stays_open(self) -> bool:
-        """Whether the viewer goes on when all steps are done, and more may be asked for."""
+        """Whether the viewer stays open and takes requests after the last step."""
         return self.viewer_state is not None and not self.config.viewer.quit_on_train_completion
 
     def train(self) -> None:
@@ -246,7 +246,7 @@ class EditTrainer(CheckpointingTrainer):
                 self._say_stopped()
 
     def _judge_reconstruction(self) -> None:
-        """Say how good the scene is that is about to be edited: a failed one would be edited for nothing."""
+        """Print how good the reconstruction is: to edit a failed one is a waste of time."""
         decibels = evaluation_decibels(self.pipeline, _JUDGED_VIEWS) if self.local_rank == 0 else []
         self.pipeline.train()
         if not decibels:
@@ -255,13 +255,13 @@ class EditTrainer(CheckpointingTrainer):
         say(f"Reconstructed: {mean:.1f} dB on {len(decibels)} of the data set's evaluation views.")
         if mean < _POOR_DECIBELS:
             say(
-                "That is a poor scene, and an edit keeps what is wrong with it: stop, and give "
-                "--pipeline.reconstruct-steps more, or look for what is wrong with the poses.",
+                "That is a poor scene, and an edit keeps its faults: stop, and give a larger "
+                "--pipeline.reconstruct-steps, or check the camera poses.",
                 "yellow",
             )
 
     def train_iteration(self, step: int):
-        """Run one step, and have nerfstudio's loop end where there is something else to do than the next one."""
+        """Run one step; end nerfstudio's loop if something else is to be done before the next one."""
         began = time.monotonic()
         writer.GLOBAL_BUFFER["max_iter"] = self.pipeline.plan.end  # for nerfstudio's estimate of the time left
         loss, losses, metrics = super().train_iteration(step)
@@ -287,7 +287,7 @@ class EditTrainer(CheckpointingTrainer):
         return loss, losses, metrics
 
     def _note_numbers(self, wait: bool = False) -> None:
-        """Keep the numbers of those steps for which they have come back from the device."""
+        """Record the numbers of the steps for which the device has sent them."""
         for (step, seconds), (loss, gradient_rms) in self._numbers.take(wait):
             self.loss = loss
             if self.pipeline.plan.edits(step) and self.local_rank == 0:
@@ -349,7 +349,7 @@ class EditTrainer(CheckpointingTrainer):
         )
 
     def write_results(self, folder: Path) -> None:
-        """Leave what a person wants to look at in `folder`, and say so."""
+        """Write the results into `folder`, and print their paths."""
         self.pipeline.eval()
         written = write_results(self.pipeline, folder, self.config.pipeline.turntable_frames)
         strip = self.history.write_strip(folder / "strip.jpg")
@@ -364,6 +364,6 @@ class EditTrainer(CheckpointingTrainer):
         self.stop_training = True
 
     def save_settings(self) -> None:
-        """Let config.yml say what the settings are now."""
+        """Write the current settings into config.yml."""
         config = dataclasses.replace(self.config, max_num_iterations=self.round_steps)
         (self.base_dir / "config.yml").write_text(yaml.dump(config), "utf8")

@@ -29,7 +29,7 @@ class SourceView:
     camera: Cameras
     """One camera that matches `image`."""
     image: Float[Tensor, "1 3 height width"]
-    """The picture before the edit, in 0..1."""
+    """The source image, in 0..1."""
 
 
 class SourceViews:
@@ -72,7 +72,7 @@ class SourceViews:
         return self._dataset._dataparser_outputs
 
     def full_size_image(self, index: int) -> Float[Tensor, "height width 3"]:
-        """Return the picture as the model was trained on it, in 0..1, on the background if it is transparent."""
+        """Return the source image as the model was trained on it, in 0..1, on the background if it is transparent."""
         if isinstance(self._datamanager, FullImageDatamanager):
             image = self._datamanager.cached_train[index]["image"]
         else:
@@ -112,7 +112,7 @@ class SourceViews:
         return SourceView(index, copy.copy(camera), image[None].float() / 255)
 
     def _prepare(self, index: int) -> tuple[Cameras, UInt8[Tensor, "3 height width"]]:
-        """Return a view's camera and picture at the size of the guidance, on the device: each is made once."""
+        """Return a view's camera and source image at the size of the guidance, on the device: each is made once."""
         camera = _pick(self.view_cameras, index)
         size = int(camera.height.item()), int(camera.width.item())
         full = self.full_size_image(index).permute(2, 0, 1)[None]

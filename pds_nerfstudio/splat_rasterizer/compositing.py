@@ -56,8 +56,8 @@ class Composite(torch.autograd.Function):
     ) -> tuple[Float[Tensor, "C H W D"], Float[Tensor, "C H W 1"]]:
         """Return colours and opacities of pixels.
 
-        The Gaussians are projected: means, inverse covariances (a, b, c), opacities and colours, listed in `blocks`.
-        `absgrad` gets the sums of absolute gradients on the means.
+        The arguments are projected Gaussians, their inverse covariances (a, b, c), opacities and colours, listed in
+        `blocks`; `absgrad` gets the sums of absolute gradients on the means.
         """
         nobody = means.shape[0]
         shape = torch.cat([means, conics, opacities.log()[:, None]], dim=1)

@@ -131,7 +131,7 @@ def rasterization(
 
 
 def _check(render_mode: str, rasterize_mode: str, tile_size: int) -> None:
-    """Refuse modes and sizes that there are not."""
+    """Refuse unknown modes and impossible sizes."""
     if render_mode not in get_args(RenderMode):
         raise ValueError(f"Unknown render_mode {render_mode!r}: one of {', '.join(get_args(RenderMode))}.")
     if rasterize_mode not in ("classic", "antialiased"):

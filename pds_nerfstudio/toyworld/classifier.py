@@ -1,4 +1,4 @@
-"""Read the attributes off a picture of the world: one small network with a head for each attribute.
+"""Recognise the attributes in a picture of the world: one small network with a head for each attribute.
 
 Evaluation uses it to say whether an edit happened and what else changed. It was trained on the world's own pictures
 (`scripts/train_toyworld.py`) and knows nothing else.

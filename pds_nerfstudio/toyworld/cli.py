@@ -23,10 +23,10 @@ SCENE_HELP = CommandHelp(
         FirstOption("--out", "the folder to write", required=True),
         FirstOption("--edit", "the edit, as attribute=value", required=True),
         FirstOption("--thing.subject", "who or what stands in the scene"),
-        FirstOption("--thing.color", "of its body, its shirt or its scarf"),
+        FirstOption("--thing.color", "colour of its body, shirt or scarf"),
         FirstOption("--views", "cameras around the subject"),
-        FirstOption("--width", "of the images, in pixels"),
-        FirstOption("--height", "of the images, in pixels"),
+        FirstOption("--width", "width of the images in pixels"),
+        FirstOption("--height", "height of the images in pixels"),
         FirstOption("--seed", "another number moves the cameras"),
     ),
     examples=(
@@ -43,7 +43,7 @@ DRAWING_HELP = CommandHelp(
         FirstOption("--out", "the folder to write", required=True),
         FirstOption("--edit", "the edit, as attribute=value", required=True),
         FirstOption("--thing.subject", "who or what is drawn"),
-        FirstOption("--thing.color", "of its body, its shirt or its scarf"),
+        FirstOption("--thing.color", "colour of its body, shirt or scarf"),
     ),
     examples=(
         "pds-toyworld drawing --out drawings/man --edit arms=raised",
@@ -67,11 +67,11 @@ class SceneOrder:
     views: int = 32
     """Cameras around the subject."""
     width: int = 128
-    """Of the images, in pixels."""
+    """Width of the images in pixels."""
     height: int = 128
-    """Of the images, in pixels."""
+    """Height of the images in pixels."""
     seed: int = 0
-    """Of the cameras."""
+    """Seed of the cameras."""
 
     def write(self) -> str:
         """Write the scene, and return the command that edits it.

@@ -83,7 +83,7 @@ class RoundCone:
     """The points within a radius of a line, where the radius changes evenly along it; a ball if the ends agree."""
 
     name: str
-    """Of the part it is; left and right are those of somebody who looks at the subject's face."""
+    """The part's name; left and right are those of a viewer who looks at the subject's face."""
     start: Point
     """One end of the line."""
     end: Point

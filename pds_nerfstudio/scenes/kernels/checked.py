@@ -1,7 +1,7 @@
-"""A fast function that is compared with the plain one it stands for, once, before it is relied on.
+"""A fast function that is compared once with the plain one that it replaces, before its results are used.
 
-Kernels meet GPUs, drivers and compilers that nobody has tried them on. One that can't be built there, or computes
-something else, must not end an edit, let alone spoil it.
+Kernels run on GPUs, drivers and compilers on which nobody has tested them. A kernel that can't be built there, or gives
+wrong results, must neither end an edit nor spoil it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Input = TypeVar("Input")
 Output = TypeVar("Output")
 
 TOLERANCE = 0.05
-"""Distance from the plain result, relative to its length, that is put down to rounding in half precision."""
+"""Distance from the plain result, relative to its length, that rounding in half precision may cause."""
 
 
 class CheckedFunction(Generic[Input, Output]):

@@ -17,7 +17,7 @@ from torch import nn
 
 @triton.jit
 def contract(x, y, z):
-    """Bring all of space into the unit cube; return, too, whether a point lies inside, and 0 for one that does not.
+    """Map all of space into the unit cube; return also whether a point lies inside, and 0 for a point that does not.
 
     First into the cube from -2 to 2 (mip-NeRF 360, equation 10, with the largest coordinate as the norm).
     """

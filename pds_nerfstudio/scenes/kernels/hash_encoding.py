@@ -44,7 +44,7 @@ def has_triton(use: TritonUse) -> bool:
 
 
 def speed_up(model: nn.Module, triton: bool) -> int:
-    """Have a model's hash encodings computed as the table above says; return how many there are.
+    """Compute a model's hash encodings as in the table above; return how many there are.
 
     Those of tiny-cuda-nn stay as they are, and are not counted.
 

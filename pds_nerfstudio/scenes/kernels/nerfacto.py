@@ -30,13 +30,13 @@ class PartsForColors:
 
     @property
     def are_fast(self) -> bool:
-        """Whether all are kernels that hold little in memory. Until the first call it is not known, and said not so."""
+        """Whether all parts are kernels that need little memory; False until the first call, which shows it."""
         parts = (*self.density_fns, self.field)
         return all(isinstance(part, CheckedFunction) and part.is_fast for part in parts)
 
 
 def speed_up_nerfacto(model: NerfactoModel, use: TritonUse) -> PartsForColors:
-    """Have a model's hash encodings computed as fast as they go, and return the parts that render its colours.
+    """Speed up a model's hash encodings, and return the parts that render its colours.
 
     Args:
         model: Its encodings are changed in place.

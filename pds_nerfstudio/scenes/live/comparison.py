@@ -51,7 +51,7 @@ class Comparison:
         return self._weights is not None or self._source.is_dir()
 
     def show(self, what: str) -> None:
-        """Have all browsers show one of `SHOWN`."""
+        """Let all browsers show one of `SHOWN`."""
         self._switch._output_render.value = SHOWN[what]  # nerfstudio has only a getter for it
 
     def _outputs(self, camera: Cameras, obb_box: OrientedBox | None = None) -> _Outputs:
@@ -61,7 +61,7 @@ class Comparison:
         edited = outputs["rgb"]
         looked_at = {self._switch.output_render} | ({self._switch.split_output_render} if self._switch.split else set())
         if not looked_at & {"source", "before_after", "change"}:
-            # An output must be there to be offered, and need not be right before somebody looks at it.
+            # The viewer offers only outputs that are there; their content matters only once one is chosen.
             return {**outputs, "source": edited, "before_after": edited, "change": edited}
         source = self.source(camera, obb_box)["rgb"].to(edited)
         return {
@@ -107,7 +107,7 @@ class _Render(nn.Module):
 def side_by_side(
     left: Float[Tensor, "height width 3"], right: Float[Tensor, "height width 3"], split: float
 ) -> Float[Tensor, "height width 3"]:
-    """Return one picture: the left one up to a share `split` of the width, a line, the right one."""
+    """Return `left` up to a share `split` of the width, a line, and `right` beyond it, as one picture."""
     column = min(round(split * left.shape[1]), left.shape[1] - 1)
     joined = torch.cat([left[:, :column], right[:, column:]], dim=1)
     joined[:, column] = 1.0

@@ -1,4 +1,4 @@
-"""Between two steps: doing what was asked of a running edit, and waiting where there is nothing to do."""
+"""Between two steps of a running edit: answer requests, and wait where there is nothing to do."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class LiveEdit:
         self.update()
 
     def serve(self) -> None:
-        """Do what was asked for, until there is a step to run or the run is over."""
+        """Answer requests until there is a step to run or the run is over."""
         run, at_rest = self.run, False
         while True:
             self._answer()
@@ -55,7 +55,7 @@ class LiveEdit:
                 return
             if not run.has_steps and not run.stays_open and not self.session.due(run.next_step):
                 return
-            if not at_rest:  # browsers may still show how things stood some steps ago
+            if not at_rest:  # browsers may still show the state of some steps ago
                 at_rest = True
                 self.update()
                 self.panel.refresh(force=True)
@@ -63,7 +63,7 @@ class LiveEdit:
             time.sleep(_POLL_SECONDS)
 
     def update(self) -> None:
-        """Let those who look on know how the run stands."""
+        """Bring the state that the panel shows up to date."""
         run, plan = self.run, self.scene.plan
         if not run.has_steps:
             state = "finished"
@@ -86,13 +86,13 @@ class LiveEdit:
         )
 
     def say(self, message: str) -> None:
-        """Let those who look on know something beside how the run stands."""
+        """Show a message in the panel, below the run's state."""
         self._message = message
         self.update()
         self.panel.refresh(force=True)
 
     def note_stop(self) -> None:
-        """Have it written down that the run ends here."""
+        """Record that the run ends here."""
         if not self.session.replaying:
             self.session.write_down(self.run.next_step, Request("stop"))
 
@@ -125,7 +125,7 @@ class LiveEdit:
             self.panel.refresh(force=True)
 
     def _wake(self) -> None:
-        # While nerfstudio's own loop is paused it asks for nothing but this.
+        # While nerfstudio's own loop is paused, this flag is all that it checks.
         if self.run.training_state == "paused":
             self.run.stop_training = True
 

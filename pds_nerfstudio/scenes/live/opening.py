@@ -1,8 +1,7 @@
-"""What is done where nerfstudio's viewer opens a run of this package: in ns-train, and in ns-viewer for a finished one.
+"""Prepare nerfstudio's viewer when it opens a run of this package: in ns-train, or in ns-viewer for a finished run.
 
-Runs of this package are looked at from this machine only, unless told otherwise. The default of ns-viewer is all
-addresses; for such a run it is this one. nerfstudio's own methods listen where nerfstudio lets them: a plugin has no
-say in that.
+Viewers of this package's runs can be reached from this machine only, unless an option says otherwise; ns-viewer's own
+default is all addresses. Viewers of nerfstudio's own methods are left as they are.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _HOST_OPTION = re.compile(r"--viewer\.websocket[-_]host\b")
 
 @functools.cache
 def prepare_viewers(ours: type[Pipeline]) -> None:
-    """Have viewers of this package's pipelines opened as it wants. Calling this again changes nothing.
+    """Prepare all viewers that open one of this package's pipelines. Calling this again changes nothing.
 
     Args:
         ours: The class of those pipelines, each a `Scene`.
@@ -38,7 +37,7 @@ def prepare_viewers(ours: type[Pipeline]) -> None:
 
 
 def _prepared(initialise: Callable[..., None], ours: type[Pipeline]) -> Callable[..., None]:
-    """Have a viewer listen to this machine only, say where it is, and show a finished edit's panel.
+    """Let a viewer listen to this machine only, print its address, and show a finished edit's panel.
 
     The panel of a running edit is opened by its trainer.
     """

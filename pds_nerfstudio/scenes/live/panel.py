@@ -39,15 +39,15 @@ _BUTTONS: dict[str, Action] = {
 }
 _ROWS = (("Edit", "Pause"), ("Undo to source",), ("Branch", "Snapshot"), ("Export",))
 _WITH_EDIT = ("src_prompt", "tgt_prompt", "steps_left")
-"""Fields that are typed letter by letter, and count when Edit is pressed; the others count at once."""
+"""Fields that take effect when Edit is pressed, because they are typed; the others take effect at once."""
 
 
 class EditPanel(ViewerControl):
-    """The panel. Until it is opened in a viewer, nothing that is asked of it does anything.
+    """The panel. Its methods do nothing until it is opened in a viewer.
 
     Args:
         scene: Whose edit is shown.
-        session: What is asked of the edit.
+        session: Holds its state and takes the requests.
         history: Its numbers so far; None where a finished run is looked at, whose folder holds them.
     """
 
@@ -128,7 +128,7 @@ class EditPanel(ViewerControl):
             )
 
     def refresh(self, force: bool = False) -> None:
-        """Show the session's state, if somebody looks on and it has not just been done."""
+        """Show the session's state, if a browser is connected and the last refresh is not too recent."""
         if not self._in_viewer:
             return
         if not force and not (self.viser_server.get_clients() and self._is_time()):
@@ -143,14 +143,14 @@ class EditPanel(ViewerControl):
             self._pictures.content = self._picture_text()
 
     def take_back(self, settings: Settings) -> None:
-        """Have the next refresh show what holds in place of settings that were refused, prompts and steps apart."""
+        """Let the next refresh show the current values in place of refused ones, except prompts and steps."""
         for name, handle in self._inputs.items():
             refused = {"t_min", "t_max"} if name == "t_range" else {name}
             if name not in _WITH_EDIT and refused & settings.keys():
                 self._shown[name] = handle.value
 
     def rerender(self) -> None:
-        """Have the scene rendered anew in every browser. nerfstudio does so now and then while it trains, only."""
+        """Render the scene anew in every browser. nerfstudio does so only now and then, and only while it trains."""
         if not self._in_viewer:
             return
         self.viewer.update_step(self._session.status.step)
@@ -158,7 +158,7 @@ class EditPanel(ViewerControl):
             machine.action(RenderAction("move", self.viewer.get_camera_state(machine.client)))
 
     def close(self) -> None:
-        """Let renders that are under way end, and begin no others: a process that ends while they compute crashes."""
+        """Wait for renders to end, and begin no others: a process that ends during a render crashes."""
         if not self._in_viewer:
             return
         threads = threading.enumerate()  # nerfstudio forgets those whose browser has left
@@ -175,7 +175,7 @@ class EditPanel(ViewerControl):
         settings = self._values(self._session.settings)
         for name, handle in self._inputs.items():
             value = settings.get(name, handle.value)
-            untouched = handle.value == self._shown[name]  # what somebody is typing stays
+            untouched = handle.value == self._shown[name]  # a value that is being typed stays
             if untouched and handle.value != value:
                 self._shown[name] = value
                 if name == "objective" and value not in handle.options:
@@ -193,7 +193,7 @@ class EditPanel(ViewerControl):
         return values
 
     def _asked(self, name: str) -> Settings:
-        """Return what an element asks for that is not so already."""
+        """Return the settings in which an element differs from the session."""
         value = self._inputs[name].value
         asked = dict(zip(("t_min", "t_max"), value, strict=True)) if name == "t_range" else {name: value}
         return {name: value for name, value in asked.items() if self._session.settings.get(name) != value}
@@ -249,10 +249,10 @@ def _objectives(present: str) -> tuple[str, ...]:
 
 
 def _plain(text: str) -> str:
-    """Return text for viser's markdown, which shows it as it stands.
+    """Return text that viser's markdown shows literally.
 
-    That markdown is MDX: it runs what stands in braces, and whole lines of JavaScript; addresses become links, however
-    they are escaped. A string in braces is shown, and no more.
+    That markdown is MDX: it runs code in braces, and whole lines of JavaScript; addresses become links, however they
+        are escaped. Only a string in braces is merely shown.
     """
     escaped = re.sub(r"[^\w ]|_", lambda match: f"\\u{{{ord(match[0]):x}}}", one_line(text))
     return f'{{"{escaped}"}}'

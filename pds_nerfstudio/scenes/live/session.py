@@ -1,4 +1,4 @@
-"""What a person asks of an edit while it runs, the record of it, and its repetition without the person.
+"""Requests to a running edit, their record, and their replay without a person.
 
 The viewer's panel only ever *asks*; the trainer takes what was asked between two steps, does it, and has it written
 down with the step it came before. A record given back as a replay asks for the same at the same steps.
@@ -25,7 +25,7 @@ the scene before the edit. branch, snapshot, export: keep the present result. st
 
 @dataclass(frozen=True)
 class Request:
-    """Something that is asked of a running edit."""
+    """A request to a running edit."""
 
     action: Action
     """What to do."""
@@ -42,15 +42,15 @@ class EditSession:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        """As they are now. What runs the edit sets them; others only look."""
+        """Their current values. The loop that runs the edit sets them; all else only reads them."""
         self.status = Status()
-        """How the run stands. What runs the edit sets it; others only look."""
+        """The current state of the run. The loop that runs the edit sets it; all else only reads it."""
         self.live = False
-        """Whether somebody runs the edit and answers requests; not where a finished one is looked at."""
+        """Whether an edit is running and answers requests; False where a finished run is viewed."""
         self.replaying = False
         """Whether the requests are those of an earlier run."""
         self.wake: Callable[[], None] = lambda: None
-        """Is called, from the asking thread, when something was asked."""
+        """Called after each new request, in the thread that made it."""
         self._record: Path | None = None
         self._replay: list[tuple[int, Request]] = []
         self._asked: queue.SimpleQueue[Request] = queue.SimpleQueue()
@@ -66,7 +66,7 @@ class EditSession:
         self.replaying, self._replay = replay is not None, list(replay or [])
 
     def ask(self, request: Request) -> None:
-        """Have something done before the next step. May be called from any thread."""
+        """Ask for something to be done before the next step. May be called from any thread."""
         self._asked.put(request)
         self.wake()
 
@@ -75,7 +75,7 @@ class EditSession:
         return not self._asked.empty() or any(when <= step for when, _ in self._replay[:1])
 
     def take(self, step: int) -> list[Request]:
-        """Return what is to be done before `step`, in the order it was asked for; it counts as taken."""
+        """Remove and return the requests that are due before `step`, oldest first."""
         requests = []
         while self._replay and self._replay[0][0] <= step:
             requests.append(self._replay.pop(0)[1])

@@ -38,13 +38,13 @@ from websockets.datastructures import Headers
 from pds_nerfstudio.scenes.terminal import say
 
 THIS_MACHINE = "127.0.0.1"
-"""The address at which nobody from elsewhere is heard."""
+"""The address that only this machine can reach."""
 
 _SHARED_AS = ".share.viser.studio"
-"""How the names end under which viser publishes a viewer when asked for a share URL."""
+"""The end of the host names under which viser publishes a viewer that is shared."""
 _FILE_NAME = re.compile(r"[\w .+=,@-]*")
 _TYPED_NAMES = {"Render name": _FILE_NAME, "Output Directory": re.compile(r"[\w .+=,@~:/\\-]*")}
-"""Text fields of nerfstudio's viewer that become names of files, and what may be typed there: by their labels."""
+"""What may be typed into those text fields of nerfstudio's viewer that become names of files, by their labels."""
 
 _Response = tuple[http.HTTPStatus, dict[str, str], bytes]
 _Answer = Callable[[str, Headers], Awaitable[_Response | None]]
@@ -52,7 +52,7 @@ _Answer = Callable[[str, Headers], Awaitable[_Response | None]]
 
 @functools.cache
 def guard_viewers() -> None:
-    """Put all of the mends in. Calling this again changes nothing."""
+    """Apply all of these fixes. Calling this again changes nothing."""
     for owner, method, mend in (
         (WebsockServer, "start", _with_guarded_requests),
         (GuiApi, "_handle_gui_updates", _with_checked_values),
@@ -96,9 +96,9 @@ _serving: Any = websockets.server  # whose `serve` no type checker sees
 
 
 def _with_guarded_requests(start: Callable[[WebsockServer], None]) -> Callable[[WebsockServer], None]:
-    """Have a server of viser's refuse requests while it goes on as before with all others.
+    """Let a server of viser refuse foreign requests, and requests for files outside its folder.
 
-    viser takes `serve` from websockets when it starts: meanwhile, it finds one there that adds the guard.
+    viser imports `serve` from websockets when it starts; during that time, this is a `serve` that adds the guard.
     """
 
     @functools.wraps(start)
@@ -135,31 +135,31 @@ def _guarded(answer: _Answer, root: Path, host: str) -> _Answer:
 def _is_foreign(headers: Headers, host: str) -> bool:
     """Return whether a request is, or may be, made by a page that does not come from this server.
 
-    Such a page can't help naming the site it is from. Its site may however have this machine's address for a while (DNS
-    rebinding): a server that listens to this machine alone is asked for by no name but the machine's own.
+    Browsers name the site that a page is from. But that site's name may lead to this machine for a while (DNS
+    rebinding), so a server that listens to this machine alone accepts only the machine's own names.
     """
     names, origins = headers.get_all("Host"), headers.get_all("Origin")
     try:
         (name,) = names
         foreign = any(urlsplit(origin).netloc.lower() != name.lower() for origin in origins)
         called = urlsplit(f"//{name}").hostname or ""
-    except ValueError:  # there is not one name, or it is none
+    except ValueError:  # not exactly one name, or an invalid one
         return True
     return foreign or (_is_this_machine(host) and not (_is_this_machine(called) or called.endswith(_SHARED_AS)))
 
 
 def _is_inside(root: Path, path: str) -> bool:
-    """Return whether a request's path is one of a file in a folder, which no link leads out of."""
+    """Return whether a request's path is that of a file inside a folder, with links followed."""
     try:
         asked = Path(path.partition("?")[0]).relative_to("/")
         file = root / (asked if asked.parts else "index.html")
         return file.is_file() and file.resolve().is_relative_to(root.resolve())
-    except (OSError, ValueError):  # not a path, or none that could be
+    except (OSError, ValueError):  # not a path, or an impossible one
         return False
 
 
 def _with_checked_values(update: Callable[[GuiApi, Any, GuiUpdateMessage], None]) -> Callable[..., None]:
-    """Have a viewer's panel take no value from a browser that its page would not let one choose or that is no name."""
+    """Make a viewer's panel refuse values that its page does not offer, and texts that are no names of files."""
 
     @functools.wraps(update)
     def checked_update(gui: GuiApi, client_id: Any, message: GuiUpdateMessage) -> None:
@@ -182,13 +182,16 @@ def _may_become(handle: Any, updates: dict[str, Any]) -> bool:
 
 
 def _with_checked_name(write: Callable[[ViewerLegacyState, Any], None]) -> Callable[[ViewerLegacyState, Any], None]:
-    """Have nerfstudio's older viewer write a camera path under a name of a file, and none of another folder."""
+    """Let nerfstudio's older viewer write a camera path only under a plain file name, not into another folder."""
 
     @functools.wraps(write)
     def checked_write(viewer: ViewerLegacyState, message: CameraPathPayloadMessage) -> None:
         if _FILE_NAME.fullmatch(message.camera_path_filename):
             write(viewer, message)
         else:
-            say(f"A camera path was not saved, for its name is no file's: {message.camera_path_filename}", "yellow")
+            say(
+                f"A camera path was not saved, because its name can't be a file's: {message.camera_path_filename}",
+                "yellow",
+            )
 
     return checked_write

@@ -136,7 +136,7 @@ class EditNerfModel(NerfactoModel):
         return colors.reshape(height, width, 3), self._regularizers(interlevel, distortion)
 
     def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews) -> dict[str, Float[Tensor, ""]]:
-        """Return the losses of a step that refines: how far rays of all redrawn views are from their pictures.
+        """Return the losses of a step that refines: how far rays are from the redrawn views.
 
         As many as `edit_rays_per_step`. Rays of one view alone could be satisfied by haze in front of its camera.
 

@@ -23,7 +23,7 @@ EVEN_SHARE = 0.5
 else a ray decides, such as the regularisers' gradient, is never left to a few rays of huge weight."""
 
 _RAYS_FOR_LOSSES = 4096
-"""How many rays, evenly spread over the view, the first step's values of the losses are the means of."""
+"""Rays, evenly spread over the view, over which the losses of the first step are averaged."""
 
 RenderRays = Callable[[RayBundle], tuple[Float[Tensor, "rays 3"], Float[Tensor, "rays"], Float[Tensor, "rays"]]]
 """Colours of rays, and two losses of each."""
@@ -34,13 +34,14 @@ RenderColors = Callable[[RayBundle], Float[Tensor, "rays 3"]]
 
 @dataclass
 class LastLosses:
-    """What the rays of the last step say of the two losses' means.
+    """Estimates of the two losses' means, from the rays of the last step.
 
     The values of the losses are for the log alone: no rays are rendered for them but in the first step. Their gradients
     are those of each step's own rays.
     """
 
     values: Float[Tensor, "2"] | None = None
+    """The two means; None before the first step."""
 
 
 def ray_probabilities(gradient: Float[Tensor, "rays 3"]) -> Float[Tensor, "rays"]:

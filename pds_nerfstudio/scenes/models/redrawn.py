@@ -12,10 +12,10 @@ from torch import Tensor
 
 
 class RedrawnViews:
-    """Redrawn pictures by the number of their view, in bytes on the cameras' device.
+    """Redrawn views by their numbers, in bytes on the cameras' device.
 
     Args:
-        cameras: Of all views, of the pictures' sizes.
+        cameras: Of all views, of the redrawn views' sizes.
     """
 
     def __init__(self, cameras: Cameras) -> None:
@@ -32,7 +32,7 @@ class RedrawnViews:
         return index in self._redrawn
 
     def __setitem__(self, index: int, picture: Float[Tensor, "height width 3"]) -> None:
-        """Keep a picture of numbers in 0..1; beyond them it is cut."""
+        """Keep a redrawn view; numbers outside 0..1 are clamped."""
         if self._pixels is None:
             self._pixels = torch.zeros(self._starts_on_host[-1], 3, dtype=torch.uint8, device=self._starts.device)
         first, end = self._starts_on_host[index : index + 2]
@@ -42,7 +42,7 @@ class RedrawnViews:
             self._indices = torch.tensor([*self._redrawn], device=self._starts.device)
 
     def __getitem__(self, index: int) -> Float[Tensor, "height width 3"]:
-        """Return a picture in 0..1.
+        """Return a redrawn view in 0..1.
 
         Raises:
             KeyError: If that view hasn't been redrawn.
@@ -57,19 +57,19 @@ class RedrawnViews:
         return len(self._redrawn)
 
     def state_dict(self) -> dict[int, UInt8[Tensor, "pixels 3"]]:
-        """Return all pictures in bytes, row by row, by the number of their view."""
+        """Return all redrawn views in bytes, row by row, by their numbers."""
         assert self._pixels is not None or not self._redrawn
         bounds = {index: slice(*self._starts_on_host[index : index + 2]) for index in self._redrawn}
         return {index: cast(Tensor, self._pixels)[pixels].cpu() for index, pixels in bounds.items()}
 
     def load_state_dict(self, state: dict[int, UInt8[Tensor, "pixels 3"]]) -> None:
-        """Keep the pictures of a state, and no others."""
+        """Keep the redrawn views of a state, and no others."""
         self.clear()
         for index, pixels in state.items():
             self[index] = pixels.reshape(-1, self._widths_on_host[index], 3).to(self._starts.device) / 255
 
     def clear(self) -> None:
-        """Forget all pictures."""
+        """Forget all redrawn views."""
         self._redrawn.clear()
         self._indices = self._indices[:0]
 

@@ -1,4 +1,4 @@
-"""What an edit, and what watches it, asks of a scene's model."""
+"""The interface of a scene's model to an edit and to what watches the edit."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class SceneModel(Protocol):
         """Where the model is."""
 
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Any]:
-        """Render as nerfstudio's viewer asks for it."""
+        """Render the outputs that nerfstudio's viewer shows."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return its weights, as PyTorch does."""

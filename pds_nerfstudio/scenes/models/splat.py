@@ -31,7 +31,7 @@ class EditSplatModelConfig(SplatfactoModelConfig):
 
     _target: type = field(default_factory=lambda: EditSplatModel)
     edit_refine_every: int = 100
-    """During the edit, Gaussians are split, duplicated and culled every so many steps; 0 keeps their number."""
+    """Edit steps from one split, duplication and removal of Gaussians to the next; 0 keeps their number."""
     edit_densify_grad_thresh: float = 0.0008
     """During the edit, Gaussians whose positional gradient exceeds this are split or duplicated."""
     edit_cull_alpha_thresh: float = 0.005
@@ -86,7 +86,7 @@ class EditSplatModel(SplatfactoModel):
         return cpu_splatfacto(self.device.type != "cuda")
 
     def step_post_backward(self, step: int) -> None:
-        """Densify and cull; a step whose gradient is not finite says nothing about where to."""
+        """Densify and cull; a step whose gradient is not finite is not counted."""
         gradient = self.info["means2d"].grad
         if gradient is None:
             return
@@ -142,11 +142,11 @@ class EditSplatModel(SplatfactoModel):
             self._replace(name, grown, lambda state: torch.cat([state, state.new_zeros(n, *state.shape[1:])]))
 
     def _replace(self, name: str, values: Tensor, resize: Callable[[Tensor], Tensor]) -> None:
-        """Have another number of Gaussians.
+        """Replace a group of the Gaussians' parameters; their number may change.
 
         Args:
-            name: Of a group of their parameters.
-            values: Of that group from now on.
+            name: Of the group.
+            values: The group's new values.
             resize: Makes the optimiser's memories of the old values fit the new ones.
         """
         old, parameter, optimizer = self.gauss_params[name], nn.Parameter(values), self.optimizers[name]
@@ -194,7 +194,7 @@ class EditSplatModel(SplatfactoModel):
         return rgb, {"opacity_loss": self.config.edit_opacity_loss_mult * self.opacities.sigmoid().mean()}
 
     def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews) -> dict[str, Float[Tensor, ""]]:
-        """Return the losses of a step that refines: how far a view is from its redrawn picture.
+        """Return the losses of a step that refines: how far a render is from its redrawn view.
 
         Args:
             view: A training view that was redrawn.

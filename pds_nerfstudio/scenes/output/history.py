@@ -36,7 +36,7 @@ class History:
 
     Args:
         folder: Of the run. Pictures go to its folder history, numbers to history/steps.jsonl.
-        steps_per_picture: Every so many edit steps a picture is kept; 0 keeps none.
+        steps_per_picture: Edit steps from one kept picture to the next; 0 keeps none.
     """
 
     def __init__(self, folder: Path, steps_per_picture: int) -> None:
@@ -74,7 +74,7 @@ class History:
         Args:
             step: As the trainer counts.
             triptych: The training view of this step, see `EditedView`.
-            view: The present state from a view that is always the same.
+            view: A render of the present state from the fixed view.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, image in (("triptych", triptych), ("view", view)):
@@ -83,7 +83,7 @@ class History:
                 writer.put_image(f"Edit/{name}", torch.from_numpy(image).float() / 255, step)
 
     def write_strip(self, path: Path) -> Path | None:
-        """Write the kept pictures of the view that is always the same beside each other; None if there are none."""
+        """Write the kept renders of the fixed view beside each other; None if there are none."""
         pictures = self.strip()
         if not pictures:
             return None

@@ -91,7 +91,7 @@ class Fineness:
 
     @classmethod
     def that_fits(cls, pictures: Sequence[OfAnySize], side: int, most_bytes: int) -> Fineness:
-        """Return the finest at which all of some pictures together take no more than so many bytes.
+        """Return the finest at which all pictures together take at most `most_bytes`.
 
         Args:
             pictures: Of any sizes.
@@ -149,7 +149,7 @@ def plot(title: str, lines: Mapping[str, Series], width: int = 420, height: int 
 
 
 def _thinned(line: Series) -> list[tuple[float, float]]:
-    """Return no more points than can be told apart, each the mean of those it stands for."""
+    """Return as many points as the eye can tell apart, each the mean of those that it replaces."""
     if len(line) <= _PLOT_POINTS:
         return list(line)
     return [tuple(part.mean(0).tolist()) for part in np.array_split(np.array(line), _PLOT_POINTS)]

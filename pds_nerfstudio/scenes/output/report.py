@@ -24,13 +24,13 @@ from pds_nerfstudio.scenes.run import Run
 from pds_nerfstudio.video import shrink_video
 
 PAGE_BYTES = 5_000_000
-"""A report has no more, whatever the scene: it is meant to be sent around."""
+"""Largest size of a report, whatever the scene, so that it can be sent to others."""
 _VIEWS_SHARE, _VIDEO_SHARE, _STRIP_SHARE = 0.5, 0.25, 0.05
-"""Of the page; the rest is for what is written on it, which the next two numbers bound."""
+"""Shares of the page; the rest is for its text, which the next two numbers bound."""
 _LONGEST_TEXT = 400
 _MOST_REQUESTS = 80
 _VIEW_SIDE, _VIDEO_SIDE, _STRIP_SIDE = 960, 640, 256
-"""Pixels of the longer side, where the page has room for so many."""
+"""Pixels of the longer side, if the page has room for them."""
 _FINEST = Fineness(_VIEW_SIDE)
 
 
@@ -39,8 +39,11 @@ class View:
     """A view before and after the edit, in pictures of one size."""
 
     name: str
+    """Name of its image file, without the ending."""
     before: Picture
+    """The source."""
     after: Picture
+    """The edit."""
 
 
 def write_report(folder: Path, run: Run) -> Path:
@@ -140,7 +143,7 @@ def page(title: str, parts: Sequence[str]) -> str:
         parts: Of its body, as HTML; empty ones are left out.
     """
     template = resources.files("pds_nerfstudio.scenes.output").joinpath("report.html").read_text(encoding="utf-8")
-    # One pass: what stands in a part is never taken for a place to fill.
+    # One pass, so that the text of a part is never taken for a place to fill.
     return Template(template).substitute(title=_text(title), body="\n".join(filter(None, parts)))
 
 

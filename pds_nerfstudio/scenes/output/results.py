@@ -1,4 +1,4 @@
-"""What a finished edit leaves for a person to look at and for other programs to use."""
+"""Write the results of a finished edit, for people to look at and for other programs to use."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def fixed_view(scene: Scene) -> Picture:
 
 @torch.no_grad()
 def evaluation_decibels(scene: Scene, most: int) -> list[float]:
-    """Return how well the scene shows the data set's evaluation views: PSNR in dB, of each.
+    """Return the PSNR in dB of each of the data set's evaluation views.
 
-    The scene isn't made from those, unless the data parser takes all views for both (--eval-mode all). A data set of
-    few pictures has none.
+    The scene is not reconstructed from those, unless the data parser takes all views for both (--eval-mode all). A data
+    set of few images has none.
 
     Args:
         scene: Its model is set to eval.
-        most: Number of views to look at, where there are as many.
+        most: How many views to use at most.
     """
     model = scene.model
     model.eval()
@@ -106,9 +106,7 @@ def write_results(scene: Scene, folder: Path, turntable_frames: int) -> list[Pat
         )
         written.append(write_video(folder / "turntable.mp4", frames, _FRAMES_PER_SECOND))
     elif turntable_frames:
-        CONSOLE.print(
-            "No turntable.mp4, for there is no ffmpeg. The next run has one after: pip install imageio-ffmpeg"
-        )
+        CONSOLE.print("No turntable.mp4, because ffmpeg is missing. For the next run: pip install imageio-ffmpeg")
     return written
 
 

@@ -16,7 +16,7 @@ from pds_nerfstudio.vector.svg.color import parse_color
 
 @dataclass(frozen=True)
 class Framing:
-    """How a drawing is put before the guidance in one step."""
+    """How the guidance sees a drawing in one step."""
 
     view: Affine
     """From the drawing's units to the canvas."""
@@ -65,7 +65,7 @@ class Augmentation:
         return Framing(view, self.plain(canvas, like, color))
 
     def plain(self, canvas: int, like: Tensor, random: Sequence[float] = (1.0, 1.0, 1.0)) -> Float[Tensor, "3 h w"]:
-        """Return the background; the given colour in place of a random one."""
+        """Return the background; if it is random, the given colour."""
         known = None if self.background == "random" else parse_color(self.background)
         color = random if known is None else known[:3]
         return like.new_tensor(color)[:, None, None].expand(3, canvas, canvas)

@@ -46,8 +46,8 @@ HELP = CommandHelp(
         FirstOption("--guidance.guidance-scale", "how strongly the prompts are obeyed"),
         FirstOption("--guidance.identity-weight", "how strongly the source is kept"),
         FirstOption("--guidance.objective", "what is distilled; lusd suits styles"),
-        FirstOption("--edit.draft.steps", "steps that edit the drawing's picture"),
-        FirstOption("--edit.fit-steps", "steps that fit paths to that picture"),
+        FirstOption("--edit.draft.steps", "steps that edit a render of the drawing"),
+        FirstOption("--edit.fit-steps", "steps that fit paths to that render"),
         FirstOption("--edit.background", "colour below the drawing"),
         FirstOption("--history", "animation of the edit: gif, mp4, none"),
         FirstOption("--output-dir", "results get a folder in here"),
@@ -78,7 +78,7 @@ class SvgEdit:
     src_prompt: str
     """What the drawing shows."""
     tgt_prompt: str
-    """What it should show; best the source prompt with only the edit changed."""
+    """What it should show. It works best if only the edit differs from the source prompt."""
     output_dir: Path = Path("outputs/svg")
     """The results go into a new folder of the drawing's name in here."""
     style: Literal["none", "iconography", "pixelart"] = "none"
@@ -90,12 +90,12 @@ class SvgEdit:
     device: str = "auto"
     """Where to render, for example cuda:0; 'auto' takes the first GPU, else the CPU."""
     save_every: int = 20
-    """A picture goes into the history, and the drawing so far into the folder, every so many steps."""
+    """Steps from one save to the next: a frame of the history, and the unfinished drawing."""
     history: Literal["gif", "mp4", "none"] = "gif"
     """Whether to leave an animation of the edit."""
     backend: Literal["exact", "pytorch", "pydiffvg"] = "exact"
-    """What draws. exact: this package's own rasteriser, on a GPU by Triton kernels where Triton is there. pytorch: the
-    same without Triton; slower on a GPU. pydiffvg: where that is installed, for plain drawings."""
+    """The rasteriser. exact: this package's own, on a GPU in Triton kernels if Triton is installed. pytorch: the same
+    without Triton; slower on a GPU. pydiffvg: if that is installed, for plain drawings."""
     guidance: GuidanceConfig = field(default_factory=drawing_guidance)
     """The diffusion model, the objective and the seed."""
     edit: VectorEditConfig = field(default_factory=VectorEditConfig)
@@ -214,5 +214,5 @@ run = _COMMAND.run
 
 
 def main() -> None:
-    """The command `pds-svg`."""
+    """Run the command `pds-svg`."""
     _COMMAND.main()

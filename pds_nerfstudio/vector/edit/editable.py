@@ -72,7 +72,7 @@ class DrawingDescent(Descent[Framings]):
         steps: Until the rates are at their last.
         final_rate: Share of the rates that is left then.
         crossing: Resistance against curves that cross themselves, as a multiple of the typical pull on a point.
-        stay_near: Share of its way that every change goes back in a step at full rates.
+        stay_near: Share of every change that is taken back in a step at full rates.
     """
 
     def __init__(

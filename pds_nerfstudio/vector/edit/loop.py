@@ -1,9 +1,9 @@
 """The loop that edits a drawing by text, in up to three stages, of which each can be left out.
 
-1. The guidance edits the picture of the drawing (`images`), and the drawing is fit to that picture. Pictures follow the
+1. The guidance edits a render of the drawing (`images`), and the drawing is fit to that picture. Pictures follow the
    guidance well, and a fit to a picture that stands still is free of noise.
 2. The drawing follows the gradient of the guidance directly, through the rasteriser.
-3. The diffusion model redraws the picture of the drawing from time to time, and the drawing is fit to that.
+3. The diffusion model redraws a render of the drawing from time to time, and the drawing is fit to that.
 """
 
 from dataclasses import dataclass, field
@@ -31,20 +31,20 @@ class VectorEditConfig:
     draft: ImageEditConfig = field(
         default_factory=lambda: ImageEditConfig(steps=80, refine=0.5, refine_steps=6, refine_scale=3.0)
     )
-    """First the guidance edits the picture of the drawing, as pds-image edits a picture, without asking what paths can
-    do. This says how."""
+    """How the guidance first edits a render of the drawing, as pds-image edits a picture, whether or not paths can
+    follow. The result is the draft."""
     fit_steps: int = 150
-    """Then paths, points and paints are fit to that picture, in so many steps. 0 leaves out both it and the draft."""
+    """Steps in which paths, points and paints are then fit to the draft. 0 leaves out both the fit and the draft."""
     steps: int = 0
-    """Steps in which the drawing follows the gradient of the guidance directly, as published. They need no draft, but
-    hundreds of steps and more care: each is noisy, and what paths have lost they hardly find again."""
+    """Steps in which the drawing follows the gradient of the guidance directly, as published. This needs no draft, but
+    hundreds of steps and more care: each step is noisy, and paths hardly recover a shape that they have lost."""
     refine_steps: int = 0
-    """Steps that refine the edit at the end: the picture of the drawing is redrawn by the diffusion model, and paths
-    and paints are fit to that. 0 leaves them out: with the embedded model they mended subjects and spoilt hats."""
+    """Steps that refine the edit at the end: the diffusion model redraws a render of the drawing, and paths and paints
+    are fit to that. 0 leaves them out: with the embedded model they made subjects better and hats worse."""
     refine_rounds: int = 2
-    """How many times it is redrawn on the way, each time from what the drawing looks like by then."""
+    """How many times the drawing is redrawn during these steps, each time from its current render."""
     refinement: RedrawConfig = field(default_factory=RedrawConfig)
-    """How the diffusion model redraws the picture."""
+    """How the diffusion model redraws it."""
     fit_rate: float = 1.0
     """Learning rates of fitting, as a share of those below."""
     paths_lr: float = 1.5
@@ -65,12 +65,12 @@ class VectorEditConfig:
     """Share of the learning rates that is left when a draft has been fit, at the end of the steps, and at the end of
     the refinement; they fall evenly on the way, which settles noise."""
     stay_near: float = 0.002
-    """Share of its way that everything goes back in each of the `steps`, so that only what the guidance keeps pushing
+    """Share of every change that is taken back in each of the `steps`, so that only what the guidance keeps pushing
     ends up far from where it was. It falls with the learning rates."""
     crossing: float = 0.3
     """Resistance against curves that cross themselves, as a multiple of the typical pull on a point."""
     views: int = 1
-    """Pictures shown to the guidance at a time. More cost more, and average out noise. Without random crops and
+    """Renders shown to the guidance in each step. More take longer and average out noise. Without random crops and
     backgrounds they are equal and only the noise differs."""
     background: str = "white"
     """Colour below the drawing: any CSS colour, or 'random' for another one each time (white below the draft)."""
@@ -157,7 +157,7 @@ class VectorEditLoop(EditLoop):
         super().__init__(stages)
 
     def _fitting(self, steps: int) -> DrawingDescent:
-        """Return a descent to a goal that stands still: each number at its own pace, by Adam (Kingma and Ba 2015)."""
+        """Return a descent to a fixed goal: each number at its own pace, by Adam (Kingma and Ba 2015)."""
         config = self._config
         rates = {group: config.fit_rate * rate for group, rate in config.rates.items()}
         optimizer = torch.optim.Adam(self._drawing.editor.parameter_groups(rates))

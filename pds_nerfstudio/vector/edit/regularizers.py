@@ -30,7 +30,7 @@ def crossing_angles(ctrl: Float[Tensor, "s 4 2"], turns_left: Bool[Tensor, " s"]
 
 
 class CrossingLoss:
-    """The self-crossing term beyond what the source has of it, which leaves its own S-curves alone."""
+    """The self-crossing term less the source's own, so that S-curves of the source are left alone."""
 
     def __init__(self, ctrl: Float[Tensor, "s 4 2"]) -> None:
         """Remember the source's control points."""
