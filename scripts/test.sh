@@ -9,4 +9,4 @@ export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 "$bin/ruff" check .
 "$bin/ruff" format --check .
 "$bin/mypy"
-"$bin/python" -m pytest "$@"
+"$bin/python" -m pytest -n 2 "$@"

@@ -85,6 +85,7 @@ def test_edits_of_one_scene_share_it_and_nothing_else(runs: Runs, setup: Setup) 
     assert (first.parent / "scene" / "transforms.json").exists()
 
 
+@pytest.mark.slow
 def test_drawings_are_edited_as_drawings(setup: Setup) -> None:
     representation = REPRESENTATIONS["svg"](Variant("pds,steps=1,fit_steps=30,refine_steps=0"), setup)
     cases = draw_cases(["arms"], 1, 0, representation.style)

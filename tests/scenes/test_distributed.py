@@ -14,6 +14,8 @@ import torch
 
 from pds_nerfstudio.scenes.views import view_at, views_of
 
+pytestmark = pytest.mark.slow
+
 RANK = Path(__file__).with_name("rank.py")
 
 

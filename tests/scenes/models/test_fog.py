@@ -14,6 +14,8 @@ from pds_nerfstudio.scenes.models.nerf import EditNerfModel
 from pds_nerfstudio.scenes.models.scene_model import render
 from pds_nerfstudio.scenes.trainer import EditTrainer
 
+pytestmark = pytest.mark.slow
+
 OPACITY = 0.2
 
 

@@ -46,6 +46,7 @@ def small_network() -> Callable[[Tensor], Tensor]:
     return lambda x: network(x)
 
 
+@pytest.mark.slow
 @needs_a_compiler
 def test_generated_code_agrees_forward_and_backward(capsys: pytest.CaptureFixture[str]) -> None:
     function = small_network()

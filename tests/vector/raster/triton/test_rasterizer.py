@@ -44,6 +44,7 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 WIDTH, HEIGHT = 47, 33
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(INTERPRETED or DEVICE == "cuda", reason="the tests below run here")
 def test_all_below_in_the_interpreter(passes_in_the_interpreter: Callable[[str], None]) -> None:
     passes_in_the_interpreter(__file__)
