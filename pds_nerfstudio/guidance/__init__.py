@@ -3,10 +3,16 @@
 Knows tensors and prompts only. It imports neither nerfstudio nor any editor; they import
 :class:`~pds_nerfstudio.guidance.guidance.Guidance`.
 
-    objectives    psi, chi and each objective as a row of one form: new objectives go here
-    timesteps     how the diffusion time t is drawn
-    denoiser      a diffusers pipeline behind one noise prediction (loading, prompts: its parts)
-    latents       image size for the model, cache of source latents
-    localization  the mask that keeps an edit where the prompts differ
-    guidance      configuration, and the class that turns a render into a loss
+    guidance         the one class: a render goes in, the gradient that edits it comes out
+    config           everything that a person may set, checked once
+    objectives       what is distilled, one file each: psi and chi are in objectives/pds.py
+    gradient         an objective's two terms, and the mask between them
+    masks            where an edit may act, averaged over the steps
+    redraw           SDEdit: what the model makes of a render
+    schedule         signal and noise at a time, for discrete tables and for flows
+    timesteps        how the time t of a step is drawn
+    prompted         a denoiser under the source and the target prompt
+    denoiser         one noise prediction for every network
+    parametrization  what networks are shown and answer, made one
+    networks         one file an architecture, and how its predictions are made cheaper
 """

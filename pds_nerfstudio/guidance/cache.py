@@ -24,7 +24,7 @@ class BoundedCache(Generic[Value]):
         return len(self._values)
 
     def get(self, key: Hashable) -> Value | None:
-        """The value kept under `key`, now the most recently used one, or None."""
+        """Return the value kept under `key`, now the most recently used one, or None."""
         if key not in self._values:
             return None
         self._values.move_to_end(key)

@@ -20,7 +20,7 @@ SMALLEST_SIDE = 16
 
 
 def model_image_size(height: int, width: int, resolution: int, multiple: int) -> tuple[int, int]:
-    """The height and width at which an image is shown to the model.
+    """Return the height and width at which an image is shown to the model.
 
     The image keeps its aspect ratio and gets the AREA of a `resolution` × `resolution` square: that is
     what the model was trained with, and it bounds memory and time for any shape. Each side is then rounded to
@@ -97,7 +97,7 @@ class LatentCache:
         images: Float[Tensor, "batch 3 height width"],
         encode: Callable[[Tensor], Tensor],
     ) -> Float[Tensor, "batch channels latent_height latent_width"]:
-        """The latents of `images`; those whose key is new are encoded, together, without gradient.
+        """Return the latents of `images`; those whose key is new are encoded, together, without gradient.
 
         Args:
             keys: one for each image. The same key must always come with the same image.

@@ -101,7 +101,7 @@ class PromptedDenoiser:
     def _questions(
         self, wanted: Sequence[Prediction], noisy: Mapping[str, Latents], t: Times
     ) -> tuple[Float[Tensor, "latents channels height width"], Int[Tensor, " latents"], Condition]:
-        """What the denoiser is given for the predictions that are wanted: latents, times and conditions.
+        """Return what the denoiser is given for the predictions that are wanted: latents, times and conditions.
 
         Where all latents are asked equally often, in turn, each is given once.
         """

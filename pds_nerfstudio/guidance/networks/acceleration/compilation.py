@@ -54,7 +54,7 @@ class CompiledNetwork:
         )
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        """What the function returns, up to rounding."""
+        """Return what the function returns, up to rounding."""
         key = tuple((tuple(x.shape), x.dtype, x.stride()) for x in inputs)
         if key not in self._runs_compiled:
             self._runs_compiled[key] = self._compile_for(inputs)

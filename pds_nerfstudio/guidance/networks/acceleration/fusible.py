@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 class FusibleGroupNorm(nn.Module):
-    """What an ``nn.GroupNorm`` computes, with its parameters.
+    """What an `nn.GroupNorm` computes, with its parameters.
 
     Args:
         norm: That one, with weights.

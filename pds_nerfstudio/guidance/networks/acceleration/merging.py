@@ -29,7 +29,7 @@ class Part(nn.Module):
         self.start, self.stop = start, stop
 
     def forward(self, x: Float[Tensor, "*batch channels"]) -> Float[Tensor, "*batch part"]:
-        """A view."""
+        """Return a view of them."""
         return x[..., self.start : self.stop]
 
 

@@ -17,7 +17,7 @@ class SharedStart:
     """Has a UNet compute what comes before its first cross-attention once for all prompts.
 
     Args:
-        unet: A diffusers UNet, whose first layers are wrapped. It computes what it did until ``prompts`` is set.
+        unet: A diffusers UNet, whose first layers are wrapped. It computes what it did until `prompts` is set.
     """
 
     def __init__(self, unet: Any) -> None:
@@ -36,11 +36,11 @@ class SharedStart:
                     layers[i] = _SharedLayer(layer, self)
 
     def once(self, x: Float[Tensor, "batch *rest"]) -> Float[Tensor, "once *rest"]:
-        """The elements of one prompt."""
+        """Return the elements of one prompt."""
         return x[: len(x) // self.prompts]
 
     def for_all(self, x: Float[Tensor, "once *rest"]) -> Float[Tensor, "batch *rest"]:
-        """What is the same for each prompt, for all of them."""
+        """Return what is the same for each prompt, for all of them."""
         return x if self.prompts == 1 else x.repeat(self.prompts, *(1,) * (x.ndim - 1))
 
 
