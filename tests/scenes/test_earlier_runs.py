@@ -77,6 +77,7 @@ def test_they_open_and_look_as_they_did(kind: str, mode: Any, written: Any) -> N
     assert np.abs(shown.astype(int) - then).max() <= 2
 
 
+@pytest.mark.filterwarnings("ignore:LPIPS reads NaN:UserWarning")
 @pytest.mark.parametrize("kind", KINDS)
 def test_ns_eval_works_on_them(kind: str, written: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compat, "_lpips_backbone_available", lambda: False)  # it would be downloaded

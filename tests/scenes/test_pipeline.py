@@ -70,6 +70,7 @@ class TestCheckpoint:
         assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
         assert pipeline.plan.start == 2
 
+    @pytest.mark.filterwarnings("ignore:LPIPS reads NaN:UserWarning")
     def test_ns_eval_works_on_it(
         self, kind: str, finished: Any, no_diffusion_model: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:

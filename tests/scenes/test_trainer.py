@@ -100,6 +100,7 @@ class TestNumberOfSteps:
 
 
 class TestJudgement:
+    @pytest.mark.filterwarnings("ignore:LPIPS reads NaN:UserWarning")
     @pytest.mark.parametrize("kind", KINDS)
     def test_it_is_what_nerfstudio_says_of_the_evaluation_views(self, kind: str, finished: Any) -> None:
         pipeline = finished(kind).pipeline
@@ -405,6 +406,8 @@ class TestBadInput:
     def test_a_prompt_is_missing(self, option: str, name: str, prompt: str, make_config: Any, refused: Any) -> None:
         assert f"--pipeline.{name}" in refused(make_config("splat", **{f"pipeline__{option}": prompt}))
 
+    # Of nerfstudio's, which `warns` gives on as its own
+    @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
     def test_equal_prompts_are_warned_of(self, make_config: Any, prepare: Any) -> None:
         with pytest.warns(UserWarning, match="prompts are equal"):
             prepare(make_config("splat", pipeline__tgt_prompt="a cat"))

@@ -124,6 +124,8 @@ class TestContactSheet:
     def test_no_title_has_a_place_too(self) -> None:
         assert (self.title("") == 255).all() and (self.title("fox", 12) == 255).all()
 
+    # Of nerfstudio's, which `warns` gives on as its own
+    @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
     def test_equal_prompts_still_make_two_rows(self, make_config: Any, run: Any) -> None:
         config = make_config(
             "splat", steps=1, show_edit=True, pipeline__turntable_frames=0, pipeline__tgt_prompt="a cat"
