@@ -1,7 +1,7 @@
 """The command: what it leaves, and that it never writes over anything."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +186,11 @@ def test_a_misspelt_recipe_is_answered_in_one_line(monkeypatch: pytest.MonkeyPat
     with pytest.raises(SystemExit) as end:
         main()
     assert str(end.value) == "pds-image: there is no recipe 'stile': name one of default, light, local, style, or none."
+
+
+def test_a_config_of_an_earlier_version_is_taken_up(tmp_path: Path) -> None:
+    saved = asdict(ImageEdit(Path("a.png"), "a cat", "a dog"))
+    saved["guidance"] |= {"objective": "lusd", "lusd": {"identity": 0.1, "first_std": 0.15, "last_std": 0.01}}
+    saved["guidance"] |= {"ssd": {"trajectory": 2.0}, "dreamcatalyst": {"delta": 0.2}}
+    (tmp_path / "config.json").write_text(json.dumps(saved, default=str))
+    assert load_config(ImageEdit, tmp_path / "config.json").guidance.objective == "lusd,identity=0.1"
