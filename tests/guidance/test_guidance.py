@@ -1,9 +1,6 @@
 """The class that all editors use."""
 
-import ast
 import dataclasses
-import inspect
-import itertools
 import warnings
 from pathlib import Path
 from typing import Any
@@ -552,23 +549,6 @@ def test_dreamcatalyst_parameters_take_effect_while_it_runs(denoiser: Denoiser) 
     run_of(changed, 1), run_of(plain, 1)
     changed.reconfigure(objective="dreamcatalyst,delta=0.05")
     assert not torch.equal(run_of(changed, 1)[0].grad, run_of(plain, 1)[0].grad)
-
-
-@pytest.mark.parametrize("config", [GuidanceConfig, RedrawConfig, *OBJECTIVES.values()])
-def test_every_option_is_annotated_and_explained(config: type) -> None:
-    (definition,) = ast.parse(inspect.getsource(config)).body
-    assert isinstance(definition, ast.ClassDef)
-    body = definition.body[1:]  # the class's own docstring comes first
-    explained = [
-        field.target.id
-        for field, text in itertools.pairwise(body)
-        if isinstance(field, ast.AnnAssign)
-        and isinstance(field.target, ast.Name)
-        and isinstance(text, ast.Expr)
-        and isinstance(text.value, ast.Constant)
-    ]
-    assert explained == [field.name for field in dataclasses.fields(config)]
-    assert not any(isinstance(statement, ast.Assign) for statement in body)
 
 
 def test_from_config_loads_the_model_without_a_sound(model_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
