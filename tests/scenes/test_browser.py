@@ -5,6 +5,7 @@ Skipped where there is no Chromium (Debian's package `chromium`) or no playwrigh
 
 import shutil
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from nerfstudio.viewer.utils import get_camera
+from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException
 from PIL import Image
 
 from pds_nerfstudio.scenes.checkpoints import read_checkpoint
@@ -84,7 +86,23 @@ class LiveRun:
 
 
 @pytest.fixture
-def live_run(make_config: Any, prepare: Any) -> Iterator[LiveRun]:
+def interrupted_renders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets nerfstudio break a render off anywhere.
+
+    It raises an exception at whatever line of Python the thread that renders has come to. If that is in a callback of a
+    weak reference, Python can only say that it ignores it; whatever else is ignored so still counts.
+    """
+    report = sys.unraisablehook
+
+    def pass_over(unraisable: Any) -> None:
+        if not issubclass(unraisable.exc_type, IOChangeException):
+            report(unraisable)
+
+    monkeypatch.setattr(sys, "unraisablehook", pass_over)
+
+
+@pytest.fixture
+def live_run(make_config: Any, prepare: Any, interrupted_renders: None) -> Iterator[LiveRun]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
