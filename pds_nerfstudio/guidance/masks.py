@@ -9,7 +9,7 @@ from collections.abc import Hashable, Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pds_nerfstudio.guidance.cache import BoundedCache
@@ -81,11 +81,14 @@ class MaskAverage:
     def update(
         self, keys: Sequence[Hashable], masks: Float[Tensor, "batch 1 height width"]
     ) -> Float[Tensor, "batch 1 height width"]:
-        """Take new masks in and return the averages. A view seen for the first time starts at its mask."""
+        """Take new masks in and return the averages. A view seen for the first time starts at its mask.
+
+        Masks that are not finite, from predictions that were not, are left out: an average would keep their NaN.
+        """
         averages = []
         for key, mask in zip(keys, masks.unbind(), strict=True):
             before = self._averages.get(key)
-            average = mask if before is None else torch.lerp(mask, before, self.decay)
+            average = mask if before is None else _moved(before, mask, self.decay)
             self._averages.put(key, average)
             averages.append(average)
         return torch.stack(averages)
@@ -97,9 +100,12 @@ class MaskAverage:
     def learned(
         self, keys: Sequence[Hashable], everywhere: Float[Tensor, "batch 1 height width"]
     ) -> Float[Tensor, "batch 1 height width"]:
-        """Return the averages of some views as they are; those of `everywhere` for views never seen."""
+        """Return the averages of some views as they are; those of `everywhere` for views without a finite one."""
         masks = [self.peek((key, tuple(whole.shape))) for key, whole in zip(keys, everywhere, strict=True)]
-        return torch.stack([whole if mask is None else mask for mask, whole in zip(masks, everywhere, strict=True)])
+        pairs = zip(masks, everywhere, strict=True)
+        return torch.stack(
+            [whole if mask is None else torch.where(_is_finite(mask), mask, whole) for mask, whole in pairs]
+        )
 
     def state_dict(self) -> list[tuple[Hashable, Tensor]]:
         """Return all averages with their keys, the least recently seen first."""
@@ -113,3 +119,15 @@ class MaskAverage:
     def clear(self) -> None:
         """Forget everything, for when the prompts change."""
         self._averages.clear()
+
+
+def _moved(
+    before: Float[Tensor, "1 height width"], mask: Float[Tensor, "1 height width"], decay: float
+) -> Float[Tensor, "1 height width"]:
+    """Return an average with one mask more; the other of the two if one is not finite. Without looking from the host."""
+    started = torch.where(_is_finite(before), torch.lerp(mask, before, decay), mask)
+    return torch.where(_is_finite(mask), started, before)
+
+
+def _is_finite(mask: Float[Tensor, "1 height width"]) -> Bool[Tensor, ""]:
+    return mask.isfinite().all()

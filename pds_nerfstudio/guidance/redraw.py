@@ -4,6 +4,7 @@ Distillation pulls on a blurry compromise of many noisy predictions; the model's
 a sharp picture of it. A mask keeps the source wherever nothing was edited.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -110,6 +111,8 @@ def redraw_latents(
 ) -> Latents:
     """Return latents as the model redraws them for the target prompt.
 
+    Warns where the model's answers are not finite numbers, and keeps those latents as they are.
+
     Args:
         prompted: The model under its prompts.
         latents: What was edited.
@@ -124,7 +127,15 @@ def redraw_latents(
     def predict(x_t: Latents, t: Int[Tensor, " batch"]) -> Latents:
         return prompted.combined(terms, {"target": x_t}, t)
 
-    return sdedit(latents, source, mask, noise, times, prompted.denoiser.levels, predict)
+    redrawn = sdedit(latents, source, mask, noise, times, prompted.denoiser.levels, predict)
+    finite = redrawn.isfinite().all(dim=(1, 2, 3), keepdim=True)
+    if not bool(finite.all()):
+        warnings.warn(
+            "The model's redrawing is not made of finite numbers, and the edit stays as it was before: set dtype to "
+            "float32, or give another model.",
+            stacklevel=2,
+        )
+    return torch.where(finite, redrawn, latents)
 
 
 def put_back(

@@ -52,16 +52,21 @@ class Schedule:
         ᾱ is recomputed from β in float64: ψ is a difference of nearly equal numbers (0.004 at t = 979), of
         which a product of a thousand float32 factors would leave few digits.
 
+        Where the last time has no signal left at all (zero terminal SNR, Lin et al. 2024), it gets half the amplitude
+        that the time before it has: nothing is known of a picture in pure noise, and weights divide by the signal.
+
         Raises:
-            UserError: If the scheduler has no table of betas, as those of flow-matching models.
+            UserError: If the scheduler has no such table, as those of continuous noise.
         """
         betas = getattr(scheduler, "betas", None)
-        if not isinstance(betas, Tensor):
+        if not isinstance(betas, Tensor) or not hasattr(scheduler, "alphas_cumprod"):
             raise UserError(
-                f"The scheduler {type(scheduler).__name__} has no noise schedule (betas): use a model of the "
-                "Stable Diffusion 1.x or 2.x type, not a flow-matching one."
+                f"The scheduler {type(scheduler).__name__} has no noise schedule (betas and alphas_cumprod): choose a "
+                "model with another one, such as DDIMScheduler."
             )
         betas = betas.detach().to("cpu", torch.float64)
+        if betas[-1] == 1:
+            betas = torch.cat([betas[:-1], betas.new_full((1,), 0.75)])
         return cls(alphas_cumprod=torch.cumprod(1 - betas, dim=0), betas=betas)
 
     @classmethod

@@ -56,6 +56,25 @@ def test_average_forgets_views_beyond_its_bound_and_on_demand() -> None:
     assert (average.update(["a"], zeros) == 0).all()
 
 
+def test_masks_that_are_not_finite_leave_no_trace() -> None:
+    first, broken, later = torch.rand(1, 1, 4, 4), torch.rand(1, 1, 4, 4), torch.rand(1, 1, 4, 4)
+    broken[0, 0, 1, 2] = torch.nan
+    average, clean = MaskAverage(8), MaskAverage(8)
+    for mask in (first, broken, later):
+        averages = average.update(["view"], mask)
+    for mask in (first, later):
+        expected = clean.update(["view"], mask)
+    assert torch.equal(averages, expected)
+
+
+def test_a_view_whose_first_mask_is_not_finite_starts_at_the_next() -> None:
+    average, later = MaskAverage(8), torch.rand(1, 1, 4, 4)
+    key, everywhere = ("view", (1, 4, 4)), torch.ones(1, 1, 4, 4)
+    average.update([key], torch.full((1, 1, 4, 4), torch.nan))
+    assert torch.equal(average.learned(["view"], everywhere), everywhere)
+    assert torch.equal(average.update([key], later), later)
+
+
 def test_sharpening_takes_the_noise_floor_off() -> None:
     mask = torch.tensor([0.0, 0.15, 0.2, 0.275, 0.4, 1.0]).reshape(1, 1, 2, 3)
     expected = torch.tensor([0.0, 0.0, 0.2, 0.5, 1.0, 1.0]).reshape(1, 1, 2, 3)

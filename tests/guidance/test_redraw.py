@@ -1,6 +1,7 @@
 """SDEdit: with an exact denoiser it ends where the prompt's pictures are, and the mask holds the rest."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.guidance.redraw import RedrawConfig, edited_region, sdedit
+from pds_nerfstudio.guidance.schedule import Schedule
 from tests.guidance.analytic import mixture_denoiser, stable_diffusion_schedule
 
 LEVELS = stable_diffusion_schedule().levels(torch.device("cpu"), torch.float64)
@@ -111,6 +113,43 @@ class TestOnTheGuidance:
         assert torch.equal(guidance.redraw_latents(source + 0.05, source, RedrawConfig(0.9, 10, 1.0)), source)
         allowed = torch.zeros(1, 1, 1, 1)
         assert torch.equal(guidance.redraw_latents(source + 1.0, source, RedrawConfig(0.9, 10, 1.0), allowed), source)
+
+    def test_answers_that_are_not_finite_are_said_and_leave_the_edit_as_it_was(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        guidance = self.guidance()
+        source, edited = torch.full((2, 2, 1, 1), -1.0).double(), torch.full((2, 2, 1, 1), 0.4).double()
+        expected = self.guidance().redraw_latents(edited, source, RedrawConfig(0.9, 4, 1.0))
+        network = guidance.denoiser.network
+        predict = network.predict
+
+        def broken(latent: Tensor, time: Tensor, condition: Tensor) -> Tensor:
+            answer = predict(latent, time, condition)
+            answer[0] = torch.nan  # for the first of the two pictures
+            return answer
+
+        monkeypatch.setattr(network, "predict", broken)
+        with pytest.warns(UserWarning, match="not made of finite numbers.*dtype"):
+            refined = guidance.redraw_latents(edited, source, RedrawConfig(0.9, 4, 1.0))
+        assert torch.equal(refined[0], edited[0]) and torch.equal(refined[1], expected[1])
+
+    def test_from_pure_noise_it_goes_to_the_target(self) -> None:
+        from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
+
+        betas = rescale_zero_terminal_snr(stable_diffusion_schedule().betas)
+        schedule = Schedule.from_scheduler(SimpleNamespace(betas=betas, alphas_cumprod=None))
+        denoiser, _network = mixture_denoiser(
+            {"": [[0.0, 0.0]], "source": [[-1.0, -1.0]], "target": [[1.0, 1.0]]},
+            std=0.05,
+            dtype=torch.float32,
+            parametrization="velocity",
+            schedule=schedule,
+        )
+        guidance = Guidance(GuidanceConfig(), denoiser)
+        guidance.set_prompts("source", "target")
+        source = torch.full((3, 2, 1, 1), -1.0)
+        refined = guidance.redraw_latents(source + 1, source, RedrawConfig(1.0, 40, 1.0))
+        assert torch.allclose(refined, torch.ones_like(refined), atol=0.15)
 
     def test_a_seed_gives_the_same_bits(self) -> None:
         source = torch.full((1, 2, 1, 1), -1.0, dtype=torch.float64)

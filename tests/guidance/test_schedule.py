@@ -5,8 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance.objectives.form import weight_table
+from pds_nerfstudio.guidance.objectives.pds import chi
+from pds_nerfstudio.guidance.objectives.registry import OBJECTIVES, make_objective
 from pds_nerfstudio.guidance.schedule import Schedule
 from tests.guidance.analytic import stable_diffusion_schedule
 
@@ -23,9 +27,32 @@ def test_schedule_from_a_diffusers_scheduler() -> None:
     torch.testing.assert_close(schedule.alphas_cumprod, SCHEDULE.alphas_cumprod, rtol=1e-4, atol=0)
 
 
-def test_flow_matching_scheduler_is_refused() -> None:
-    with pytest.raises(UserError, match="SimpleNamespace has no noise schedule"):
-        Schedule.from_scheduler(SimpleNamespace(sigmas=torch.ones(3)))
+@pytest.mark.parametrize("tables", [{"sigmas": torch.ones(3)}, {"betas": torch.ones(3)}])
+def test_a_scheduler_without_a_table_of_noise_is_refused(tables: dict[str, Tensor]) -> None:
+    with pytest.raises(UserError, match="SimpleNamespace has no noise schedule .*: choose"):
+        Schedule.from_scheduler(SimpleNamespace(**tables))
+
+
+@pytest.mark.parametrize("kind", ["scaled_linear", "linear"])
+def test_without_signal_at_the_end_all_weights_are_finite(kind: str) -> None:
+    from diffusers import DDIMScheduler
+
+    options = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": kind}
+    whole, without = (
+        Schedule.from_scheduler(DDIMScheduler(**options, rescale_betas_zero_snr=zero)) for zero in (False, True)
+    )
+    assert without.alphas_cumprod[-1] > 0
+    torch.testing.assert_close(without.alphas_cumprod[-1].sqrt(), without.alphas_cumprod[-2].sqrt() / 2)
+    for name in OBJECTIVES:
+        objective = make_objective(name)
+        for weight in (objective.text_weight, objective.identity_weight):
+            for stride in (1, 2, 10):
+                table = weight_table(weight, without, stride)[stride:]
+                assert bool(table.isfinite().all()), (name, stride)
+    # What is left of the text's pull at the end is as little as is known there: χ·√ᾱ is the weight of Δv.
+    t = torch.tensor([999])
+    pulls = [chi(schedule, t, 2) * schedule.alphas_cumprod[t].sqrt() for schedule in (whole, without)]
+    assert bool(pulls[1] < pulls[0])
 
 
 @pytest.mark.usefixtures("unchecked")

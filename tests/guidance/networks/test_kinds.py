@@ -22,11 +22,14 @@ EXPECTED = {
     "sd15": RUNS,
     "sd15_safety": RUNS,
     "sd21_v": RUNS,
+    "sd21_zsnr": RUNS,
+    "sd15_zsnr_euler": RUNS,
     "sd_turbo": RUNS,
     "sd15_lcm": RUNS,
     "sd15_unipc_karras": RUNS,
     "sd15_sample_pred": "predicts 'sample'",
     "sd15_edm": "EDMEulerScheduler " + _NO_BETAS,
+    "sd15_ipndm": "IPNDMScheduler " + _NO_BETAS,
     "sd15_flow_unipc": "predicts 'flow_prediction'",
     "sd15_flow_dpm_noise": RUNS,
     "sd15_flow_euler": "FlowMatchEulerDiscreteScheduler " + _NO_BETAS,
@@ -91,7 +94,7 @@ EXPECTED = {
     "qwen_image_edit": _NO_UNET,
 }
 """What happens: it runs, or this pattern is in the one line that says why not, and what to do."""
-DEFECTS = ("sd21_zsnr", "sd15_zsnr_euler", "sd15_ipndm", "sd15_no_sample_size")
+DEFECTS = ("sd15_no_sample_size",)
 """Kinds with which an edit neither runs nor is refused. There should be none."""
 
 
