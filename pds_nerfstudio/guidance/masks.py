@@ -124,7 +124,7 @@ class MaskAverage:
 def _moved(
     before: Float[Tensor, "1 height width"], mask: Float[Tensor, "1 height width"], decay: float
 ) -> Float[Tensor, "1 height width"]:
-    """Return an average with one mask more; the other of the two if one is not finite. Without looking from the host."""
+    """Return an average with one mask more; the other of the two if one is not finite. The host doesn't look."""
     started = torch.where(_is_finite(before), torch.lerp(mask, before, decay), mask)
     return torch.where(_is_finite(mask), started, before)
 

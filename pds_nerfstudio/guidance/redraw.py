@@ -128,14 +128,19 @@ def redraw_latents(
         return prompted.combined(terms, {"target": x_t}, t)
 
     redrawn = sdedit(latents, source, mask, noise, times, prompted.denoiser.levels, predict)
+    return finite_or_before(redrawn, latents)
+
+
+def finite_or_before(redrawn: Latents, before: Latents) -> Latents:
+    """Return what was redrawn, and what was there before for elements that are not finite; warn if there are any."""
     finite = redrawn.isfinite().all(dim=(1, 2, 3), keepdim=True)
     if not bool(finite.all()):
         warnings.warn(
             "The model's redrawing is not made of finite numbers, and the edit stays as it was before: set dtype to "
             "float32, or give another model.",
-            stacklevel=2,
+            stacklevel=3,
         )
-    return torch.where(finite, redrawn, latents)
+    return torch.where(finite, redrawn, before)
 
 
 def put_back(

@@ -29,7 +29,7 @@ def test_schedule_from_a_diffusers_scheduler() -> None:
 
 @pytest.mark.parametrize("tables", [{"sigmas": torch.ones(3)}, {"betas": torch.ones(3)}])
 def test_a_scheduler_without_a_table_of_noise_is_refused(tables: dict[str, Tensor]) -> None:
-    with pytest.raises(UserError, match="SimpleNamespace has no noise schedule .*: choose"):
+    with pytest.raises(UserError, match=r"SimpleNamespace has no noise schedule .*: choose"):
         Schedule.from_scheduler(SimpleNamespace(**tables))
 
 

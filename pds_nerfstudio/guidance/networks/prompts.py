@@ -1,9 +1,10 @@
 """Prompts to text embeddings, each prompt encoded once."""
 
 import difflib
+import itertools
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ class PromptEncoder:
         self._tokenizer = tokenizer
         self._text_encoder = text_encoder
         self._known_words = known_words
+        self._words = several_vectors(tokenizer.get_added_vocab())
         # A tokenizer without a limit of its own reports a number around 1e30.
         self._max_tokens = min(tokenizer.model_max_length, text_encoder.config.max_position_embeddings)
         self._cache: BoundedCache[Tensor] = BoundedCache(_CACHED_PROMPTS)
@@ -44,7 +46,8 @@ class PromptEncoder:
     def changed_words(self, prompt: str, other: str) -> Bool[Tensor, " tokens"]:
         """Which tokens of a prompt another prompt doesn't have in their place, as a person would compare the two."""
         own, others = (
-            self._tokenizer(p, max_length=self._max_tokens, truncation=True).input_ids for p in (prompt, other)
+            self._tokenizer(spelled_out(p, self._words), max_length=self._max_tokens, truncation=True).input_ids
+            for p in (prompt, other)
         )
         changed = torch.zeros(self._max_tokens, dtype=torch.bool)
         for kind, begin, end, *_ in difflib.SequenceMatcher(None, own, others, autojunk=False).get_opcodes():
@@ -56,8 +59,9 @@ class PromptEncoder:
         embedding = self._cache.get(prompt)
         if embedding is None:
             self._warn_of_unknown_words(prompt)
-            self._warn_of_lost_text(prompt)
-            embedding = self._encode(prompt)
+            spelled = spelled_out(prompt, self._words)
+            self._warn_of_lost_text(spelled)
+            embedding = self._encode(spelled)
             self._cache.put(prompt, embedding)
         return embedding
 
@@ -90,3 +94,27 @@ class PromptEncoder:
                 f"The model was never shown these words and cannot follow them: {', '.join(unknown)}.",
                 stacklevel=4,
             )
+
+
+def several_vectors(words: Iterable[str]) -> dict[str, list[str]]:
+    """Return the words of a textual inversion (Gal et al. 2023) that stand for several vectors, each with all of them.
+
+    Args:
+        words: That were added to a vocabulary. The vectors of WORD after the first are WORD_1, WORD_2 …
+    """
+    words = set(words)
+    found = {}
+    for word in sorted(words):
+        rest = list(itertools.takewhile(words.__contains__, (f"{word}_{number}" for number in itertools.count(1))))
+        if rest:
+            found[word] = [word, *rest]
+    return found
+
+
+def spelled_out(prompt: str, words: Mapping[str, Sequence[str]]) -> str:
+    """Return a prompt with all vectors of the words of several vectors, for those who write the first of them only."""
+    for word, vectors in words.items():
+        later = "|".join(re.escape(vector[len(word) :]) for vector in vectors[1:])
+        alone = rf"{re.escape(word)}(?!{later}|\s*{re.escape(vectors[1])})"
+        prompt = re.sub(alone, lambda _, vectors=vectors: " ".join(vectors), prompt)  # type: ignore[misc]
+    return prompt

@@ -1,11 +1,12 @@
 """Stable Diffusion 1.x and 2.x (Rombach et al. 2022): a UNet under one CLIP text encoder, and a KL autoencoder."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from pds_nerfstudio.errors import UserError, first_line
@@ -14,14 +15,15 @@ from pds_nerfstudio.guidance.networks.acceleration.fusible import make_fusible
 from pds_nerfstudio.guidance.networks.acceleration.merging import merge_projections
 from pds_nerfstudio.guidance.networks.acceleration.sharing import SharedStart
 from pds_nerfstudio.guidance.networks.attention import WordAttention
+from pds_nerfstudio.guidance.networks.folders import check_complete, variant_of
 from pds_nerfstudio.guidance.networks.libraries import quiet_libraries
 from pds_nerfstudio.guidance.networks.network import Prompt
+from pds_nerfstudio.guidance.networks.process import read_process, refuse_consistency_model
 from pds_nerfstudio.guidance.networks.prompts import PromptEncoder
-from pds_nerfstudio.guidance.parametrization import Parametrization
-from pds_nerfstudio.guidance.schedule import Schedule
 
 _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-_PARAMETRIZATIONS: dict[str, Parametrization] = {"epsilon": "noise", "v_prediction": "velocity"}
+_UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
+_USUAL_SIZE = 64  # of latents, for UNets that don't say theirs: 512 pixels
 
 Embeddings = Float[Tensor, "questions tokens width_of_text"]
 """What this network makes of prompts."""
@@ -38,7 +40,7 @@ class StableDiffusion:
         vae: A diffusers KL autoencoder.
         text_encoder: A transformers text encoder.
         tokenizer: Its tokenizer.
-        scheduler: Any diffusers scheduler that holds the training noise schedule and the prediction type.
+        scheduler: Any diffusers scheduler that tells what the model predicts and its noise: see `read_process`.
         device: Where the network runs.
         dtype: What the UNet and the text encoder run in.
         vae_dtype: What the VAE runs in.
@@ -46,7 +48,7 @@ class StableDiffusion:
         compiled: Whether the UNet and the VAE's encoder are compiled.
 
     Raises:
-        UserError: If the model predicts neither the noise nor the velocity, or has no discrete noise schedule.
+        UserError: If the scheduler doesn't tell.
     """
 
     def __init__(
@@ -64,13 +66,7 @@ class StableDiffusion:
     ) -> None:
         from diffusers.models.attention_processor import AttnProcessor  # here, because it takes seconds
 
-        predicts = scheduler.config.get("prediction_type", "epsilon")
-        if predicts not in _PARAMETRIZATIONS:
-            raise UserError(
-                f"The model predicts '{predicts}': choose one whose scheduler says 'epsilon' or 'v_prediction'."
-            )
-        self.parametrization = _PARAMETRIZATIONS[predicts]
-        self.schedule = Schedule.from_scheduler(scheduler)
+        self.parametrization, self.schedule = read_process(scheduler)
         self.device, self.dtype, self.vae_dtype = device, dtype, vae_dtype
         self.result_dtype = torch.promote_types(torch.promote_types(dtype, vae_dtype), torch.float32)
         merge_projections(unet)
@@ -80,6 +76,8 @@ class StableDiffusion:
         layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
         if compiled and layout == torch.channels_last:
             make_fusible(vae.encoder)  # the UNet, which has no backward pass, gains nothing by it
+        if vae_dtype == torch.float16 and vae.config.get("force_upcast"):
+            self.vae_dtype = vae_dtype = torch.bfloat16  # it overflows in float16, as those of most models do
         for module, precision in ((unet, dtype), (vae, vae_dtype), (text_encoder, dtype)):
             # The plain method: diffusers' own warns of parts to keep in float32 when there are none.
             nn.Module.to(module, device=device, dtype=precision)
@@ -100,7 +98,7 @@ class StableDiffusion:
         self.vae_scale_factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
         # So that the latent halves evenly down to the UNet's bottom.
         self.size_multiple: int = self.vae_scale_factor * 2 ** (len(unet.config.block_out_channels) - 1)
-        size = unet.config.sample_size
+        size = unet.config.sample_size or _USUAL_SIZE
         self.resolution: int = (size if isinstance(size, int) else min(size)) * self.vae_scale_factor
 
     ADVICE = "choose a Stable Diffusion 1.x or 2.x text-to-image model"
@@ -170,7 +168,10 @@ class StableDiffusion:
         return self._encode_prompts([prompt or "" for prompt in prompts])
 
     def predict(
-        self, latent: Float[Tensor, "batch channels height width"], time: Int[Tensor, " batch"], condition: Embeddings
+        self,
+        latent: Float[Tensor, "batch channels height width"],
+        time: Shaped[Tensor, " batch"],
+        condition: Embeddings,
     ) -> Float[Tensor, "questions channels height width"]:
         """See `Network`. With gradients enabled it is never compiled: CUDA graphs would keep no activations."""
         predict = self._predict if torch.is_grad_enabled() else self._predict_fast
@@ -183,6 +184,8 @@ class StableDiffusion:
         prompts = len(condition) // len(latent)
         self._shared_start.prompts = prompts
         latent, time = latent.repeat(prompts, 1, 1, 1), time.repeat(prompts)
+        if self.parametrization == "flow":
+            time = time * self.schedule.num_steps
         sample: Tensor = self._unet(latent, time, encoder_hidden_states=condition).sample
         return sample
 
@@ -194,7 +197,7 @@ class StableDiffusion:
     def predict_and_attend(
         self,
         latent: Float[Tensor, "batch channels height width"],
-        time: Int[Tensor, " batch"],
+        time: Shaped[Tensor, " batch"],
         condition: Embeddings,
         words: Bool[Tensor, "questions tokens"],
     ) -> tuple[Float[Tensor, "questions channels height width"], Float[Tensor, "questions 1 height width"]]:
@@ -219,14 +222,15 @@ def load_pipeline(folder: Path) -> Any:
     from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 
     advice = StableDiffusion.ADVICE
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    check_complete(folder, str(folder), index, _UNUSED)
     with quiet_libraries(progress_bars=False):
         try:
             pipeline = StableDiffusionPipeline.from_pretrained(
                 folder,
-                safety_checker=None,
-                feature_extractor=None,
-                image_encoder=None,
+                **dict.fromkeys(_UNUSED),
                 requires_safety_checker=False,
+                variant=variant_of(folder, _UNUSED),
                 local_files_only=True,
             )
         except Exception as error:  # Any reader of any part may fail in its own way; the way out is the same.
@@ -237,6 +241,7 @@ def load_pipeline(folder: Path) -> Any:
         if not isinstance(part, kind):
             raise UserError(f"The model in '{folder}' has a {type(part).__name__} for a {kind.__name__}: {advice}.")
     unet, vae = pipeline.unet.config, pipeline.vae.config
+    refuse_consistency_model(unet, str(folder))
     if unet.in_channels != vae.latent_channels:
         raise UserError(
             f"The model in '{folder}' takes {unet.in_channels} channels where its latents have "

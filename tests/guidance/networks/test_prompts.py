@@ -1,13 +1,14 @@
 """Prompts to embeddings."""
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from pds_nerfstudio.guidance.networks.prompts import PromptEncoder
+from pds_nerfstudio.guidance.networks.prompts import PromptEncoder, several_vectors, spelled_out
 from pds_nerfstudio.guidance.networks.stable_diffusion import load_pipeline
 from tests.guidance.miniature import MAX_TOKENS
 
@@ -60,3 +61,31 @@ def test_unknown_words_are_named_in_one_warning(pipeline: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         encode(["A CAT (cat).", ""])
+
+
+@pytest.fixture(scope="module")
+def inverted(tiny_model: Callable[[str], Path]) -> Any:
+    """A pipeline that has learned the word <cat>, of three vectors."""
+    return load_pipeline(tiny_model("sd15_textual_inversion"))
+
+
+def test_a_word_of_several_vectors_stands_for_all_of_them(inverted: Any) -> None:
+    prompts = ["a photo of <cat>", "<cat>, <cat>.", "a man"]
+    expected = inverted.encode_prompt(prompts, "cpu", 1, False)[0]
+    torch.testing.assert_close(encoder(inverted)(prompts), expected)
+
+
+def test_vectors_that_are_written_out_are_left_alone(inverted: Any) -> None:
+    embeddings = encoder(inverted)(["<cat>", "<cat> <cat>_1 <cat>_2", "<cat>_1"])
+    torch.testing.assert_close(embeddings[1], embeddings[0])
+    assert not torch.allclose(embeddings[2], embeddings[0])
+
+
+def test_changed_words_are_in_the_places_of_all_their_vectors(inverted: Any) -> None:
+    changed = encoder(inverted).changed_words("<cat> a", "a")
+    assert changed.nonzero().flatten().tolist() == [1, 2, 3]  # after the start
+
+
+def test_words_of_one_vector_are_themselves() -> None:
+    assert several_vectors(["<a>", "<b>", "<b>_1", "<c>_1"]) == {"<b>": ["<b>", "<b>_1"]}
+    assert spelled_out("<a> <b>", {"<b>": ["<b>", "<b>_1"]}) == "<a> <b> <b>_1"
