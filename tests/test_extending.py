@@ -15,8 +15,10 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.evaluation.benchmark import Benchmark, run
 from pds_nerfstudio.evaluation.metrics import by_own_measures
 from pds_nerfstudio.guidance.denoiser import Denoiser
+from pds_nerfstudio.guidance.networks.card import card_of_folder
 from pds_nerfstudio.guidance.networks.loading import Architecture
 from pds_nerfstudio.guidance.networks.network import AttendsToWords, Network
+from pds_nerfstudio.guidance.networks.options import LoadOptions
 from pds_nerfstudio.guidance.objectives import make_objective
 from tests.guidance.analytic import mixture_denoiser, stable_diffusion_schedule
 from tests.guidance.miniature import save_aura_flow

@@ -128,7 +128,9 @@ class PromptedDenoiser:
         return torch.cat([noisy[latent] for latent in latents]), t.repeat(len(latents)), condition
 
 
-def _for_each(beside: Latents | None, x_t: Latents) -> Latents | None:
+def _for_each(
+    beside: Latents | None, x_t: Float[Tensor, "latents channels height width"]
+) -> Float[Tensor, "latents channels height width"] | None:
     """Return the sources once for each noisy latent: those of one name, and then those of another."""
     return None if beside is None else beside.repeat(len(x_t) // len(beside), 1, 1, 1)
 
