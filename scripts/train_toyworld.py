@@ -27,7 +27,13 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 import tyro
-from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DiffusionPipeline,
+    StableDiffusion3Pipeline,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from jaxtyping import Float, Int, UInt8
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -64,7 +70,7 @@ class Recipe:
     """Folder for the result: model/, classifier.safetensors, log.jsonl, table.json and two contact sheets."""
     start_from: Path | None = None
     """A trained diffusers folder to go on from, for example pds_nerfstudio/toyworld/model. With --vae-steps 0 its VAE
-    is kept as it is, and so are the latents that its UNet knows. A flow takes the VAE only."""
+    is kept as it is, and so are the latents that its UNet knows. A flow goes on from a flow, else it takes the VAE only."""
     images: int = 120_000
     """Pictures to draw; the last 2000 are kept for validation."""
     vae_steps: int = 14_000
@@ -319,6 +325,13 @@ def train_flow(
     """
     lessons = Lessons(recipe, run, vae, pictures, words)
     model = TextToFlow(lessons.tokenizer, recipe.resolution // 8).to(run.device)
+    if recipe.start_from and (recipe.start_from / "transformer").is_dir():
+        begun = StableDiffusion3Pipeline.from_pretrained(
+            recipe.start_from, text_encoder_3=None, tokenizer_3=None, torch_dtype=torch.float32
+        )
+        parts = ((model.transformer, begun.transformer), (model.text, begun.text_encoder))
+        for ours, theirs in (*parts, (model.text_2, begun.text_encoder_2)):
+            ours.load_state_dict(theirs.state_dict())
     forward = run.compile(model)
     batch = 8 if recipe.smoke else 512
     lessons.log_sizes(run, "flow", model)
