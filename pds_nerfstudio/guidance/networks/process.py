@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.parametrization import Parametrization
 from pds_nerfstudio.guidance.schedule import Schedule
@@ -37,6 +39,11 @@ def read_process(scheduler: Any) -> tuple[Parametrization, Schedule]:
             "prediction_type in its scheduler_config.json to flow_prediction, or use_flow_sigmas to false."
         )
     return _PARAMETRIZATIONS[predicts], Schedule.from_scheduler(scheduler)
+
+
+def training_time(predicts: Parametrization, time: Tensor, schedule: Schedule) -> Tensor:
+    """Return the time that networks of discrete times are given: an index into the schedule, or τ·T of a flow."""
+    return time * schedule.num_steps if predicts == "flow" else time
 
 
 def takes_few_steps(scheduler: Any) -> bool:
