@@ -80,7 +80,7 @@ class Guidance:
         self._configure(config)
 
     def _configure(self, config: GuidanceConfig) -> None:
-        times = Timesteps.of(config, self.denoiser.schedule.num_steps)
+        times = Timesteps.of(config, self.denoiser.schedule, self.denoiser.device)
         gradient = ObjectiveGradient(config, self._prompted, self._masks)
         self.config, self._times, self._gradient = config, times, gradient  # all, after nothing was refused
 

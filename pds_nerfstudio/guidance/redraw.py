@@ -18,6 +18,7 @@ from pds_nerfstudio.guidance.masks import sharpen
 from pds_nerfstudio.guidance.objectives.form import Latents, guided_target
 from pds_nerfstudio.guidance.prompted import PromptedDenoiser
 from pds_nerfstudio.guidance.schedule import Levels
+from pds_nerfstudio.guidance.timesteps import falling_timesteps
 
 
 @dataclass
@@ -25,8 +26,8 @@ class RedrawConfig:
     """How the diffusion model redraws what an edit has made."""
 
     strength: float = 0.35
-    """Noise added before a picture is redrawn, as a share of the model's noise schedule (0 to 1). Small values mend
-    detail, large ones invent it anew."""
+    """Noise added before a picture is redrawn, as a share of the noise schedule (0 to 1; see t_min of the guidance).
+    Small values mend detail, large ones invent it anew."""
     denoising_steps: int = 5
     """DDIM steps that redraw a picture. More are slower and cleaner."""
     guidance_scale: float = 2.0
@@ -42,16 +43,6 @@ class RedrawConfig:
         share(self, "strength", above=True, of="the noise", prefix="refinement.")
         finite(self, "guidance_scale", prefix="refinement.")
         at_least(self, 1, "denoising_steps", prefix="refinement.")
-
-    def times(self, num_steps: int, device: torch.device) -> Int[Tensor, " steps"]:
-        """Return the times from which noise is taken off, falling; after the last comes the end, without noise.
-
-        Args:
-            num_steps: T, the number of times of the model's schedule.
-            device: Where to.
-        """
-        highest = max(1, round(self.strength * (num_steps - 1)))
-        return torch.linspace(highest, 0, self.denoising_steps + 1, device=device)[:-1].round().long()
 
 
 def sdedit(
@@ -119,7 +110,7 @@ def redraw_latents(
         config: How strongly to redraw.
     """
     terms = guided_target(config.guidance_scale)
-    times = config.times(prompted.denoiser.schedule.num_steps, latents.device)
+    times = falling_timesteps(prompted.denoiser.schedule, config.strength, config.denoising_steps, latents.device)
 
     def predict(x_t: Latents, t: Int[Tensor, " batch"]) -> Latents:
         return prompted.combined(terms, {"target": x_t}, t)

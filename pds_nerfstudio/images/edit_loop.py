@@ -32,7 +32,7 @@ class ImageEditConfig:
 
     refine: float = 0.35
     """At the end, the diffusion model redraws what the edit has changed, which sharpens it: it adds noise up to this
-    share of its noise schedule and removes it again. More redraws more; 0 leaves it out."""
+    share of the noise schedule and removes it again. More redraws more; 0 leaves it out."""
     refine_steps: int = 6
     """Steps of the sampler that takes it off."""
     refine_scale: float = 2.0
