@@ -30,8 +30,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from pds_nerfstudio.guidance.config import GuidanceConfig, resolve_dtypes
 from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.guidance import Guidance
-from pds_nerfstudio.guidance.networks.loading import EMBEDDED_MODEL, find_model
-from pds_nerfstudio.guidance.networks.stable_diffusion import StableDiffusion, load_pipeline
+from pds_nerfstudio.guidance.networks.assembly import load_pipeline
+from pds_nerfstudio.guidance.networks.loading import EMBEDDED_MODEL, find_card
+from pds_nerfstudio.guidance.networks.options import LoadOptions
+from pds_nerfstudio.guidance.networks.stable_diffusion import StableDiffusion
 
 Model = Literal["sd15", "sd21", "toyworld"]
 Variant = Literal["published", "float32", "bfloat16", "float16", "mixed", "compiled"]
@@ -210,7 +212,7 @@ def _dtypes(variant: Variant, device: torch.device) -> tuple[torch.dtype, torch.
 
 def _pipeline(model: Model, device: torch.device) -> Any:
     if model == "toyworld":
-        return load_pipeline(find_model(EMBEDDED_MODEL))
+        return load_pipeline(find_card(EMBEDDED_MODEL), LoadOptions(device, torch.float32, torch.float32))
     with torch.device(device):
         return random_pipeline(model)
 

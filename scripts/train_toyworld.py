@@ -1,38 +1,47 @@
-"""Train the embedded model: pictures → VAE → attribute classifier → text encoder and UNet → a diffusers folder.
+"""Train the embedded models: pictures → attribute classifier → VAE → text encoder and UNet → a diffusers folder.
 
 One GPU does it in half an hour. The run may be stopped at any time: the same command goes on from the last saved state,
 so ten minutes at a time will do:
 
     python scripts/train_toyworld.py --time-limit 570
 
+`--network flow` trains a rectified flow of Stable Diffusion 3's kind in the UNet's place, best over the VAE there is:
+
+    python scripts/train_toyworld.py --network flow --start-from pds_nerfstudio/toyworld/model --vae-steps 0 \
+        --classifier-steps 0
+
 `--smoke` runs all stages in a minute on a CPU; its results are useless.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import random
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 import tyro
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
 from jaxtyping import Float, Int, UInt8
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.utils import save_image
+from toyworld_flow import TextToFlow, draw_times
 from toyworld_networks import TextToLatent, make_scheduler, make_vae, tokenize, write_tokenizer
+from toyworld_table import evaluate, read_accuracy
 from training_run import OutOfTime, Run
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from pds_nerfstudio.measures import psnr
 from pds_nerfstudio.toyworld.classifier import AttributeClassifier
 from pds_nerfstudio.toyworld.geometry import build
-from pds_nerfstudio.toyworld.grammar import VALUES, Attributes, caption, labels, sample, vocabulary
+from pds_nerfstudio.toyworld.grammar import Attributes, caption, labels, sample, vocabulary
 from pds_nerfstudio.toyworld.renderer import Cameras, distance, distance_and_color, orbit, render
 
 CAPTION_VARIANTS = 4
@@ -46,26 +55,33 @@ Pictures = UInt8[Tensor, "pictures 3 size size"]
 class Recipe:
     """How the embedded model is trained."""
 
+    network: Literal["unet", "flow"] = "unet"
+    """A UNet that predicts ε (StableDiffusionPipeline), or a transformer that is a rectified flow
+    (StableDiffusion3Pipeline without T5)."""
     state: Path = Path("toyworld-state")
     """Folder for what a cut run goes on from: pictures, weights and optimiser states (some 7 GB)."""
     out: Path = Path("toyworld-state/result")
     """Folder for the result: model/, classifier.safetensors, log.jsonl, table.json and two contact sheets."""
     start_from: Path | None = None
     """A trained diffusers folder to go on from, for example pds_nerfstudio/toyworld/model. With --vae-steps 0 its VAE
-    is kept as it is, and so are the latents that its UNet knows."""
+    is kept as it is, and so are the latents that its UNet knows. A flow takes the VAE only."""
     images: int = 120_000
     """Pictures to draw; the last 2000 are kept for validation."""
     vae_steps: int = 14_000
     """Steps of the VAE, with 128 pictures each."""
     classifier_steps: int = 3_000
-    """Steps of the attribute classifier, with 256 pictures each."""
+    """Steps of the attribute classifier, with 256 pictures each; 0 takes the embedded one."""
     unet_steps: int = 36_000
     """Steps of the UNet and the text encoder together, with 512 latents each."""
+    flow_steps: int = 40_000
+    """Steps of the flow's transformer and text encoders together, with 512 latents each."""
     vae_seconds: float = math.inf
     """Time for the VAE: if it comes before the steps are done, training ends with it, and the learning rate has fallen
     accordingly."""
     unet_seconds: float = math.inf
     """The same for the UNet and the text encoder."""
+    flow_seconds: float = math.inf
+    """The same for the flow."""
     resolution: int = 128
     """Side of the pictures, in pixels."""
     seed: int = 0
@@ -79,7 +95,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.smoke:
-            self.images, self.vae_steps, self.classifier_steps, self.unet_steps = 16, 3, 3, 3
+            self.images, self.unet_steps, self.flow_steps = 16, min(3, self.unet_steps), 20
+            self.vae_steps, self.classifier_steps = min(3, self.vae_steps), min(3, self.classifier_steps)
             self.device = "cpu"
 
 
@@ -174,6 +191,8 @@ def encode(run: Run, vae: AutoencoderKL, pictures: Pictures) -> Float[Tensor, "p
 
 def train_classifier(recipe: Recipe, run: Run, pictures: Pictures, things: list[Attributes]) -> AttributeClassifier:
     """Train the attribute classifier, hardened against the blur, noise and tints that renders of a scene have."""
+    if not recipe.classifier_steps:
+        return AttributeClassifier.load(run.device)
     classifier = AttributeClassifier().to(run.device)
     truth = torch.tensor([labels(thing) for thing in things], device=run.device)
 
@@ -201,25 +220,45 @@ def train_classifier(recipe: Recipe, run: Run, pictures: Pictures, things: list[
     return classifier
 
 
-def read_accuracy(classifier: AttributeClassifier, images: Tensor, things: list[Attributes]) -> dict[str, float]:
-    """Return how often the classifier reads each attribute right, where it shows (a sky: where captions name it)."""
-    read = [classifier.read(part) for part in images.split(250)]
-    truth = torch.tensor([labels(thing) for thing in things], device=images.device)
-    day = torch.tensor([thing.sky == "day" for thing in things], device=images.device)
-    accuracy = {}
-    for i, name in enumerate(VALUES):
-        right = torch.cat([part[name] for part in read]) == truth[:, i]
-        shown = (truth[:, i] >= 0) & ~(day if name == "sky" else torch.zeros_like(day))
-        accuracy[name] = round(right[shown].float().mean().item(), 4)
-    return accuracy
-
-
 def caption_tokens(recipe: Recipe, things: list[Attributes]) -> Int[Tensor, "variants things length"]:
     """Return token ids of several captions of each thing."""
     tokenizer = write_tokenizer(recipe.out / "model" / "tokenizer")
     rng = random.Random(recipe.seed + 1)
     captions = [caption(thing, rng) for _ in range(CAPTION_VARIANTS) for thing in things]
     return tokenize(tokenizer, captions, torch.device("cpu")).reshape(CAPTION_VARIANTS, len(things), -1)
+
+
+class Lessons:
+    """All latents and what captions say of them.
+
+    Args:
+        recipe: Names the folder of the tokenizer.
+        run: Encodes the pictures.
+        vae: Of whose latents there are.
+        pictures: What to encode.
+        words: Token ids of captions, for training to choose from.
+    """
+
+    def __init__(self, recipe: Recipe, run: Run, vae: AutoencoderKL, pictures: Pictures, words: Future[Tensor]) -> None:
+        self.tokens = words.result().to(run.device)
+        self.tokenizer = CLIPTokenizer.from_pretrained(recipe.out / "model" / "tokenizer")
+        self.latents = encode(run, vae, pictures) * vae.config["scaling_factor"]
+        self._empty = tokenize(self.tokenizer, [""], run.device)[0]
+        n = len(self.latents)
+        self._n = max(1, n - N_VALIDATION) if n > N_VALIDATION else n
+
+    def draw(self, batch: int) -> tuple[Float[Tensor, "batch 4 height width"], Int[Tensor, "batch length"]]:
+        """Return some latents and a caption's tokens of each, one in ten of nothing."""
+        device = self.latents.device
+        chosen = torch.randint(0, self._n, (batch,), device=device)
+        said = self.tokens[torch.randint(0, CAPTION_VARIANTS, (batch,), device=device), chosen]
+        said = torch.where(torch.rand(batch, 1, device=device) < 0.1, self._empty, said)
+        return self.latents[chosen], said
+
+    def log_sizes(self, run: Run, stage: str, model: nn.Module) -> None:
+        """Write down how many latents there are, and the millions of parameters of each part of the model."""
+        millions = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in model.named_children()}
+        run.log(stage, latents=str(tuple(self.latents.shape)), **millions)
 
 
 def timestep_weights(signal: Float[Tensor, " steps"]) -> Float[Tensor, " steps"]:
@@ -234,34 +273,26 @@ def train_diffusion(
     recipe: Recipe, run: Run, vae: AutoencoderKL, pictures: Pictures, words: Future[Tensor]
 ) -> StableDiffusionPipeline:
     """Train the text encoder and the UNet, and assemble them with the VAE into a pipeline."""
-    tokens = words.result().to(run.device)
-    tokenizer = CLIPTokenizer.from_pretrained(recipe.out / "model" / "tokenizer")
-    empty = tokenize(tokenizer, [""], run.device)[0]
-    latents = encode(run, vae, pictures) * vae.config["scaling_factor"]
-    del pictures
+    lessons = Lessons(recipe, run, vae, pictures, words)
     scheduler = make_scheduler()
     signal = scheduler.alphas_cumprod.to(run.device)
     often = timestep_weights(signal)
-    model = TextToLatent(tokenizer, recipe.resolution // 8)
+    model = TextToLatent(lessons.tokenizer, recipe.resolution // 8)
     if recipe.start_from:
         model.unet.load_state_dict(UNet2DConditionModel.from_pretrained(recipe.start_from / "unet").state_dict())
         model.text.load_state_dict(CLIPTextModel.from_pretrained(recipe.start_from / "text_encoder").state_dict())
     model.to(run.device)
     model.unet.to(memory_format=torch.channels_last)
     forward = run.compile(model)
-    n = max(1, len(latents) - N_VALIDATION) if len(latents) > N_VALIDATION else len(latents)
     batch = 8 if recipe.smoke else 512
-    millions = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in model.named_children()}
-    run.log("unet", latents=str(tuple(latents.shape)), **millions)
+    lessons.log_sizes(run, "unet", model)
 
     def loss() -> Tensor:
-        chosen = torch.randint(0, n, (batch,), device=run.device)
-        said = tokens[torch.randint(0, CAPTION_VARIANTS, (batch,), device=run.device), chosen]
-        said = torch.where(torch.rand(batch, 1, device=run.device) < 0.1, empty, said)
+        latents, said = lessons.draw(batch)
         t = torch.multinomial(often, batch, replacement=True)
         kept = signal[t][:, None, None, None]
-        noise = torch.randn_like(latents[:1].expand(batch, -1, -1, -1))
-        noisy = kept.sqrt() * latents[chosen] + (1 - kept).sqrt() * noise
+        noise = torch.randn_like(latents)
+        noisy = kept.sqrt() * latents + (1 - kept).sqrt() * noise
         with run.autocast():
             prediction = forward(noisy.contiguous(memory_format=torch.channels_last), t, said)
         return F.mse_loss(prediction.float(), noise)
@@ -270,7 +301,7 @@ def train_diffusion(
     return StableDiffusionPipeline(
         vae=vae,
         text_encoder=model.text,
-        tokenizer=tokenizer,
+        tokenizer=lessons.tokenizer,
         unet=model.unet,
         scheduler=scheduler,
         safety_checker=None,
@@ -279,49 +310,42 @@ def train_diffusion(
     )
 
 
-def export(recipe: Recipe, pipeline: StableDiffusionPipeline) -> Path:
+def train_flow(
+    recipe: Recipe, run: Run, vae: AutoencoderKL, pictures: Pictures, words: Future[Tensor]
+) -> DiffusionPipeline:
+    """Train a rectified flow and its text encoders, and assemble them with the VAE into a pipeline.
+
+    The loss is Esser et al. 2024's (eq. 14): the velocity's squared error, evenly weighted, at times drawn unevenly.
+    """
+    lessons = Lessons(recipe, run, vae, pictures, words)
+    model = TextToFlow(lessons.tokenizer, recipe.resolution // 8).to(run.device)
+    forward = run.compile(model)
+    batch = 8 if recipe.smoke else 512
+    lessons.log_sizes(run, "flow", model)
+
+    def loss() -> Tensor:
+        latents, said = lessons.draw(batch)
+        time = draw_times(batch, run.device)
+        noise = torch.randn_like(latents)
+        noisy = torch.lerp(latents, noise, time[:, None, None, None])
+        with run.autocast():
+            velocity = forward(noisy, time, said)
+        return F.mse_loss(velocity.float(), noise - latents)
+
+    with contextlib.suppress(OutOfTime):  # what there is by then is a result too, to be looked at
+        run.train("flow", model, loss, recipe.flow_steps, lr=8e-4, ema=0.9995, seconds=recipe.flow_seconds)
+    return model.pipeline(vae, lessons.tokenizer)
+
+
+def export(recipe: Recipe, pipeline: DiffusionPipeline) -> Path:
     """Write the pipeline as an ordinary folder in float16."""
     folder = recipe.out / "model"
     pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
-    (folder / "tokenizer" / "tokenizer.json").unlink(missing_ok=True)
-    write_tokenizer(folder / "tokenizer")
+    for tokenizer in folder.glob("tokenizer*"):
+        (tokenizer / "tokenizer.json").unlink(missing_ok=True)
+        write_tokenizer(tokenizer)
     (folder / "words.txt").write_text("\n".join(vocabulary()) + "\n")
     return folder
-
-
-def evaluate(recipe: Recipe, run: Run, folder: Path, classifier: AttributeClassifier) -> None:
-    """Sample from captions never seen, read the samples with the classifier, and say how often they are right."""
-    pipeline = StableDiffusionPipeline.from_pretrained(folder).to(run.device, torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    n, steps, batch = (4, 2, 4) if recipe.smoke else (512, 40, 128)
-    table = {}
-    for name, held_out, guidance_scale in (
-        ("new captions, CFG 3", False, 3.0),
-        ("held-out combinations, CFG 3", True, 3.0),
-        ("new captions, CFG 7.5", False, 7.5),
-    ):
-        rng = random.Random(recipe.seed + 1000)
-        things = [sample(rng, held_out) for _ in range(n)]
-        captions = [caption(thing) for thing in things]
-        generator = torch.Generator(run.device).manual_seed(recipe.seed)
-        images = torch.cat(
-            [
-                pipeline(
-                    captions[i : i + batch],
-                    num_inference_steps=steps,
-                    guidance_scale=guidance_scale,
-                    generator=generator,
-                    output_type="pt",
-                ).images
-                for i in range(0, n, batch)
-            ]
-        ).float()
-        table[name] = read_accuracy(classifier, images, things)
-        run.log(name, **table[name])
-        if not held_out:
-            save_image(images[:64], recipe.out / f"samples_cfg{guidance_scale:g}.png", nrow=16)
-            (recipe.out / "samples.txt").write_text("\n".join(captions[:64]) + "\n")
-    (recipe.out / "table.json").write_text(json.dumps(table, indent=2) + "\n")
 
 
 def main(recipe: Recipe) -> None:
@@ -335,12 +359,17 @@ def main(recipe: Recipe) -> None:
         words = ThreadPoolExecutor(1).submit(caption_tokens, recipe, things)
         classifier = train_classifier(recipe, run, pictures, things)
         vae = train_vae(recipe, run, pictures)
-        pipeline = train_diffusion(recipe, run, vae, pictures, words)
+        train = train_flow if recipe.network == "flow" else train_diffusion
+        folder = export(recipe, train(recipe, run, vae, pictures, words))
+        n, steps, batch = (4, 2, 4) if recipe.smoke else (512, 40, 128)
+        table = evaluate(run, folder, classifier, recipe.out, recipe.seed, n, steps, batch)
+        (recipe.out / "table.json").write_text(json.dumps(table, indent=2) + "\n")
     except OutOfTime:
+        pass
+    if run.stopped:
         run.log("stopped", why="the time limit came; the same command goes on from here")
-        return
-    evaluate(recipe, run, export(recipe, pipeline), classifier)
-    run.log("done", result=str(recipe.out))
+    else:
+        run.log("done", result=str(recipe.out))
 
 
 if __name__ == "__main__":

@@ -72,6 +72,11 @@ class TrainingState:
         torch.save(state, self._path.with_suffix(".new"))
         self._path.with_suffix(".new").rename(self._path)
 
+    def settle(self) -> None:
+        """Leave the averaged weights in the module, which is not trained any more."""
+        self.module.load_state_dict(self.averaged.state_dict())
+        self.module.eval().requires_grad_(False)
+
 
 class Run:
     """The clock, the log, and where states are kept.
@@ -87,6 +92,7 @@ class Run:
     def __init__(self, state: Path, out: Path, device: torch.device, seed: int, time_limit: float) -> None:
         self.device = device
         self._state, self._out, self._seed, self._time_limit = state, out, seed, time_limit
+        self.stopped = False
         self._start = time.monotonic()
         state.mkdir(parents=True, exist_ok=True)
         out.mkdir(parents=True, exist_ok=True)
@@ -123,6 +129,8 @@ class Run:
     ) -> None:
         """Minimise `loss` with AdamW (warm-up, then a cosine to zero), and leave the averaged weights in `module`.
 
+        They are left there at a stop too, which `stopped` tells from an end.
+
         Args:
             stage: Its name in the log and among the states.
             module: What is trained.
@@ -157,10 +165,11 @@ class Run:
                 self.log(stage, step=state.step, of=steps, loss=value.item(), ms=1e3 * per_step, left=left)
             if state.step % 10 == 0 and self.seconds() > self._time_limit:
                 state.save(spent())
+                state.settle()
+                self.stopped = True
                 raise OutOfTime
             if state.step % 10 == 0 and time.monotonic() - last_save > 120:
                 state.save(spent())
                 last_save = time.monotonic()
         self.log(stage, done_at_step=state.step)
-        module.load_state_dict(state.averaged.state_dict())
-        module.eval().requires_grad_(False)
+        state.settle()

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,3 +96,20 @@ def unchecked() -> Iterator[None]:
     """Lets wrong types and shapes through while the test runs."""
     with typechecking.unchecked():
         yield
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Gives the folder of a tiny model of a kind: see `tests.guidance.networks.tiny`, which names them.
+
+    Each is built when it is first asked for, and shared by all tests: copy it to change it.
+    """
+    parent = tmp_path_factory.mktemp("tiny")
+
+    @cache
+    def folder(kind: str) -> Path:
+        from tests.guidance.networks.tiny import build  # here, because it takes seconds
+
+        return build(kind, parent / kind)
+
+    return folder

@@ -15,11 +15,13 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.evaluation.benchmark import Benchmark, run
 from pds_nerfstudio.evaluation.metrics import by_own_measures
 from pds_nerfstudio.guidance.denoiser import Denoiser
+from pds_nerfstudio.guidance.networks.card import card_of_folder
 from pds_nerfstudio.guidance.networks.loading import Architecture
 from pds_nerfstudio.guidance.networks.network import AttendsToWords, Network
+from pds_nerfstudio.guidance.networks.options import LoadOptions
 from pds_nerfstudio.guidance.objectives import make_objective
 from tests.guidance.analytic import mixture_denoiser, stable_diffusion_schedule
-from tests.guidance.miniature import save_stable_diffusion_3
+from tests.guidance.miniature import save_aura_flow
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
 
@@ -102,29 +104,29 @@ def test_the_benchmark_scores_by_it(measures: ModuleType, tmp_path: Path) -> Non
 
 
 @pytest.fixture(scope="module")
-def sd3(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def network(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The page's network, of random weights."""
-    folder = save_stable_diffusion_3(tmp_path_factory.mktemp("models") / "sd3")
-    kind = module_of("A new network", "my_package_sd3").StableDiffusion3
+    folder = save_aura_flow(tmp_path_factory.mktemp("models") / "aura_flow")
+    kind = module_of("A new network", "my_package_aura_flow").AuraFlow
     assert isinstance(kind, Architecture)
-    return kind.load(folder, torch.device("cpu"), torch.float32, torch.float32, False)
+    return kind.load(card_of_folder(folder), LoadOptions(torch.device("cpu"), torch.float32, torch.float32))
 
 
-def test_the_network_is_one(sd3: Any) -> None:
-    assert isinstance(sd3, Network) and not isinstance(sd3, AttendsToWords)
+def test_the_network_is_one(network: Any) -> None:
+    assert isinstance(network, Network) and not isinstance(network, AttendsToWords)
 
 
-def test_one_call_of_the_network_is_one_step_of_the_pipelines_sampler(sd3: Any) -> None:
+def test_one_call_of_the_network_is_one_step_of_the_pipelines_sampler(network: Any) -> None:
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    pipeline = sd3.pipeline
-    side = sd3.resolution // sd3.vae_scale_factor
-    z = torch.randn(1, sd3.latent_channels, side, side, generator=torch.Generator().manual_seed(1))
+    pipeline = network._pipeline
+    side = network.resolution // network.vae_scale_factor
+    z = torch.randn(1, network.latent_channels, side, side, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        velocity = sd3.predict(z, torch.tensor([0.7]), sd3.condition(["a cat"]))
+        velocity = network.predict(z, torch.tensor([0.7]), network.condition(["a cat"]))
         before, pipeline.scheduler = pipeline.scheduler, FlowMatchEulerDiscreteScheduler()
         pipeline.set_progress_bar_config(disable=True)
-        size = sd3.resolution
+        size = network.resolution
         call = dict(height=size, width=size, num_inference_steps=1, sigmas=[0.7], guidance_scale=0.0)
         stepped = pipeline("a cat", latents=z.clone(), output_type="latent", **call).images
         pipeline.scheduler = before
@@ -132,8 +134,8 @@ def test_one_call_of_the_network_is_one_step_of_the_pipelines_sampler(sd3: Any) 
 
 
 @pytest.mark.parametrize("objective", ["pds", "ssd", "lusd"])
-def test_the_network_edits(sd3: Any, objective: str) -> None:
-    guidance = Guidance(GuidanceConfig(objective=objective, localize=1.0, fixed_point_steps=1), Denoiser(sd3))
+def test_the_network_edits(network: Any, objective: str) -> None:
+    guidance = Guidance(GuidanceConfig(objective=objective, localize=1.0, fixed_point_steps=1), Denoiser(network))
     guidance.set_prompts("a cat", "a dog")
     images = torch.rand(2, 3, 40, 56, generator=torch.Generator().manual_seed(0))
     gradient, output = guidance.image_gradient(images, images.flip(3), 0.5, keys=["a", "b"])

@@ -1,5 +1,7 @@
 """Everything that a person may set about the guidance, checked once."""
 
+import dataclasses
+import warnings
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -7,6 +9,7 @@ import torch
 
 from pds_nerfstudio.checks import at_least, finite, known, share
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance.networks.options import LoadOptions
 from pds_nerfstudio.guidance.objectives.registry import OBJECTIVES, make_objective, objective_text
 
 TimestepSchedule = Literal["uniform", "annealed"]
@@ -23,15 +26,29 @@ Compiling = Literal["auto", "on", "off"]
 class GuidanceConfig:
     """How a text edit is distilled from a diffusion model.
 
-    While an edit runs, `Guidance.reconfigure` replaces it: all but model, resolution, cache_size, device, dtype,
-    compile and seed may change.
+    While an edit runs, `Guidance.reconfigure` replaces it: all may change but what says which model is loaded and how
+    (from model to vae, distilled_guidance, negative_prompt, offload, device, dtype, compile), resolution, cache_size
+    and seed.
     """
 
     model: str = "toyworld"
-    """The diffusion model: a hub id or a local folder of any Stable Diffusion 1.x or 2.x pipeline, for
-    example stable-diffusion-v1-5/stable-diffusion-v1-5 (4 GB, downloaded once; knows the real world).
-    'toyworld' is the small model inside this package: it needs no download, but knows only its own procedural
-    world."""
+    """The diffusion model: a hub id, a local folder or a single file of Stable Diffusion 1, 2, XL, 3 or 3.5, FLUX.1 or
+    2, Z-Image, Qwen-Image, Sana, Lumina 2, PixArt-Σ or Chroma, or of one that looks at the source picture and takes
+    instructions (InstructPix2Pix, FLUX.1 Kontext, Qwen-Image-Edit). For example
+    stable-diffusion-v1-5/stable-diffusion-v1-5 (4 GB, downloaded once; knows the real world); docs/models.md has a
+    command for each. 'toyworld' is the small model inside this package, and toyworld-flow a flow: they need no
+    download, but know only their own procedural world."""
+    model_config: str = ""
+    """For a model in a single file: folder of a model of the same kind in diffusers' layout, whose weights aren't
+    needed. Left empty, the few small files are fetched from the kind's own model."""
+    lora: tuple[str, ...] = ()
+    """LoRAs to add to the model: FILE or FILE:WEIGHT each, of diffusers or kohya, for example style.safetensors:0.8.
+    They are fused into the weights and cost nothing at a step."""
+    embeddings: tuple[str, ...] = ()
+    """Files of textual inversions, whose words prompts may then use."""
+    vae: str = ""
+    """Another autoencoder for the model's latents: a folder or hub id, for example a tiny one such as
+    madebyollin/taesd, which is faster and coarser."""
     objective: str = "pds"
     """What is distilled. pds: change what the text asks for, keep the identity of the source. dds: like pds
     without the pull back to the source. dreamcatalyst: like pds with other weights over time, for faster
@@ -41,9 +58,15 @@ class GuidanceConfig:
     dreamcatalyst,delta=0.05,gamma=0.2 (it has delta=0.2, gamma=0.8 and psi0=0.075; ssd has trajectory=2.0,
     enhancement=5.5 and psi0=0.075; lusd has identity=0.02, first_std=0.15 and last_std=0.01). One of your own is
     given as module:Name."""
-    guidance_scale: float = 7.5
-    """Classifier-free guidance: how strongly the model obeys the prompts. 7.5 for pictures; published 3D and
-    SVG edits use up to 100. If nothing changes raise it; if colours burn or detail melts, lower it."""
+    guidance_scale: float = 0.0
+    """Classifier-free guidance: how strongly the model obeys the prompts. 0 takes what suits the model: 7.5 for Stable
+    Diffusion, 1 for models distilled to do without. Published 3D and SVG edits use up to 100. If nothing changes raise
+    it; if colours burn or detail melts, lower it."""
+    distilled_guidance: float = 0.0
+    """Guidance that models take as an input if they were distilled for it (FLUX.1 dev, FLUX.2 dev, Kontext); 0 takes
+    their pipeline's own. Others have no use for it."""
+    negative_prompt: str = ""
+    """What the edit should lead away from: it takes the place of no prompt in classifier-free guidance."""
     text_weight: float = 1.0
     """Multiplies the text term (χ), which moves the edit towards the target prompt."""
     identity_weight: float = 1.0
@@ -95,9 +118,12 @@ class GuidanceConfig:
     """Where the diffusion model runs, for example cuda:1 to give it a GPU of its own. 'auto' takes the device
     of what is being edited."""
     dtype: Literal["auto", "mixed", "float32", "bfloat16", "float16"] = "auto"
-    """Precision of the diffusion model. mixed: the UNet in float16, whose finer steps the difference of two predictions
-    needs, and the VAE in bfloat16, whose range its gradients need. 'auto': mixed on GPUs that have both, else
-    float32."""
+    """Precision of the diffusion model. mixed: the network in float16, whose finer steps the difference of two
+    predictions needs, or in bfloat16 if its numbers leave float16's range, as those of FLUX do; and the VAE in
+    bfloat16, whose range its gradients need. 'auto': mixed on GPUs that have both, else float32."""
+    offload: bool = False
+    """Whether the network's weights wait in the machine's memory and visit the GPU layer by layer: for models larger
+    than the GPU, at several times the time of a step."""
     compile: Compiling = "auto"
     """Whether the UNet and the VAE's encoder are compiled, which takes some minutes for each size of views and is kept
     for later runs. 'auto': on a GPU, not on a CPU. Changes nothing but rounding; where it fails, a warning says so and
@@ -119,7 +145,7 @@ class GuidanceConfig:
         known(self, "localize_by", get_args(MaskSource), " or ")
         if self.compile not in get_args(Compiling):
             raise UserError(f"compile is '{self.compile}': choose auto, on or off.")
-        finite(self, "guidance_scale", "text_weight", "identity_weight", "fixed_point_rate")
+        finite(self, "guidance_scale", "distilled_guidance", "text_weight", "identity_weight", "fixed_point_rate")
         share(self, "t_jitter", "localize", "identity_inside")
         if self.localize > 0 and self.localize_by == "difference" and objective.contrast(1.0) is None:
             raise UserError(
@@ -131,6 +157,21 @@ class GuidanceConfig:
         at_least(self, 0, "fixed_point_steps", give="a number of steps, or 0 for none")
         at_least(self, 0, "resolution", give="pixels, or 0 for the model's own")
         at_least(self, 1, "cache_size", give="the number of views, at least 1")
+
+    def for_model(self, guidance_scale: float) -> "GuidanceConfig":
+        """Return the configuration with the model's own guidance scale, if none was given.
+
+        Warns where a scale was given to a model that was distilled to do without.
+        """
+        if self.guidance_scale == 0:
+            return dataclasses.replace(self, guidance_scale=guidance_scale)
+        if guidance_scale == 1 and self.guidance_scale != 1:
+            warnings.warn(
+                f"guidance_scale is {self.guidance_scale:g}, and the model was distilled to do without: colours may "
+                "burn; 1, or 0 for the model's own, suits it.",
+                stacklevel=4,
+            )
+        return self
 
     def compiles_on(self, device: torch.device) -> bool:
         """Return whether networks are to be compiled on a device."""
@@ -172,13 +213,47 @@ def resolve_device(name: str, default: torch.device) -> torch.device:
     return device
 
 
-def resolve_dtypes(name: str, device: torch.device) -> tuple[torch.dtype, torch.dtype]:
+def load_options(config: GuidanceConfig, device: torch.device, half: torch.dtype) -> LoadOptions:
+    """Return how a configuration has a network loaded.
+
+    Args:
+        config: Valid.
+        device: Where it runs.
+        half: The precision of 16 bits that its architecture can run in.
+
+    Raises:
+        UserError: If there is no such dtype, or weights can't wait elsewhere.
+    """
+    if config.offload and device.type == "cpu":
+        raise UserError("offload has weights visit a GPU, and the model runs on the CPU: leave it off.")
+    dtype, vae_dtype = resolve_dtypes(config.dtype, device, half)
+    return LoadOptions(
+        device=device,
+        dtype=dtype,
+        vae_dtype=vae_dtype,
+        compiled=config.compiles_on(device),
+        loras=config.lora,
+        embeddings=config.embeddings,
+        vae=config.vae or None,
+        distilled_guidance=config.distilled_guidance or None,
+        offload=config.offload,
+    )
+
+
+def resolve_dtypes(
+    name: str, device: torch.device, half: torch.dtype = torch.float16
+) -> tuple[torch.dtype, torch.dtype]:
     """Return what `name` means for the network and for the VAE (see `GuidanceConfig.dtype`).
 
     An edit's gradient is the small difference of large predictions, so of the network the fineness of its numbers
     counts, of which float16 has eight times as many as bfloat16. Through the network only fixed-point noise is
     back-propagated, and that from a gradient of length one; through the VAE every edit is, from gradients of any size,
     and bfloat16 has float32's range.
+
+    Args:
+        name: One of the choices.
+        device: Where the model runs.
+        half: The precision of 16 bits that the network can run in: bfloat16 if it leaves float16's range.
 
     Raises:
         UserError: If there is no such choice.
@@ -188,7 +263,7 @@ def resolve_dtypes(name: str, device: torch.device) -> tuple[torch.dtype, torch.
         has_bfloat16 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
         name = "mixed" if has_bfloat16 else "float32"
     pairs = {
-        "mixed": (torch.float16, torch.bfloat16),
+        "mixed": (half, torch.bfloat16),
         **{str(dtype)[6:]: (dtype, dtype) for dtype in (torch.float32, torch.bfloat16, torch.float16)},
     }
     if name not in pairs:

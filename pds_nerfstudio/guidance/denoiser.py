@@ -9,7 +9,14 @@ from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.networks.loading import load_network
-from pds_nerfstudio.guidance.networks.network import AttendsToWords, Condition, Network, Prompt
+from pds_nerfstudio.guidance.networks.network import (
+    AttendsToWords,
+    Condition,
+    LooksAtSource,
+    Network,
+    Prompt,
+)
+from pds_nerfstudio.guidance.networks.options import LoadOptions
 from pds_nerfstudio.guidance.parametrization import as_noise, shown
 
 
@@ -43,7 +50,7 @@ class Denoiser:
         """Load a model.
 
         Args:
-            model: 'toyworld' (the embedded one), a local diffusers folder, or a hub id.
+            model: 'toyworld' (the embedded one), a local diffusers folder, a single file, or a hub id.
             device: Where to run it.
             dtype: What to run it in.
             compiled: Whether to compile it.
@@ -52,7 +59,8 @@ class Denoiser:
         Raises:
             UserError: If the model is not found, cannot be loaded, or is of a kind that there is no network for.
         """
-        return cls(load_network(model, torch.device(device), dtype, vae_dtype or dtype, compiled))
+        options = LoadOptions(torch.device(device), dtype, vae_dtype or dtype, compiled)
+        return cls(load_network(model, lambda half: options))
 
     @property
     def device(self) -> torch.device:
@@ -116,26 +124,48 @@ class Denoiser:
         x_t: Float[Tensor, "batch channels height width"],
         t: Int[Tensor, " batch"],
         condition: Condition,
+        source: Float[Tensor, "batch channels height width"] | None = None,
     ) -> Float[Tensor, "questions channels height width"]:
         """Return ε̂, the noise that the model sees in x_t. Not differentiable.
 
         With several prompts for each element, `condition` holds all elements' first prompts, then all second ones,
         and so on, and so does the result. What doesn't depend on the prompt may be computed once.
+
+        Args:
+            x_t: Noisy latents.
+            t: Their times.
+            condition: Of the prompts.
+            source: The clean latents of the source pictures, which models that look at them must be given, and others
+                don't look at.
+
+        Raises:
+            ValueError: If the model looks at the source picture, and there is none.
         """
-        return self.predict_noise_differentiably(x_t, t, condition)
+        return self.predict_noise_differentiably(x_t, t, condition, source)
 
     def predict_noise_differentiably(
         self,
         x_t: Float[Tensor, "batch channels height width"],
         t: Int[Tensor, " batch"],
         condition: Condition,
+        source: Float[Tensor, "batch channels height width"] | None = None,
     ) -> Float[Tensor, "questions channels height width"]:
         """Return ε̂ as `predict_noise` does, with gradients that flow back to x_t."""
         x_t, t = x_t.to(self.device), t.to(self.device)
         latent, time = shown(self.network.parametrization, x_t, t, self.levels)
         with self._no_autocast():
-            answer = self.network.predict(latent, time, condition)
+            if isinstance(self.network, LooksAtSource):
+                if source is None:
+                    raise ValueError(f"{type(self.network).__name__} looks at the source picture, and was given none")
+                answer = self.network.predict_beside(latent, time, condition, source)
+            else:
+                answer = self.network.predict(latent, time, condition)
         return as_noise(self.network.parametrization, answer, x_t.to(answer), t, self.levels)
+
+    @property
+    def looks_at_source(self) -> bool:
+        """Whether the model is shown the source picture, and prompts may be instructions."""
+        return isinstance(self.network, LooksAtSource)
 
     @property
     def attends_to_words(self) -> bool:

@@ -71,6 +71,6 @@ def agreeing_noise(
     terms, levels = guided_source(config.guidance_scale), prompted.denoiser.levels
 
     def predict(x_t: Latents) -> Latents:
-        return prompted.combined(terms, {"source": x_t}, t)
+        return prompted.combined(terms, {"source": x_t}, t, beside=source)
 
     return fixed_point_noise(source, noise, t, levels, predict, config.fixed_point_steps, config.fixed_point_rate)

@@ -139,7 +139,7 @@ class ObjectiveGradient:
         if config.localize > 0 and config.localize_by == "attention":
             predictions, raw_mask = self._prompted.predict_and_attend(wanted, noisy, t)
         else:
-            predictions = self._prompted.predict(wanted, noisy, t)
+            predictions = self._prompted.predict(wanted, noisy, t, beside=source)
             if self._contrast:
                 raw_mask = difference_mask(combine(self._contrast, predictions, noise))
 

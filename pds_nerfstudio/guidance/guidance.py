@@ -8,13 +8,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pds_nerfstudio.guidance.config import GuidanceConfig, resolve_device, resolve_dtypes
+from pds_nerfstudio.guidance.config import GuidanceConfig, load_options, resolve_device
 from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.draws import Draws
 from pds_nerfstudio.guidance.fixed_point import agreeing_noise
 from pds_nerfstudio.guidance.gradient import GradientTerms, GuidanceOutput, ObjectiveGradient
 from pds_nerfstudio.guidance.latents import ImageEncoder, Keys, check_images, check_latents, resize
 from pds_nerfstudio.guidance.masks import MaskAverage, soften
+from pds_nerfstudio.guidance.networks.loading import load_network
 from pds_nerfstudio.guidance.prompted import PromptedDenoiser
 from pds_nerfstudio.guidance.redraw import RedrawConfig, edited_region, put_back, redraw_latents
 from pds_nerfstudio.guidance.timesteps import Timesteps
@@ -43,7 +44,7 @@ class Guidance:
     def __init__(self, config: GuidanceConfig, denoiser: Denoiser, rank: int = 0) -> None:
         config.check()
         self.denoiser = denoiser
-        self._prompted = PromptedDenoiser(denoiser)
+        self._prompted = PromptedDenoiser(denoiser, config.negative_prompt or None)
         self._draws = Draws(config.seed + rank, denoiser.device)
         self._encode = ImageEncoder(denoiser, config.resolution or denoiser.resolution, config.cache_size)
         self._masks = MaskAverage(config.cache_size)
@@ -63,9 +64,10 @@ class Guidance:
         """
         config.check()
         chosen = resolve_device(config.device, torch.device(device))
-        dtype, vae_dtype = resolve_dtypes(config.dtype, chosen)
-        denoiser = Denoiser.from_pretrained(config.model, chosen, dtype, config.compiles_on(chosen), vae_dtype)
-        return cls(config, denoiser, rank)
+        network = load_network(
+            config.model, lambda half: load_options(config, chosen, half), config.model_config or None
+        )
+        return cls(config, Denoiser(network), rank)
 
     def reconfigure(self, **changes: Any) -> None:
         """Change settings while an edit runs: all of them or, if one is invalid, none.
@@ -80,6 +82,7 @@ class Guidance:
         self._configure(config)
 
     def _configure(self, config: GuidanceConfig) -> None:
+        config = config.for_model(self.denoiser.network.guidance_scale)
         times = Timesteps.of(config, self.denoiser.schedule, self.denoiser.device)
         gradient = ObjectiveGradient(config, self._prompted, self._masks)
         self.config, self._times, self._gradient = config, times, gradient  # all, after nothing was refused
@@ -224,7 +227,8 @@ class Guidance:
         latents = self._encode(image)
         everywhere = torch.ones_like(latents[:, :1])
         noise = self._draws.noise(latents)
-        redrawn = redraw_latents(self._prompted, latents, latents, everywhere, noise, config)
+        beside = self._encode.sources(source_image, keys) if self.denoiser.looks_at_source else None
+        redrawn = redraw_latents(self._prompted, latents, latents, everywhere, noise, config, beside)
         redrawn = resize(self.denoiser.decode_latents(redrawn), (image.shape[-2], image.shape[-1])).to(image)
         if keys is None or self.config.localize == 0:
             return redrawn

@@ -21,10 +21,12 @@ class PromptedDenoiser:
 
     Args:
         denoiser: The diffusion model.
+        negative: What stands on the other side of classifier-free guidance; None is no prompt.
     """
 
-    def __init__(self, denoiser: Denoiser) -> None:
+    def __init__(self, denoiser: Denoiser, negative: Prompt = None) -> None:
         self.denoiser = denoiser
+        self._negative = negative
         self.prompts: tuple[list[str], list[str]] | None = None
         """The source and the target prompts, once set: one each, or one each for every element of a batch."""
         self._by_name: dict[str, list[Prompt]] = {}
@@ -34,18 +36,19 @@ class PromptedDenoiser:
         """Set the prompts and have them encoded; return whether they are others than before.
 
         Raises:
-            UserError: If one of them is empty.
+            UserError: If one of them is empty; a source prompt may be, if the model looks at the source picture.
             ValueError: If there are not as many sources as targets.
         """
         sources, targets = ([p.strip() for p in ([ps] if isinstance(ps, str) else ps)] for ps in (source, target))
         for name, prompts in (("source", sources), ("target", targets)):
-            if not all(prompts):
+            may_be_empty = name == "source" and self.denoiser.looks_at_source
+            if not all(prompts) and not may_be_empty:
                 raise UserError(f"The {name} prompt is empty: describe the {name} image in a few words.")
         if (sources, targets) == self.prompts:
             return False
         if any(before == after for before, after in zip(sources, targets, strict=True)):
             warnings.warn("The source and target prompts are equal: there is nothing to edit.", stacklevel=3)
-        self._by_name = {"target": [*targets], "source": [*sources], "none": [None] * len(targets)}
+        self._by_name = {"target": [*targets], "source": [*sources], "none": [self._negative] * len(targets)}
         for some in self._by_name.values():
             self.denoiser.encode_prompts(some)  # now, with its warnings, and not in the first step
         self._words = {}
@@ -54,7 +57,7 @@ class PromptedDenoiser:
 
     @torch.no_grad()
     def predict(
-        self, wanted: Sequence[Prediction], noisy: Mapping[str, Latents], t: Times
+        self, wanted: Sequence[Prediction], noisy: Mapping[str, Latents], t: Times, beside: Latents | None = None
     ) -> dict[Prediction, Latents]:
         """Return the predictions that are wanted of noisy latents, from one call of the denoiser.
 
@@ -62,20 +65,26 @@ class PromptedDenoiser:
             wanted: Which.
             noisy: x_t by the names of latents.
             t: Time of each element.
+            beside: The clean latents of the sources, for models that look at them.
 
         Raises:
             UserError: If no prompts are set.
             ValueError: If the batch does not fit the number of prompts.
         """
-        return _by_prediction(wanted, self.denoiser.predict_noise(*self._questions(wanted, noisy, t)), t)
+        x_t, times, condition = self._questions(wanted, noisy, t)
+        answers = self.denoiser.predict_noise(x_t, times, condition, _for_each(beside, x_t))
+        return _by_prediction(wanted, answers, t)
 
-    def combined(self, terms: Combination, noisy: Mapping[str, Latents], t: Times) -> Latents:
+    def combined(
+        self, terms: Combination, noisy: Mapping[str, Latents], t: Times, beside: Latents | None = None
+    ) -> Latents:
         """Return the value of a combination of predictions alone, with gradients where they are enabled.
 
         Arguments and errors as in `predict`.
         """
         wanted = predictions_of(terms)
-        answers = self.denoiser.predict_noise_differentiably(*self._questions(wanted, noisy, t))
+        x_t, times, condition = self._questions(wanted, noisy, t)
+        answers = self.denoiser.predict_noise_differentiably(x_t, times, condition, _for_each(beside, x_t))
         return combine(terms, _by_prediction(wanted, answers, t), next(iter(noisy.values())))
 
     def predict_and_attend(
@@ -117,6 +126,13 @@ class PromptedDenoiser:
             latents = once
         condition = self.denoiser.encode_prompts(prompts)
         return torch.cat([noisy[latent] for latent in latents]), t.repeat(len(latents)), condition
+
+
+def _for_each(
+    beside: Latents | None, x_t: Float[Tensor, "latents channels height width"]
+) -> Float[Tensor, "latents channels height width"] | None:
+    """Return the sources once for each noisy latent: those of one name, and then those of another."""
+    return None if beside is None else beside.repeat(len(x_t) // len(beside), 1, 1, 1)
 
 
 def _by_prediction(

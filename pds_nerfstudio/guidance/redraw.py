@@ -98,6 +98,7 @@ def redraw_latents(
     mask: Float[Tensor, "batch 1 height width"],
     noise: Latents,
     config: RedrawConfig,
+    beside: Latents | None = None,
 ) -> Latents:
     """Return latents as the model redraws them for the target prompt.
 
@@ -108,12 +109,14 @@ def redraw_latents(
         mask: How much each place may change, in 0..1.
         noise: Standard normal.
         config: How strongly to redraw.
+        beside: The latents that models which look at the source picture are shown, if not `source`.
     """
+    beside = source if beside is None else beside
     terms = guided_target(config.guidance_scale)
     times = falling_timesteps(prompted.denoiser.schedule, config.strength, config.denoising_steps, latents.device)
 
     def predict(x_t: Latents, t: Int[Tensor, " batch"]) -> Latents:
-        return prompted.combined(terms, {"target": x_t}, t)
+        return prompted.combined(terms, {"target": x_t}, t, beside=beside)
 
     return sdedit(latents, source, mask, noise, times, prompted.denoiser.levels, predict)
 

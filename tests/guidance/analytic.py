@@ -44,6 +44,7 @@ class MixtureNetwork:
     """
 
     latent_channels, vae_scale_factor, size_multiple, resolution = 2, 1, 1, 16
+    guidance_scale = 7.5
 
     def __init__(
         self,

@@ -10,6 +10,9 @@ import pytest
 import torch
 
 from pds_nerfstudio.guidance.denoiser import Denoiser
+from pds_nerfstudio.guidance.networks import assembly
+from pds_nerfstudio.guidance.networks.card import card_of_folder
+from pds_nerfstudio.guidance.networks.options import LoadOptions
 from pds_nerfstudio.guidance.networks.stable_diffusion import StableDiffusion
 
 MAX_TOKENS = 16
@@ -102,66 +105,39 @@ def save_pipeline(folder: Path, scheduler_options: dict[str, Any], unet_options:
     return folder
 
 
-def save_stable_diffusion_3(folder: Path) -> Path:
-    """Save a Stable Diffusion 3 pipeline without T5, for 32-pixel images: latents of 16 × 16 × 16."""
-    from diffusers import (
-        AutoencoderKL,
-        FlowMatchEulerDiscreteScheduler,
-        SD3Transformer2DModel,
-        StableDiffusion3Pipeline,
-    )
-    from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+def save_aura_flow(folder: Path) -> Path:
+    """Save an AuraFlow pipeline for 32-pixel images: latents of 4 × 16 × 16."""
+    from diffusers import AuraFlowPipeline, AuraFlowTransformer2DModel, AutoencoderKL, FlowMatchEulerDiscreteScheduler
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    from tests.guidance.networks.tiny.parts import t5_tokenizer
 
     torch.manual_seed(0)
-    size = save_tokenizer(folder / "spelling")
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "spelling", model_max_length=MAX_TOKENS)
-    text = CLIPTextConfig(
-        vocab_size=size,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=MAX_TOKENS,
-        projection_dim=16,
-        bos_token_id=size - 2,
-        eos_token_id=size - 1,
-    )
-    pipeline: Any = StableDiffusion3Pipeline(
-        transformer=SD3Transformer2DModel(
+    text = UMT5Config(vocab_size=128, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2)
+    pipeline: Any = AuraFlowPipeline(
+        transformer=AuraFlowTransformer2DModel(
             sample_size=16,
-            patch_size=2,
-            in_channels=16,
-            out_channels=16,
-            num_layers=2,
+            num_mmdit_layers=1,
+            num_single_dit_layers=1,
             attention_head_dim=8,
             num_attention_heads=4,
+            joint_attention_dim=16,
             caption_projection_dim=32,
-            joint_attention_dim=32,
-            pooled_projection_dim=32,
-            pos_embed_max_size=32,
+            pos_embed_max_size=256,
         ),
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.73),
         vae=AutoencoderKL(
             block_out_channels=(8, 8),
             down_block_types=("DownEncoderBlock2D",) * 2,
             up_block_types=("UpDecoderBlock2D",) * 2,
             norm_num_groups=4,
-            latent_channels=16,
+            latent_channels=4,
             sample_size=32,
-            scaling_factor=1.5305,
-            shift_factor=0.0609,
-            use_quant_conv=False,
-            use_post_quant_conv=False,
         ),
-        text_encoder=CLIPTextModelWithProjection(text),
-        tokenizer=tokenizer,
-        text_encoder_2=CLIPTextModelWithProjection(text),
-        tokenizer_2=tokenizer,
-        text_encoder_3=None,
-        tokenizer_3=None,
+        text_encoder=UMT5EncoderModel(text),
+        tokenizer=t5_tokenizer(),
     )
     pipeline.save_pretrained(folder)
-    shutil.rmtree(folder / "spelling")
     return folder
 
 
@@ -169,3 +145,9 @@ def network_of(denoiser: Denoiser) -> StableDiffusion:
     """The network of a denoiser, whose inside a test looks at."""
     assert isinstance(denoiser.network, StableDiffusion)
     return denoiser.network
+
+
+def load_pipeline(folder: Path) -> Any:
+    """The pipeline in a folder, in float32."""
+    options = LoadOptions(torch.device("cpu"), torch.float32, torch.float32)
+    return assembly.load_pipeline(card_of_folder(folder), options)

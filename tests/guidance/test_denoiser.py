@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.denoiser import Denoiser
-from pds_nerfstudio.guidance.networks.stable_diffusion import StableDiffusion, load_pipeline
-from tests.guidance.miniature import network_of
+from pds_nerfstudio.guidance.networks.stable_diffusion import StableDiffusion
+from tests.guidance.miniature import load_pipeline, network_of
 
 CPU = torch.device("cpu")
 

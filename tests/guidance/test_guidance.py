@@ -561,7 +561,7 @@ def test_from_config_loads_the_model_without_a_sound(model_folder: Path, capfd: 
     assert capfd.readouterr() == ("", "")
     assert guidance.denoiser.device == torch.device("cpu") and network_of(guidance.denoiser).dtype == torch.float32
     assert half.denoiser.device == torch.device("cpu") and network_of(half.denoiser).dtype == torch.bfloat16
-    assert network_of(half.denoiser).vae_dtype == torch.bfloat16
+    assert network_of(half.denoiser)._autoencoder.vae.dtype == torch.bfloat16
 
 
 def test_devices() -> None:
@@ -642,7 +642,7 @@ def test_the_model_may_be_on_a_second_gpu(model_folder: Path, where: str) -> Non
             gradient = guidance._gradient
             gradient._text_weights = gradient._text_weights.to(second)
             gradient._identity_weights = gradient._identity_weights.to(second)
-            for module in (network._unet, network._vae):
+            for module in (network._unet, network._autoencoder.vae):
                 nn.Module.to(module, second)
             image, source = (
                 torch.rand(1, 3, 48, 48, device=where).requires_grad_(),

@@ -1,7 +1,7 @@
 """From a model's name to its network, with every way this can fail told in one line."""
 
-import json
 import re
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 from pkgutil import resolve_name
@@ -10,124 +10,157 @@ from typing import Any, Protocol, cast, runtime_checkable
 import torch
 
 from pds_nerfstudio.errors import UserError, first_line
+from pds_nerfstudio.guidance.networks.card import UNUSED, ModelCard, card_of_folder
+from pds_nerfstudio.guidance.networks.checkpoint import card_of_checkpoint
 from pds_nerfstudio.guidance.networks.libraries import quiet_libraries
 from pds_nerfstudio.guidance.networks.network import Network
+from pds_nerfstudio.guidance.networks.options import LoadOptions
 
 EMBEDDED_MODEL = "toyworld"
 """The model name that stands for the small model inside this package."""
 
+EMBEDDED_MODELS = {EMBEDDED_MODEL: "model", "toyworld-flow": "flow_model"}
+"""The folders of the small models inside this package, under `toyworld`, by the names that stand for them."""
+
 ENTRY_POINTS = "pds_nerfstudio.networks"
 """The group in which other packages name architectures of their own, each after its pipeline's class."""
 
-_STABLE_DIFFUSION = "pds_nerfstudio.guidance.networks.stable_diffusion:StableDiffusion"
-_ARCHITECTURES = {"StableDiffusionPipeline": _STABLE_DIFFUSION}
+_TOYWORLD = Path(__file__).resolve().parents[2] / "toyworld"
+_HERE = "pds_nerfstudio.guidance.networks."
+_ARCHITECTURES = {
+    pipeline: _HERE + network
+    for network, pipelines in {
+        "stable_diffusion:StableDiffusion": (
+            "StableDiffusionPipeline",
+            "StableDiffusionImg2ImgPipeline",
+            "StableDiffusionControlNetPipeline",
+        ),
+        "unets:InstructPix2Pix": ("StableDiffusionInstructPix2PixPipeline",),
+        "unets:Inpainting": ("StableDiffusionInpaintPipeline",),
+        "unets:StableDiffusionXL": ("StableDiffusionXLPipeline",),
+        "unets:StableDiffusionXLInstructPix2Pix": ("StableDiffusionXLInstructPix2PixPipeline",),
+        "unets:StableDiffusionXLInpainting": ("StableDiffusionXLInpaintPipeline",),
+        "stable_diffusion_3:StableDiffusion3": ("StableDiffusion3Pipeline",),
+        "flux:Flux": ("FluxPipeline",),
+        "flux:FluxKontext": ("FluxKontextPipeline",),
+        "flux:Chroma": ("ChromaPipeline",),
+        "flux_2:Flux2": ("Flux2Pipeline", "Flux2KleinPipeline"),
+        "z_image:ZImage": ("ZImagePipeline",),
+        "qwen_image:QwenImage": ("QwenImagePipeline",),
+        "qwen_image:QwenImageEdit": ("QwenImageEditPipeline",),
+        "sana:Sana": ("SanaPipeline",),
+        "lumina_2:Lumina2": ("Lumina2Pipeline",),
+        "pixart:PixArtSigma": ("PixArtSigmaPipeline",),
+    }.items()
+    for pipeline in pipelines
+}
 """Where the network of a pipeline's class is."""
 
-_EMBEDDED_FOLDER = Path(__file__).resolve().parents[2] / "toyworld" / "model"
-_INDEX = "model_index.json"
+_FAMILIES = (
+    "Stable Diffusion 1, 2, XL, 3 and 3.5, InstructPix2Pix, FLUX.1 and 2, FLUX.1 Kontext, Chroma, Z-Image, Qwen-Image, "
+    "Sana, Lumina 2 or PixArt-Σ"
+)
 
 
 @runtime_checkable
 class Architecture(Protocol):
     """The class of a network, as far as loading needs it."""
 
-    ADVICE: str
-    """Which models it can be, for those who chose another."""
+    HALF: torch.dtype
+    """The precision of 16 bits that it can run in."""
 
-    def check_index(self, index: dict[str, Any], model: str) -> None:
-        """Refuse a pipeline's index that shows another kind of model, before gigabytes are fetched (UserError)."""
+    def check(self, card: ModelCard) -> None:
+        """Refuse a model of another kind by its small files, before gigabytes are fetched (UserError)."""
 
-    def check_folder(self, index: dict[str, Any], folder: Path) -> None:
-        """Refuse a folder that lacks parts (UserError)."""
-
-    def download(self, model: str) -> Path:
-        """Fetch what is needed of a hub model, and return its folder."""
-
-    def load(
-        self, folder: Path, device: torch.device, dtype: torch.dtype, vae_dtype: torch.dtype, compiled: bool
-    ) -> Network:
-        """Load the model in a folder (UserError if that fails)."""
+    def load(self, card: ModelCard, options: LoadOptions) -> Network:
+        """Load a model that is on this machine (UserError if that fails)."""
 
 
-def load_network(
-    model: str, device: torch.device, dtype: torch.dtype, vae_dtype: torch.dtype, compiled: bool = False
-) -> Network:
-    """Load a model: 'toyworld', a local folder, or a hub id.
+def load_network(model: str, options_for: Callable[[torch.dtype], LoadOptions], config: str | None = None) -> Network:
+    """Load a model: an embedded one, a local folder, a single file, or a hub id.
 
     Args:
         model: Its name.
-        device: Where it runs.
-        dtype: What it runs in.
-        vae_dtype: What its autoencoder runs in.
-        compiled: Whether to compile it, if its architecture can be.
+        options_for: How to load it, given the precision of 16 bits that its architecture can run in.
+        config: Folder of a model of the same kind, for a single file.
 
     Raises:
         UserError: If it is not found, cannot be loaded, or is of a kind that there is no network for.
     """
-    folder = find_model(model)
-    return _architecture(_read_index(folder / _INDEX, model)).load(folder, device, dtype, vae_dtype, compiled)
+    card = find_card(model, config)
+    architecture = _architecture(card)
+    return architecture.load(card, options_for(architecture.HALF))
 
 
 def find_model(model: str) -> Path:
-    """Return the local folder of a model: the embedded one, a folder given as such, or a hub id's (downloaded) copy.
+    """Return the local folder of a model; arguments and errors as of `find_card`."""
+    return find_card(model).folder
+
+
+def find_card(model: str, config: str | None = None) -> ModelCard:
+    """Return what is known of a model whose files are on this machine, downloaded if they were not.
+
+    Args:
+        model: The name of an embedded model, a folder, a single file, or a hub id.
+        config: Folder of a model of the same kind, for a single file.
 
     Raises:
-        UserError: If there is no such folder or hub model, no network, or it is another kind of pipeline.
+        UserError: If there is no such model, no network, or it is another kind of pipeline.
     """
-    if model == EMBEDDED_MODEL:
-        if not _EMBEDDED_FOLDER.is_dir():
+    if model in EMBEDDED_MODELS:
+        folder = _TOYWORLD / EMBEDDED_MODELS[model]
+        if not folder.is_dir():
             raise UserError(
-                f"The embedded model '{EMBEDDED_MODEL}' is missing from this installation: reinstall "
-                "pds_nerfstudio, or give another model."
+                f"The embedded model '{model}' is missing from this installation: reinstall pds_nerfstudio, or give "
+                "another model."
             )
-        return _checked_folder(_EMBEDDED_FOLDER)
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        return _checked_folder(folder)
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", model):
+        return _checked(card_of_folder(folder))
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return _checked(card_of_folder(path))
+    if path.is_file():
+        return _checked(card_of_checkpoint(path, config))
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", model) or path.suffix in (".safetensors", ".ckpt"):
         raise UserError(
-            f"There is no model folder '{model}': give an existing folder, a hub id such as "
+            f"There is no model folder or file '{model}': give an existing one, a hub id such as "
             f"'stable-diffusion-v1-5/stable-diffusion-v1-5', or '{EMBEDDED_MODEL}'."
         )
-    return _checked_folder(_download(model))
+    return _checked(card_of_folder(_download(model), model))
 
 
-def _architecture(index: dict[str, Any]) -> Architecture:
-    """Return the class of network for a pipeline; that of Stable Diffusion, which says what it lacks, if none is."""
-    name = str(index.get("_class_name"))
+def _architecture(card: ModelCard) -> Architecture:
+    """Return the class of network for a pipeline."""
     others = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
-    return cast(Architecture, resolve_name({**others, **_ARCHITECTURES}.get(name, _STABLE_DIFFUSION)))
+    name = {**others, **_ARCHITECTURES}.get(card.kind)
+    if name is None:
+        raise UserError(
+            f"'{card.name}' is a {card.kind}, which there is no network for: choose a model of {_FAMILIES}."
+        )
+    return cast(Architecture, resolve_name(name))
 
 
-def _checked_folder(folder: Path) -> Path:
-    """Return `folder` itself, if its index and subfolders are those of a known architecture."""
-    index = _read_index(folder / _INDEX, str(folder))
-    _architecture(index).check_folder(index, folder)
-    return folder
-
-
-def _read_index(path: Path, model: str) -> dict[str, Any]:
-    """Return the index of a pipeline, if it is one that can be used."""
-    if not path.is_file():
-        advice = _architecture({}).ADVICE
-        raise UserError(f"'{model}' is no diffusers model (it has no {_INDEX}): {advice}.")
-    try:
-        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"The {_INDEX} of '{model}' is damaged: download or save the model again.") from error
-    _architecture(index).check_index(index, model)
-    return index
+def _checked(card: ModelCard) -> ModelCard:
+    """Return a card, if it is one of a known architecture."""
+    _architecture(card).check(card)
+    return card
 
 
 def _download(model: str) -> Path:
-    """Return the local copy of a hub model, downloaded if it is not there yet."""
+    """Return the folder of a hub model, downloaded if it is not there yet."""
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    def locate(file: str) -> Path | None:
+        try:
+            return Path(hf_hub_download(model, file))
+        except EntryNotFoundError:
+            return None
 
     try:
         with quiet_libraries(progress_bars=True):
-            # The index first: it is small, and tells a wrong kind of model before gigabytes are fetched.
-            index = _read_index(Path(hf_hub_download(model, _INDEX)), model)
-            return _architecture(index).download(model)
+            # The small files first: they tell a wrong kind of model before gigabytes are fetched.
+            card = _checked(ModelCard.read(model, locate))
+            return _fetch(card)
     except UserError:
         raise
     except Exception as error:  # Network, authorisation, disk: libraries differ in what they raise.
@@ -135,3 +168,11 @@ def _download(model: str) -> Path:
             f"The model '{model}' is not on this machine and cannot be downloaded ({first_line(error)}): "
             f"check its name and the network, or give a local folder or '{EMBEDDED_MODEL}'."
         ) from error
+
+
+def _fetch(card: ModelCard) -> Path:
+    """Return the folder that a hub model was fetched into, without what no edit needs."""
+    import diffusers
+
+    pipeline: Any = getattr(diffusers, card.kind, diffusers.DiffusionPipeline)
+    return Path(pipeline.download(card.name, **dict.fromkeys(part for part in UNUSED if part in card.index)))

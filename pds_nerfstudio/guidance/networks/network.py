@@ -41,6 +41,8 @@ class Network(Protocol):
     """What image sides must be multiples of."""
     resolution: int
     """Side in pixels of the square images that it was trained with."""
+    guidance_scale: float
+    """Scale of classifier-free guidance that suits it; 1 for those that were distilled to do without."""
 
     def encode(
         self, image: Float[Tensor, "batch 3 height width"]
@@ -88,3 +90,17 @@ class AttendsToWords(Network, Protocol):
         words: Bool[Tensor, "questions tokens"],
     ) -> tuple[Float[Tensor, "questions channels height width"], Float[Tensor, "questions 1 height width"]]:
         """Return what `predict` does, and how much each place attends to `words`, as shares of all its attention."""
+
+
+@runtime_checkable
+class LooksAtSource(Network, Protocol):
+    """A network that is shown the source picture, and whose prompts may therefore be instructions."""
+
+    def predict_beside(
+        self,
+        latent: Float[Tensor, "batch channels height width"],
+        time: Tensor,
+        condition: Condition,
+        source: Float[Tensor, "batch channels height width"],
+    ) -> Float[Tensor, "questions channels height width"]:
+        """Return what `predict` does, beside the clean latent of each element's source picture."""

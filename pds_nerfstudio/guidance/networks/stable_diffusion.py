@@ -8,20 +8,21 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from pds_nerfstudio.errors import UserError, first_line
+from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.networks.acceleration.compilation import CompiledNetwork
-from pds_nerfstudio.guidance.networks.acceleration.fusible import make_fusible
 from pds_nerfstudio.guidance.networks.acceleration.merging import merge_projections
 from pds_nerfstudio.guidance.networks.acceleration.sharing import SharedStart
+from pds_nerfstudio.guidance.networks.assembly import load_pipeline
 from pds_nerfstudio.guidance.networks.attention import WordAttention
-from pds_nerfstudio.guidance.networks.libraries import quiet_libraries
+from pds_nerfstudio.guidance.networks.autoencoders import Autoencoder
+from pds_nerfstudio.guidance.networks.card import ModelCard
 from pds_nerfstudio.guidance.networks.network import Prompt
+from pds_nerfstudio.guidance.networks.options import LoadOptions
+from pds_nerfstudio.guidance.networks.process import read_process, takes_few_steps
 from pds_nerfstudio.guidance.networks.prompts import PromptEncoder
-from pds_nerfstudio.guidance.parametrization import Parametrization
-from pds_nerfstudio.guidance.schedule import Schedule
 
 _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-_PARAMETRIZATIONS: dict[str, Parametrization] = {"epsilon": "noise", "v_prediction": "velocity"}
+_ADVICE = "choose a Stable Diffusion 1.x or 2.x text-to-image model"
 
 Embeddings = Float[Tensor, "questions tokens width_of_text"]
 """What this network makes of prompts."""
@@ -62,108 +63,85 @@ class StableDiffusion:
         known_words: frozenset[str] | None = None,
         compiled: bool = False,
     ) -> None:
-        from diffusers.models.attention_processor import AttnProcessor  # here, because it takes seconds
-
-        predicts = scheduler.config.get("prediction_type", "epsilon")
-        if predicts not in _PARAMETRIZATIONS:
-            raise UserError(
-                f"The model predicts '{predicts}': choose one whose scheduler says 'epsilon' or 'v_prediction'."
-            )
-        self.parametrization = _PARAMETRIZATIONS[predicts]
-        self.schedule = Schedule.from_scheduler(scheduler)
-        self.device, self.dtype, self.vae_dtype = device, dtype, vae_dtype
+        self.parametrization, self.schedule = read_process(scheduler)
+        self.device, self.dtype = device, dtype
         self.result_dtype = torch.promote_types(torch.promote_types(dtype, vae_dtype), torch.float32)
+        self.guidance_scale: float = 1.0 if takes_few_steps(scheduler) else 7.5
         merge_projections(unet)
-        # One head as wide as all its channels: fused attention kernels were not made for that, least of all backward.
-        vae.set_attn_processor(AttnProcessor())
+        self._autoencoder = Autoencoder(vae, device, vae_dtype, self.result_dtype, compiled)
         # Convolutions on tensor cores want channels last; on the CPU it changes nothing for the better.
         layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
-        if compiled and layout == torch.channels_last:
-            make_fusible(vae.encoder)  # the UNet, which has no backward pass, gains nothing by it
-        for module, precision in ((unet, dtype), (vae, vae_dtype), (text_encoder, dtype)):
+        for module in (unet, text_encoder):
             # The plain method: diffusers' own warns of parts to keep in float32 when there are none.
-            nn.Module.to(module, device=device, dtype=precision)
+            nn.Module.to(module, device=device, dtype=dtype)
             nn.Module.to(module, memory_format=layout)
             module.eval().requires_grad_(False)
-        self._unet, self._vae, self._layout = unet, vae, layout
+        self._unet, self._layout = unet, layout
         self._shared_start = SharedStart(unet)
-        self._encode_mode: Callable[[Tensor], Tensor] = lambda image: vae.encode(image).latent_dist.mode()
         self._predict_fast: Callable[..., Tensor] = self._predict
         if compiled:
             self._predict_fast = CompiledNetwork(self._predict, "UNet", device)
-            self._encode_mode = CompiledNetwork(self._encode_mode, "VAE's encoder", device, differentiable=True)
         self._encode_prompts = PromptEncoder(tokenizer, text_encoder, known_words)
-        self._latent_scale: float = vae.config.scaling_factor
-        self._latent_shift: float = vae.config.get("shift_factor") or 0.0
 
-        self.latent_channels: int = vae.config.latent_channels
-        self.vae_scale_factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.latent_channels: int = self._autoencoder.channels
+        self.vae_scale_factor: int = self._autoencoder.factor
         # So that the latent halves evenly down to the UNet's bottom.
         self.size_multiple: int = self.vae_scale_factor * 2 ** (len(unet.config.block_out_channels) - 1)
         size = unet.config.sample_size
         self.resolution: int = (size if isinstance(size, int) else min(size)) * self.vae_scale_factor
 
-    ADVICE = "choose a Stable Diffusion 1.x or 2.x text-to-image model"
-    """For those whose model it is not."""
+    HALF = torch.float16
+    """Eight times as fine as bfloat16, and wide enough for what this network computes."""
 
     @staticmethod
-    def check_index(index: dict[str, Any], model: str) -> None:
-        """Refuse an index that names a second text encoder.
+    def check(card: ModelCard) -> None:
+        """Refuse a model that lacks parts, takes other latents or other conditions.
 
         Raises:
-            UserError: Naming the model.
+            UserError: Naming the model and what is missing.
         """
-        if "text_encoder_2" in index:
-            advice = StableDiffusion.ADVICE
-            raise UserError(f"'{model}' has two text encoders (as Stable Diffusion XL): {advice}.")
-
-    @staticmethod
-    def check_folder(index: dict[str, Any], folder: Path) -> None:
-        """Refuse a folder that lacks parts.
-
-        Raises:
-            UserError: Naming what is missing.
-        """
-        missing = [part for part in _PARTS if index.get(part, [None])[0] is None or not (folder / part).is_dir()]
+        if card.has("text_encoder_2"):
+            raise UserError(f"'{card.name}' has two text encoders (as Stable Diffusion XL): {_ADVICE}.")
+        missing = [part for part in _PARTS if not card.has(part)]
         if missing:
-            advice = StableDiffusion.ADVICE
-            raise UserError(f"The model in '{folder}' lacks its {' and '.join(missing)}: {advice}.")
-
-    @staticmethod
-    def download(model: str) -> Path:
-        """Fetch a hub model without its safety checker, and return its folder."""
-        from diffusers import StableDiffusionPipeline
-
-        return Path(StableDiffusionPipeline.download(model, safety_checker=None, feature_extractor=None))
+            raise UserError(f"The model '{card.name}' lacks its {' and '.join(missing)}: {_ADVICE}.")
+        unet, vae = card.config("unet"), card.config("vae")
+        channels, latent_channels = unet.get("in_channels", 4), vae.get("latent_channels", 4)
+        if channels != latent_channels:
+            raise UserError(
+                f"The model '{card.name}' takes {channels} channels where its latents have {latent_channels} (an "
+                f"inpainting, depth or upscaling model?): {_ADVICE}."
+            )
+        if unet.get("addition_embed_type") or unet.get("cross_attention_dim") != card.config("text_encoder").get(
+            "hidden_size"
+        ):
+            raise UserError(f"The model '{card.name}' needs other conditions than one text encoder's: {_ADVICE}.")
 
     @classmethod
-    def load(
-        cls, folder: Path, device: torch.device, dtype: torch.dtype, vae_dtype: torch.dtype, compiled: bool
-    ) -> "StableDiffusion":
-        """Load the model in a diffusers folder.
-
-        Raises:
-            UserError: If a part cannot be read, or is of another kind.
-        """
-        pipeline = load_pipeline(folder)
+    def load(cls, card: ModelCard, options: LoadOptions) -> "StableDiffusion":
+        """Load a model that is on this machine (UserError if that fails)."""
+        pipeline = load_pipeline(card, options, kind="StableDiffusionPipeline")
         parts = {part: getattr(pipeline, part) for part in _PARTS}
-        words = read_known_words(folder)
-        return cls(**parts, device=device, dtype=dtype, vae_dtype=vae_dtype, known_words=words, compiled=compiled)
+        return cls(
+            **parts,
+            device=options.device,
+            dtype=options.dtype,
+            vae_dtype=options.vae_dtype,
+            known_words=read_known_words(card.folder),
+            compiled=options.compiled,
+        )
 
     def encode(
         self, image: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch channels latent_height latent_width"]:
         """See `Network`."""
-        mode = self._encode_mode(self._input(image, self.vae_dtype) * 2 - 1)
-        return (mode.to(self.result_dtype) - self._latent_shift) * self._latent_scale
+        return self._autoencoder.encode(image)
 
     def decode(
         self, latents: Float[Tensor, "batch channels latent_height latent_width"]
     ) -> Float[Tensor, "batch 3 height width"]:
         """See `Network`."""
-        latents = latents.to(self.device, self.result_dtype) / self._latent_scale + self._latent_shift
-        image: Tensor = self._vae.decode(latents.to(self.vae_dtype)).sample
-        return (image.to(self.result_dtype) / 2 + 0.5).clamp(0, 1)
+        return self._autoencoder.decode(latents)
 
     def condition(self, prompts: Sequence[Prompt]) -> Embeddings:
         """Return text embeddings, in the model's dtype; no prompt is the empty text."""
@@ -207,45 +185,6 @@ class StableDiffusion:
     def _input(self, x: Float[Tensor, "batch channels height width"], dtype: torch.dtype) -> Tensor:
         """Pixels or latents as the modules take them."""
         return x.to(self.device, dtype, memory_format=self._layout)
-
-
-def load_pipeline(folder: Path) -> Any:
-    """Return the diffusers pipeline in `folder` (on the CPU), without safety checker, loaded without chatter.
-
-    Raises:
-        UserError: If a part cannot be read, or is not of the kind that Stable Diffusion 1.x and 2.x use.
-    """
-    # Imported here because it takes seconds, and whoever only reads the configuration should not wait.
-    from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
-
-    advice = StableDiffusion.ADVICE
-    with quiet_libraries(progress_bars=False):
-        try:
-            pipeline = StableDiffusionPipeline.from_pretrained(
-                folder,
-                safety_checker=None,
-                feature_extractor=None,
-                image_encoder=None,
-                requires_safety_checker=False,
-                local_files_only=True,
-            )
-        except Exception as error:  # Any reader of any part may fail in its own way; the way out is the same.
-            raise UserError(
-                f"The model in '{folder}' cannot be loaded ({first_line(error)}): download or save it again."
-            ) from error
-    for part, kind in ((pipeline.unet, UNet2DConditionModel), (pipeline.vae, AutoencoderKL)):
-        if not isinstance(part, kind):
-            raise UserError(f"The model in '{folder}' has a {type(part).__name__} for a {kind.__name__}: {advice}.")
-    unet, vae = pipeline.unet.config, pipeline.vae.config
-    if unet.in_channels != vae.latent_channels:
-        raise UserError(
-            f"The model in '{folder}' takes {unet.in_channels} channels where its latents have "
-            f"{vae.latent_channels} (an inpainting or instruction-editing model?): {advice}."
-        )
-    text_channels = pipeline.text_encoder.config.hidden_size
-    if unet.addition_embed_type or unet.cross_attention_dim != text_channels:
-        raise UserError(f"The model in '{folder}' needs other conditions than one text encoder's: {advice}.")
-    return pipeline
 
 
 def read_known_words(folder: Path) -> frozenset[str] | None:

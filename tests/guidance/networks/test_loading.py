@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from huggingface_hub.errors import EntryNotFoundError
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.networks import loading
 from pds_nerfstudio.guidance.networks.loading import find_model
-from pds_nerfstudio.guidance.networks.stable_diffusion import load_pipeline, read_known_words
-from tests.guidance.miniature import save_pipeline
+from pds_nerfstudio.guidance.networks.stable_diffusion import read_known_words
+from tests.guidance.miniature import load_pipeline, save_pipeline
 
 
 def refusal(action: Callable[..., Any], *arguments: Any) -> str:
@@ -55,13 +58,13 @@ def test_embedded_model_is_a_folder_in_the_package(model_folder: Path, monkeypat
     import pds_nerfstudio
 
     package = Path(next(iter(pds_nerfstudio.__path__))).resolve()
-    assert package / "toyworld" / "model" == loading._EMBEDDED_FOLDER
-    monkeypatch.setattr(loading, "_EMBEDDED_FOLDER", model_folder)
+    assert find_model("toyworld") == package / "toyworld" / "model"
+    monkeypatch.setitem(loading.EMBEDDED_MODELS, "toyworld", str(model_folder))
     assert find_model("toyworld") == model_folder
 
 
 def test_missing_embedded_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "_EMBEDDED_FOLDER", tmp_path / "none")
+    monkeypatch.setitem(loading.EMBEDDED_MODELS, "toyworld", str(tmp_path / "none"))
     assert "reinstall" in refusal(find_model, "toyworld")
 
 
@@ -102,15 +105,15 @@ def test_damaged_weights(own_model_folder: Path) -> None:
 
 def test_unet_with_extra_input_channels(tmp_path: Path) -> None:
     folder = save_pipeline(tmp_path / "inpainting", {}, {"in_channels": 9})
-    assert "takes 9 channels where its latents have 4" in refusal(load_pipeline, folder)
+    assert "takes 9 channels where its latents have 4" in refusal(find_model, str(folder))
 
 
 def test_unet_with_other_conditions(tmp_path: Path) -> None:
     folder = save_pipeline(tmp_path / "wide", {}, {"cross_attention_dim": 24})
-    assert "other conditions" in refusal(load_pipeline, folder)
+    assert "other conditions" in refusal(find_model, str(folder))
 
 
-def test_other_kind_of_autoencoder(own_model_folder: Path, edit_json: Callable[..., None]) -> None:
+def test_a_tiny_autoencoder(own_model_folder: Path, edit_json: Callable[..., None]) -> None:
     from diffusers import AutoencoderTiny
 
     shutil.rmtree(own_model_folder / "vae")
@@ -122,7 +125,10 @@ def test_other_kind_of_autoencoder(own_model_folder: Path, edit_json: Callable[.
     )
     tiny.save_pretrained(own_model_folder / "vae")
     edit_json(own_model_folder / "model_index.json", vae=["diffusers", "AutoencoderTiny"])
-    assert "AutoencoderTiny for a AutoencoderKL" in refusal(load_pipeline, own_model_folder)
+    denoiser = Denoiser.from_pretrained(str(own_model_folder), "cpu", torch.float32)
+    image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    vae = load_pipeline(own_model_folder).vae
+    torch.testing.assert_close(denoiser.encode_image(image), vae.encode(image * 2 - 1).latents)
 
 
 class Hub:
@@ -135,6 +141,8 @@ class Hub:
     def index(self, model: str, name: str) -> str:
         if self.folder is None:
             raise OSError("Name or service not known.\nA second line")
+        if not (self.folder / name).is_file():
+            raise EntryNotFoundError(name)
         return str(self.folder / name)
 
     def download(self, model: str, **options: Any) -> str:

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from pds_nerfstudio.guidance.networks.prompts import PromptEncoder
-from pds_nerfstudio.guidance.networks.stable_diffusion import load_pipeline
-from tests.guidance.miniature import MAX_TOKENS
+from tests.guidance.miniature import MAX_TOKENS, load_pipeline
 
 
 @pytest.fixture(scope="module")

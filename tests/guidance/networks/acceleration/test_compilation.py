@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.networks.acceleration.compilation import CompiledNetwork
-from pds_nerfstudio.guidance.networks.stable_diffusion import load_pipeline
-from tests.guidance.miniature import needs_a_compiler, network_of
+from tests.guidance.miniature import load_pipeline, needs_a_compiler, network_of
 
 CPU = torch.device("cpu")
 
@@ -234,8 +233,11 @@ class TestAttention:
         for explicit in (False, True):
             if explicit:
                 ours = Denoiser.from_pretrained(str(model_folder), CPU, torch.float64)
-                assert type(network_of(ours)._vae.encoder.mid_block.attentions[0].processor).__name__ == "AttnProcessor"
-                vae = network_of(ours)._vae
+                assert (
+                    type(network_of(ours)._autoencoder.vae.encoder.mid_block.attentions[0].processor).__name__
+                    == "AttnProcessor"
+                )
+                vae = network_of(ours)._autoencoder.vae
             pixels = image.clone().requires_grad_()
             latent = vae.encode(pixels).latent_dist.mode()
             (gradient,) = torch.autograd.grad(latent, pixels, weight)

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pds_nerfstudio.guidance.networks.acceleration.fusible import FusibleGroupNorm, make_fusible
-from pds_nerfstudio.guidance.networks.stable_diffusion import load_pipeline
+from tests.guidance.miniature import load_pipeline
 
 
 def random(*shape: int) -> torch.Tensor:

@@ -9,7 +9,7 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 from pds_nerfstudio.guidance.networks.acceleration.merging import Part, merge_projections
-from pds_nerfstudio.guidance.networks.stable_diffusion import load_pipeline
+from tests.guidance.miniature import load_pipeline
 
 
 @pytest.fixture

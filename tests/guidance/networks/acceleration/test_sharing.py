@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.networks.acceleration.sharing import SharedStart
-from pds_nerfstudio.guidance.networks.stable_diffusion import load_pipeline
-from tests.guidance.miniature import needs_a_compiler, save_pipeline
+from tests.guidance.miniature import load_pipeline, needs_a_compiler, save_pipeline
 
 CPU = torch.device("cpu")
 

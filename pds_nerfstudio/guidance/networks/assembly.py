@@ -1,0 +1,68 @@
+"""A diffusers pipeline from its files: each part in its precision, with what people bring."""
+
+from typing import Any
+
+import torch
+
+from pds_nerfstudio.errors import UserError, first_line
+from pds_nerfstudio.guidance.networks.adapters import fuse_loras, load_embeddings, replace_autoencoder
+from pds_nerfstudio.guidance.networks.card import UNUSED, ModelCard
+from pds_nerfstudio.guidance.networks.libraries import quiet_libraries
+from pds_nerfstudio.guidance.networks.options import LoadOptions
+
+
+def load_pipeline(card: ModelCard, options: LoadOptions, kind: str | None = None) -> Any:
+    """Return the pipeline of a model (on the CPU), loaded without chatter.
+
+    Weights are read in the precision that they run in. Text encoders other than CLIP run in bfloat16 where the network
+    runs in 16 bits: T5 overflows in float16.
+
+    Args:
+        card: Of the model, which is on this machine.
+        options: Precisions, and what is brought along.
+        kind: Class of the pipeline, if not the model's own.
+
+    Raises:
+        UserError: If a part cannot be read, or what is brought along does not fit.
+    """
+    # Imported here because it takes seconds, and whoever only reads the configuration should not wait.
+    import diffusers
+
+    pipeline_class = getattr(diffusers, kind or card.kind, None)
+    if pipeline_class is None:
+        raise UserError(
+            f"diffusers {diffusers.__version__} has no {card.kind}, which '{card.name}' needs: "
+            "pip install --upgrade diffusers."
+        )
+    absent: dict[str, Any] = {name: None for name, part in card.index.items() if part == [None, None]}
+    absent |= dict.fromkeys(part for part in UNUSED if part in card.index)
+    if "safety_checker" in card.index:
+        absent["requires_safety_checker"] = False
+    with quiet_libraries(progress_bars=False):
+        try:
+            if card.checkpoint is not None:
+                pipeline = pipeline_class.from_single_file(
+                    str(card.checkpoint), config=str(card.folder), torch_dtype=options.dtype, local_files_only=True
+                )
+            else:
+                pipeline = pipeline_class.from_pretrained(
+                    card.folder, torch_dtype=_dtypes(card, options), local_files_only=True, **absent
+                )
+        except Exception as error:  # Any reader of any part may fail in its own way; the way out is the same.
+            raise UserError(
+                f"The model '{card.name}' cannot be loaded ({first_line(error)}): download or save it again."
+            ) from error
+        load_embeddings(pipeline, options.embeddings)
+        fuse_loras(pipeline, options.loras)
+        if options.vae is not None:
+            replace_autoencoder(pipeline, options.vae, options.vae_dtype)
+    return pipeline
+
+
+def _dtypes(card: ModelCard, options: LoadOptions) -> dict[str, torch.dtype]:
+    """Return what each part is loaded in."""
+    dtypes = {"default": options.dtype, "vae": options.vae_dtype}
+    if options.dtype.itemsize == 2:
+        encoders = {part: card.part_class(part) for part in card.index if part.startswith("text_encoder")}
+        dtypes |= {part: torch.bfloat16 for part, kind in encoders.items() if kind and "CLIP" not in kind}
+    return dtypes

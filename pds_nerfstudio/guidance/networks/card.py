@@ -1,0 +1,103 @@
+"""What is known of a model before its weights are looked at: its index and its parts' configurations."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pds_nerfstudio.errors import UserError
+
+INDEX = "model_index.json"
+UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
+"""Parts that no edit needs."""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """The small files of a model in diffusers' layout, on this machine or on a hub."""
+
+    name: str
+    """What the user calls it."""
+    locate: Callable[[str], Path | None]
+    """Where one of its files is, by the path inside the model; fetched if it is on a hub. None if there is no such."""
+    index: dict[str, Any]
+    """Its model_index.json."""
+    checkpoint: Path | None = None
+    """The one file that its weights are in, where they aren't in the folder."""
+
+    @classmethod
+    def read(cls, name: str, locate: Callable[[str], Path | None], checkpoint: Path | None = None) -> "ModelCard":
+        """Return the card of a model.
+
+        Raises:
+            UserError: If it has no index, or a damaged one.
+        """
+        path = locate(INDEX)
+        if path is None:
+            raise UserError(
+                f"'{name}' is no diffusers model (it has no {INDEX}): give a folder or hub id of a whole pipeline."
+            )
+        try:
+            index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"The {INDEX} of '{name}' is damaged: download or save the model again.") from error
+        return cls(name, locate, index, checkpoint)
+
+    @property
+    def kind(self) -> str:
+        """The class of its pipeline."""
+        return str(self.index.get("_class_name"))
+
+    @property
+    def folder(self) -> Path:
+        """Where it is on this machine.
+
+        Raises:
+            UserError: If it isn't there.
+        """
+        path = self.locate(INDEX)
+        if path is None:
+            raise UserError(f"The model '{self.name}' is not on this machine: download it again.")
+        return path.parent
+
+    def has(self, part: str) -> bool:
+        """Return whether it is said to have a part."""
+        return self.part_class(part) is not None
+
+    def part_class(self, part: str) -> str | None:
+        """Return the name of a part's class, None if it has no such part."""
+        entry = self.index.get(part)
+        return entry[1] if isinstance(entry, list) and len(entry) == 2 else None
+
+    def config(self, part: str) -> dict[str, Any]:
+        """Return the configuration of a part; an empty one if the part is said to be absent.
+
+        Raises:
+            UserError: If it has none, or a damaged one.
+        """
+        if not self.has(part):
+            return {}
+        file = "scheduler_config.json" if part == "scheduler" else "config.json"
+        path = self.locate(f"{part}/{file}")
+        if path is None:
+            raise UserError(f"The model '{self.name}' lacks its {part} ({part}/{file}): download or save it again.")
+        try:
+            config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"The {part}/{file} of '{self.name}' is damaged: download or save it again.") from error
+        return config
+
+
+def card_of_folder(folder: Path, name: str | None = None, checkpoint: Path | None = None) -> ModelCard:
+    """Return the card of a model in a folder (UserError if that holds none, or lacks parts)."""
+
+    def locate(file: str) -> Path | None:
+        return path if (path := folder / file).is_file() else None
+
+    card = ModelCard.read(name or str(folder), locate, checkpoint)
+    parts = (part for part in card.index if card.has(part) and part not in UNUSED)
+    missing = [part for part in parts if not (folder / part).is_dir()]
+    if missing:
+        raise UserError(f"The model '{card.name}' lacks its {' and '.join(missing)}: download or save it again.")
+    return card

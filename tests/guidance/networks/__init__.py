@@ -1,0 +1,1 @@
+"""Tests of pds_nerfstudio.guidance.networks, and tiny models of every kind."""
