@@ -13,6 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pds_nerfstudio.checks import at_least, finite, share
+from pds_nerfstudio.guidance.config import GuidanceConfig
+from pds_nerfstudio.guidance.draws import Draws
+from pds_nerfstudio.guidance.flow_edit import NO_FLOW_EDIT, FlowEdit, FlowEditConfig
 from pds_nerfstudio.guidance.latents import resize
 from pds_nerfstudio.guidance.masks import sharpen
 from pds_nerfstudio.guidance.objectives.form import Latents, guided_target
@@ -33,6 +36,8 @@ class RedrawConfig:
     guidance_scale: float = 2.0
     """Classifier-free guidance of the target prompt while redrawing. The edit has said already what to draw, so little
     is enough; Stable Diffusion may want 7.5 and more."""
+    flow_edit: FlowEditConfig = NO_FLOW_EDIT
+    """Redraw from the source by FlowEdit or its kind instead, whose options then take the place of those above."""
 
     def check(self) -> None:
         """Refuse values that nothing can be redrawn with.
@@ -43,6 +48,7 @@ class RedrawConfig:
         share(self, "strength", above=True, of="the noise", prefix="refinement.")
         finite(self, "guidance_scale", prefix="refinement.")
         at_least(self, 1, "denoising_steps", prefix="refinement.")
+        self.flow_edit.check()
 
 
 def sdedit(
@@ -93,32 +99,33 @@ def edited_region(latents: Latents, source: Latents) -> Float[Tensor, "batch 1 h
 
 def redraw_latents(
     prompted: PromptedDenoiser,
+    draws: Draws,
     latents: Latents,
     source: Latents,
     mask: Float[Tensor, "batch 1 height width"],
-    noise: Latents,
     config: RedrawConfig,
-    beside: Latents | None = None,
+    localizing: GuidanceConfig,
 ) -> Latents:
     """Return latents as the model redraws them for the target prompt.
 
     Args:
         prompted: The model under its prompts.
+        draws: Noise is drawn from.
         latents: What was edited.
         source: The same before the edit.
         mask: How much each place may change, in 0..1.
-        noise: Standard normal.
-        config: How strongly to redraw.
-        beside: The latents that models which look at the source picture are shown, if not `source`.
+        config: How to redraw.
+        localizing: Says whether a `flow_edit` leaves alone what the prompts agree on.
     """
-    beside = source if beside is None else beside
-    terms = guided_target(config.guidance_scale)
-    times = falling_timesteps(prompted.denoiser.schedule, config.strength, config.denoising_steps, latents.device)
+    if config.flow_edit.method != "off":
+        return FlowEdit(prompted, draws, source, latents, config.flow_edit, localizing, mask).run()
+    terms, schedule = guided_target(config.guidance_scale), prompted.denoiser.schedule
+    times = falling_timesteps(schedule, config.strength, config.denoising_steps, latents.device)
 
     def predict(x_t: Latents, t: Int[Tensor, " batch"]) -> Latents:
-        return prompted.combined(terms, {"target": x_t}, t, beside=beside)
+        return prompted.combined(terms, {"target": x_t}, t, beside=source)
 
-    return sdedit(latents, source, mask, noise, times, prompted.denoiser.levels, predict)
+    return sdedit(latents, source, mask, draws.noise(latents), times, prompted.denoiser.levels, predict)
 
 
 def put_back(
