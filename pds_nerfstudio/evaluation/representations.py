@@ -11,7 +11,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, get_type_hints, runtime_checkable
 
@@ -148,7 +148,7 @@ class PictureEdits:
         guidance.set_prompts(sources, targets)
         editor = ImageEditor(before, guidance, self.config.parameters)
         loop = ImageEditLoop(editor, self.config)
-        while loop.done < self.config.steps:
+        while loop.done < loop.steps:
             loop.step()
         loop.finish()
         edited = carry_back(before, editor.before, editor.pictures())
@@ -293,17 +293,25 @@ def _configured_by(variant: Variant, guidance: GuidanceConfig, edit: EditConfig)
 def configured(config: Config, options: dict[str, str]) -> tuple[Config, dict[str, str]]:
     """Return `config` with the options that are among its fields, and the options that aren't.
 
+    Those of a configuration within it have its name and a dot before their own.
+
     Raises:
         UserError: If a value is no number where one is needed.
     """
     hints = get_type_hints(type(config))
     changes: dict[str, Any] = {}
+    rest: dict[str, str] = {}
+    for inner in (name for name, kind in hints.items() if is_dataclass(kind)):
+        own = {name.removeprefix(f"{inner}."): value for name, value in options.items() if name.startswith(f"{inner}.")}
+        changes[inner], unknown = configured(getattr(config, inner), own)
+        rest |= {f"{inner}.{name}": value for name, value in unknown.items()}
     for name, value in options.items():
-        if name in hints:
+        if name in hints and name not in changes:
             kind = hints[name] if hints[name] in (int, float) else str
             try:
                 changes[name] = kind(value)
             except ValueError:
                 raise UserError(f"{name} is '{value}': give a number.") from None
-    rest = {name: value for name, value in options.items() if name not in hints}
+        elif "." not in name or name.split(".")[0] not in changes:
+            rest[name] = value
     return replace(config, **changes), rest  # type: ignore[type-var]

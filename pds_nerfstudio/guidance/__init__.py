@@ -9,6 +9,7 @@ Knows tensors and prompts only. It imports neither nerfstudio nor any editor; th
     gradient         an objective's two terms, and the mask between them
     masks            where an edit may act, averaged over the steps
     redraw           SDEdit: what the model makes of a render
+    flow_edit        FlowEdit, FlowAlign, DVRF: edits from noise to none, without an optimiser
     schedule         signal and noise at a time, for discrete tables and for flows
     timesteps        how the time t of a step is drawn
     prompted         a denoiser under the source and the target prompt

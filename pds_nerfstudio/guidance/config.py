@@ -73,23 +73,25 @@ class GuidanceConfig:
     """Multiplies the identity term (ψ), which pulls the edit back to the source. Raise it to keep more of the
     source, lower it for larger changes. The objectives sds and dds have no identity term to multiply."""
     t_min: float = 0.02
-    """Least noise added before the model is asked, as a share of its noise schedule (0 to 1). Small values
-    let it change fine detail."""
+    """Least noise added before the model is asked, as a share of the noise schedule (0 to 1). Small values let it
+    change fine detail. The schedule meant is Stable Diffusion's; other models take their times of the same
+    signal-to-noise ratio, so that a share means the same to all."""
     t_max: float = 0.98
-    """Most noise added before the model is asked, as a share of its noise schedule (0 to 1). Large values let
-    it change layout."""
+    """Most noise added before the model is asked, as a share of the same schedule (0 to 1). Large values let it change
+    layout."""
     t_schedule: TimestepSchedule = "uniform"
     """How the noise level is drawn between t_min and t_max. uniform: anew at each step. annealed: from t_max
     down to t_min over the run, layout first and detail last."""
     t_jitter: float = 0.0
-    """Width of the random spread around the annealed noise level, as a share of the noise schedule (0 to 1).
-    Unused by the uniform schedule."""
+    """Width of the random spread around the annealed noise level, as a share of the same schedule (0 to 1). Unused by
+    the uniform schedule."""
     t_power: float = 1.0
     """How the annealed noise level falls: with the run's progress to this power. 1 falls evenly; 2 stays longer where
     the light of a whole picture can change. Unused by the uniform schedule."""
     num_inference_steps: int = 500
-    """PDS compares two neighbouring times of a sampler with this many steps. Fewer steps put them further
-    apart, which strengthens the pull back to the source; at the model's own 1000 the pull vanishes."""
+    """PDS compares two neighbouring times of a sampler with this many steps, of a flow as of a diffusion. Fewer
+    steps put them further apart, which strengthens the pull back to the source; at the model's own 1000 the pull
+    vanishes."""
     localize: float = 0.0
     """Confine the text term to where the two prompts disagree (0 = everywhere, 1 = only there). Calms
     backgrounds that should not change."""

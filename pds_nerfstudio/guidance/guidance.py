@@ -12,6 +12,7 @@ from pds_nerfstudio.guidance.config import GuidanceConfig, load_options, resolve
 from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.draws import Draws
 from pds_nerfstudio.guidance.fixed_point import agreeing_noise
+from pds_nerfstudio.guidance.flow_edit import FlowEdit, FlowEditConfig
 from pds_nerfstudio.guidance.gradient import GradientTerms, GuidanceOutput, ObjectiveGradient
 from pds_nerfstudio.guidance.latents import ImageEncoder, Keys, check_images, check_latents, resize
 from pds_nerfstudio.guidance.masks import MaskAverage, soften
@@ -83,7 +84,7 @@ class Guidance:
 
     def _configure(self, config: GuidanceConfig) -> None:
         config = config.for_model(self.denoiser.network.guidance_scale)
-        times = Timesteps.of(config, self.denoiser.schedule.num_steps)
+        times = Timesteps.of(config, self.denoiser.schedule, self.denoiser.device)
         gradient = ObjectiveGradient(config, self._prompted, self._masks)
         self.config, self._times, self._gradient = config, times, gradient  # all, after nothing was refused
 
@@ -205,7 +206,22 @@ class Guidance:
         device, dtype = self.denoiser.device, self.denoiser.result_dtype
         target, source = target.to(device, dtype), source.to(device, dtype)
         mask = edited_region(target, source) * (1 if allowed is None else allowed.to(target))
-        return redraw_latents(self._prompted, target, source, mask, self._draws.noise(target), config)
+        return redraw_latents(self._prompted, self._draws, target, source, mask, config, self.config)
+
+    def flow_edit(self, source: Latents, config: FlowEditConfig, allowed: Masks | None = None) -> FlowEdit:
+        """Begin an edit from noise to none, which needs no optimiser. Its steps move the random state on.
+
+        Args:
+            source: The latents before the edit.
+            config: How to edit; not off.
+            allowed: Where anything may change at all, in [0, 1]; None is everywhere.
+
+        Raises:
+            UserError: If the configuration is invalid; by its steps, if no prompts are set.
+        """
+        config.check()
+        source = source.to(self.denoiser.device, self.denoiser.result_dtype)
+        return FlowEdit(self._prompted, self._draws, source, source, config, self.config, allowed)
 
     @torch.no_grad()
     def redraw(self, image: Images, source_image: Images, config: RedrawConfig, keys: Keys = None) -> Images:
@@ -224,11 +240,9 @@ class Guidance:
         """
         config.check()
         check_images(image, source_image, keys)
-        latents = self._encode(image)
+        latents, source = self._encode(image), self._encode.sources(source_image, keys)
         everywhere = torch.ones_like(latents[:, :1])
-        noise = self._draws.noise(latents)
-        beside = self._encode.sources(source_image, keys) if self.denoiser.looks_at_source else None
-        redrawn = redraw_latents(self._prompted, latents, latents, everywhere, noise, config, beside)
+        redrawn = redraw_latents(self._prompted, self._draws, latents, source, everywhere, config, self.config)
         redrawn = resize(self.denoiser.decode_latents(redrawn), (image.shape[-2], image.shape[-1])).to(image)
         if keys is None or self.config.localize == 0:
             return redrawn

@@ -14,11 +14,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pds_nerfstudio.checks import at_least, finite, share
+from pds_nerfstudio.guidance.config import GuidanceConfig
+from pds_nerfstudio.guidance.draws import Draws
+from pds_nerfstudio.guidance.flow_edit import NO_FLOW_EDIT, FlowEdit, FlowEditConfig
 from pds_nerfstudio.guidance.latents import resize
 from pds_nerfstudio.guidance.masks import sharpen
 from pds_nerfstudio.guidance.objectives.form import Latents, guided_target
 from pds_nerfstudio.guidance.prompted import PromptedDenoiser
 from pds_nerfstudio.guidance.schedule import Levels
+from pds_nerfstudio.guidance.timesteps import falling_timesteps
 
 
 @dataclass
@@ -26,13 +30,15 @@ class RedrawConfig:
     """How the diffusion model redraws what an edit has made."""
 
     strength: float = 0.35
-    """Noise added before a picture is redrawn, as a share of the model's noise schedule (0 to 1). Small values mend
-    detail, large ones invent it anew."""
+    """Noise added before a picture is redrawn, as a share of the noise schedule (0 to 1; see t_min of the guidance).
+    Small values mend detail, large ones invent it anew."""
     denoising_steps: int = 5
     """DDIM steps that redraw a picture. More are slower and cleaner."""
     guidance_scale: float = 2.0
     """Classifier-free guidance of the target prompt while redrawing. The edit has said already what to draw, so little
     is enough; Stable Diffusion may want 7.5 and more."""
+    flow_edit: FlowEditConfig = NO_FLOW_EDIT
+    """Redraw from the source by FlowEdit or its kind instead, whose options then take the place of those above."""
 
     def check(self) -> None:
         """Refuse values that nothing can be redrawn with.
@@ -43,16 +49,7 @@ class RedrawConfig:
         share(self, "strength", above=True, of="the noise", prefix="refinement.")
         finite(self, "guidance_scale", prefix="refinement.")
         at_least(self, 1, "denoising_steps", prefix="refinement.")
-
-    def times(self, num_steps: int, device: torch.device) -> Int[Tensor, " steps"]:
-        """Return the times from which noise is taken off, falling; after the last comes the end, without noise.
-
-        Args:
-            num_steps: T, the number of times of the model's schedule.
-            device: Where to.
-        """
-        highest = max(1, round(self.strength * (num_steps - 1)))
-        return torch.linspace(highest, 0, self.denoising_steps + 1, device=device)[:-1].round().long()
+        self.flow_edit.check()
 
 
 def sdedit(
@@ -103,12 +100,12 @@ def edited_region(latents: Latents, source: Latents) -> Float[Tensor, "batch 1 h
 
 def redraw_latents(
     prompted: PromptedDenoiser,
+    draws: Draws,
     latents: Latents,
     source: Latents,
     mask: Float[Tensor, "batch 1 height width"],
-    noise: Latents,
     config: RedrawConfig,
-    beside: Latents | None = None,
+    localizing: GuidanceConfig,
 ) -> Latents:
     """Return latents as the model redraws them for the target prompt.
 
@@ -116,21 +113,22 @@ def redraw_latents(
 
     Args:
         prompted: The model under its prompts.
+        draws: Noise is drawn from.
         latents: What was edited.
         source: The same before the edit.
         mask: How much each place may change, in 0..1.
-        noise: Standard normal.
-        config: How strongly to redraw.
-        beside: The latents that models which look at the source picture are shown, if not `source`.
+        config: How to redraw.
+        localizing: Says whether a `flow_edit` leaves alone what the prompts agree on.
     """
-    beside = source if beside is None else beside
-    terms = guided_target(config.guidance_scale)
-    times = config.times(prompted.denoiser.schedule.num_steps, latents.device)
+    if config.flow_edit.method != "off":
+        return FlowEdit(prompted, draws, source, latents, config.flow_edit, localizing, mask).run()
+    terms, schedule = guided_target(config.guidance_scale), prompted.denoiser.schedule
+    times = falling_timesteps(schedule, config.strength, config.denoising_steps, latents.device)
 
     def predict(x_t: Latents, t: Int[Tensor, " batch"]) -> Latents:
-        return prompted.combined(terms, {"target": x_t}, t, beside=beside)
+        return prompted.combined(terms, {"target": x_t}, t, beside=source)
 
-    redrawn = sdedit(latents, source, mask, noise, times, prompted.denoiser.levels, predict)
+    redrawn = sdedit(latents, source, mask, draws.noise(latents), times, prompted.denoiser.levels, predict)
     return finite_or_before(redrawn, latents)
 
 

@@ -4,9 +4,14 @@ Everything in this package speaks of x_t = √ᾱ_t·x + √(1−ᾱ_t)·ε, the
 one of T times. A rectified flow is that in other coordinates: z_τ = (1−τ)·x + τ·ε is x_t / (√ᾱ_t + √(1−ᾱ_t)) at the
 time of equal signal-to-noise ratio, τ = √(1−ᾱ_t) / (√ᾱ_t + √(1−ᾱ_t)). So both are one table of ᾱ, and objectives,
 times, redrawing and fixed points need to know nothing else.
+
+What a person says about times, say that the noise falls from a share u = 0.98 to a share 0.02, is said of one schedule,
+Stable Diffusion's, and means its signal-to-noise ratios: another model takes its own times that come nearest to them.
+A flow's shift is only another way to number the same ratios, so it cancels out there.
 """
 
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -93,9 +98,37 @@ class Schedule:
         """T, the number of times."""
         return len(self.betas)
 
+    @cached_property
+    def reference_times(self) -> Int[Tensor, " reference_steps"]:
+        """The time with the nearest signal-to-noise ratio for each time of the `reference_schedule`.
+
+        Where this is that schedule, each time itself. Never one without any signal, as a schedule of zero terminal
+        signal-to-noise ratio (Lin et al. 2024) has: no clean picture can be seen in it, and χ and ψ are infinite there.
+        """
+        return _nearest_times(reference_schedule(), self)
+
+    @cached_property
+    def shares(self) -> Float[Tensor, " steps"]:
+        """The share u in [0, 1) of each time, at which the `reference_schedule` comes nearest to its ratio."""
+        return _nearest_times(self, reference_schedule()).to(self.betas) / reference_schedule().num_steps
+
     def levels(self, device: torch.device, dtype: torch.dtype) -> "Levels":
         """Return the levels where a step needs them, in the precision of its latents."""
         return Levels(self.alphas_cumprod.to(dtype).to(device))  # cast first: not every device knows float64
+
+
+@cache
+def reference_schedule() -> Schedule:
+    """Return Stable Diffusion's: β from 0.00085 to 0.012 in 1000 times, evenly in √β (Rombach et al. 2022)."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64).square()
+    return Schedule(alphas_cumprod=torch.cumprod(1 - betas, dim=0), betas=betas)
+
+
+def _nearest_times(wanted: Schedule, among: Schedule) -> Int[Tensor, " steps"]:
+    """Return for each time of `wanted` the one of `among` whose log ᾱ/(1−ᾱ) is nearest; beyond the last, the last."""
+    ratios, theirs = wanted.alphas_cumprod.logit(), among.alphas_cumprod.logit()
+    usable = theirs[theirs.isfinite()]  # the others, without signal or without noise, are infinitely far from all
+    return (ratios.clamp(usable.min(), usable.max())[:, None] - theirs).abs().argmin(1)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import torch
 
 from pds_nerfstudio.checks import at_least, finite, share
-from pds_nerfstudio.editing import Descent, EditLoop, Guide
+from pds_nerfstudio.editing import Descent, EditLoop, Guide, Stage, StepReport
+from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
+from pds_nerfstudio.guidance.flow_edit import NO_FLOW_EDIT, FlowEditConfig
 from pds_nerfstudio.guidance.redraw import RedrawConfig
 from pds_nerfstudio.images.editor import ImageEditor, ParameterName
 
@@ -30,9 +32,13 @@ class ImageEditConfig:
     """Share of the learning rate that is left at the end; it falls evenly on the way, which settles the noise that the
     guidance brings."""
 
+    flow_edit: FlowEditConfig = NO_FLOW_EDIT
+    """Edit the latent by FlowEdit or its kind, from noise to none, in place of the steps of optimisation above. The
+    objective and its weights then have no say; `localize` of the guidance has."""
+
     refine: float = 0.35
     """At the end, the diffusion model redraws what the edit has changed, which sharpens it: it adds noise up to this
-    share of its noise schedule and removes it again. More redraws more; 0 leaves it out."""
+    share of the noise schedule and removes it again. More redraws more; 0 leaves it out."""
     refine_steps: int = 6
     """Steps of the sampler that takes it off."""
     refine_scale: float = 2.0
@@ -54,6 +60,9 @@ class ImageEditConfig:
         finite(self, "refine_scale")
         share(self, "refine", give="a share of the noise schedule from 0 to 1")
         share(self, "final_rate", above=True)
+        self.flow_edit.check()
+        if self.flow_edit.method != "off" and self.parameters != "latent":
+            raise UserError("flow_edit changes latents: set parameters to latent, or flow_edit.method to off.")
 
 
 def picture_guidance() -> GuidanceConfig:
@@ -67,6 +76,29 @@ def picture_guidance() -> GuidanceConfig:
         identity_inside=0.3,
         localize=1.0,
     )
+
+
+class FlowEditing:
+    """The steps of a `FlowEdit`, as a stage of an edit.
+
+    Args:
+        editor: Has the latents that are edited.
+        config: How.
+    """
+
+    def __init__(self, editor: ImageEditor, config: FlowEditConfig) -> None:
+        self._editor, self._edit = editor, editor.flow_edit(config)
+        self.steps = config.steps
+
+    def step(self) -> StepReport:
+        """Take the next step; one that is not finite is left out."""
+        finite = self._edit.step()
+        self._editor.parameter = self._edit.latents
+        change = (self._edit.latents - self._editor.start).square().mean().sqrt()
+        return StepReport(self._edit.done, self.steps, {"latent_change_rms": float(change)}, skipped=not finite)
+
+    def finish(self) -> None:
+        """Do nothing more."""
 
 
 class ImageEditLoop(EditLoop):
@@ -83,9 +115,15 @@ class ImageEditLoop(EditLoop):
     def __init__(self, editor: ImageEditor, config: ImageEditConfig) -> None:
         config.check()
         self.editor, self.config = editor, config
+        super().__init__(
+            [self._guided() if config.flow_edit.method == "off" else FlowEditing(editor, config.flow_edit)]
+        )
+
+    def _guided(self) -> Stage:
+        editor, config = self.editor, self.config
         optimizer = torch.optim.Adam([editor.parameter], lr=config.learning_rate)
         descent = Descent(editor, optimizer, config.steps, config.final_rate)
-        super().__init__([Guide(descent, editor.guidance.latent_loss if editor.latent else editor.guidance)])
+        return Guide(descent, editor.guidance.latent_loss if editor.latent else editor.guidance)
 
     def finish(self) -> None:
         """Let the diffusion model redraw what the edit has changed, if the configuration asks for it."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pds_nerfstudio.editing import Shown
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance.flow_edit import FlowEdit, FlowEditConfig
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.guidance.latents import model_image_size, resize
 from pds_nerfstudio.guidance.redraw import RedrawConfig
@@ -86,6 +87,10 @@ class ImageEditor:
             self.parameter.copy_(torch.where(self._free > 0, self.parameter, self.start))
         if not self.latent:
             self.parameter.clamp_(0, 1)
+
+    def flow_edit(self, config: FlowEditConfig) -> FlowEdit:
+        """Begin an edit of the sources' latents that needs no optimiser, within what may change."""
+        return self.guidance.flow_edit(self.start, config, allowed=self._free)
 
     @torch.no_grad()
     def redraw(self, config: RedrawConfig) -> None:

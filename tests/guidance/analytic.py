@@ -19,6 +19,15 @@ def stable_diffusion_schedule() -> Schedule:
     return Schedule(alphas_cumprod=torch.cumprod(1 - betas, dim=0), betas=betas)
 
 
+def zero_terminal_schedule(num_steps: int) -> Schedule:
+    """Stable Diffusion's, with √ᾱ moved and scaled so that none is left at the end (Lin et al. 2024, algorithm 1)."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, num_steps, dtype=torch.float64) ** 2
+    signal = torch.cumprod(1 - betas, dim=0).sqrt()
+    signal = (signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])
+    alphas_cumprod = signal.square()
+    return Schedule(alphas_cumprod, 1 - alphas_cumprod / torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]]))
+
+
 class MixtureNetwork:
     """Predicts noise exactly where the images of each prompt are an even mixture of isotropic Gaussians.
 

@@ -1,5 +1,6 @@
 """Noise levels of discrete tables and of flows."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,12 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
+import pds_nerfstudio
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.objectives.form import weight_table
 from pds_nerfstudio.guidance.objectives.pds import chi
 from pds_nerfstudio.guidance.objectives.registry import OBJECTIVES, make_objective
-from pds_nerfstudio.guidance.schedule import Schedule
-from tests.guidance.analytic import stable_diffusion_schedule
+from pds_nerfstudio.guidance.schedule import Schedule, reference_schedule
+from tests.guidance.analytic import stable_diffusion_schedule, zero_terminal_schedule
 
 SCHEDULE = stable_diffusion_schedule()
 
@@ -86,3 +88,39 @@ def test_flows_that_mean_nothing_are_refused() -> None:
     for num_steps, shift in ((1, 1.0), (10, 0.0)):
         with pytest.raises(ValueError, match="a flow needs"):
             Schedule.rectified_flow(num_steps, shift)
+
+
+def test_the_reference_is_stable_diffusions_schedule() -> None:
+    reference = reference_schedule()
+    torch.testing.assert_close(reference.alphas_cumprod, SCHEDULE.alphas_cumprod)
+    assert torch.equal(reference.reference_times, torch.arange(1000))
+    assert torch.equal(reference.shares, torch.arange(1000).double() / 1000)
+
+
+def test_the_embedded_model_has_the_references_times() -> None:
+    from diffusers import DDIMScheduler
+
+    folder = Path(pds_nerfstudio.__file__).parent / "toyworld" / "model" / "scheduler"
+    schedule = Schedule.from_scheduler(DDIMScheduler.from_pretrained(folder))
+    assert torch.equal(schedule.reference_times, torch.arange(1000))
+
+
+def test_each_time_of_the_reference_has_the_nearest_of_a_schedule() -> None:
+    flow = Schedule.rectified_flow(40, 2.0)
+    wanted, there = (torch.log(x / (1 - x)) for x in (SCHEDULE.alphas_cumprod, flow.alphas_cumprod))
+    nearest = [min(range(40), key=lambda t: abs(float(there[t] - ratio))) for ratio in wanted]
+    assert flow.reference_times.tolist() == nearest
+    shares = [min(range(1000), key=lambda u: abs(float(wanted[u] - ratio))) / 1000 for ratio in there]
+    assert flow.shares.tolist() == shares
+
+
+def test_a_shift_of_a_flow_cancels_out() -> None:
+    plain, shifted = Schedule.rectified_flow(1000), Schedule.rectified_flow(1000, 3.0)
+    levels = [flow.alphas_cumprod[flow.reference_times] for flow in (plain, shifted)]
+    torch.testing.assert_close(levels[0], levels[1], rtol=0.02, atol=0.001)
+
+
+def test_a_time_without_signal_has_the_last_share_and_is_no_ones_nearest() -> None:
+    schedule = zero_terminal_schedule(1000)
+    assert schedule.shares[-1] == 0.999
+    assert schedule.reference_times.max() < 999

@@ -204,9 +204,7 @@ def pack(latent: Latents) -> Float[Tensor, "batch tokens features"]:
     return F.pixel_unshuffle(latent, 2).flatten(2).transpose(1, 2)
 
 
-def unpack(
-    tokens: Float[Tensor, "batch tokens features"], latent: Latents
-) -> Latents:
+def unpack(tokens: Float[Tensor, "batch tokens features"], latent: Latents) -> Latents:
     """Return tokens as `pack` makes them as a latent of the size of another."""
     height, width = latent.shape[-2:]
     return F.pixel_shuffle(tokens.transpose(1, 2).unflatten(2, (height // 2, width // 2)), 2)

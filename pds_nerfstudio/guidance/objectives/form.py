@@ -144,8 +144,8 @@ def constant(value: float, schedule: Schedule, t: Times) -> Weights:
 
 
 def tau(schedule: Schedule, t: Times) -> Weights:
-    """Return t/T."""
-    return t.to(schedule.alphas_cumprod) / schedule.num_steps
+    """Return t/T of Stable Diffusion, which such weights were made for, at the signal-to-noise ratio of t."""
+    return schedule.shares[t]
 
 
 def weight_table(

@@ -75,7 +75,9 @@ def run_pipeline(network: Any, kind: str, z: Tensor, scheduler: Any, options: di
         options = {"height": SIDE, "width": SIDE, **options}
     given = pack(z) if kind in PACKED else z.clone()
     with quiet_libraries(progress_bars=False):
-        answer: Tensor = pipeline(prompt=PROMPT, num_inference_steps=1, latents=given, output_type="latent", **options).images
+        answer: Tensor = pipeline(
+            prompt=PROMPT, num_inference_steps=1, latents=given, output_type="latent", **options
+        ).images
     if kind == "flux2_klein":  # whose pipeline takes the statistics and the patches off
         coder = network._autoencoder
         return (torch.nn.functional.pixel_unshuffle(answer, 2) - coder._shift) * coder._scale

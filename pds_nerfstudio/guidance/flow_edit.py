@@ -1,0 +1,220 @@
+"""Edits that need no optimiser: from much noise down to none, each step moves the edit by a difference of velocities.
+
+At falling times τ a step looks at the noisy source q = (1−τ)·x_src + τ·ε and at a noisy edit p, with new ε each time,
+and moves the edit x by the difference of the velocities ε − x that the model sees in them. With Δx = x − x_src,
+p = (1−τ)·x + τ·ε + ητ·Δx and Δv = v_tgt(p) − v_src(q), all three methods are
+
+    x ← x + (τ' − τ)·(Δv + (1−η)·Δx) − ζ·(p − q − τ·Δv)          with τ' the next time, 0 after the last
+
+- FlowEdit (Kulikov et al. 2024): η = 1, so that p = x + q − x_src, and ζ = 0; target and source each guided from no
+  prompt towards their own.
+- DVRF (Delta Velocity Rectified Flow, Beaudouin et al. 2025): η grows evenly from 0 over the steps, ζ = 0. With η = 1
+  it is FlowEdit; with η = 0 it is DDS, at times that fall. Its step lengths are the differences of times here, where
+  its authors tuned a curve.
+- FlowAlign (Kim et al. 2025): η = 1; at p the source prompt is what is guided from, v(p, y_src) + w·(v(p, y_tgt) −
+  v(p, y_src)), so that three evaluations are enough; and ζ = 0.01 pulls the clean picture that is seen in p towards the
+  one that is seen in q.
+
+A flow has these velocities; of a diffusion they are v = (ε̂ − z)/(1−τ) in z = x_t/(√ᾱ + √(1−ᾱ)), the same point at
+equal signal-to-noise ratio (`schedule`). So Δv = (Δε̂ − (p − q))/(1−τ) for both, where p has the noise ε + η·Δx in
+place of ε. Times come from the reference, which ends at τ = 0.94: 1 − τ is never near 0.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pds_nerfstudio.checks import at_least, finite, known, share
+from pds_nerfstudio.guidance.config import GuidanceConfig
+from pds_nerfstudio.guidance.draws import Draws
+from pds_nerfstudio.guidance.masks import difference_mask, soften
+from pds_nerfstudio.guidance.objectives.form import (
+    SOURCE,
+    TARGET,
+    TARGET_AS_SOURCE,
+    Combination,
+    Latents,
+    combine,
+    guided_source,
+    guided_target,
+    linear,
+    predictions_of,
+)
+from pds_nerfstudio.guidance.prompted import PromptedDenoiser
+from pds_nerfstudio.guidance.timesteps import falling_timesteps
+
+FlowEditMethod = Literal["off", "flowedit", "flowalign", "dvrf"]
+"""Which of them; see the module."""
+
+_DECAY = 0.9
+"""Share of the masks so far that a step keeps."""
+
+
+@dataclass(frozen=True)
+class FlowEditConfig:
+    """How a picture is edited in steps from noise to none, without an optimiser, by flows and diffusions alike."""
+
+    method: FlowEditMethod = "off"
+    """flowedit: FlowEdit. flowalign: FlowAlign, which stays nearer to the source with a quarter fewer predictions.
+    dvrf: Delta Velocity Rectified Flow, between DDS and FlowEdit. off: none of them."""
+    steps: int = 50
+    """Steps from the noise to the finished picture."""
+    start: float = 0.9
+    """Noise to begin with, as a share of the noise schedule (0 to 1; see t_min of the guidance). Less leaves out the
+    first steps and keeps more of the source's layout."""
+    guidance_scale: float = 7.5
+    """How strongly the target prompt is obeyed (FlowEdit's paper has 13.5 for Stable Diffusion 3 and 5.5 for FLUX)."""
+    source_scale: float = 3.5
+    """How strongly the source prompt is obeyed about the source (there 3.5 and 1.5). Unused by flowalign."""
+    noises: int = 1
+    """Noises that a step is averaged over, in one call of the model."""
+    eta: float = 1.0
+    """Where dvrf ends, from 0 (DDS) to 1 (FlowEdit), to which it grows evenly from 0. Used by dvrf alone."""
+    consistency: float = 0.01
+    """Pull of each step back to the source (ζ). Used by flowalign alone."""
+
+    def check(self) -> None:
+        """Refuse values that mean nothing.
+
+        Raises:
+            UserError: Naming the field.
+        """
+        known(self, "method", get_args(FlowEditMethod))
+        at_least(self, 1, "steps", "noises", prefix="flow_edit.")
+        share(self, "start", above=True, of="the noise", prefix="flow_edit.")
+        share(self, "eta", "consistency", prefix="flow_edit.")
+        finite(self, "guidance_scale", "source_scale", prefix="flow_edit.")
+
+    @property
+    def difference(self) -> Combination:
+        """Return the predictions whose combination is Δε̂."""
+        if self.method == "flowalign":
+            return linear((self.guidance_scale, TARGET), (1 - self.guidance_scale, TARGET_AS_SOURCE), (-1, SOURCE))
+        source = [(-coefficient, p) for p, coefficient in guided_source(self.source_scale).items()]
+        return {**guided_target(self.guidance_scale), **linear(*source)}
+
+    def shift(self, done: float) -> float:
+        """Return η when a share of the steps is done."""
+        return self.eta * done if self.method == "dvrf" else 1.0
+
+    @property
+    def pull(self) -> float:
+        """Return ζ."""
+        return self.consistency if self.method == "flowalign" else 0.0
+
+
+NO_FLOW_EDIT = FlowEditConfig()
+"""None of the methods."""
+
+
+def velocity_difference(noise_difference: Latents, between: Latents, tau: Float[Tensor, ""]) -> Latents:
+    """Return Δv = (Δε̂ − (p − q))/(1−τ).
+
+    Args:
+        noise_difference: Δε̂, the difference of the noises that a model sees in p and q.
+        between: p − q.
+        tau: τ, below 1.
+    """
+    return (noise_difference - between) / (1 - tau)
+
+
+def change(
+    velocities: Latents, edit: Latents, now: Float[Tensor, ""], after: Float[Tensor, ""], shift: float, pull: float
+) -> Latents:
+    """Return what a step adds to the edit: (τ' − τ)·(Δv + (1−η)·Δx) − ζ·(p − q − τ·Δv).
+
+    Args:
+        velocities: Δv.
+        edit: Δx.
+        now: τ.
+        after: τ', below it.
+        shift: η.
+        pull: ζ.
+    """
+    between = (1 - now + shift * now) * edit
+    return (after - now) * (velocities + (1 - shift) * edit) - pull * (between - now * velocities)
+
+
+class FlowEdit:
+    """An edit that is under way.
+
+    It begins where the noisy edit p is that of a finished one, (1−τ)·x + τ·ε: at the source if nothing is edited yet.
+
+    Args:
+        prompted: The model under its prompts.
+        draws: The noise is drawn from.
+        source: Latents before the edit, on the denoiser's device and in its results' dtype.
+        edited: What was made of them already; the same if nothing was.
+        config: How to edit; valid, and not off.
+        localizing: Says by `localize` and `localize_by` whether what the prompts agree on is left alone.
+        allowed: Where anything may change, in 0..1; None is everywhere.
+    """
+
+    def __init__(
+        self,
+        prompted: PromptedDenoiser,
+        draws: Draws,
+        source: Latents,
+        edited: Latents,
+        config: FlowEditConfig,
+        localizing: GuidanceConfig,
+        allowed: Float[Tensor, "#batch 1 height width"] | None = None,
+    ) -> None:
+        self._prompted, self._draws, self._source = prompted, draws, source
+        self._config, self._localizing = config, localizing
+        self._allowed = 1.0 if allowed is None else allowed.to(source)
+        self._mask: Tensor | None = None
+        denoiser = prompted.denoiser
+        self._times = falling_timesteps(denoiser.schedule, config.start, config.steps, denoiser.device)
+        taus = denoiser.levels.flow_time(self._times)
+        self._taus = torch.cat([taus, taus.new_zeros(1)])
+        self._difference = config.difference
+        self.done = 0
+        """Steps taken so far."""
+        first = self._taus[0]
+        ahead = (1 - first) / (1 - first + config.shift(0) * first)
+        self.latents = source + ahead * self._allowed * (edited - source)
+        """The edit as it is by now."""
+
+    @torch.no_grad()
+    def step(self) -> bool:
+        """Take the next of the steps; return whether it was finite. One that is not is left out."""
+        config, number = self._config, self.done
+        now, after = self._taus[number], self._taus[number + 1]
+        shift, edit = config.shift(number / config.steps), self.latents - self._source
+        noises, raw = self._predict(self._times[number], shift)
+        velocities = velocity_difference(noises, (1 - now + shift * now) * edit, now)
+        self.done += 1
+        moved = change(velocities, edit, now, after, shift, config.pull)
+        if not bool(moved.isfinite().all()):
+            return False
+        if self._localizing.localize > 0:
+            raw = difference_mask(velocities + (1 - shift) * edit) if raw is None else raw
+            self._mask = raw if self._mask is None else torch.lerp(raw, self._mask, _DECAY)
+            moved = soften(self._mask, self._localizing) * moved
+        self.latents = self.latents + self._allowed * moved
+        return True
+
+    def run(self) -> Latents:
+        """Take the steps that are left, and return the edit."""
+        while self.done < self._config.steps:
+            self.step()
+        return self.latents
+
+    def _predict(self, time: Tensor, shift: float) -> tuple[Latents, Float[Tensor, "batch 1 height width"] | None]:
+        """Return Δε̂, and the mask of attention if that is what localizes, both averaged over new noises."""
+        count, by = self._config.noises, self._localizing
+        latents, source = (x.repeat_interleave(count, dim=0) for x in (self.latents, self._source))
+        noise, t = self._draws.noise(source), time.expand(len(source))
+        given = {"target": (latents, noise + shift * (latents - source)), "source": (source, noise)}
+        noisy = {name: self._prompted.denoiser.add_noise(x, added, t) for name, (x, added) in given.items()}
+        wanted, mask = predictions_of(self._difference), None
+        if by.localize > 0 and by.localize_by == "attention":
+            predictions, mask = self._prompted.predict_and_attend(wanted, noisy, t)
+            mask = mask.unflatten(0, (-1, count)).mean(1)
+        else:
+            predictions = self._prompted.predict(wanted, noisy, t, beside=source)
+        return combine(self._difference, predictions, noise).unflatten(0, (-1, count)).mean(1), mask
