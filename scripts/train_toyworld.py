@@ -70,7 +70,8 @@ class Recipe:
     """Folder for the result: model/, classifier.safetensors, log.jsonl, table.json and two contact sheets."""
     start_from: Path | None = None
     """A trained diffusers folder to go on from, for example pds_nerfstudio/toyworld/model. With --vae-steps 0 its VAE
-    is kept as it is, and so are the latents that its UNet knows. A flow goes on from a flow, else it takes the VAE only."""
+    is kept as it is, and so are the latents that its UNet knows. A flow goes on from a flow; of another model it takes
+    the VAE only."""
     images: int = 120_000
     """Pictures to draw; the last 2000 are kept for validation."""
     vae_steps: int = 14_000
