@@ -72,7 +72,7 @@ class EditTrainerConfig(TrainerConfig):
         say(f"{self.method_name}: '{pipeline.src_prompt}' -> '{pipeline.tgt_prompt}'", "bold")
         say(
             f"scene {pipeline.datamanager.data}, model {pipeline.guidance.model}, "
-            f"{pipeline.guidance.objective} with guidance scale {pipeline.guidance.guidance_scale:g}, "
+            f"{pipeline.guidance.objective} with {_scale(pipeline.guidance.guidance_scale)} guidance scale, "
             f"{self.max_num_iterations} edit steps",
             before="  ",
         )
@@ -86,12 +86,18 @@ class EditTrainerConfig(TrainerConfig):
             "data": pipeline.datamanager.data,
             "model": guidance.model,
             **{name: getattr(guidance, name) for name in GUIDANCE_SETTINGS},
+            "guidance_scale": _scale(guidance.guidance_scale),
             "num_inference_steps": guidance.num_inference_steps,
             "photometric_loss_mult": pipeline.photometric_loss_mult,
             "lr_mult": pipeline.lr_mult,
             "seed": guidance.seed,
         }
         return {name.replace("_", " "): str(value) for name, value in chosen.items()}
+
+
+def _scale(guidance_scale: float) -> str:
+    """Return a guidance scale in words."""
+    return f"{guidance_scale:g}" if guidance_scale else "the model's own"
 
 
 class EditTrainer(CheckpointingTrainer):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance import guidance as guidance_module
 from pds_nerfstudio.guidance import redraw
 from pds_nerfstudio.guidance.config import GuidanceConfig, resolve_device, resolve_dtypes
 from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.gradient import GuidanceOutput
 from pds_nerfstudio.guidance.guidance import Guidance
+from pds_nerfstudio.guidance.networks.network import Network
+from pds_nerfstudio.guidance.networks.options import LoadOptions
 from pds_nerfstudio.guidance.objectives.pds import chi, psi
 from pds_nerfstudio.guidance.objectives.registry import OBJECTIVES
 from pds_nerfstudio.guidance.redraw import RedrawConfig
@@ -42,10 +46,10 @@ def count_calls(denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch) -> list[tup
     batches: list[tuple[int, int]] = []
     predict = denoiser.predict_noise
 
-    def counted(x_t: Tensor, t: Tensor, embeddings: Tensor) -> Tensor:
+    def counted(x_t: Tensor, t: Tensor, embeddings: Tensor, source: Tensor) -> Tensor:
         assert len(x_t) == len(t) and len(embeddings) % len(x_t) == 0
         batches.append((len(x_t), len(embeddings)))
-        return predict(x_t, t, embeddings)
+        return predict(x_t, t, embeddings, source)
 
     monkeypatch.setattr(denoiser, "predict_noise", counted)
     return batches
@@ -593,11 +597,11 @@ def test_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_compiled(monkeypatch: pytest.MonkeyPatch, choice: Any, device: str, expected: bool) -> None:
     asked: list[bool] = []
 
-    def load(model: str, device: torch.device, dtype: torch.dtype, compiled: bool, vae: torch.dtype) -> Denoiser:
-        asked.append(compiled)
-        return mixture_denoiser({"": [[0.0]]}, std=1.0)[0]
+    def load(model: str, options_for: Callable[[torch.dtype], LoadOptions], config: str | None) -> Network:
+        asked.append(options_for(torch.float16).compiled)
+        return mixture_denoiser({"": [[0.0]]}, std=1.0)[0].network
 
-    monkeypatch.setattr(Denoiser, "from_pretrained", load)
+    monkeypatch.setattr(guidance_module, "load_network", load)
     Guidance.from_config(GuidanceConfig(compile=choice, dtype="float32"), device)
     assert asked == [expected]
 
@@ -639,7 +643,7 @@ def test_the_model_may_be_on_a_second_gpu(model_folder: Path, where: str, monkey
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
             network = network_of(denoiser)
-            network.device = second
+            network.device = network._autoencoder._device = second
             denoiser.levels = Levels(denoiser.levels.alphas_cumprod.to(second))
             gradient = guidance._gradient
             gradient._text_weights = gradient._text_weights.to(second)

@@ -94,6 +94,7 @@ def test_missing_parts_are_named(own_model_folder: Path, edit_json: Callable[...
 
 def test_two_text_encoders(own_model_folder: Path, edit_json: Callable[..., None]) -> None:
     index = own_model_folder / "model_index.json"
+    shutil.copytree(own_model_folder / "text_encoder", own_model_folder / "text_encoder_2")
     edit_json(index, text_encoder_2=["transformers", "CLIPTextModelWithProjection"])
     assert "two text encoders" in refusal(find_model, str(own_model_folder))
 
