@@ -210,7 +210,7 @@ class TestOnTheGuidance:
         def sometimes(*arguments: Any) -> Tensor:
             return predict(*arguments) * (torch.nan if next(bad) else 1)
 
-        guidance.denoiser.network.predict = sometimes  # type: ignore[method-assign]
+        guidance.denoiser.network.predict = sometimes  # type: ignore[method-assign, assignment]
         assert [edit.step() for _ in range(3)] == [True, False, True]
         assert edit.latents.isfinite().all() and (edit.latents - samples(2)).abs().max() > 0.5
 
