@@ -22,7 +22,7 @@ from pds_nerfstudio.vector.edit import cli as vector
 
 FIRST = {
     "pds-image": "image src-prompt tgt-prompt guidance.model guidance.guidance-scale guidance.identity-weight "
-    "guidance.objective mask edit.steps edit.refine-scale guidance.seed output-dir",
+    "guidance.objective mask edit.steps edit.flow-edit.method edit.refine-scale guidance.seed output-dir",
     "pds-svg": "svg src-prompt tgt-prompt guidance.model guidance.guidance-scale guidance.identity-weight "
     "guidance.objective edit.draft.steps edit.fit-steps edit.background history output-dir",
     "pds-eval": "load-config clip edit views out",

@@ -301,17 +301,20 @@ def configured(config: Config, options: dict[str, str]) -> tuple[Config, dict[st
     hints = get_type_hints(type(config))
     changes: dict[str, Any] = {}
     rest: dict[str, str] = {}
-    for inner in (name for name, kind in hints.items() if is_dataclass(kind)):
-        own = {name.removeprefix(f"{inner}."): value for name, value in options.items() if name.startswith(f"{inner}.")}
-        changes[inner], unknown = configured(getattr(config, inner), own)
-        rest |= {f"{inner}.{name}": value for name, value in unknown.items()}
+    within: dict[str, dict[str, str]] = {}
     for name, value in options.items():
-        if name in hints and name not in changes:
-            kind = hints[name] if hints[name] in (int, float) else str
+        outer, _, inner = name.partition(".")
+        kind = hints.get(outer)
+        if inner and is_dataclass(kind):
+            within.setdefault(outer, {})[inner] = value
+        elif name not in hints or is_dataclass(kind):
+            rest[name] = value
+        else:
             try:
-                changes[name] = kind(value)
+                changes[name] = kind(value) if kind in (int, float) else value
             except ValueError:
                 raise UserError(f"{name} is '{value}': give a number.") from None
-        elif "." not in name or name.split(".")[0] not in changes:
-            rest[name] = value
+    for outer, own in within.items():
+        changes[outer], unknown = configured(getattr(config, outer), own)
+        rest |= {f"{outer}.{name}": value for name, value in unknown.items()}
     return replace(config, **changes), rest  # type: ignore[type-var]

@@ -65,9 +65,10 @@ class FlowEditConfig:
     start: float = 0.9
     """Noise to begin with, as a share of the noise schedule (0 to 1; see t_min of the guidance). Less leaves out the
     first steps and keeps more of the source's layout."""
-    guidance_scale: float = 7.5
-    """How strongly the target prompt is obeyed (FlowEdit's paper has 13.5 for Stable Diffusion 3 and 5.5 for FLUX)."""
-    source_scale: float = 3.5
+    guidance_scale: float = 5.0
+    """How strongly the target prompt is obeyed (FlowEdit's paper has 13.5 for Stable Diffusion 3 and 5.5 for FLUX).
+    Models that were distilled to do without guidance want 1."""
+    source_scale: float = 1.5
     """How strongly the source prompt is obeyed about the source (there 3.5 and 1.5). Unused by flowalign."""
     noises: int = 1
     """Noises that a step is averaged over, in one call of the model."""

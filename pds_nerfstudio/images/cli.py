@@ -39,6 +39,7 @@ HELP = CommandHelp(
         FirstOption("--guidance.objective", "what is distilled; lusd suits styles"),
         FirstOption("--mask", "a picture, white where it may change"),
         FirstOption("--edit.steps", "steps of the edit"),
+        FirstOption("--edit.flow-edit.method", "flowedit edits without an optimiser"),
         FirstOption("--edit.refine-scale", "for Stable Diffusion take 7.5"),
         FirstOption("--guidance.seed", "another number makes another edit"),
         FirstOption("--output-dir", "results get a folder in here"),

@@ -110,12 +110,22 @@ def test_a_variants_options_change_nothing_but_its_own(tmp_path: Path) -> None:
     assert changed["edit"] == default["edit"] | {"steps": 7}
 
 
+def test_a_variant_reaches_into_configurations_within(tmp_path: Path) -> None:
+    setup = Setup(seed=0, size=32, views=1, device="auto", out=tmp_path)
+    settings = REPRESENTATIONS["svg"](Variant("pds,draft.flow_edit.steps=7,steps=3"), setup).settings()["edit"]
+    default = REPRESENTATIONS["svg"](Variant("pds"), setup).settings()["edit"]
+    flow_edit = default["draft"]["flow_edit"] | {"steps": 7}
+    assert settings == default | {"steps": 3, "draft": default["draft"] | {"flow_edit": flow_edit}}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"variants": ("ppp",)}, "no objective"),
         ({"variants": ("pds,steps",)}, "name=value"),
         ({"variants": ("pds,colour=3",)}, "no option colour"),
+        ({"variants": ("pds,flow_edit.colour=3",)}, "no option flow_edit.colour"),
+        ({"variants": ("pds,flow_edit=3",)}, "no option flow_edit"),
         ({"variants": ("pds,steps=many",)}, "steps is 'many'"),
         ({"variants": ("pds,steps=0",)}, "steps is 0"),
         ({"representation": "statue"}, "no representation 'statue'"),

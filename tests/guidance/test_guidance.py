@@ -16,8 +16,10 @@ from pds_nerfstudio.guidance import guidance as guidance_module
 from pds_nerfstudio.guidance import redraw
 from pds_nerfstudio.guidance.config import GuidanceConfig, resolve_device, resolve_dtypes
 from pds_nerfstudio.guidance.denoiser import Denoiser
+from pds_nerfstudio.guidance.flow_edit import FlowEditConfig
 from pds_nerfstudio.guidance.gradient import GuidanceOutput
 from pds_nerfstudio.guidance.guidance import Guidance
+from pds_nerfstudio.guidance.latents import resize
 from pds_nerfstudio.guidance.networks.network import Network
 from pds_nerfstudio.guidance.networks.options import LoadOptions
 from pds_nerfstudio.guidance.objectives.pds import chi, psi
@@ -682,6 +684,16 @@ class TestRedraw:
         results = [guidance_of(denoiser, seed=s).redraw(image, source, RedrawConfig()) for s in (0, 0, 1)]
         assert results[0].shape == image.shape and results[0].min() >= 0 and results[0].max() <= 1
         assert torch.equal(results[0], results[1]) and not torch.equal(results[0], results[2])
+
+    def test_flowedit_from_the_source_is_the_edit_of_its_latents(self, denoiser: Denoiser) -> None:
+        source, flow_edit = random(2, 3, 32, 48), FlowEditConfig("flowedit", steps=2)
+        redrawn = guidance_of(denoiser).redraw(source, source, RedrawConfig(flow_edit=flow_edit))
+        guidance = guidance_of(denoiser)
+        size = guidance._encode.size(source)
+        latents = guidance.flow_edit(denoiser.encode_image(resize(source, size)), flow_edit).run()
+        torch.testing.assert_close(redrawn, resize(denoiser.decode_latents(latents), (32, 48)))
+        sdedit = guidance_of(denoiser).redraw(source, source, RedrawConfig())
+        assert (redrawn - sdedit).abs().max() > 0.01
 
     def test_outside_the_learned_mask_the_source_is_put_back(self, denoiser: Denoiser) -> None:
         image, source = random(1, 3, 64, 64), random(1, 3, 64, 64, seed=1)

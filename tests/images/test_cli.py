@@ -13,8 +13,9 @@ from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
+from pds_nerfstudio.guidance.flow_edit import FlowEditConfig
 from pds_nerfstudio.images.cli import HELP, ImageEdit, edit_picture, main, read_mask, read_picture, run
-from pds_nerfstudio.images.edit_loop import ImageEditConfig
+from pds_nerfstudio.images.edit_loop import ImageEditConfig, picture_guidance
 from pds_nerfstudio.images.recipes import RECIPES
 from pds_nerfstudio.runs import load_config, read_command
 
@@ -149,6 +150,21 @@ def test_the_embedded_model_edits(tmp_path: Path) -> None:
     assert first.size == (37, 50)
     assert np.array_equal(np.asarray(first), np.asarray(second))
     assert not np.array_equal(np.asarray(first), pixels)
+
+
+@pytest.mark.parametrize("method", ["flowedit", "flowalign", "dvrf"])
+def test_the_embedded_model_edits_from_noise_to_none(method: Any, config: ImageEdit) -> None:
+    """Three real steps, which the masks of the guidance and of the user bound."""
+    flow_edit = FlowEditConfig(method, steps=3)
+    config = replace(config, src_prompt="a photo of a man", tgt_prompt="a photo of a robot")
+    config = replace(config, edit=ImageEditConfig(refine=0, flow_edit=flow_edit), guidance=picture_guidance())
+    path = run(config)
+    before, after = np.asarray(opened(config.image)), np.asarray(opened(path))
+    assert np.array_equal(before[20:], after[20:]) and not np.array_equal(before[:20], after[:20])
+    steps = json.loads((path.parent / "metrics.json").read_text())["steps"]
+    changes = [step["latent_change_rms"] for step in steps]
+    assert [step["step"] for step in steps] == [1, 2, 3] and 0 < changes[0] < changes[-1]
+    assert load_config(ImageEdit, path.parent / "config.json").edit == config.edit
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pds_nerfstudio.editing import StepReport
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance.flow_edit import FlowEditConfig
 from pds_nerfstudio.images.edit_loop import ImageEditConfig, ImageEditLoop, picture_guidance
 from pds_nerfstudio.images.editor import ImageEditor, ParameterName
 
@@ -84,6 +85,7 @@ def test_the_defaults_are_valid() -> None:
         {"refine": 1.5},
         {"refine_steps": 0},
         {"refine_scale": -1},
+        {"flow_edit": FlowEditConfig("flowedit"), "parameters": "pixels"},
     ],
 )
 def test_nonsense_is_refused(change: dict[str, Any]) -> None:
