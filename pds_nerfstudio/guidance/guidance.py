@@ -53,12 +53,7 @@ class Guidance:
 
     @classmethod
     def from_config(cls, config: GuidanceConfig, device: torch.device | str, rank: int = 0) -> "Guidance":
-        """Load the model that `config` names.
-
-        Args:
-            config: How to edit.
-            device: Where the model goes if `config.device` is 'auto'.
-            rank: See the class.
+        """Load the model that `config` names, onto `device` if that says 'auto'.
 
         Raises:
             UserError: If the configuration is invalid, or the model or device is not available.
@@ -174,14 +169,9 @@ class Guidance:
         Args:
             target: The current latents.
             source: The latents before the edit.
-            t: One time for each element, not below the stride, on the denoiser's device.
-            noise: Standard normal, on the denoiser's device. Source and target get the same.
-            keys: See `latent_loss`. With keys and `localize`, the masks' averages move on.
-            progress: Share of the run that is done, from 0 to 1.
-
-        Raises:
-            UserError: If no prompts are set.
-            ValueError: If the shapes or the number of keys do not fit.
+            t: One time for each element, not below the stride, on the denoiser's device, as the noise is.
+            noise: Standard normal. Source and target get the same.
+            keys: With `localize`, the masks' averages move on. See `latent_loss` also of `progress` and errors.
         """
         check_latents(target, source, keys)
         device, dtype = self.denoiser.device, self.denoiser.result_dtype
@@ -214,7 +204,7 @@ class Guidance:
         Args:
             source: The latents before the edit.
             config: How to edit; not off.
-            allowed: Where anything may change at all, in [0, 1]; None is everywhere.
+            allowed: See `redraw_latents`.
 
         Raises:
             UserError: If the configuration is invalid; by its steps, if no prompts are set.
@@ -227,16 +217,8 @@ class Guidance:
     def redraw(self, image: Images, source_image: Images, config: RedrawConfig, keys: Keys = None) -> Images:
         """Return the images as the model redraws them for the target prompt: what a refinement fits the scene to.
 
-        With `localize`, what lies outside the masks that the edit has learned is the source image's.
-
-        Args:
-            image: The current images, values in [0, 1].
-            source_image: The same views before the edit, values in [0, 1].
-            config: How strongly to redraw.
-            keys: See `__call__`; views never seen under their key have no mask and are redrawn whole.
-
-        Raises:
-            UserError: If no prompts are set or the images are too small.
+        With `localize`, what lies outside the masks that the edit has learned is the source image's; views never seen
+        under their key have no mask and are redrawn whole. Other arguments and errors as in `__call__`.
         """
         config.check()
         check_images(image, source_image, keys)
