@@ -116,7 +116,7 @@ def read_inversion(path: Path) -> tuple[str, list[Float[Tensor, "vectors width"]
     Raises:
         ValueError: If the file holds something else.
     """
-    state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    state: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     own_name = f"<{path.stem}>"
     if isinstance(state, Tensor):
         word, tensors = own_name, [state]

@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.networks import adapters
 from pds_nerfstudio.guidance.networks.libraries import quiet_libraries
 from pds_nerfstudio.guidance.networks.loading import load_network
@@ -59,7 +58,7 @@ def pairs(pipeline: Any, kind: str, seed: int) -> Iterator[tuple[str, str, Tenso
 
 
 def of_diffusers(pipeline: Any, kind: str, seed: int) -> State:
-    state = {}
+    state: State = {}
     for part, name, down, up in pairs(pipeline, kind, seed):
         state |= {f"{part}.{name}.lora_A.weight": down, f"{part}.{name}.lora_B.weight": up}
     return state
@@ -69,7 +68,7 @@ def of_kohya(pipeline: Any, kind: str, seed: int) -> State:
     """Half as strong as that of diffusers: its alpha is half its rank."""
     several = len(TEXT[kind]) > 1
     prefixes = {"unet": "unet", "text_encoder": "te1" if several else "te", "text_encoder_2": "te2"}
-    state = {}
+    state: State = {}
     for part, name, down, up in pairs(pipeline, kind, seed):
         base = f"lora_{prefixes[part]}_{name.replace('.', '_')}"
         state |= {f"{base}.lora_down.weight": down, f"{base}.lora_up.weight": up, f"{base}.alpha": torch.tensor(1.0)}
@@ -80,7 +79,7 @@ def of_kohya_for_flux(pipeline: Any, kind: str, seed: int) -> State:
     """Of FLUX's own layers: one for query, key and value of the picture's tokens."""
     generator = torch.Generator().manual_seed(seed)
     width = pipeline.transformer.inner_dim
-    state = {}
+    state: State = {}
     for block in range(len(pipeline.transformer.transformer_blocks)):
         base = f"lora_unet_double_blocks_{block}_img_attn_qkv"
         state |= {
