@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from safetensors.torch import load_file
+from torch import Tensor
 
 from pds_nerfstudio.errors import UserError, first_line
 
@@ -27,21 +30,38 @@ def fuse_loras(pipeline: Any, specs: tuple[str, ...]) -> None:
         path, weight = parse_lora(spec)
         if not hasattr(pipeline, "load_lora_weights"):
             raise UserError(f"No LoRA can be loaded into a {type(pipeline).__name__}: leave lora empty.")
-        before = _fingerprint(pipeline)
         try:
-            pipeline.load_lora_weights(str(path.parent), weight_name=path.name, local_files_only=True)
-            pipeline.fuse_lora(components=list(pipeline._lora_loadable_modules), lora_scale=weight)
-            pipeline.unload_lora_weights()
+            fits = _fuse_lora(pipeline, path, weight)
         except Exception as error:  # Files of other models fail in many ways; the way out is the same.
             raise UserError(
                 f"The LoRA '{path}' does not fit a {type(pipeline).__name__} ({first_line(error)}): give one that was "
                 "trained for this model."
             ) from error
-        if weight != 0 and _fingerprint(pipeline) == before:
+        if not fits:
             raise UserError(
-                f"The LoRA '{path}' holds nothing for a {type(pipeline).__name__}: give one that was trained for this "
-                "model."
+                f"The LoRA '{path}' holds nothing for the {_lora_parts(pipeline)[0]} of a {type(pipeline).__name__}: "
+                "give one that was trained for this model."
             )
+
+
+def _fuse_lora(pipeline: Any, path: Path, weight: float) -> bool:
+    """Fuse a LoRA into a pipeline, and return whether it held something for the denoising model.
+
+    One of another model may fit a text encoder that both have, and that alone would be half of it.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    pipeline.load_lora_weights(str(path.parent), weight_name=path.name, local_files_only=True)
+    parts = _lora_parts(pipeline)
+    fits = any(isinstance(layer, BaseTunerLayer) for layer in getattr(pipeline, parts[0]).modules())
+    pipeline.fuse_lora(components=parts, lora_scale=weight)
+    pipeline.unload_lora_weights()
+    return fits
+
+
+def _lora_parts(pipeline: Any) -> list[str]:
+    """Return the parts of a pipeline that a LoRA may change, the denoising model first."""
+    return list(pipeline._lora_loadable_modules)
 
 
 def parse_lora(spec: str) -> tuple[Path, float]:
@@ -64,7 +84,9 @@ def parse_lora(spec: str) -> tuple[Path, float]:
 def load_embeddings(pipeline: Any, files: tuple[str, ...]) -> None:
     """Teach a pipeline the words of textual inversions (Gal et al. 2023).
 
-    The word is the one that the file names, else the file's own name in pointed brackets.
+    Args:
+        pipeline: A diffusers pipeline. Each of its CLIP encoders learns the word.
+        files: One for each word: see `read_inversion`.
 
     Raises:
         UserError: If a file is not there, or is for another kind of model.
@@ -76,12 +98,57 @@ def load_embeddings(pipeline: Any, files: tuple[str, ...]) -> None:
         if not hasattr(pipeline, "load_textual_inversion"):
             raise UserError(f"A {type(pipeline).__name__} takes no textual inversion: leave embeddings empty.")
         try:
-            pipeline.load_textual_inversion(str(path.parent), weight_name=path.name, local_files_only=True)
+            word, vectors = read_inversion(path)
+            _teach(pipeline, word, vectors)
         except Exception as error:
             raise UserError(
                 f"The textual inversion '{path}' does not fit a {type(pipeline).__name__} ({first_line(error)}): give "
                 "one that was trained for this model."
             ) from error
+
+
+def read_inversion(path: Path) -> tuple[str, list[Float[Tensor, "vectors width"]]]:
+    """Return the word of a textual inversion, and its vectors for each text encoder.
+
+    The word is the one that the file names, else the file's own name in pointed brackets. Files for Stable Diffusion XL
+    hold vectors for both of its encoders, by the names clip_l and clip_g.
+
+    Raises:
+        ValueError: If the file holds something else.
+    """
+    state: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    own_name = f"<{path.stem}>"
+    if isinstance(state, Tensor):
+        word, tensors = own_name, [state]
+    elif "string_to_param" in state:  # of AUTOMATIC1111's web UI
+        word, tensors = state.get("name") or own_name, [state["string_to_param"]["*"]]
+    elif "clip_g" in state:
+        word, tensors = own_name, [state["clip_l"], state["clip_g"]]
+    elif len(state) == 1:
+        ((key, tensor),) = state.items()
+        word, tensors = own_name if key == "emb_params" else key, [tensor]
+    else:
+        raise ValueError("it holds more than the vectors of a word")
+    return word, [torch.atleast_2d(tensor.detach()) for tensor in tensors]
+
+
+def _teach(pipeline: Any, word: str, vectors: list[Tensor]) -> None:
+    """Add a word to a pipeline's CLIP encoders and their tokenizers.
+
+    Raises:
+        ValueError: If there are vectors for more or fewer encoders, of another width, or it has such a word.
+    """
+    suffixes = [end for end in ("", "_2") if "CLIP" in type(getattr(pipeline, f"text_encoder{end}", None)).__name__]
+    if len(suffixes) != len(vectors):
+        raise ValueError(f"it is for {len(vectors)} CLIP encoders, of which the model has {len(suffixes)}")
+    for end, some in zip(suffixes, vectors, strict=True):
+        encoder = getattr(pipeline, f"text_encoder{end}")
+        width = encoder.get_input_embeddings().weight.shape[1]
+        if some.shape[1] != width:
+            raise ValueError(f"its vectors have {some.shape[1]} numbers where the model's have {width}")
+        pipeline.load_textual_inversion(
+            some, token=word, text_encoder=encoder, tokenizer=getattr(pipeline, f"tokenizer{end}")
+        )
 
 
 def replace_autoencoder(pipeline: Any, name: str, dtype: torch.dtype) -> None:
@@ -99,6 +166,8 @@ def replace_autoencoder(pipeline: Any, name: str, dtype: torch.dtype) -> None:
 
     try:
         kind = str(diffusers.AutoencoderKL.load_config(name).get("_class_name"))
+        if "Autoencoder" not in kind:
+            raise ValueError(f"it is a {kind}")
         vae = getattr(diffusers, kind).from_pretrained(name, torch_dtype=dtype)
     except Exception as error:
         raise UserError(
@@ -111,9 +180,3 @@ def replace_autoencoder(pipeline: Any, name: str, dtype: torch.dtype) -> None:
             "that was made for this model."
         )
     pipeline.vae = vae
-
-
-def _fingerprint(pipeline: Any) -> list[float]:
-    """Return numbers that change with the weights of what a LoRA may change."""
-    parts = (getattr(pipeline, name, None) for name in pipeline._lora_loadable_modules)
-    return [float(weight.float().abs().sum()) for part in parts if part is not None for weight in part.parameters()]

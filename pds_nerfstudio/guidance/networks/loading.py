@@ -12,6 +12,7 @@ import torch
 from pds_nerfstudio.errors import UserError, first_line
 from pds_nerfstudio.guidance.networks.card import UNUSED, ModelCard, card_of_folder
 from pds_nerfstudio.guidance.networks.checkpoint import card_of_checkpoint
+from pds_nerfstudio.guidance.networks.folders import needed_variant
 from pds_nerfstudio.guidance.networks.libraries import quiet_libraries
 from pds_nerfstudio.guidance.networks.network import Network
 from pds_nerfstudio.guidance.networks.options import LoadOptions
@@ -175,4 +176,18 @@ def _fetch(card: ModelCard) -> Path:
     import diffusers
 
     pipeline: Any = getattr(diffusers, card.kind, diffusers.DiffusionPipeline)
-    return Path(pipeline.download(card.name, **dict.fromkeys(part for part in UNUSED if part in card.index)))
+    unused = dict.fromkeys(part for part in UNUSED if part in card.index)
+    return Path(pipeline.download(card.name, variant=_variant_on_hub(card.name), **unused))
+
+
+def _variant_on_hub(model: str) -> str | None:
+    """Return the variant of weights that a hub model has to be fetched in, None also where the hub can't be asked.
+
+    It can't where there is no network; then whatever was fetched before is on this machine, or the fetch says why not.
+    """
+    from huggingface_hub import list_repo_files
+
+    try:
+        return needed_variant(list_repo_files(model), UNUSED)
+    except Exception:  # Network, authorisation: libraries differ in what they raise.
+        return None

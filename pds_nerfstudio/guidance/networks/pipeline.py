@@ -1,5 +1,6 @@
 """What the networks of all architectures behind diffusers' pipelines have in common."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from pds_nerfstudio.guidance.networks.card import ModelCard
 from pds_nerfstudio.guidance.networks.libraries import quiet_libraries
 from pds_nerfstudio.guidance.networks.network import Prompt
 from pds_nerfstudio.guidance.networks.options import LoadOptions
+from pds_nerfstudio.guidance.networks.prompts import read_known_words, warn_of_lost_text, warn_of_unknown_words
 from pds_nerfstudio.guidance.parametrization import Parametrization
 from pds_nerfstudio.guidance.schedule import Schedule
 
@@ -27,7 +29,7 @@ Latents = Float[Tensor, "batch channels height width"]
 Answers = Float[Tensor, "questions channels height width"]
 
 _CACHED_PROMPTS = 64
-_TEXT_PARTS = ("text_encoder", "text_encoder_2", "text_encoder_3")
+_TEXT_PARTS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2", "text_encoder_3": "tokenizer_3"}
 
 
 class PipelineNetwork(ABC):
@@ -63,6 +65,8 @@ class PipelineNetwork(ABC):
         )
         self._place(options)
         self._embeddings: BoundedCache[Embedding] = BoundedCache(_CACHED_PROMPTS)
+        self._readers = text_readers(pipeline)
+        self._known_words: frozenset[str] | None = None
         self._keys: tuple[str, ...] = ()
         self._answer_fast: Callable[..., Tensor] = self._answer_flat
         if options.compiled and not options.offload:
@@ -84,7 +88,9 @@ class PipelineNetwork(ABC):
     @classmethod
     def load(cls, card: ModelCard, options: LoadOptions) -> "PipelineNetwork":
         """Load a model that is on this machine (UserError if that fails)."""
-        return cls(load_pipeline(card, options), options)
+        network = cls(load_pipeline(card, options), options)
+        network._known_words = read_known_words(card.folder)
+        return network
 
     def _place(self, options: LoadOptions) -> None:
         """Put the denoising model where it runs."""
@@ -132,11 +138,18 @@ class PipelineNetwork(ABC):
         kept = {key: found for key in keys if (found := self._embeddings.get(key)) is not None}
         missing = [key for key in dict.fromkeys(keys) if key not in kept]
         if missing:
+            for (prompt,) in missing:
+                self._warn(prompt or "")
             with self._text_encoders(), quiet_libraries(progress_bars=False):
                 for key in missing:
                     kept[key] = {name: x.to(self.device) for name, x in self._embed(key[0]).items()}
                     self._embeddings.put(key, kept[key])
         return self._collate([kept[key] for key in keys])
+
+    def _warn(self, prompt: str) -> None:
+        """Warn of what a prompt says in vain."""
+        warn_of_unknown_words(prompt, self._known_words)
+        warn_of_lost_text(prompt, self._readers)
 
     @abstractmethod
     def _embed(self, prompt: Prompt) -> Embedding:
@@ -197,6 +210,23 @@ class BesideSource(PipelineNetwork):
     def _shown(self, source: Latents) -> Latents:
         """Return the source's latent as the network is shown it."""
         return source
+
+
+def text_readers(pipeline: Any) -> list[tuple[Any, int]]:
+    """Return the tokenizer of each of a pipeline's text encoders, and how many tokens it reads of a prompt.
+
+    CLIP reads as many as its tokenizer says; the pipeline says it of others.
+    """
+    encode = getattr(pipeline, "encode_prompt", None)
+    length = encode and inspect.signature(encode).parameters.get("max_sequence_length")
+    longest = length and length.default
+    readers = []
+    for part, name in _TEXT_PARTS.items():
+        encoder, tokenizer = getattr(pipeline, part, None), getattr(pipeline, name, None)
+        if encoder is not None and tokenizer is not None:
+            limits = [tokenizer.model_max_length, None if "CLIP" in type(encoder).__name__ else longest]
+            readers.append((tokenizer, min(limit for limit in limits if limit is not None)))
+    return readers
 
 
 def pack(latent: Latents) -> Float[Tensor, "batch tokens features"]:

@@ -4,7 +4,8 @@ import difflib
 import itertools
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -58,10 +59,9 @@ class PromptEncoder:
     def _embedding(self, prompt: str) -> Float[Tensor, "tokens channels"]:
         embedding = self._cache.get(prompt)
         if embedding is None:
-            self._warn_of_unknown_words(prompt)
-            spelled = spelled_out(prompt, self._words)
-            self._warn_of_lost_text(spelled)
-            embedding = self._encode(spelled)
+            warn_of_unknown_words(prompt, self._known_words)
+            warn_of_lost_text(prompt, [(self._tokenizer, self._max_tokens)])
+            embedding = self._encode(spelled_out(prompt, self._words))
             self._cache.put(prompt, embedding)
         return embedding
 
@@ -77,23 +77,46 @@ class PromptEncoder:
         embeddings: Tensor = self._text_encoder(tokens.input_ids.to(device), attention_mask=mask)[0]
         return embeddings[0]
 
-    def _warn_of_lost_text(self, prompt: str) -> None:
-        tokens = self._tokenizer.tokenize(prompt)
-        room = self._max_tokens - self._tokenizer.num_special_tokens_to_add()
-        if len(tokens) > room:
-            lost = self._tokenizer.decode(self._tokenizer.convert_tokens_to_ids(tokens[room:])).strip()
-            warnings.warn(f"The prompt is longer than the model reads; cut off: '{one_line(lost)}'.", stacklevel=4)
 
-    def _warn_of_unknown_words(self, prompt: str) -> None:
-        if self._known_words is None:
-            return
-        words = dict.fromkeys(re.findall(r"[^\W_]+(?:['-][^\W_]+)*", prompt.lower()))
-        unknown = [word for word in words if word not in self._known_words]
-        if unknown:
-            warnings.warn(
-                f"The model was never shown these words and cannot follow them: {', '.join(unknown)}.",
-                stacklevel=4,
-            )
+def warn_of_lost_text(prompt: str, readers: Sequence[tuple[Any, int]]) -> None:
+    """Warn of the end of a prompt that is cut off by all who read it.
+
+    Args:
+        prompt: As a person wrote it.
+        readers: For each text encoder its tokenizer, and how many tokens it reads, with those that stand for begin and
+            end. Where a template is around the prompt, a little more is lost than what is quoted.
+    """
+    lost = [_lost_text(prompt, *reader) for reader in readers]
+    if lost and all(lost):
+        warnings.warn(
+            f"The prompt is longer than the model reads; cut off: '{one_line(min(lost, key=len))}'.", stacklevel=4
+        )
+
+
+def warn_of_unknown_words(prompt: str, known_words: Collection[str] | None) -> None:
+    """Warn of words of a prompt that are not among those that a model knows; None are words at large."""
+    if known_words is None:
+        return
+    words = dict.fromkeys(re.findall(r"[^\W_]+(?:['-][^\W_]+)*", prompt.lower()))
+    unknown = [word for word in words if word not in known_words]
+    if unknown:
+        warnings.warn(
+            f"The model was never shown these words and cannot follow them: {', '.join(unknown)}.", stacklevel=4
+        )
+
+
+def _lost_text(prompt: str, tokenizer: Any, limit: int) -> str:
+    """Return what of a prompt comes after the tokens that are read; empty if nothing does."""
+    tokens = tokenizer.tokenize(spelled_out(prompt, several_vectors(tokenizer.get_added_vocab())))
+    room = limit - tokenizer.num_special_tokens_to_add()
+    lost: str = tokenizer.decode(tokenizer.convert_tokens_to_ids(tokens[room:])) if len(tokens) > room else ""
+    return lost.strip()
+
+
+def read_known_words(folder: Path) -> frozenset[str] | None:
+    """Return the words in the optional `words.txt` of `folder` (one a line), or None if it has no such file."""
+    path = folder / "words.txt"
+    return frozenset(path.read_text(encoding="utf-8").lower().split()) if path.is_file() else None
 
 
 def several_vectors(words: Iterable[str]) -> dict[str, list[str]]:

@@ -1,7 +1,6 @@
 """Stable Diffusion 1.x and 2.x (Rombach et al. 2022): a UNet under one CLIP text encoder, and a KL autoencoder."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from pds_nerfstudio.guidance.networks.process import (
     takes_few_steps,
     training_time,
 )
-from pds_nerfstudio.guidance.networks.prompts import PromptEncoder
+from pds_nerfstudio.guidance.networks.prompts import PromptEncoder, read_known_words
 
 _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 _USUAL_SIZE = 64  # of latents, for UNets that don't say theirs: 512 pixels
@@ -196,9 +195,3 @@ class StableDiffusion:
     def _input(self, x: Float[Tensor, "batch channels height width"], dtype: torch.dtype) -> Tensor:
         """Pixels or latents as the modules take them."""
         return x.to(self.device, dtype, memory_format=self._layout)
-
-
-def read_known_words(folder: Path) -> frozenset[str] | None:
-    """Return the words in the optional `words.txt` of `folder` (one a line), or None if it has no such file."""
-    path = folder / "words.txt"
-    return frozenset(path.read_text(encoding="utf-8").lower().split()) if path.is_file() else None

@@ -15,7 +15,7 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.networks import loading
 from pds_nerfstudio.guidance.networks.loading import find_model
-from pds_nerfstudio.guidance.networks.stable_diffusion import read_known_words
+from pds_nerfstudio.guidance.networks.prompts import read_known_words
 from tests.guidance.miniature import load_pipeline, save_pipeline
 
 
@@ -96,6 +96,7 @@ def test_two_text_encoders(own_model_folder: Path, edit_json: Callable[..., None
     index = own_model_folder / "model_index.json"
     shutil.copytree(own_model_folder / "text_encoder", own_model_folder / "text_encoder_2")
     edit_json(index, text_encoder_2=["transformers", "CLIPTextModelWithProjection"])
+    (own_model_folder / "text_encoder_2").mkdir()
     assert "two text encoders" in refusal(find_model, str(own_model_folder))
 
 
@@ -133,21 +134,27 @@ def test_a_tiny_autoencoder(own_model_folder: Path, edit_json: Callable[..., Non
 
 
 class Hub:
-    """Stands in for the hub: serves the index of a folder, then the folder."""
+    """Stands in for the hub: serves the small files of a folder, then the folder."""
 
-    def __init__(self, folder: Path | None) -> None:
-        self.folder = folder
-        self.downloads = 0
+    def __init__(self, folder: Path | None, error: str = "Name or service not known.\nA second line") -> None:
+        self.folder, self.error = folder, error
+        self.downloads: list[dict[str, Any]] = []
+        """The options of each."""
 
     def index(self, model: str, name: str) -> str:
         if self.folder is None:
-            raise OSError("Name or service not known.\nA second line")
+            raise OSError(self.error)
         if not (self.folder / name).is_file():
             raise EntryNotFoundError(name)
         return str(self.folder / name)
 
+    def files(self, model: str) -> list[str]:
+        if self.folder is None:
+            raise OSError(self.error)
+        return [path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()]
+
     def download(self, model: str, **options: Any) -> str:
-        self.downloads += 1
+        self.downloads.append(options)
         return str(self.folder)
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +162,8 @@ class Hub:
         import huggingface_hub
 
         monkeypatch.setattr(huggingface_hub, "hf_hub_download", self.index)
-        monkeypatch.setattr(diffusers.StableDiffusionPipeline, "download", self.download)
+        monkeypatch.setattr(huggingface_hub, "list_repo_files", self.files)
+        monkeypatch.setattr(diffusers.DiffusionPipeline, "download", self.download)
 
 
 def test_hub_model_is_downloaded(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +185,78 @@ def test_wrong_kind_of_hub_model_is_refused_before_its_download(
     hub = Hub(own_model_folder)
     hub.install(monkeypatch)
     assert "two text encoders" in refusal(find_model, "someone/xl")
-    assert hub.downloads == 0
+    assert not hub.downloads
+
+
+@pytest.mark.parametrize("kind", ["sd_depth_like", "flux_fill", "sdxl_refiner", "sdxl_lcm", "sd15_lcm"])
+def test_a_kind_without_a_network_is_never_downloaded(
+    kind: str, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = Hub(tiny_model(kind))
+    hub.install(monkeypatch)
+    assert "'someone/some-model'" in refusal(find_model, "someone/some-model")
+    assert not hub.downloads
+
+
+def test_an_unknown_pipeline_is_never_downloaded(
+    own_model_folder: Path, edit_json: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit_json(own_model_folder / "model_index.json", _class_name="OfTomorrowPipeline")
+    hub = Hub(own_model_folder)
+    hub.install(monkeypatch)
+    assert "is a OfTomorrowPipeline" in refusal(find_model, "someone/some-model")
+    assert not hub.downloads
+
+
+@pytest.mark.parametrize(
+    ("kind", "variant"),
+    [("sd15", None), ("sd15_both_variants", None), ("sd15_fp16_variant", "fp16"), ("sdxl_fp16_variant", "fp16")],
+)
+def test_half_weights_are_downloaded_where_there_are_no_others(
+    kind: str, variant: str | None, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = Hub(tiny_model(kind))
+    hub.install(monkeypatch)
+    assert find_model("someone/some-model") == hub.folder
+    assert [options.get("variant") for options in hub.downloads] == [variant]
+
+
+def test_parts_that_no_edit_needs_are_not_downloaded(
+    tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = Hub(tiny_model("sd15_safety"))
+    hub.install(monkeypatch)
+    find_model("someone/some-model")
+    assert hub.downloads[0].items() >= {"safety_checker": None, "feature_extractor": None}.items()
+
+
+def test_a_hub_that_lists_no_files_still_gives_what_was_fetched_before(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    def offline(model: str) -> list[str]:
+        raise OSError("offline")
+
+    Hub(model_folder).install(monkeypatch)
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", offline)
+    assert find_model("someone/some-model") == model_folder
+
+
+@pytest.mark.parametrize("error", ["GatedRepoError", "RepositoryNotFoundError"])
+def test_a_gated_or_absent_model_is_said_in_one_line(error: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import httpx
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    response = httpx.Response(401, request=httpx.Request("GET", "https://hub.invalid/someone/some-model"))
+
+    def refuse(model: str, name: str) -> str:
+        raise getattr(errors, error)("401 Client Error.\n\nCannot access it.\nPlease log in.", response=response)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    message = refusal(find_model, "someone/some-model")
+    assert "'someone/some-model'" in message and "401 Client Error" in message and "local folder" in message
 
 
 def test_known_words(tmp_path: Path) -> None:
