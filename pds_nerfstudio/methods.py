@@ -39,7 +39,7 @@ _FIRST_OPTIONS = (
     FirstOption("--pipeline.tgt-prompt", "what it should show", required=True),
     FirstOption("--pipeline.guidance.model", "model: hub id or folder"),
     FirstOption("--pipeline.guidance.objective", "what is distilled"),
-    FirstOption("--pipeline.guidance.guidance-scale", "how strongly prompts are obeyed"),
+    FirstOption("--pipeline.guidance.guidance-scale", "prompts' strength (0: the model's)"),
     FirstOption("--pipeline.guidance.identity-weight", "how strongly the source is kept"),
     FirstOption("--pipeline.guidance.localize", "1: edit only where prompts differ"),
     FirstOption("--pipeline.photometric-loss-mult", "holds the rest to the photos"),

@@ -68,8 +68,8 @@ DEFAULTS = {
     "pds-benchmark": {"representation": "image", "cases": "64"},
     "pds-toyworld scene": {"thing.subject": "man", "views": "32"},
     "pds-toyworld drawing": {"thing.color": "blue"},
-    "pds-splat": {"max-num-iterations": "3000", "pipeline.guidance.guidance-scale": "7.5"},
-    "pds-nerf": {"max-num-iterations": "3000", "pipeline.guidance.guidance-scale": "7.5"},
+    "pds-splat": {"max-num-iterations": "3000", "pipeline.guidance.guidance-scale": "0"},
+    "pds-nerf": {"max-num-iterations": "3000", "pipeline.guidance.guidance-scale": "0"},
     "pds-splat-toyworld": {"max-num-iterations": "400", "pipeline.guidance.guidance-scale": "6"},
     "pds-nerf-toyworld": {"max-num-iterations": "300", "pipeline.guidance.guidance-scale": "6"},
 }

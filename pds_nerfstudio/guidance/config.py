@@ -184,6 +184,8 @@ class GuidanceConfig:
         Up to 0.2 the options of objectives were fields of their own, whichever the objective was.
         """
         state = dict(state)
+        for name in {"lora", "embeddings"} & state.keys():
+            state[name] = tuple(state[name])  # json has lists only
         options = {name: state.pop(name, None) for name in ("dreamcatalyst", "ssd", "lusd")}
         name = state.get("objective", "pds")
         saved = options.get(name)

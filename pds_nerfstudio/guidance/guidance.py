@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -60,9 +61,7 @@ class Guidance:
         """
         config.check()
         chosen = resolve_device(config.device, torch.device(device))
-        network = load_network(
-            config.model, lambda half: load_options(config, chosen, half), config.model_config or None
-        )
+        network = load_network(config.model, partial(load_options, config, chosen), config.model_config or None)
         return cls(config, Denoiser(network), rank)
 
     def reconfigure(self, **changes: Any) -> None:
@@ -171,7 +170,8 @@ class Guidance:
             source: The latents before the edit.
             t: One time for each element, not below the stride, on the denoiser's device, as the noise is.
             noise: Standard normal. Source and target get the same.
-            keys: With `localize`, the masks' averages move on. See `latent_loss` also of `progress` and errors.
+            keys: See `latent_loss`, as of other arguments and errors. With `localize`, the masks' averages move on.
+            progress: Share of the run that is done, from 0 to 1.
         """
         check_latents(target, source, keys)
         device, dtype = self.denoiser.device, self.denoiser.result_dtype
