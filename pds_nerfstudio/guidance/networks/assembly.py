@@ -56,9 +56,10 @@ def load_pipeline(card: ModelCard, options: LoadOptions, kind: str | None = None
                     **absent,
                 )
         except Exception as error:  # Any reader of any part may fail in its own way; the way out is the same.
-            raise UserError(
-                f"The model '{card.name}' cannot be loaded ({first_line(error)}): download or save it again."
-            ) from error
+            way_out = "download or save it again"
+            if card.checkpoint is not None:
+                way_out = f"give a file with all parts of a {card.kind}, or the model_config of its own kind"
+            raise UserError(f"The model '{card.name}' cannot be loaded ({first_line(error)}): {way_out}.") from error
         load_embeddings(pipeline, options.embeddings)
         fuse_loras(pipeline, options.loras)
         if options.vae is not None:

@@ -17,14 +17,20 @@ def card_of_checkpoint(path: Path, config: str | None) -> ModelCard:
             is, and fetches the few small files of that kind's own model.
 
     Raises:
-        UserError: If the file can't be read, or its kind's configuration can't be had.
+        UserError: If it is no such file or can't be read, or its kind's configuration can't be had.
     """
-    if path.suffix not in (".safetensors", ".ckpt", ".gguf"):
+    if path.suffix not in (".safetensors", ".ckpt"):
         raise UserError(
             f"'{path}' is no model: give a .safetensors or .ckpt file, a folder in diffusers' layout, or a hub id."
         )
     if config is not None:
-        return card_of_folder(Path(config).expanduser(), str(path), path)
+        folder = Path(config).expanduser()
+        if not (folder / INDEX).is_file():
+            raise UserError(
+                f"model_config is '{folder}', which is no diffusers model (it has no {INDEX}): give the folder of a "
+                f"model of the same kind as '{path}'; its weights aren't needed."
+            )
+        return card_of_folder(folder, str(path), path)
     from diffusers.loaders.single_file_utils import fetch_diffusers_config, load_single_file_checkpoint
     from huggingface_hub import snapshot_download
 

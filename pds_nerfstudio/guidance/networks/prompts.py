@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pds_nerfstudio.guidance.cache import BoundedCache
+from pds_nerfstudio.guidance.networks.libraries import quiet_libraries
 from pds_nerfstudio.one_line import one_line
 
 _CACHED_PROMPTS = 64
@@ -86,7 +87,8 @@ def warn_of_lost_text(prompt: str, readers: Sequence[tuple[Any, int]]) -> None:
         readers: For each text encoder its tokenizer, and how many tokens it reads, with those that stand for begin and
             end. Where a template is around the prompt, a little more is lost than what is quoted.
     """
-    lost = [_lost_text(prompt, *reader) for reader in readers]
+    with quiet_libraries(progress_bars=False):  # tokenizers have their own words for it
+        lost = [_lost_text(prompt, *reader) for reader in readers]
     if lost and all(lost):
         warnings.warn(
             f"The prompt is longer than the model reads; cut off: '{one_line(min(lost, key=len))}'.", stacklevel=4

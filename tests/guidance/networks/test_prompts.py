@@ -40,7 +40,9 @@ def test_a_prompt_is_encoded_once(pipeline: Any) -> None:
     assert torch.equal(first[0], first[1]) and torch.equal(again[0], first[2])
 
 
-def test_long_prompts_are_cut_with_a_warning_that_quotes_the_loss(pipeline: Any) -> None:
+def test_long_prompts_are_cut_with_a_warning_that_quotes_the_loss(
+    pipeline: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
     encode = encoder(pipeline)
     room = MAX_TOKENS - 2
     with warnings.catch_warnings():
@@ -49,6 +51,7 @@ def test_long_prompts_are_cut_with_a_warning_that_quotes_the_loss(pipeline: Any)
     with pytest.warns(UserWarning, match="longer than the model reads; cut off: 'dog dog'"):
         cut = encode(["cat " * room + "dog dog"])
     torch.testing.assert_close(cut, fitting)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_unknown_words_are_named_in_one_warning(pipeline: Any) -> None:
