@@ -242,6 +242,9 @@ class Fit(Generic[View]):
 class EditLoop:
     """An edit: one stage after another, each finished with its last step."""
 
+    title = "Editing"
+    """What the progress bar says that it does."""
+
     def __init__(self, stages: Sequence[Stage]) -> None:
         self.stages = stages
         self.steps = sum(stage.steps for stage in stages)
@@ -285,7 +288,7 @@ class EditLoop:
     def _take_steps(self, report: Callable[[StepReport], None]) -> bool:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns) as progress:
-            bar = progress.add_task("Editing", total=self.steps, completed=self.done)
+            bar = progress.add_task(self.title, total=self.steps, completed=self.done)
             try:
                 while self.done < self.steps:
                     done = self.step()

@@ -17,6 +17,7 @@ from pds_nerfstudio import methods, recipes
 from pds_nerfstudio.evaluation import benchmark
 from pds_nerfstudio.evaluation import cli as evaluation
 from pds_nerfstudio.images import cli as images
+from pds_nerfstudio.personalization import cli as personalization
 from pds_nerfstudio.toyworld import cli as toyworld
 from pds_nerfstudio.vector.edit import cli as vector
 
@@ -25,6 +26,7 @@ FIRST = {
     "guidance.objective mask edit.steps edit.flow-edit.method edit.refine-scale guidance.seed output-dir",
     "pds-svg": "svg src-prompt tgt-prompt guidance.model guidance.guidance-scale guidance.identity-weight "
     "guidance.objective edit.draft.steps edit.fit-steps edit.background history output-dir",
+    "pds-personalize": "data subject token model steps learning-rate rank prior-pictures seed output-dir",
     "pds-eval": "load-config clip edit views out",
     "pds-benchmark": "variants representation cases pairs kinds seed jobs out",
     "pds-toyworld scene": "out edit thing.subject thing.color views width height seed",
@@ -39,6 +41,7 @@ METHODS = ("pds-splat", "pds-nerf", "pds-splat-toyworld", "pds-nerf-toyworld")
 COMMANDS: dict[str, Callable[[], None]] = {
     "pds-image": images.main,
     "pds-svg": vector.main,
+    "pds-personalize": personalization.main,
     "pds-eval": evaluation.main,
     "pds-benchmark": benchmark.main,
     "pds-toyworld scene": toyworld.main,
@@ -47,6 +50,7 @@ COMMANDS: dict[str, Callable[[], None]] = {
 CONFIGS: dict[str, Any] = {
     "pds-image": images.ImageEdit(Path(), "", ""),
     "pds-svg": vector.SvgEdit(Path(), "", ""),
+    "pds-personalize": personalization.Personalize(Path(), ""),
     "pds-eval": evaluation.Evaluation(Path()),
     "pds-benchmark": benchmark.Benchmark(),
     "pds-toyworld scene": toyworld.SceneOrder(Path(), ""),
@@ -55,6 +59,7 @@ CONFIGS: dict[str, Any] = {
 REQUIRED = {
     "pds-image": "image src-prompt tgt-prompt",
     "pds-svg": "svg src-prompt tgt-prompt",
+    "pds-personalize": "data subject",
     "pds-eval": "load-config",
     "pds-benchmark": "",
     "pds-toyworld scene": "out edit",
@@ -64,6 +69,7 @@ REQUIRED |= dict.fromkeys(METHODS, "pipeline.src-prompt pipeline.tgt-prompt")
 DEFAULTS = {
     "pds-image": {"guidance.identity-weight": "4", "guidance.model": "toyworld"},
     "pds-svg": {"guidance.identity-weight": "1", "guidance.model": "toyworld"},
+    "pds-personalize": {"model": "toyworld", "prior-pictures": "50"},
     "pds-eval": {"views": "12"},
     "pds-benchmark": {"representation": "image", "cases": "64"},
     "pds-toyworld scene": {"thing.subject": "man", "views": "32"},
@@ -219,7 +225,7 @@ def test_the_examples_are_accepted(command: str, text: str) -> None:
             name = command.split()
             assert words[: len(name)] == name
             given = tyro.cli(type(CONFIGS[command]), args=words[len(name) :])
-            if command in ("pds-image", "pds-svg"):
+            if command in ("pds-image", "pds-svg", "pds-personalize"):
                 given.check()
             elif command == "pds-benchmark":
                 assert benchmark.plan(given)

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "pds_nerfstudio"
-ROOMS = ("guidance", "scenes", "splat_rasterizer", "vector", "images", "toyworld", "evaluation")
+ROOMS = ("guidance", "scenes", "splat_rasterizer", "vector", "images", "personalization", "toyworld", "evaluation")
 MODULE_LINES, FUNCTION_LINES = 400, 60
 
 LONG = {

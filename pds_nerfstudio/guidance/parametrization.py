@@ -1,6 +1,6 @@
 """What networks are shown, and what they answer: noise, a velocity, or the velocity of a flow, all made one.
 
-Networks differ in what they were trained to predict (Karras et al. 2022, table 1, has the common view). These two
+Networks differ in what they were trained to predict (Karras et al. 2022, table 1, has the common view). These
 functions are the only place that knows how.
 """
 
@@ -53,3 +53,26 @@ def as_noise(
         return (levels.signal(t) * rounds + levels.noise(t) * x_t.to(answer)).flatten(0, 1)
     latent, time = shown(kind, x_t, t, levels)
     return (latent.to(answer) + (1 - time[:, None, None, None]) * rounds).flatten(0, 1)
+
+
+def right_answer(
+    kind: Parametrization,
+    x: Float[Tensor, "batch channels height width"],
+    noise: Float[Tensor, "batch channels height width"],
+    t: Int[Tensor, " batch"],
+    levels: Levels,
+) -> Float[Tensor, "batch channels height width"]:
+    """Return what the network should answer for the latents x under this noise: what it was trained towards.
+
+    Args:
+        kind: What the network predicts.
+        x: Clean latents.
+        noise: Standard normal.
+        t: The times at which it is asked.
+        levels: Of the network's schedule.
+    """
+    if kind == "noise":
+        return noise
+    if kind == "velocity":
+        return levels.signal(t) * noise - levels.noise(t) * x
+    return noise - x

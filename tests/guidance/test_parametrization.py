@@ -5,7 +5,7 @@ import torch
 
 from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.guidance import Guidance
-from pds_nerfstudio.guidance.parametrization import Parametrization
+from pds_nerfstudio.guidance.parametrization import Parametrization, as_noise, right_answer
 from pds_nerfstudio.guidance.schedule import Schedule
 from tests.guidance.analytic import mixture_denoiser
 
@@ -35,3 +35,12 @@ def test_every_objective_takes_a_flow_as_it_takes_a_diffusion(objective: str) ->
         guidance.set_prompts("one", "two")
         gradients.append(guidance.latent_loss(z, source, 0.5).grad)
     torch.testing.assert_close(gradients[1], gradients[0])
+
+
+@pytest.mark.parametrize("kind", ["noise", "velocity", "flow"])
+def test_the_right_answer_means_the_noise_that_was_added(kind: Parametrization) -> None:
+    x, noise = torch.randn(2, 3, 2, 4, 4, generator=torch.Generator().manual_seed(0)).double()
+    levels = Schedule.rectified_flow(1000, 3.0).levels(torch.device("cpu"), torch.float64)
+    t = torch.tensor([3, 500, 990])
+    x_t = levels.signal(t) * x + levels.noise(t) * noise
+    torch.testing.assert_close(as_noise(kind, right_answer(kind, x, noise, t, levels), x_t, t, levels), noise)

@@ -76,6 +76,15 @@ class Network(Protocol):
 
 
 @runtime_checkable
+class Adaptable(Network, Protocol):
+    """A network whose denoising model is one of diffusers, which can be given low-rank adapters and trained."""
+
+    @property
+    def adaptable_model(self) -> Any:
+        """Return it: with the layers that its files name, if it was loaded without merging any."""
+
+
+@runtime_checkable
 class AttendsToWords(Network, Protocol):
     """A network that can tell where it looks for words."""
 

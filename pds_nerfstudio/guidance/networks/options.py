@@ -25,5 +25,7 @@ class LoadOptions:
     """Folder of another autoencoder for the same latents."""
     distilled_guidance: float | None = None
     """Guidance that models distilled for it take as an input; None is what their pipeline takes."""
+    merged: bool = True
+    """Whether layers of one input are merged, where that is faster; an adapter to be trained needs each by itself."""
     offload: bool = False
     """Whether the network's weights wait in the machine's memory, and visit the device layer by layer."""

@@ -115,6 +115,11 @@ class PipelineNetwork(ABC):
         """Return the side, in places, of the latents that the model was trained with."""
         return int(self._model.config.sample_size)
 
+    @property
+    def adaptable_model(self) -> Any:
+        """See `Adaptable`."""
+        return self._model
+
     # ---- pictures
 
     def encode(

@@ -50,6 +50,7 @@ class StableDiffusion:
         vae_dtype: What the VAE runs in.
         known_words: The only words that the model was trained with, or None.
         compiled: Whether the UNet and the VAE's encoder are compiled.
+        merged: Whether projections are merged.
 
     Raises:
         UserError: If the scheduler doesn't tell.
@@ -67,12 +68,14 @@ class StableDiffusion:
         vae_dtype: torch.dtype,
         known_words: frozenset[str] | None = None,
         compiled: bool = False,
+        merged: bool = True,
     ) -> None:
         self.parametrization, self.schedule = read_process(scheduler)
         self.device, self.dtype = device, dtype
         self.result_dtype = torch.promote_types(torch.promote_types(dtype, vae_dtype), torch.float32)
         self.guidance_scale: float = 1.0 if takes_few_steps(scheduler) else 7.5
-        merge_projections(unet)
+        if merged:
+            merge_projections(unet)
         self._autoencoder = Autoencoder(vae, device, vae_dtype, self.result_dtype, compiled)
         # Convolutions on tensor cores want channels last; on the CPU it changes nothing for the better.
         layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
@@ -135,7 +138,13 @@ class StableDiffusion:
             vae_dtype=options.vae_dtype,
             known_words=read_known_words(card.folder),
             compiled=options.compiled,
+            merged=options.merged,
         )
+
+    @property
+    def adaptable_model(self) -> Any:
+        """See `Adaptable`."""
+        return self._unet
 
     def encode(
         self, image: Float[Tensor, "batch 3 height width"]

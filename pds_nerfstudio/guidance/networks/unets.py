@@ -30,7 +30,8 @@ class UNetNetwork(PipelineNetwork):
     """Channels of what the UNet is shown beside the noisy latent."""
 
     def __init__(self, pipeline: Any, options: LoadOptions) -> None:
-        merge_projections(pipeline.unet)
+        if options.merged:
+            merge_projections(pipeline.unet)
         super().__init__(pipeline, options)
         # So that the latent halves evenly down to the UNet's bottom.
         self.size_multiple = self.vae_scale_factor * 2 ** (len(self._model.config.block_out_channels) - 1)
