@@ -11,6 +11,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError, first_line
+from pds_nerfstudio.guidance.networks.autoencoders import halvings
+
+_EXCHANGEABLE = {"AutoencoderKL", "AsymmetricAutoencoderKL", "AutoencoderTiny"}
+"""Kinds of autoencoders that stand in for each other: what they say is a latent but for a shift and a scale."""
 
 
 def fuse_loras(pipeline: Any, specs: tuple[str, ...]) -> None:
@@ -173,10 +177,21 @@ def replace_autoencoder(pipeline: Any, name: str, dtype: torch.dtype) -> None:
         raise UserError(
             f"The autoencoder '{name}' cannot be loaded ({first_line(error)}): give a diffusers folder or hub id."
         ) from error
-    channels, wanted = (part.config.get("latent_channels") for part in (vae, pipeline.vae))
-    if channels != wanted:
+    kinds = {type(part).__name__ for part in (vae, pipeline.vae)}
+    if len(kinds) > 1 and not kinds <= _EXCHANGEABLE:
         raise UserError(
-            f"The autoencoder '{name}' has latents of {channels} channels where the model has {wanted}: give one "
-            "that was made for this model."
+            f"The autoencoder '{name}' is a {type(vae).__name__} where the model has a {type(pipeline.vae).__name__}: "
+            "give one that was made for this model."
+        )
+    (channels, factor), (wanted, wanted_factor) = (_size(part.config) for part in (vae, pipeline.vae))
+    if (channels, factor) != (wanted, wanted_factor):
+        raise UserError(
+            f"The autoencoder '{name}' has latents of {channels} channels for {factor} pixels where the model has "
+            f"{wanted} for {wanted_factor}: give one that was made for this model."
         )
     pipeline.vae = vae
+
+
+def _size(config: Any) -> tuple[int, int]:
+    """Return the channels of an autoencoder's latents, and the pixels along one side of a place."""
+    return config.get("latent_channels") or config.z_dim, 2 ** halvings(config)

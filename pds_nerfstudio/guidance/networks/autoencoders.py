@@ -59,7 +59,7 @@ class Autoencoder:
 
         self.patch: int = 2 if self._kind == "AutoencoderKLFlux2" else 1
         """Side of the squares of the autoencoder's own latent that one place of a latent holds."""
-        self.factor: int = 2 ** _halvings(vae.config) * self.patch
+        self.factor: int = 2 ** halvings(vae.config) * self.patch
         """Pixels along one side of a place of a latent."""
         self.channels: int = (vae.config.get("latent_channels") or vae.config.z_dim) * self.patch**2
         """Channels of a latent."""
@@ -121,7 +121,7 @@ class Autoencoder:
         return image.to(self._device, self._dtype, memory_format=self.layout)
 
 
-def _halvings(config: Any) -> int:
+def halvings(config: Any) -> int:
     """Return how many times an autoencoder halves a picture's sides."""
     if "temperal_downsample" in config:  # diffusers' spelling
         return len(config.temperal_downsample)

@@ -351,13 +351,13 @@ def test_a_missing_word_and_a_model_that_learns_none_are_said(tiny_model: Tiny, 
     assert "leave embeddings empty" in refusal(lambda: load(tiny_model("sd3"), embeddings=(str(path),)))
 
 
-def tiny_autoencoder(folder: Path, channels: int) -> Path:
-    """Save a small autoencoder that halves pictures three times."""
+def tiny_autoencoder(folder: Path, channels: int, levels: int = 4) -> Path:
+    """Save a small autoencoder that halves pictures `levels` − 1 times."""
     from diffusers import AutoencoderTiny
 
     torch.manual_seed(0)
-    sizes = {f"{half}_block_out_channels": (8, 8, 8, 8) for half in ("encoder", "decoder")}
-    counts = {f"num_{half}_blocks": (1, 1, 1, 1) for half in ("encoder", "decoder")}
+    sizes = {f"{half}_block_out_channels": (8,) * levels for half in ("encoder", "decoder")}
+    counts = {f"num_{half}_blocks": (1,) * levels for half in ("encoder", "decoder")}
     small: Any = AutoencoderTiny(latent_channels=channels, **sizes, **counts)
     small.save_pretrained(folder)
     return folder
@@ -385,10 +385,20 @@ def test_a_small_autoencoder_takes_the_place_of_the_models(kind: str, tiny_model
         assert ask(network, latent, torch.tensor([0.5]), [PROMPT]).shape == latent.shape
 
 
-def test_an_autoencoder_of_other_latents_is_refused(tiny_model: Tiny, tmp_path: Path) -> None:
-    folder = tiny_autoencoder(tmp_path / "small", 16)
-    message = refusal(lambda: load(tiny_model("sd15"), vae=str(folder)))
-    assert f"'{folder}' has latents of 16 channels where the model has 4" in message
+@pytest.mark.parametrize(
+    ("kind", "channels", "levels", "says"),
+    [
+        ("sd15", 16, 4, "has latents of 16 channels for 8 pixels where the model has 4 for 8"),
+        ("sd15", 4, 3, "has latents of 4 channels for 4 pixels where the model has 4 for 8"),
+        ("flux2_klein", 32, 4, "is a AutoencoderTiny where the model has a AutoencoderKLFlux2"),
+        ("qwen_image", 16, 4, "is a AutoencoderTiny where the model has a AutoencoderKLQwenImage"),
+    ],
+)
+def test_an_autoencoder_of_other_latents_is_refused(
+    kind: str, channels: int, levels: int, says: str, tiny_model: Tiny, tmp_path: Path
+) -> None:
+    folder = tiny_autoencoder(tmp_path / "small", channels, levels)
+    assert f"The autoencoder '{folder}' {says}: give" in refusal(lambda: load(tiny_model(kind), vae=str(folder)))
 
 
 def test_what_is_no_autoencoder_is_refused(tiny_model: Tiny, tmp_path: Path) -> None:

@@ -153,3 +153,12 @@ def test_weights_of_another_kind_than_the_configuration_are_refused(tiny_model: 
     for kind in ("sdxl", "sd3", "flux_dev"):
         message = refusal(lambda kind=kind: load_network(str(file), lambda half: options, str(tiny_model(kind))))
         assert f"'{file}'" in message and "model_config" in message, message
+
+
+def test_a_file_of_the_network_alone_is_refused(tiny_model: Tiny, tmp_path: Path) -> None:
+    file = shutil.copy(
+        tiny_model("flux_dev") / "transformer" / "diffusion_pytorch_model.safetensors", tmp_path / "flux.safetensors"
+    )
+    options = LoadOptions(CPU, torch.float32, torch.float32)
+    message = refusal(lambda: load_network(str(file), lambda half: options, str(tiny_model("flux_dev"))))
+    assert "give a file with all parts of a FluxPipeline" in message
