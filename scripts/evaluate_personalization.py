@@ -3,7 +3,7 @@
 The embedded world photographs a man in it, from all sides to learn from, and from a camera of its own to be edited. He
 is to raise his arms, and the sleeves have to be drawn anew: in the shade that the model was taught, or in the colour
 that the nearest word names, or in whatever it thinks of where the prompts name none. Scores are dB to the true edit, of
-the whole picture and where the edit changes it.
+the whole picture and where the edit changes it, and how far the shirt's mean colour is from the true one, in 0..√3.
 
     python scripts/evaluate_personalization.py --steps 150
 """
@@ -78,8 +78,8 @@ def photograph(shade: Shade, thing: Attributes, cameras: Cameras) -> Float[Tenso
         return render(replace(solids, cones=painted(solids.cones), boxes=painted(solids.boxes)), cameras).rgb
 
 
-def compare(config: Evaluation, name: str, folder: Path) -> Iterator[tuple[str, float, float]]:
-    """Yield each way to edit, with the dB of the whole picture and of what the edit changes."""
+def compare(config: Evaluation, name: str, folder: Path) -> Iterator[tuple[str, float, float, float]]:
+    """Yield each way to edit, with the dB of the whole picture, of what the edit changes, and the colour's error."""
     shade, word = SHADES[name]
     before = Attributes(subject="man", color="blue")
     after = replace(before, arms="raised")
@@ -91,6 +91,12 @@ def compare(config: Evaluation, name: str, folder: Path) -> Iterator[tuple[str, 
     save_image(source, folder / "source.png")
     save_image(truth, folder / "true_edit.png")
     changed = ((truth - source).abs().amax(1, keepdim=True) > TRUE_CHANGE).expand_as(truth)
+    other = photograph(PALETTE["white"], after, camera)  # differs in the shirt only
+    shirt_only = ((truth - other).abs().amax(1, keepdim=True) > TRUE_CHANGE).expand_as(truth)
+
+    def scores(image: Tensor) -> tuple[float, float, float]:
+        off = (image - truth)[shirt_only].unflatten(0, (3, -1)).mean(1).norm()
+        return float(psnr(image, truth)), float(decibels((image - truth)[changed].square().mean())), float(off)
 
     shirt = "a photo of a man in a sks shirt"
     lora = personalization.run(
@@ -112,17 +118,12 @@ def compare(config: Evaluation, name: str, folder: Path) -> Iterator[tuple[str, 
         f"'{word}'": (f"a photo of a man in a {word} shirt", ()),
         "LoRA": (shirt, (str(lora),)),
     }
-    yield "no edit", float(psnr(source, truth)), _inside(source, truth, changed)
+    yield ("no edit", *scores(source))
     for way, (says, loras) in ways.items():
         edit = images.ImageEdit(folder / "source.png", f"{says} on the grass", f"{says} raising his arms on the grass")
         edit = replace(edit, **RECIPES["local"].changes, output_dir=folder / "edits")
         edit = replace(edit, guidance=replace(edit.guidance, lora=loras, seed=config.seed))
-        edited = Picture.read(images.run(edit)).rgb()
-        yield way, float(psnr(edited, truth)), _inside(edited, truth, changed)
-
-
-def _inside(image: Tensor, truth: Tensor, where: Tensor) -> float:
-    return float(decibels((image - truth)[where].square().mean()))
+        yield (way, *scores(Picture.read(images.run(edit)).rgb()))
 
 
 def main() -> None:
@@ -131,10 +132,10 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="The model was never shown these words")
     try:
         folder = new_folder(config.out, "shades")
-        lines = ["| shade | prompts | dB | dB where the edit changes |", "|---|---|---|---|"]
+        lines = ["| shade | prompts | dB | dB where the edit changes | colour off by |", "|---|---|---|---|---|"]
         for shade in config.shades:
-            for way, whole, inside in compare(config, shade, folder / shade):
-                lines.append(f"| {shade} | {way} | {whole:.1f} | {inside:.1f} |")
+            for way, whole, inside, off in compare(config, shade, folder / shade):
+                lines.append(f"| {shade} | {way} | {whole:.1f} | {inside:.1f} | {off:.2f} |")
                 print(lines[-1], flush=True)
     except UserError as error:
         sys.exit(str(error))
