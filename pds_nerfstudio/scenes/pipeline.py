@@ -116,6 +116,7 @@ class EditPipeline(VanillaPipeline):
         if self.training_run:
             self.guidance = Guidance.from_config(config.guidance, torch.device(device), get_rank())
             self.guidance.set_prompts(config.src_prompt, config.tgt_prompt)
+            config.guidance = self.guidance.config  # which has the model's own guidance scale, if none was given
             side = config.guidance.resolution or self.guidance.denoiser.resolution
             self.views = SourceViews(self.datamanager, side, self.model.edit_background, device)
             self._refining = Refining(
