@@ -1,6 +1,7 @@
 """What a step of an edit costs with each architecture: time, memory, and the share of the machine's matrix speed.
 
 python scripts/speed_models.py --models sdxl flux1 --compile on --out models.json
+python scripts/speed_models.py --models flux1 --offload --out offloaded.json
 
 The networks are of the real sizes and have random weights: time and memory don't depend on them, and nothing is
 downloaded. Prompts are random embeddings of the real sizes: text encoders, which run once a prompt, are left out.
@@ -9,7 +10,8 @@ downloaded. Prompts are random embeddings of the real sizes: text encoders, whic
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +31,7 @@ from pds_nerfstudio.guidance.networks.flux import Flux
 from pds_nerfstudio.guidance.networks.flux_2 import Flux2
 from pds_nerfstudio.guidance.networks.network import Network
 from pds_nerfstudio.guidance.networks.options import LoadOptions
-from pds_nerfstudio.guidance.networks.pipeline import Embedding
+from pds_nerfstudio.guidance.networks.pipeline import PipelineNetwork
 from pds_nerfstudio.guidance.networks.stable_diffusion import StableDiffusion
 from pds_nerfstudio.guidance.networks.stable_diffusion_3 import StableDiffusion3
 from pds_nerfstudio.guidance.networks.unets import StableDiffusionXL
@@ -47,6 +49,10 @@ class SpeedOfModels:
     """Stable Diffusion 1.5, XL and 3.5 medium, FLUX.1 dev, FLUX.2 klein 4B, Z-Image."""
     compile: Literal["on", "off"] = "off"
     """Whether networks are compiled."""
+    offload: bool = False
+    """Whether the networks' weights visit the GPU layer by layer, as with the guidance's option of that name."""
+    resolution: int = 0
+    """Side of the square picture, in pixels; 0 is the side that the model was trained with."""
     repeats: int = 5
     """Steps whose median counts."""
     device: str = "cuda"
@@ -61,30 +67,32 @@ class SpeedOfModels:
         print(f"{machine(device)}: {peak / 1e12:.0f} TFLOP/s in a large product of bfloat16 matrices", flush=True)
         for model in self.models:
             reset_peak_memory(device)
-            row = {"model": model, "compile": self.compile, **self._measure(model, device, peak)}
+            row = {"model": model, "compile": self.compile, "offload": self.offload}
+            row |= self._measure(model, device, peak)
             print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
             rows.append(row)
             figures = {"machine": machine(device), "matmul_tflops": peak / 1e12, "rows": rows}
             self.out.write_text(json.dumps(figures, indent=1) + "\n")
 
     def _measure(self, model: Model, device: torch.device, peak: float) -> dict[str, Any]:
-        network = NETWORKS[model](device, self.compile == "on")
+        network = random_network(model, device, self.compile == "on", self.offload)
+        reset_peak_memory(device)
         guidance = Guidance(GuidanceConfig(), Denoiser(network))
         guidance.set_prompts(*PROMPTS)
-        side = network.resolution
+        side = self.resolution or network.resolution
         image, source = torch.rand(2, 1, 3, side, side, device=device)
 
         def step() -> object:
             return guidance.image_gradient(image, source, 0.5, keys=["view"])
 
-        with FlopCounterMode(display=False) as counter:
-            eager = self.compile == "off"
-            if eager:
-                step()
         ms = median_milliseconds(step, device, self.repeats, warm_up=3)
+        memory = peak_memory_gb(device)
+        with FlopCounterMode(display=False) as counter, torch.compiler.set_stance("force_eager"):
+            step()  # A compiled network's products can't be counted.
         tflop = counter.get_total_flops() / 1e12
-        row = {"side": side, "ms": round(ms, 1), "GB": round(peak_memory_gb(device), 1)}
-        return {**row, "TFLOP": round(tflop, 1), "share_of_peak": round(1e15 * tflop / ms / peak, 3)} if eager else row
+        share = 1e15 * tflop / ms / peak
+        return {"side": side, "ms": round(ms, 1), "GB": round(memory, 1), "TFLOP": round(tflop, 1),
+                "share_of_peak": round(share, 3)}  # fmt: skip
 
 
 def _vae(kind: str = "AutoencoderKL", **options: Any) -> Any:
@@ -93,127 +101,117 @@ def _vae(kind: str = "AutoencoderKL", **options: Any) -> Any:
     return getattr(diffusers, kind)(**blocks, **widths, **options)
 
 
-def _build(
-    network: Callable[..., Any],
-    device: torch.device,
-    dtype: torch.dtype,
-    compiled: bool,
-    embedding: Embedding,
-    **parts: Any,
-) -> Network:
-    """Return a network of parts, with random embeddings in place of what text encoders would say."""
-    pipeline = SimpleNamespace(config={}, default_sample_size=128, **parts)
-    made: Network = network(pipeline, LoadOptions(device, dtype, torch.bfloat16, compiled))
-    for prompt in (*PROMPTS, None):
-        drawn = {name: torch.randn_like(x) for name, x in embedding.items()}
-        made._embeddings.put((prompt,), drawn)  # type: ignore[attr-defined]
-    return made
-
-
-class _Default:
-    """Makes modules on a device and in a dtype from the start: there is no memory for a copy in float32."""
-
-    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
-        self._device, self._dtype = torch.device(device), dtype
-
-    def __enter__(self) -> Callable[..., torch.Tensor]:
-        torch.set_default_dtype(self._dtype)
-        self._device.__enter__()
-        return lambda *shape: torch.zeros(1, *shape)
-
-    def __exit__(self, *error: object) -> None:
-        self._device.__exit__(*error)
-        torch.set_default_dtype(torch.float32)
-
-
-def _sd15(device: torch.device, compiled: bool) -> Network:
-    with torch.device(device):
-        pipeline = random_pipeline("sd15")
-    parts = {name: getattr(pipeline, name) for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")}
-    return StableDiffusion(**parts, device=device, dtype=torch.float16, vae_dtype=torch.bfloat16, compiled=compiled)
-
-
-def _sdxl(device: torch.device, compiled: bool) -> Network:
-    with _Default(device, torch.float16) as zeros:
-        unet = diffusers.UNet2DConditionModel(
-            sample_size=128,
-            block_out_channels=(320, 640, 1280),
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            cross_attention_dim=2048,
-            attention_head_dim=(5, 10, 20),
-            use_linear_projection=True,
-            transformer_layers_per_block=(1, 2, 10),
-            addition_embed_type="text_time",
-            addition_time_embed_dim=256,
-            projection_class_embeddings_input_dim=2816,
-        )
-        vae = _vae(latent_channels=4, scaling_factor=0.13025)
-        embedding = {"encoder_hidden_states": zeros(77, 2048), "text_embeds": zeros(1280)}
-    betas = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
-    scheduler = diffusers.EulerDiscreteScheduler(**betas)
-    return _build(
-        StableDiffusionXL, device, torch.float16, compiled, embedding, unet=unet, vae=vae, scheduler=scheduler
+def _sdxl() -> dict[str, Any]:
+    unet = diffusers.UNet2DConditionModel(
+        sample_size=128,
+        block_out_channels=(320, 640, 1280),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=2048,
+        attention_head_dim=(5, 10, 20),
+        use_linear_projection=True,
+        transformer_layers_per_block=(1, 2, 10),
+        addition_embed_type="text_time",
+        addition_time_embed_dim=256,
+        projection_class_embeddings_input_dim=2816,
     )
+    vae = _vae(latent_channels=4, scaling_factor=0.13025)
+    betas = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    return dict(unet=unet, vae=vae, scheduler=diffusers.EulerDiscreteScheduler(**betas))
 
 
-def _sd35m(device: torch.device, compiled: bool) -> Network:
-    with _Default(device, torch.float16) as zeros:
-        transformer = diffusers.SD3Transformer2DModel(
-            sample_size=128,
-            in_channels=16,
-            out_channels=16,
-            num_layers=24,
-            num_attention_heads=24,
-            caption_projection_dim=1536,
-            pos_embed_max_size=384,
-            dual_attention_layers=tuple(range(13)),
-            qk_norm="rms_norm",
-        )
-        vae = _vae(latent_channels=16, scaling_factor=1.5305, shift_factor=0.0609)
-        embedding = {"encoder_hidden_states": zeros(333, 4096), "pooled_projections": zeros(2048)}
-    parts = dict(transformer=transformer, vae=vae, scheduler=None)
-    return _build(StableDiffusion3, device, torch.float16, compiled, embedding, **parts)
+def _sd35m() -> dict[str, Any]:
+    transformer = diffusers.SD3Transformer2DModel(
+        sample_size=128,
+        in_channels=16,
+        out_channels=16,
+        num_layers=24,
+        num_attention_heads=24,
+        caption_projection_dim=1536,
+        pos_embed_max_size=384,
+        dual_attention_layers=tuple(range(13)),
+        qk_norm="rms_norm",
+    )
+    return dict(transformer=transformer, vae=_vae(latent_channels=16, scaling_factor=1.5305, shift_factor=0.0609))
 
 
-def _flux1(device: torch.device, compiled: bool) -> Network:
-    with _Default(device, torch.bfloat16) as zeros:
-        transformer = diffusers.FluxTransformer2DModel(guidance_embeds=True)
-        vae = _vae(latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159)
-        embedding = {"encoder_hidden_states": zeros(512, 4096), "pooled_projections": zeros(768)}
-    return _build(Flux, device, torch.bfloat16, compiled, embedding, transformer=transformer, vae=vae, scheduler=None)
+def _flux1() -> dict[str, Any]:
+    transformer = diffusers.FluxTransformer2DModel(guidance_embeds=True)
+    return dict(transformer=transformer, vae=_vae(latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159))
 
 
-def _klein(device: torch.device, compiled: bool) -> Network:
-    with _Default(device, torch.bfloat16) as zeros:
-        transformer = diffusers.Flux2Transformer2DModel(
-            num_layers=5,
-            num_single_layers=20,
-            num_attention_heads=24,
-            joint_attention_dim=7680,
-            guidance_embeds=False,
-        )
-        vae = _vae("AutoencoderKLFlux2")
-        embedding = {"encoder_hidden_states": zeros(512, 7680)}
-    return _build(Flux2, device, torch.bfloat16, compiled, embedding, transformer=transformer, vae=vae, scheduler=None)
+def _klein() -> dict[str, Any]:
+    transformer = diffusers.Flux2Transformer2DModel(
+        num_layers=5, num_single_layers=20, num_attention_heads=24, joint_attention_dim=7680, guidance_embeds=False
+    )
+    return dict(transformer=transformer, vae=_vae("AutoencoderKLFlux2"))
 
 
-def _z_image(device: torch.device, compiled: bool) -> Network:
-    with _Default(device, torch.bfloat16):
-        transformer = diffusers.ZImageTransformer2DModel()
-        vae = _vae(latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159)
-        embedding = {"tokens": torch.zeros(64, 2560)}
-    return _build(ZImage, device, torch.bfloat16, compiled, embedding, transformer=transformer, vae=vae, scheduler=None)
+def _z_image() -> dict[str, Any]:
+    vae = _vae(latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159)
+    return dict(transformer=diffusers.ZImageTransformer2DModel(), vae=vae)
 
 
-NETWORKS: dict[Model, Callable[[torch.device, bool], Network]] = {
-    "sd15": _sd15,
-    "sdxl": _sdxl,
-    "sd35m": _sd35m,
-    "flux1": _flux1,
-    "klein": _klein,
-    "z_image": _z_image,
+@dataclass(frozen=True)
+class Architecture:
+    """A network of a real size."""
+
+    network: type[PipelineNetwork]
+    """What runs it."""
+    dtype: torch.dtype
+    """What it runs in."""
+    parts: Callable[[], dict[str, Any]]
+    """Makes the parts of its pipeline, with random weights."""
+    embedding: dict[str, tuple[int, ...]]
+    """Shapes of what its text encoders say of one prompt."""
+
+
+ARCHITECTURES = {
+    "sdxl": Architecture(
+        StableDiffusionXL, torch.float16, _sdxl, {"encoder_hidden_states": (1, 77, 2048), "text_embeds": (1, 1280)}
+    ),
+    "sd35m": Architecture(
+        StableDiffusion3,
+        torch.float16,
+        _sd35m,
+        {"encoder_hidden_states": (1, 333, 4096), "pooled_projections": (1, 2048)},
+    ),
+    "flux1": Architecture(
+        Flux, torch.bfloat16, _flux1, {"encoder_hidden_states": (1, 512, 4096), "pooled_projections": (1, 768)}
+    ),
+    "klein": Architecture(Flux2, torch.bfloat16, _klein, {"encoder_hidden_states": (1, 512, 7680)}),
+    "z_image": Architecture(ZImage, torch.bfloat16, _z_image, {"tokens": (64, 2560)}),
 }
+
+
+def random_network(model: Model, device: torch.device, compiled: bool, offload: bool) -> Network:
+    """Return a network with random weights, and random embeddings in place of what text encoders would say."""
+    if model == "sd15":
+        with torch.device(device):
+            pipeline = random_pipeline("sd15")
+        parts = {name: getattr(pipeline, name) for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")}
+        return StableDiffusion(**parts, device=device, dtype=torch.float16, vae_dtype=torch.bfloat16, compiled=compiled)
+    architecture = ARCHITECTURES[model]
+    with _made_on(device, architecture.dtype):
+        parts = {"scheduler": None, **architecture.parts()}
+        drawn = {name: torch.randn(shape) for name, shape in architecture.embedding.items()}
+    pipeline = SimpleNamespace(config={}, default_sample_size=128, **parts)
+    options = LoadOptions(device, architecture.dtype, torch.bfloat16, compiled, offload=offload)
+    network = architecture.network(pipeline, options)
+    for prompt in (*PROMPTS, None):
+        network._embeddings.put((prompt,), drawn)
+    return network
+
+
+@contextmanager
+def _made_on(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+    """Have modules made on a device and in a dtype from the start: there is no memory for a copy in float32."""
+    torch.set_default_dtype(dtype)
+    try:
+        with device:
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,12 @@ class PipelineNetwork(ABC):
         self._pipeline = pipeline
         self._model: Any = getattr(pipeline, self.MODEL)
         self._autoencoder = Autoencoder(
-            pipeline.vae, self.device, options.vae_dtype, self.result_dtype, options.compiled
+            pipeline.vae,
+            self.device,
+            options.vae_dtype,
+            self.result_dtype,
+            compiled=options.compiled and not options.offload,
+            recomputes=options.offload,
         )
         self._place(options)
         self._embeddings: BoundedCache[Embedding] = BoundedCache(_CACHED_PROMPTS)
@@ -97,7 +102,11 @@ class PipelineNetwork(ABC):
         self._model.eval().requires_grad_(False)
         if options.offload:
             self._model.enable_group_offload(
-                onload_device=self.device, offload_device=torch.device("cpu"), offload_type="leaf_level"
+                onload_device=self.device,
+                offload_device=torch.device("cpu"),
+                offload_type="leaf_level",
+                # A layer's weights are copied while the one before it computes.
+                use_stream=self.device.type == "cuda",
             )
         else:
             nn.Module.to(self._model, device=self.device)
