@@ -215,10 +215,10 @@ def test_text_encoders_stay_where_they_are_for_prompts_that_were_met(tiny_model:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("kind", ["sdxl", "flux_dev"])
+@pytest.mark.parametrize("kind", ["sd15", "sdxl", "flux_dev"])
 def test_a_network_that_waits_elsewhere_answers_the_same(kind: str, tiny_model: Tiny) -> None:
     network, waiting = load(tiny_model(kind)), load(tiny_model(kind), offload=True)
-    z, time = noisy(network), torch.tensor([500 if kind == "sdxl" else 0.7])
+    z, time = noisy(network), torch.tensor([500 if kind.startswith("sd") else 0.7])
     torch.testing.assert_close(ask(waiting, z, time, [PROMPT]), ask(network, z, time, [PROMPT]))
 
 
