@@ -165,12 +165,8 @@ class GuidanceConfig:
         """
         if self.guidance_scale == 0:
             return dataclasses.replace(self, guidance_scale=guidance_scale)
-        if guidance_scale == 1 and self.guidance_scale != 1:
-            warnings.warn(
-                f"guidance_scale is {self.guidance_scale:g}, and the model was distilled to do without: colours may "
-                "burn; 1, or 0 for the model's own, suits it.",
-                stacklevel=4,
-            )
+        if guidance_scale == 1:
+            warn_of_scale("guidance_scale", self.guidance_scale)
         return self
 
     def compiles_on(self, device: torch.device) -> bool:
@@ -197,6 +193,16 @@ class GuidanceConfig:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take up a saved state, also of an earlier version: a run's config.yml is read this way."""
         self.__dict__.update(self.upgraded(state))
+
+
+def warn_of_scale(name: str, scale: float) -> None:
+    """Warn of a guidance scale other than 1 that was given to a model that was distilled to do without guidance."""
+    if scale != 1:
+        warnings.warn(
+            f"{name} is {scale:g}, and the model was distilled to do without: colours may burn; 1, or 0 for the "
+            "model's own, suits it.",
+            stacklevel=5,
+        )
 
 
 def resolve_device(name: str, default: torch.device) -> torch.device:
