@@ -10,6 +10,7 @@ import torch
 from pds_nerfstudio.checks import at_least, finite, known, share
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.networks.options import LoadOptions
+from pds_nerfstudio.guidance.networks.quantization import Quantization
 from pds_nerfstudio.guidance.objectives.registry import OBJECTIVES, make_objective, objective_text
 
 TimestepSchedule = Literal["uniform", "annealed"]
@@ -27,8 +28,8 @@ class GuidanceConfig:
     """How a text edit is distilled from a diffusion model.
 
     While an edit runs, `Guidance.reconfigure` replaces it: all may change but what says which model is loaded and how
-    (from model to vae, distilled_guidance, negative_prompt, offload, device, dtype, compile), resolution, cache_size
-    and seed.
+    (from model to vae, distilled_guidance, negative_prompt, offload, device, dtype, text_encoders, compile),
+    resolution, cache_size and seed.
     """
 
     model: str = "toyworld"
@@ -124,6 +125,10 @@ class GuidanceConfig:
     offload: bool = False
     """Whether the network's weights wait in the machine's memory and visit the GPU layer by layer: for models larger
     than the GPU, at several times the time of a step."""
+    text_encoders: Quantization = "full"
+    """What the weights of large text encoders (T5, language models) are kept in: full is what they run in; int8
+    and nf4 take about a half and a quarter of the memory of 16 bits, and need the package bitsandbytes. Prompts then
+    mean nearly the same. A step is as fast, because its prompts are encoded before."""
     compile: Compiling = "auto"
     """Whether the UNet and the VAE's encoder are compiled, which takes some minutes for each size of views and is kept
     for later runs. 'auto': on a GPU, not on a CPU. Changes nothing but rounding; where it fails, a warning says so and
@@ -143,6 +148,7 @@ class GuidanceConfig:
         objective = make_objective(self.objective)
         known(self, "t_schedule", get_args(TimestepSchedule))
         known(self, "localize_by", get_args(MaskSource), " or ")
+        known(self, "text_encoders", get_args(Quantization))
         if self.compile not in get_args(Compiling):
             raise UserError(f"compile is '{self.compile}': choose auto, on or off.")
         finite(self, "guidance_scale", "distilled_guidance", "text_weight", "identity_weight", "fixed_point_rate")
@@ -165,12 +171,8 @@ class GuidanceConfig:
         """
         if self.guidance_scale == 0:
             return dataclasses.replace(self, guidance_scale=guidance_scale)
-        if guidance_scale == 1 and self.guidance_scale != 1:
-            warnings.warn(
-                f"guidance_scale is {self.guidance_scale:g}, and the model was distilled to do without: colours may "
-                "burn; 1, or 0 for the model's own, suits it.",
-                stacklevel=4,
-            )
+        if guidance_scale == 1:
+            warn_of_scale("guidance_scale", self.guidance_scale)
         return self
 
     def compiles_on(self, device: torch.device) -> bool:
@@ -197,6 +199,16 @@ class GuidanceConfig:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take up a saved state, also of an earlier version: a run's config.yml is read this way."""
         self.__dict__.update(self.upgraded(state))
+
+
+def warn_of_scale(name: str, scale: float) -> None:
+    """Warn of a guidance scale other than 1 that was given to a model that was distilled to do without guidance."""
+    if scale != 1:
+        warnings.warn(
+            f"{name} is {scale:g}, and the model was distilled to do without: colours may burn; 1, or 0 for the "
+            "model's own, suits it.",
+            stacklevel=5,
+        )
 
 
 def resolve_device(name: str, default: torch.device) -> torch.device:
@@ -238,6 +250,7 @@ def load_options(config: GuidanceConfig, device: torch.device, half: torch.dtype
         embeddings=config.embeddings,
         vae=config.vae or None,
         distilled_guidance=config.distilled_guidance or None,
+        text_encoders=config.text_encoders,
         offload=config.offload,
     )
 

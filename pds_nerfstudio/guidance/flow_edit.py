@@ -20,7 +20,7 @@ equal signal-to-noise ratio (`schedule`). So Δv = (Δε̂ − (p − q))/(1−�
 place of ε. Times come from the reference, which ends at τ = 0.94: 1 − τ is never near 0.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -28,9 +28,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pds_nerfstudio.checks import at_least, finite, known, share
-from pds_nerfstudio.guidance.config import GuidanceConfig
+from pds_nerfstudio.guidance.config import GuidanceConfig, warn_of_scale
 from pds_nerfstudio.guidance.draws import Draws
 from pds_nerfstudio.guidance.masks import difference_mask, soften
+from pds_nerfstudio.guidance.networks.network import KnowsFlowEdit, Network
 from pds_nerfstudio.guidance.objectives.form import (
     SOURCE,
     TARGET,
@@ -49,6 +50,8 @@ from pds_nerfstudio.guidance.timesteps import falling_timesteps
 FlowEditMethod = Literal["off", "flowedit", "flowalign", "dvrf"]
 """Which of them; see the module."""
 
+_SCALES = (5.0, 1.5)
+"""Guidance of the target and of the source prompt, for models that nothing was published for."""
 _DECAY = 0.9
 """Share of the masks so far that a step keeps."""
 
@@ -65,11 +68,13 @@ class FlowEditConfig:
     start: float = 0.9
     """Noise to begin with, as a share of the noise schedule (0 to 1; see t_min of the guidance). Less leaves out the
     first steps and keeps more of the source's layout."""
-    guidance_scale: float = 5.0
-    """How strongly the target prompt is obeyed (FlowEdit's paper has 13.5 for Stable Diffusion 3 and 5.5 for FLUX).
-    Models that were distilled to do without guidance want 1."""
-    source_scale: float = 1.5
-    """How strongly the source prompt is obeyed about the source (there 3.5 and 1.5). Unused by flowalign."""
+    guidance_scale: float = 0.0
+    """How strongly the target prompt is obeyed. 0 takes what suits the model: 1 for those that were distilled to do
+    without guidance, 13.5 for Stable Diffusion 3 as in FlowEdit's paper, and 5 for others, as was measured with the
+    embedded ones."""
+    source_scale: float = 0.0
+    """How strongly the source prompt is obeyed about the source. 0 takes what suits the model: 1, 3.5 and 1.5 for the
+    same three. Unused by flowalign."""
     noises: int = 1
     """Noises that a step is averaged over, in one call of the model."""
     eta: float = 1.0
@@ -89,9 +94,21 @@ class FlowEditConfig:
         share(self, "eta", "consistency", prefix="flow_edit.")
         finite(self, "guidance_scale", "source_scale", prefix="flow_edit.")
 
+    def for_model(self, network: Network) -> "FlowEditConfig":
+        """Return the configuration with the model's own scales in place of those that were not given.
+
+        Warns where another scale than 1 was given to a model that was distilled to do without guidance.
+        """
+        published = network.flow_edit_scales if isinstance(network, KnowsFlowEdit) else None
+        target, source = published or _SCALES
+        if network.guidance_scale == 1:
+            target = source = 1.0
+            warn_of_scale("flow_edit.guidance_scale", self.guidance_scale or target)
+        return replace(self, guidance_scale=self.guidance_scale or target, source_scale=self.source_scale or source)
+
     @property
     def difference(self) -> Combination:
-        """Return the predictions whose combination is Δε̂."""
+        """Return the predictions whose combination is Δε̂. Both scales are given: see `for_model`."""
         if self.method == "flowalign":
             return linear((self.guidance_scale, TARGET), (1 - self.guidance_scale, TARGET_AS_SOURCE), (-1, SOURCE))
         source = [(-coefficient, p) for p, coefficient in guided_source(self.source_scale).items()]
@@ -165,7 +182,8 @@ class FlowEdit:
         allowed: Float[Tensor, "#batch 1 height width"] | None = None,
     ) -> None:
         self._prompted, self._draws, self._source = prompted, draws, source
-        self._config, self._localizing = config, localizing
+        self._config = config = config.for_model(prompted.denoiser.network)
+        self._localizing = localizing
         self._allowed = 1.0 if allowed is None else allowed.to(source)
         self._mask: Tensor | None = None
         denoiser = prompted.denoiser

@@ -75,7 +75,7 @@ def test_guidance_takes_the_noise_for_both_branches(denoiser: Denoiser, objectiv
         guidance = Guidance(GuidanceConfig(objective=objective, fixed_point_steps=steps, t_min=0.5), denoiser)
         guidance.set_prompts("a cat", "a dog")
         outputs.append(guidance.latent_loss(z, source, 0.0))
-        assert not any(p.grad is not None for p in network_of(denoiser)._unet.parameters())
+        assert not any(p.grad is not None for p in network_of(denoiser)._model.parameters())
     assert torch.equal(outputs[0].t, outputs[1].t)
     guidance = Guidance(GuidanceConfig(objective=objective, t_min=0.5), denoiser)
     guidance.set_prompts("a cat", "a dog")

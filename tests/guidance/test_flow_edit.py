@@ -4,6 +4,8 @@ With Gaussians of one standard deviation σ, Δv is (V'/2V)·((p−q) − (1−�
 FlowEdit has gone of the way by τ is (1−τ) − C·√V: at the end, 1 − (1−τ₀)σ/√V₀ of it from τ₀.
 """
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
+from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.flow_edit import FlowEditConfig, change
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.guidance.parametrization import Parametrization
@@ -29,6 +32,8 @@ MODELS: list[tuple[Schedule, Parametrization]] = [
     (DIFFUSION, "noise"),
     (DIFFUSION, "velocity"),
 ]
+EMBEDDED = (5.0, 1.5)
+SCALES = ((0.0, 0.0), EMBEDDED, (3.0, 1.0))
 METHODS = ("flowedit", "flowalign", "dvrf")
 Points = NDArray[np.float64]
 
@@ -229,6 +234,50 @@ class TestOnTheGuidance:
             for seed in (0, 0, 1)
         ]
         assert torch.equal(results[0], results[1]) and not torch.equal(results[0], results[2])
+
+
+class TestTheModelsOwnScales:
+    """What 0 stands for, and what is given to models that want none."""
+
+    @staticmethod
+    def taken(own: float, published: tuple[float, float] | None = None, **given: float) -> tuple[float, float]:
+        _, network = mixture_denoiser({"": [SOURCE]}, STD)
+        network.guidance_scale = own
+        if published:
+            network.flow_edit_scales = published  # type: ignore[attr-defined]
+        config = FlowEditConfig("flowedit", **given).for_model(network)  # type: ignore[arg-type]
+        return config.guidance_scale, config.source_scale
+
+    def test_are_none_for_distilled_models_the_published_and_those_measured(self) -> None:
+        assert self.taken(1.0) == self.taken(1.0, (13.5, 3.5)) == (1.0, 1.0)
+        assert self.taken(7.0, (13.5, 3.5)) == (13.5, 3.5)
+        assert self.taken(7.5) == (5.0, 1.5)
+        assert self.taken(7.5, guidance_scale=3.0) == (3.0, 1.5) and self.taken(7.5, source_scale=1.0) == (5.0, 1.0)
+
+    def test_another_is_warned_of_for_distilled_models(self) -> None:
+        with pytest.warns(UserWarning, match="flow_edit.guidance_scale is 5, and the model was distilled"):
+            assert self.taken(1.0, guidance_scale=5.0) == (5.0, 1.0)
+
+    def test_an_edit_takes_them(self) -> None:
+        ends = [edited(FlowEditConfig("flowedit", 5, guidance_scale=g, source_scale=s), samples(4)) for g, s in SCALES]
+        assert torch.equal(ends[0], ends[1]) and not torch.allclose(ends[0], ends[2])
+
+    @pytest.mark.parametrize(
+        ("kind", "scales"),
+        [("sd3", (13.5, 3.5)), ("flux_dev", (1.0, 1.0)), ("sdxl_turbo", (1.0, 1.0)), ("sd15", EMBEDDED)],
+    )
+    def test_by_architecture(self, kind: str, scales: Any, tiny_model: Callable[[str], Path]) -> None:
+        assert self.of(str(tiny_model(kind))) == scales
+
+    @pytest.mark.parametrize("model", ["toyworld", "toyworld-flow"])
+    def test_of_the_embedded_models(self, model: str) -> None:
+        assert self.of(model) == EMBEDDED
+
+    @staticmethod
+    def of(model: str) -> tuple[float, float]:
+        network = Denoiser.from_pretrained(model, "cpu", torch.float32).network
+        config = FlowEditConfig("flowedit").for_model(network)
+        return config.guidance_scale, config.source_scale
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -650,7 +650,7 @@ def test_the_model_may_be_on_a_second_gpu(model_folder: Path, where: str, monkey
             gradient = guidance._gradient
             gradient._text_weights = gradient._text_weights.to(second)
             gradient._identity_weights = gradient._identity_weights.to(second)
-            for module in (network._unet, network._autoencoder.vae):
+            for module in (network._model, network._autoencoder.vae):
                 nn.Module.to(module, second)
             image, source = (
                 torch.rand(1, 3, 48, 48, device=where).requires_grad_(),

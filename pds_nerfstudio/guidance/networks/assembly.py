@@ -10,6 +10,7 @@ from pds_nerfstudio.guidance.networks.card import UNUSED, ModelCard
 from pds_nerfstudio.guidance.networks.folders import check_complete, variant_of
 from pds_nerfstudio.guidance.networks.libraries import quiet_libraries
 from pds_nerfstudio.guidance.networks.options import LoadOptions
+from pds_nerfstudio.guidance.networks.quantization import large_text_encoders, text_quantization
 
 
 def load_pipeline(card: ModelCard, options: LoadOptions, kind: str | None = None) -> Any:
@@ -41,6 +42,7 @@ def load_pipeline(card: ModelCard, options: LoadOptions, kind: str | None = None
         absent["requires_safety_checker"] = False
     if card.checkpoint is None:
         check_complete(card.folder, card.name, card.index, UNUSED)
+    quantized = text_quantization(card, options.text_encoders, options.dtype)
     with quiet_libraries(progress_bars=False):
         try:
             if card.checkpoint is not None:
@@ -54,9 +56,10 @@ def load_pipeline(card: ModelCard, options: LoadOptions, kind: str | None = None
                     variant=variant_of(card.folder, UNUSED),
                     local_files_only=True,
                     **absent,
+                    **quantized,
                 )
         except Exception as error:  # Any reader of any part may fail in its own way; the way out is the same.
-            way_out = "download or save it again"
+            way_out = "leave text_encoders full" if quantized else "download or save it again"
             if card.checkpoint is not None:
                 way_out = f"give a file with all parts of a {card.kind}, or the model_config of its own kind"
             raise UserError(f"The model '{card.name}' cannot be loaded ({first_line(error)}): {way_out}.") from error
@@ -71,6 +74,5 @@ def _dtypes(card: ModelCard, options: LoadOptions) -> dict[str, torch.dtype]:
     """Return what each part is loaded in."""
     dtypes = {"default": options.dtype, "vae": options.vae_dtype}
     if options.dtype.itemsize == 2:
-        encoders = {part: card.part_class(part) for part in card.index if part.startswith("text_encoder")}
-        dtypes |= {part: torch.bfloat16 for part, kind in encoders.items() if kind and "CLIP" not in kind}
+        dtypes |= dict.fromkeys(large_text_encoders(card), torch.bfloat16)
     return dtypes

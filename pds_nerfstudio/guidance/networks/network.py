@@ -85,6 +85,15 @@ class Adaptable(Network, Protocol):
 
 
 @runtime_checkable
+class KnowsFlowEdit(Network, Protocol):
+    """A network for which scales of FlowEdit have been published (see `flow_edit`)."""
+
+    @property
+    def flow_edit_scales(self) -> tuple[float, float] | None:
+        """Scales of classifier-free guidance for the target and the source prompt, None if it is not that model."""
+
+
+@runtime_checkable
 class AttendsToWords(Network, Protocol):
     """A network that can tell where it looks for words."""
 

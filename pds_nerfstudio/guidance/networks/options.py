@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from pds_nerfstudio.guidance.networks.quantization import Quantization
+
 
 @dataclass(frozen=True)
 class LoadOptions:
@@ -27,5 +29,7 @@ class LoadOptions:
     """Guidance that models distilled for it take as an input; None is what their pipeline takes."""
     merged: bool = True
     """Whether layers of one input are merged, where that is faster; an adapter to be trained needs each by itself."""
+    text_encoders: Quantization = "full"
+    """What the weights of large text encoders are kept in."""
     offload: bool = False
     """Whether the network's weights wait in the machine's memory, and visit the device layer by layer."""

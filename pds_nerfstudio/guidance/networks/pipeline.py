@@ -17,7 +17,7 @@ from pds_nerfstudio.guidance.networks.assembly import load_pipeline
 from pds_nerfstudio.guidance.networks.autoencoders import Autoencoder
 from pds_nerfstudio.guidance.networks.card import ModelCard
 from pds_nerfstudio.guidance.networks.libraries import quiet_libraries
-from pds_nerfstudio.guidance.networks.network import Prompt
+from pds_nerfstudio.guidance.networks.network import Condition, Prompt
 from pds_nerfstudio.guidance.networks.options import LoadOptions
 from pds_nerfstudio.guidance.networks.prompts import read_known_words, warn_of_lost_text, warn_of_unknown_words
 from pds_nerfstudio.guidance.parametrization import Parametrization
@@ -146,7 +146,7 @@ class PipelineNetwork(ABC):
     # ---- prompts
 
     @torch.no_grad()
-    def condition(self, prompts: Sequence[Prompt]) -> Any:
+    def condition(self, prompts: Sequence[Prompt]) -> Condition:
         """See `Network`."""
         keys = [(prompt,) for prompt in prompts]
         kept = {key: found for key in keys if (found := self._embeddings.get(key)) is not None}
@@ -169,8 +169,8 @@ class PipelineNetwork(ABC):
     def _embed(self, prompt: Prompt) -> Embedding:
         """Return what the network makes of one prompt."""
 
-    def _collate(self, embeddings: list[Embedding]) -> Embedding:
-        """Return the embeddings of several prompts as one; those of shorter ones are filled up with zeros."""
+    def _collate(self, embeddings: list[Embedding]) -> Condition:
+        """Return the embeddings of several prompts as one condition; those of shorter ones are filled up with zeros."""
         return {name: _stack([one[name] for one in embeddings]) for name in embeddings[0]}
 
     @contextmanager
@@ -189,27 +189,46 @@ class PipelineNetwork(ABC):
 
     # ---- predictions
 
-    def predict(self, latent: Latents, time: Tensor, condition: Embedding) -> Answers:
+    def predict(self, latent: Latents, time: Tensor, condition: Condition) -> Answers:
         """See `Network`. With gradients enabled it is never compiled: CUDA graphs would keep no activations."""
-        rounds = self._count(condition) // len(latent)
-        latent = latent.to(self.device, self.dtype).repeat(rounds, 1, 1, 1)
-        time = time.to(self.device).repeat(rounds)
-        self._keys = tuple(condition)
         answer = self._answer_flat if torch.is_grad_enabled() else self._answer_fast
-        values = [x.to(self.dtype) if x.is_floating_point() else x for x in condition.values()]
-        return answer(latent, time, *values).to(self.result_dtype)
+        return self._ask(answer, latent, time, condition)
+
+    def _ask(self, answer: Callable[..., Tensor], latent: Latents, time: Tensor, condition: Embedding) -> Answers:
+        """Return what `predict` does, by `_answer_flat` or its compiled form."""
+        self._keys = tuple(condition)
+        values = [x.to(self.device, self.dtype if x.is_floating_point() else x.dtype) for x in condition.values()]
+        return answer(latent.to(self.device, self.dtype), time.to(self.device), *values).to(self.result_dtype)
 
     def _count(self, condition: Embedding) -> int:
         """Return how many prompts a condition is of."""
         return len(next(iter(condition.values())))
 
     def _answer_flat(self, latent: Tensor, time: Tensor, *values: Tensor) -> Tensor:
-        """Return what `_answer` does; a compiled function takes tensors, and no dictionary of them."""
-        return self._answer(latent, time, dict(zip(self._keys, values, strict=True)))
+        """Return what `_answer` does, of latents given once; a compiled function takes no dictionary of tensors."""
+        condition = dict(zip(self._keys, values, strict=True))
+        rounds = self._count(condition) // len(latent)
+        return self._answer(latent.repeat(rounds, 1, 1, 1), time.repeat(rounds), condition)
 
     @abstractmethod
     def _answer(self, latent: Tensor, time: Tensor, condition: Embedding) -> Tensor:
         """Return the network's answer for each latent, with a time and a condition for each."""
+
+
+class MaskedText(PipelineNetwork):
+    """A network that is given prompts as tokens with a mask, both of which its pipeline says for none as well."""
+
+    def _embed(self, prompt: Prompt) -> Embedding:
+        tokens, mask, *none = self._pipeline.encode_prompt(
+            prompt or "", prompt is None, negative_prompt="", device=self.device, **self._text_options()
+        )
+        if prompt is None:
+            tokens, mask = none
+        return {"encoder_hidden_states": tokens, "encoder_attention_mask": mask}
+
+    def _text_options(self) -> dict[str, Any]:
+        """Return what else the pipeline is told of a prompt."""
+        return {}
 
 
 class BesideSource(PipelineNetwork):

@@ -5,14 +5,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pds_nerfstudio.guidance.networks.network import Prompt
-from pds_nerfstudio.guidance.networks.pipeline import Embedding, PipelineNetwork
+from pds_nerfstudio.guidance.networks.pipeline import Embedding, MaskedText
 from pds_nerfstudio.guidance.networks.process import read_process, training_time
 from pds_nerfstudio.guidance.parametrization import Parametrization
 from pds_nerfstudio.guidance.schedule import Schedule
 
 
-class PixArtSigma(PipelineNetwork):
+class PixArtSigma(MaskedText):
     """PixArt-Σ. Half of its answer is a variance, which samplers of this kind don't use."""
 
     HALF = torch.float16
@@ -23,14 +22,6 @@ class PixArtSigma(PipelineNetwork):
 
     def _process(self, scheduler: Any) -> tuple[Parametrization, Schedule]:
         return read_process(scheduler)
-
-    def _embed(self, prompt: Prompt) -> Embedding:
-        tokens, mask, *none = self._pipeline.encode_prompt(
-            prompt or "", prompt is None, negative_prompt="", device=self.device
-        )
-        if prompt is None:
-            tokens, mask = none
-        return {"encoder_hidden_states": tokens, "encoder_attention_mask": mask}
 
     def _answer(self, latent: Tensor, time: Tensor, condition: Embedding) -> Tensor:
         time = training_time(self.parametrization, time, self.schedule)

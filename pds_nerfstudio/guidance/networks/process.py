@@ -55,6 +55,11 @@ def takes_few_steps(scheduler: Any) -> bool:
     return config.get("timestep_spacing") == "trailing" and not config.get("rescale_betas_zero_snr")
 
 
+def is_called_turbo(pipeline: Any) -> bool:
+    """Return whether a flow was distilled to few steps and no guidance, which only its name tells."""
+    return "turbo" in str(pipeline.config.get("_name_or_path")).lower()
+
+
 def refuse_consistency_model(unet: Mapping[str, Any], name: str) -> None:
     """Refuse a UNet that takes the scale of its guidance as an input, as latent consistency models do.
 

@@ -12,38 +12,46 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pds_nerfstudio.guidance.cache import BoundedCache
 from pds_nerfstudio.guidance.networks.libraries import quiet_libraries
 from pds_nerfstudio.one_line import one_line
 
-_CACHED_PROMPTS = 64
-
 
 class PromptEncoder:
-    """A tokenizer and a CLIP-type text encoder behind one cached call.
+    """A tokenizer and a CLIP-type text encoder behind one call.
 
     Args:
         tokenizer: a transformers tokenizer.
         text_encoder: a transformers text encoder whose first output is one vector a token.
-        known_words: the lower-case words the model was trained with, or None if it knows words at large.
     """
 
-    def __init__(self, tokenizer: Any, text_encoder: Any, known_words: frozenset[str] | None = None) -> None:
+    def __init__(self, tokenizer: Any, text_encoder: Any) -> None:
         self._tokenizer = tokenizer
         self._text_encoder = text_encoder
-        self._known_words = known_words
         self._words = several_vectors(tokenizer.get_added_vocab())
         # A tokenizer without a limit of its own reports a number around 1e30.
         self._max_tokens = min(tokenizer.model_max_length, text_encoder.config.max_position_embeddings)
-        self._cache: BoundedCache[Tensor] = BoundedCache(_CACHED_PROMPTS)
 
-    def __call__(self, prompts: Sequence[str]) -> Float[Tensor, "prompts tokens channels"]:
-        """Embeddings on the text encoder's device, in its dtype.
+    @property
+    def reader(self) -> tuple[Any, int]:
+        """The tokenizer, and how many tokens it reads: see `warn_of_lost_text`."""
+        return self._tokenizer, self._max_tokens
 
-        Warns, once for each prompt it has not met yet, of text beyond the model's length, which is cut off,
-        and of words that the model does not know.
-        """
-        return torch.stack([self._embedding(prompt) for prompt in prompts])
+    @torch.no_grad()
+    def __call__(self, prompt: str) -> Float[Tensor, "tokens channels"]:
+        """Return a prompt's embedding, on the text encoder's device and in its dtype."""
+        tokens = self._tokenizer(
+            [spelled_out(prompt, self._words)],
+            padding="max_length",
+            max_length=self._max_tokens,
+            truncation=True,
+            return_tensors="pt",
+        )
+        device = next(self._text_encoder.parameters()).device
+        # Stable Diffusion attends to the padding too, unless the encoder's configuration says otherwise.
+        uses_mask = getattr(self._text_encoder.config, "use_attention_mask", False)
+        mask = tokens.attention_mask.to(device) if uses_mask else None
+        embeddings: Tensor = self._text_encoder(tokens.input_ids.to(device), attention_mask=mask)[0]
+        return embeddings[0]
 
     def changed_words(self, prompt: str, other: str) -> Bool[Tensor, " tokens"]:
         """Which tokens of a prompt another prompt doesn't have in their place, as a person would compare the two."""
@@ -56,27 +64,6 @@ class PromptEncoder:
             if kind != "equal":
                 changed[begin:end] = True
         return changed
-
-    def _embedding(self, prompt: str) -> Float[Tensor, "tokens channels"]:
-        embedding = self._cache.get(prompt)
-        if embedding is None:
-            warn_of_unknown_words(prompt, self._known_words)
-            warn_of_lost_text(prompt, [(self._tokenizer, self._max_tokens)])
-            embedding = self._encode(spelled_out(prompt, self._words))
-            self._cache.put(prompt, embedding)
-        return embedding
-
-    @torch.no_grad()
-    def _encode(self, prompt: str) -> Float[Tensor, "tokens channels"]:
-        tokens = self._tokenizer(
-            [prompt], padding="max_length", max_length=self._max_tokens, truncation=True, return_tensors="pt"
-        )
-        device = next(self._text_encoder.parameters()).device
-        # Stable Diffusion attends to the padding too, unless the encoder's configuration says otherwise.
-        uses_mask = getattr(self._text_encoder.config, "use_attention_mask", False)
-        mask = tokens.attention_mask.to(device) if uses_mask else None
-        embeddings: Tensor = self._text_encoder(tokens.input_ids.to(device), attention_mask=mask)[0]
-        return embeddings[0]
 
 
 def warn_of_lost_text(prompt: str, readers: Sequence[tuple[Any, int]]) -> None:

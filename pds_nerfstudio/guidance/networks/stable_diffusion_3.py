@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pds_nerfstudio.guidance.networks.network import Prompt
 from pds_nerfstudio.guidance.networks.pipeline import Embedding, PipelineNetwork
+from pds_nerfstudio.guidance.networks.process import is_called_turbo
 
 
 class StableDiffusion3(PipelineNetwork):
@@ -15,8 +16,13 @@ class StableDiffusion3(PipelineNetwork):
     HALF = torch.float16
 
     def default_guidance(self, pipeline: Any) -> float:
-        """See `PipelineNetwork`."""
-        return 7.0
+        """See `PipelineNetwork`: the distilled one is told by its name alone."""
+        return 1.0 if is_called_turbo(pipeline) else 7.0
+
+    @property
+    def flow_edit_scales(self) -> tuple[float, float] | None:
+        """See `KnowsFlowEdit`: those of FlowEdit's paper (Kulikov et al. 2024), except for models of few words."""
+        return (13.5, 3.5) if self._known_words is None else None
 
     def _embed(self, prompt: Prompt) -> Embedding:
         text = prompt or ""

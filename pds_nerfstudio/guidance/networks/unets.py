@@ -1,5 +1,6 @@
 """Networks of UNet type beyond Stable Diffusion 1 and 2: SDXL, and those that look at the source picture."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -60,9 +61,8 @@ class UNetNetwork(PipelineNetwork):
     def _process(self, scheduler: Any) -> tuple[Parametrization, Schedule]:
         return read_process(scheduler)
 
-    def predict(self, latent: Latents, time: Tensor, condition: Embedding) -> Answers:
-        """See `Network`."""
-        return super().predict(latent, training_time(self.parametrization, time, self.schedule), condition)
+    def _ask(self, answer: Callable[..., Tensor], latent: Latents, time: Tensor, condition: Embedding) -> Answers:
+        return super()._ask(answer, latent, training_time(self.parametrization, time, self.schedule), condition)
 
     def _answer(self, latent: Tensor, time: Tensor, condition: Embedding) -> Tensor:
         answer: Tensor = self._model(latent, time, **condition).sample

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pds_nerfstudio.guidance.networks.network import Prompt
 from pds_nerfstudio.guidance.networks.pipeline import Embedding, PipelineNetwork
+from pds_nerfstudio.guidance.networks.process import is_called_turbo
 
 
 class ZImage(PipelineNetwork):
@@ -14,7 +15,7 @@ class ZImage(PipelineNetwork):
 
     def default_guidance(self, pipeline: Any) -> float:
         """See `PipelineNetwork`: the distilled model is told by its name alone."""
-        return 1.0 if "turbo" in str(pipeline.config.get("_name_or_path")).lower() else 5.0
+        return 1.0 if is_called_turbo(pipeline) else 5.0
 
     def trained_size(self) -> int:
         """See `PipelineNetwork`: 1024 pixels."""

@@ -11,7 +11,6 @@ from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.guidance.masks import stretch
 from pds_nerfstudio.guidance.networks.attention import WordAttention
-from pds_nerfstudio.guidance.networks.prompts import PromptEncoder
 from tests.guidance.miniature import MAX_TOKENS, network_of
 
 
@@ -99,7 +98,7 @@ def test_a_prediction_is_the_same_to_the_bit_with_and_without(denoiser: Denoiser
     noted, attention = denoiser.predict_noise_and_attention(z, t, embeddings, words)
     assert torch.equal(plain, noted) and torch.equal(plain, denoiser.predict_noise(z, t, embeddings))
     assert attention.shape == (2, 1, 16, 16) and attention.min() > 0 and attention.max() < 1
-    assert not any(module._forward_hooks for module in network_of(denoiser)._unet.modules())
+    assert not any(module._forward_hooks for module in network_of(denoiser)._model.modules())
 
 
 def test_velocity_models_and_oblong_latents_too(velocity_model_folder: Any) -> None:
@@ -129,8 +128,7 @@ def test_stretched_from_none_to_all() -> None:
     ],
 )
 def test_words_that_differ(denoiser: Denoiser, prompt: str, other: str, changed: list[int]) -> None:
-    encoder: PromptEncoder = network_of(denoiser)._encode_prompts
-    result = encoder.changed_words(prompt, other)
+    (result,) = network_of(denoiser).changed_words([prompt], [other])
     assert result.shape == (MAX_TOKENS,)
     assert result.nonzero().flatten().tolist() == changed  # the token at 0 begins every prompt
 

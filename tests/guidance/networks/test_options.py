@@ -1,5 +1,6 @@
 """What people may say about how a network is loaded and asked, and what each saying does."""
 
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,12 @@ def test_a_negative_prompt_takes_the_place_of_none(kind: str, tiny_model: Tiny) 
 def test_no_scale_is_the_models_own(kind: str, scale: float, tiny_model: Tiny) -> None:
     assert load(tiny_model(kind)).guidance_scale == scale
     assert torch.equal(gradient(tiny_model(kind)), gradient(tiny_model(kind), guidance_scale=scale))
+
+
+@pytest.mark.parametrize("kind", ["sd3", "z_image"])
+def test_a_flow_that_is_called_turbo_has_none(kind: str, tiny_model: Tiny, tmp_path: Path) -> None:
+    turbo = shutil.copytree(tiny_model(kind), tmp_path / f"{kind}-Turbo")
+    assert load(tiny_model(kind)).guidance_scale > load(turbo).guidance_scale == 1
 
 
 @pytest.mark.parametrize("kind", ["sd_turbo", "sdxl_turbo", "flux_schnell"])
@@ -215,10 +222,10 @@ def test_text_encoders_stay_where_they_are_for_prompts_that_were_met(tiny_model:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("kind", ["sdxl", "flux_dev"])
+@pytest.mark.parametrize("kind", ["sd15", "sdxl", "flux_dev"])
 def test_a_network_that_waits_elsewhere_answers_the_same(kind: str, tiny_model: Tiny) -> None:
     network, waiting = load(tiny_model(kind)), load(tiny_model(kind), offload=True)
-    z, time = noisy(network), torch.tensor([500 if kind == "sdxl" else 0.7])
+    z, time = noisy(network), torch.tensor([500 if kind.startswith("sd") else 0.7])
     torch.testing.assert_close(ask(waiting, z, time, [PROMPT]), ask(network, z, time, [PROMPT]))
 
 

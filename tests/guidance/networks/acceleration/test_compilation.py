@@ -255,7 +255,7 @@ class TestAttention:
         text = ours.encode_prompts(["a cat", "a dog"])
         with torch.no_grad():
             torch.testing.assert_close(
-                network_of(ours)._predict(x_t, t, text), unet(x_t, t, text).sample, rtol=1e-4, atol=1e-5
+                network_of(ours).predict(x_t, t, text), unet(x_t, t, text).sample, rtol=1e-4, atol=1e-5
             )
 
     def test_loading_uses_up_no_random_numbers(self, model_folder: Path) -> None:
