@@ -28,8 +28,8 @@ class GuidanceConfig:
     """How a text edit is distilled from a diffusion model.
 
     While an edit runs, `Guidance.reconfigure` replaces it: all may change but what says which model is loaded and how
-    (from model to vae, distilled_guidance, negative_prompt, offload, device, dtype, text_encoders, compile),
-    resolution, cache_size and seed.
+    (from model to vae, distilled_guidance, image_guidance_scale, negative_prompt, offload, device, dtype,
+    text_encoders, compile), resolution, cache_size and seed.
     """
 
     model: str = "toyworld"
@@ -66,6 +66,10 @@ class GuidanceConfig:
     distilled_guidance: float = 0.0
     """Guidance that models take as an input if they were distilled for it (FLUX.1 dev, FLUX.2 dev, Kontext); 0 takes
     their pipeline's own. Others have no use for it."""
+    image_guidance_scale: float = 1.0
+    """How strongly InstructPix2Pix holds to the source picture. Its sampler takes 1.5. Here the identity term and the
+    masks hold to the source already: 1 adds nothing to them, and other scales have the model look at each latent twice
+    more. Other models have no use for it."""
     negative_prompt: str = ""
     """What the edit should lead away from: it takes the place of no prompt in classifier-free guidance."""
     text_weight: float = 1.0
@@ -151,7 +155,8 @@ class GuidanceConfig:
         known(self, "text_encoders", get_args(Quantization))
         if self.compile not in get_args(Compiling):
             raise UserError(f"compile is '{self.compile}': choose auto, on or off.")
-        finite(self, "guidance_scale", "distilled_guidance", "text_weight", "identity_weight", "fixed_point_rate")
+        finite(self, "guidance_scale", "distilled_guidance", "image_guidance_scale", "text_weight", "identity_weight")
+        finite(self, "fixed_point_rate")
         share(self, "t_jitter", "localize", "identity_inside")
         if self.localize > 0 and self.localize_by == "difference" and objective.contrast(1.0) is None:
             raise UserError(
@@ -251,6 +256,7 @@ def load_options(config: GuidanceConfig, device: torch.device, half: torch.dtype
         vae=config.vae or None,
         distilled_guidance=config.distilled_guidance or None,
         text_encoders=config.text_encoders,
+        image_guidance=config.image_guidance_scale,
         offload=config.offload,
     )
 

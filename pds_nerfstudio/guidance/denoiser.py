@@ -167,10 +167,9 @@ class Denoiser:
         """Whether the model is shown the source picture, and prompts may be instructions."""
         return isinstance(self.network, LooksAtSource)
 
-    @property
-    def attends_to_words(self) -> bool:
-        """Whether the model can tell where it looks for words."""
-        return isinstance(self.network, AttendsToWords)
+    def check_attends_to_words(self) -> None:
+        """Refuse a model that can't tell where it looks for words (UserError)."""
+        self._attending()
 
     def changed_words(self, prompts: Sequence[str], others: Sequence[str]) -> Bool[Tensor, "prompts tokens"]:
         """Return for each prompt which of its tokens are not in the other one that it is paired with.

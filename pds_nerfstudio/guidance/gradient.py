@@ -93,7 +93,8 @@ class ObjectiveGradient:
         masks: The averages of the views' masks, which move on from step to step and outlive a configuration.
 
     Raises:
-        UserError: If the model has fewer times than `num_inference_steps`.
+        UserError: If the model has fewer times than `num_inference_steps`, or can't tell where it looks for words and a
+            mask is to be made of that.
     """
 
     def __init__(self, config: GuidanceConfig, prompted: PromptedDenoiser, masks: MaskAverage) -> None:
@@ -104,6 +105,8 @@ class ObjectiveGradient:
         contrast = self._objective.contrast(config.guidance_scale) if by_difference else None
         self._contrast: Combination = contrast or {}
         denoiser = prompted.denoiser
+        if config.localize > 0 and config.localize_by == "attention":
+            denoiser.check_attends_to_words()
         stride = stride_of(denoiser.schedule.num_steps, config.num_inference_steps)
         self._text_weights, self._identity_weights = (
             weight_table(weight, denoiser.schedule, stride)

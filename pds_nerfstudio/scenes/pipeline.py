@@ -18,6 +18,7 @@ from torch.cuda.amp.grad_scaler import GradScaler
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.guidance import Guidance
+from pds_nerfstudio.guidance.networks.loading import EMBEDDED_MODELS
 from pds_nerfstudio.guidance.redraw import RedrawConfig
 from pds_nerfstudio.scenes.compat import read_points_without_open3d
 from pds_nerfstudio.scenes.losses import LossWeights, guide
@@ -41,7 +42,8 @@ class EditPipelineConfig(VanillaPipelineConfig):
 
     _target: type = field(default_factory=lambda: EditPipeline)
     src_prompt: str = ""
-    """What the scene shows, for example "a photo of a man in a blue shirt on the grass"."""
+    """What the scene shows, for example "a photo of a man in a blue shirt on the grass". It may be left out for models
+    that look at the source picture and take an instruction as the target prompt."""
     tgt_prompt: str = ""
     """What it should show. It works best if only the edit differs from the source prompt."""
     reconstruct_steps: int = 5000
@@ -115,6 +117,8 @@ class EditPipeline(VanillaPipeline):
         self.guidance: Guidance | None = None
         if self.training_run:
             self.guidance = Guidance.from_config(config.guidance, torch.device(device), get_rank())
+            if not self.guidance.denoiser.looks_at_source:
+                _check_prompt("src-prompt", config.src_prompt, "shows")
             self.guidance.set_prompts(config.src_prompt, config.tgt_prompt)
             config.guidance = self.guidance.config  # which has the model's own guidance scale, if none was given
             side = config.guidance.resolution or self.guidance.denoiser.resolution
@@ -150,7 +154,8 @@ class EditPipeline(VanillaPipeline):
         prompts = {**{name: self.settings[name] for name in ("src_prompt", "tgt_prompt")}, **changes}
         source, target = prompts["src_prompt"].strip(), prompts["tgt_prompt"].strip()
         for name, prompt in (("source", source), ("target", target)):
-            if not prompt:
+            may_be_empty = name == "source" and self.guidance.denoiser.looks_at_source
+            if not prompt and not may_be_empty:
                 raise UserError(f"The {name} prompt is empty: say in a few words what the scene shows or should show.")
         self.guidance.reconfigure(**{name: value for name, value in changes.items() if name in GUIDANCE_SETTINGS})
         self.config.guidance = self.guidance.config
@@ -283,12 +288,9 @@ class EditPipeline(VanillaPipeline):
 
 def _check(config: EditPipelineConfig) -> None:
     """Refuse options that no edit can use, and warn of options that few edits want."""
-    for name, prompt, says in (
-        ("src-prompt", config.src_prompt, "shows"),
-        ("tgt-prompt", config.tgt_prompt, "should show"),
-    ):
-        if not prompt.strip():
-            raise UserError(f"--pipeline.{name} is missing: say in a few words what the scene {says}.")
+    _check_prompt("tgt-prompt", config.tgt_prompt, "should show")
+    if config.guidance.model in EMBEDDED_MODELS:  # of others it is known once they are loaded
+        _check_prompt("src-prompt", config.src_prompt, "shows")
     if config.views_per_step < 1:
         raise UserError(f"--pipeline.views-per-step is {config.views_per_step}: give at least 1.")
     if config.refine_from == "source" and 0 < config.refine_steps < _FEW_STEPS and get_rank() == 0:
@@ -298,3 +300,15 @@ def _check(config: EditPipelineConfig) -> None:
         )
     config.guidance.check()
     config.refinement.check()
+
+
+def _check_prompt(name: str, prompt: str, says: str) -> None:
+    """Refuse an empty prompt.
+
+    Args:
+        name: Of its option.
+        prompt: What it is.
+        says: What it says about the scene.
+    """
+    if not prompt.strip():
+        raise UserError(f"--pipeline.{name} is missing: say in a few words what the scene {says}.")

@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 
 from pds_nerfstudio.guidance.gradient import GuidanceOutput
+from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.scenes.output.results import evaluation_decibels
 from pds_nerfstudio.scenes.trainer import EditTrainer
 
@@ -405,6 +406,13 @@ class TestBadInput:
     @pytest.mark.parametrize("prompt", ["", " \t"])
     def test_a_prompt_is_missing(self, option: str, name: str, prompt: str, make_config: Any, refused: Any) -> None:
         assert f"--pipeline.{name}" in refused(make_config("splat", **{f"pipeline__{option}": prompt}))
+
+    def test_the_embedded_model_is_not_loaded_to_see_that_the_source_prompt_is_missing(
+        self, make_config: Any, refused: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Guidance, "from_config", lambda *_: pytest.fail("loaded the model"))
+        config = make_config("splat", pipeline__src_prompt="", pipeline__guidance__model="toyworld")
+        assert "--pipeline.src-prompt" in refused(config)
 
     # Of nerfstudio's, which `warns` gives on as its own
     @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")

@@ -27,6 +27,8 @@ class LoadOptions:
     """Folder of another autoencoder for the same latents."""
     distilled_guidance: float | None = None
     """Guidance that models distilled for it take as an input; None is what their pipeline takes."""
+    image_guidance: float = 1.0
+    """Scale of the guidance by the source picture of InstructPix2Pix; 1 is none."""
     merged: bool = True
     """Whether layers of one input are merged, where that is faster; an adapter to be trained needs each by itself."""
     text_encoders: Quantization = "full"

@@ -6,8 +6,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pds_nerfstudio.guidance.cache import BoundedCache
 from pds_nerfstudio.guidance.networks.network import Prompt
 from pds_nerfstudio.guidance.networks.pipeline import BesideSource, Embedding, Latents, PipelineNetwork, pack, unpack
+
+_REMEMBERED_BYTES = 8 * 2**30
+_Seen = tuple[Prompt, int]
+"""A prompt, and the digest of the picture that it was read beside."""
 
 
 class QwenImage(PipelineNetwork):
@@ -45,8 +50,9 @@ class QwenImage(PipelineNetwork):
 class QwenImageEdit(BesideSource, QwenImage):
     """Qwen-Image-Edit: network and text encoder both look at the source picture.
 
-    The text encoder sees it as the autoencoder decodes it. Each prompt is encoded anew for each picture, and what comes
-    of it is remembered for the newest ones: it is for few views and pictures rather than for a scene of hundreds.
+    The text encoder sees it as the autoencoder decodes it. Each prompt is encoded once for each picture, and what comes
+    of it is remembered in the machine's memory, as far as `_REMEMBERED_BYTES` reach: some 10 MB for a prompt and a
+    picture of a megapixel. The views of a larger scene are encoded anew each time that their turn comes.
     """
 
     def condition(self, prompts: Any) -> Any:
@@ -55,21 +61,38 @@ class QwenImageEdit(BesideSource, QwenImage):
 
     def predict_beside(self, latent: Latents, time: Tensor, condition: Any, source: Latents) -> Tensor:
         """See `LooksAtSource`."""
-        keys = [(prompt, i % len(source)) for i, prompt in enumerate(condition)]
         digests = [_digest(one) for one in source]
+        asked = [(prompt, digests[i % len(source)]) for i, prompt in enumerate(condition)]
         with torch.no_grad():
-            kept = {key: self._seen(key[0], source[key[1]], digests[key[1]]) for key in keys}
-        return super().predict_beside(latent, time, self._collate([kept[key] for key in keys]), source)
+            seen = self._seen(asked, dict(zip(digests, source, strict=True)))
+        together = {name: x.to(self.device) for name, x in self._collate([seen[key] for key in asked]).items()}
+        return super().predict_beside(latent, time, together, source)
 
-    def _seen(self, prompt: Prompt, source: Latents, digest: int) -> Embedding:
-        """Return what the text encoder makes of a prompt and a picture."""
-        found = self._embeddings.get((prompt, digest))
-        if found is None:
-            picture = _as_bytes(self.decode(source[None])[0])
+    def _seen(self, asked: list[_Seen], sources: dict[int, Tensor]) -> dict[_Seen, Embedding]:
+        """Return what the text encoder makes of prompts and pictures; for all new ones it visits the device once.
+
+        Args:
+            asked: Prompts, each with the digest of its picture.
+            sources: Latents of the pictures, by their digests.
+        """
+        kept = {key: found for key in asked if (found := self._embeddings.get(key)) is not None}
+        new = [key for key in dict.fromkeys(asked) if key not in kept]
+        if new:
+            digests = dict.fromkeys(digest for _, digest in new)
+            pictures = {digest: _as_bytes(self.decode(sources[digest][None])[0]) for digest in digests}
             with self._text_encoders():
-                found = self._masked(self._pipeline.encode_prompt(prompt or " ", image=picture, device=self.device))
-            self._embeddings.put((prompt, digest), found)
-        return found
+                for prompt, digest in new:
+                    given = {"image": pictures[digest], "device": self.device}
+                    embedding = self._masked(self._pipeline.encode_prompt(prompt or " ", **given))
+                    kept[prompt, digest] = {name: x.cpu() for name, x in embedding.items()}
+                    self._remember((prompt, digest), kept[prompt, digest])
+        return kept
+
+    def _remember(self, key: _Seen, embedding: Embedding) -> None:
+        if not len(self._embeddings):  # only now is it known how large one is
+            size = sum(x.nbytes for x in embedding.values())
+            self._embeddings = BoundedCache(max(1, _REMEMBERED_BYTES // size))
+        self._embeddings.put(key, embedding)
 
     def _answer(self, latent: Tensor, time: Tensor, condition: Embedding) -> Tensor:
         answer = self._tokens([latent, condition["source"]], time, condition)

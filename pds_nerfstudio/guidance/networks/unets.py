@@ -112,11 +112,32 @@ class _Concatenated(BesideSource, UNetNetwork):
 class _AsItIs(_Concatenated):
     """It is shown the source's latent unscaled.
 
-    The target prompt is an instruction; the source prompt may be empty, which asks for the picture as it is. Guidance
-    is that of the text, with the source always shown.
+    The target prompt is an instruction; the source prompt may be empty, which asks for the picture as it is.
+
+    Guidance by the picture c_I and the text c_T (Brooks et al. 2023, equation 3) is
+
+        ε̂(∅, ∅) + s_I·(ε̂(c_I, ∅) − ε̂(∅, ∅)) + s_T·(ε̂(c_I, c_T) − ε̂(c_I, ∅))
+
+    which is classifier-free guidance of ε̂(c_I, ·) + (s_I − 1)·(ε̂(c_I, ∅) − ε̂(∅, ∅)) by the text: with the same added
+    to the answer to every prompt, as it is here.
     """
 
     SHOWN = 4
+
+    def __init__(self, pipeline: Any, options: LoadOptions) -> None:
+        super().__init__(pipeline, options)
+        self._image_guidance = options.image_guidance
+
+    def predict_beside(self, latent: Latents, time: Tensor, condition: Embedding, source: Latents) -> Answers:
+        """See `LooksAtSource`."""
+        answers = super().predict_beside(latent, time, condition, source)
+        if self._image_guidance == 1:
+            return answers
+        shown = self._shown(source.to(self.device))
+        unprompted = self.condition([None] * (2 * len(latent)))
+        twice = {**unprompted, "source": torch.cat([shown, torch.zeros_like(shown)])}
+        seen, unseen = self.predict(latent.repeat(2, 1, 1, 1), time.repeat(2), twice).chunk(2)
+        return answers + (self._image_guidance - 1) * (seen - unseen).repeat(len(answers) // len(latent), 1, 1, 1)
 
     def _shown(self, source: Latents) -> Latents:
         return self._autoencoder.unscaled(source)

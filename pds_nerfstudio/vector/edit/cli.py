@@ -119,9 +119,10 @@ class SvgEdit:
 
     @property
     def prompts(self) -> tuple[str, str]:
-        """Return the source and the target prompt with their style."""
+        """Return the source and the target prompt with their style; an empty one stays so."""
         suffixes = [s for s in (STYLES[self.style], self.style_suffix.strip()) if s]
-        source, target = (", ".join([prompt.strip(), *suffixes]) for prompt in (self.src_prompt, self.tgt_prompt))
+        prompts = self.src_prompt.strip(), self.tgt_prompt.strip()
+        source, target = (", ".join([prompt, *suffixes]) if prompt else "" for prompt in prompts)
         return source, target
 
 

@@ -1,6 +1,6 @@
 """Each architecture against its own pipeline: one call of the network is one step of the pipeline's sampler."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.guidance.networks.libraries import quiet_libraries
 from pds_nerfstudio.guidance.networks.loading import load_network
-from pds_nerfstudio.guidance.networks.network import LooksAtSource, Network
+from pds_nerfstudio.guidance.networks.network import LooksAtSource, Network, Prompt
 from pds_nerfstudio.guidance.networks.options import LoadOptions
 from pds_nerfstudio.guidance.networks.pipeline import pack, unpack
 
@@ -94,7 +94,7 @@ def own_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline_qwenimage_edit, "calculate_dimensions", lambda area, ratio: (SIDE, SIDE, None))
 
 
-def ask(network: Any, z: Tensor, time: Tensor, prompts: list[str]) -> Tensor:
+def ask(network: Any, z: Tensor, time: Tensor, prompts: Sequence[Prompt]) -> Tensor:
     condition = network.condition(prompts)
     if isinstance(network, LooksAtSource):
         answer: Tensor = network.predict_beside(z, time, condition, network.encode(random_picture()))

@@ -1,11 +1,14 @@
 """Where the model looks for words."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.guidance import Guidance
@@ -160,3 +163,13 @@ def test_words_follow_the_prompts(denoiser: Denoiser) -> None:
         guidance.set_prompts(*prompts)
         masks.append(guidance.gradient_terms(z, z, t, noise).mask)
     assert torch.equal(masks[0], masks[2]) and not torch.equal(masks[0], masks[1])  # type: ignore[arg-type]
+
+
+def test_a_model_that_cannot_tell_is_refused_before_the_first_step(tiny_model: Callable[[str], Path]) -> None:
+    denoiser = Denoiser.from_pretrained(str(tiny_model("flux_dev")), "cpu", torch.float32)
+    with pytest.raises(UserError, match="set localize_by to difference"):
+        Guidance(GuidanceConfig(localize=1.0, localize_by="attention"), denoiser)
+    guidance = Guidance(GuidanceConfig(localize=0.0, localize_by="attention"), denoiser)
+    with pytest.raises(UserError, match="set localize_by to difference"):
+        guidance.reconfigure(localize=1.0)
+    assert guidance.config.localize == 0

@@ -1,12 +1,15 @@
 """What happens with models of every kind that people have: an edit that runs, or one line that says why not."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from pds_nerfstudio.guidance.networks import loading
 from tests.guidance.networks.tiny.attempt import attempt
+from tests.guidance.networks.tiny.families import FAMILIES, named
 from tests.guidance.networks.tiny.registry import KINDS
 
 RUNS = "runs"
@@ -97,6 +100,14 @@ EXPECTED = {
 
 def test_every_kind_is_expected_to_do_something() -> None:
     assert {*EXPECTED} == {*KINDS}
+
+
+def test_there_is_a_kind_of_each_architecture_to_edit_scenes_and_drawings_with(
+    tiny_model: Callable[[str], Path],
+) -> None:
+    folders = [loading.find_card(named(kind, tiny_model)).folder for kind in FAMILIES]
+    pipelines = [json.loads((folder / "model_index.json").read_text())["_class_name"] for folder in folders]
+    assert {loading._ARCHITECTURES[pipeline] for pipeline in pipelines} == {*loading._ARCHITECTURES.values()}
 
 
 @pytest.mark.parametrize("kind", EXPECTED)

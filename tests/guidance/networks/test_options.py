@@ -109,6 +109,33 @@ def test_others_have_no_use_for_it(kind: str, tiny_model: Tiny) -> None:
     assert torch.equal(answer(tiny_model(kind)), answer(tiny_model(kind), distilled_guidance=1.5))
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["sd_ip2p", "sdxl_ip2p"])
+@pytest.mark.parametrize("image_scale", [1.0, 1.5, 4.0])
+def test_guidance_by_the_picture_and_the_text_is_the_pipelines(kind: str, image_scale: float, tiny_model: Tiny) -> None:
+    """Brooks et al. 2023, equation 3, whichever prompts are asked for together."""
+    from diffusers import DDIMScheduler
+
+    network = load(tiny_model(kind), image_guidance=image_scale)
+    options = {"steps_offset": 500, "timestep_spacing": "leading", "clip_sample": False}
+    scheduler = DDIMScheduler.from_config(network._pipeline.scheduler.config, **options)
+    z, power = noisy(network), scheduler.alphas_cumprod[500]
+    _, none, text = ask(network, z, torch.tensor([500]), ["another", None, PROMPT])[:, None]
+    noise = none + 3 * (text - none)
+    scales = {"guidance_scale": 3.0, "image_guidance_scale": image_scale}
+    expected = run_pipeline(network, kind, z, scheduler, scales)
+    torch.testing.assert_close((z - (1 - power).sqrt() * noise) / power.sqrt(), expected, rtol=0, atol=2e-4)
+
+
+def test_guidance_by_the_picture_is_an_option(tiny_model: Tiny) -> None:
+    folder = tiny_model("sd_ip2p")
+    assert torch.equal(gradient(folder), gradient(folder, image_guidance_scale=1.0))
+    # It is linear: what a scale adds, one more adds again.
+    none, once, twice = (gradient(folder, image_guidance_scale=scale) for scale in (1.0, 2.0, 3.0))
+    assert not torch.allclose(none, once, rtol=1e-2)
+    torch.testing.assert_close(twice - once, once - none, rtol=1e-2, atol=1e-2 * float((once - none).abs().max()))
+
+
 LENGTHS = {
     "sdxl": 77,
     "sd_inpaint": 77,

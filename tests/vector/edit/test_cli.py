@@ -134,6 +134,8 @@ def test_prompts_carry_the_style(config: SvgEdit) -> None:
     assert config.prompts == ("a red box", "a dark box")
     config.style, config.style_suffix = "pixelart", " on a table "
     assert config.prompts[1] == "a dark box, pixel art, on a white background, on a table"
+    config.src_prompt = " "
+    assert config.prompts[0] == ""
 
 
 @pytest.mark.parametrize("change", [{"canvas": -1}, {"save_every": 0}, {"edit": VectorEditConfig(steps=-1)}])
