@@ -221,7 +221,7 @@ def test_the_examples_are_accepted(command: str, text: str) -> None:
             assert words[:2] == ["ns-train", command]
             config = parse({name: specification(MODULES, name) for name in METHODS}, words[1:])
             assert config.pipeline.tgt_prompt
-        elif words[1] != "--repeat":
+        elif words[1] not in ("--repeat", "--resume"):
             name = command.split()
             assert words[: len(name)] == name
             given = tyro.cli(type(CONFIGS[command]), args=words[len(name) :])

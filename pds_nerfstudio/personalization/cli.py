@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import re
 import sys
-import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
+import tyro
 from rich.progress import track
-from torchvision.utils import save_image
 
 from pds_nerfstudio.checks import at_least, finite
 from pds_nerfstudio.command_help import CommandHelp, FirstOption
-from pds_nerfstudio.editing import EditLoop, StepReport
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import resolve_device, resolve_dtypes
 from pds_nerfstudio.guidance.denoiser import Denoiser
@@ -29,9 +26,10 @@ from pds_nerfstudio.guidance.networks.options import LoadOptions
 from pds_nerfstudio.one_line import one_line
 from pds_nerfstudio.personalization.lora import Lora, saver_of
 from pds_nerfstudio.personalization.pictures import find_pictures, latents_of
-from pds_nerfstudio.personalization.prior import Latent, draw_prior
+from pds_nerfstudio.personalization.prior import draw_prior
+from pds_nerfstudio.personalization.results import PROMPTS, PersonalResults, Unfinished, begin_folder, keep_prior
 from pds_nerfstudio.personalization.training import DreamBooth, Lesson
-from pds_nerfstudio.runs import new_folder, read_command, save_config
+from pds_nerfstudio.runs import load_config, read_command
 
 HELP = CommandHelp(
     command="pds-personalize",
@@ -56,6 +54,7 @@ pds-personalize --data scenes/man --subject man \\
 pds-personalize --data photos-of-my-dog --subject dog --token rex \\
     --model stabilityai/stable-diffusion-xl-base-1.0 --recompute""",
         "pds-personalize --repeat outputs/personal/sks-man/config.json",
+        "pds-personalize --resume outputs/personal/sks-man",
     ),
 )
 
@@ -101,7 +100,7 @@ class Personalize:
     seed: int = 0
     """Seeds the adapter, noise and times. The same seed repeats the same LoRA on the same machine."""
     save_every: int = 100
-    """Steps from one save of the unfinished LoRA to the next."""
+    """Steps from one save of the unfinished LoRA, and of what --resume goes on from, to the next."""
     device: str = "auto"
     """Where to work, for example cuda:0; 'auto' takes the first GPU, else the CPU."""
     output_dir: Path = Path("outputs/personal")
@@ -157,62 +156,19 @@ def load(config: Personalize, card: ModelCard) -> Denoiser:
     return Denoiser(load_network(config.model, lambda half: options, config.model_config or None))
 
 
-class PersonalResults:
-    """The folder that a training leaves: config.json, lora.safetensors, prompts.txt, metrics.json, prior/.
-
-    Args:
-        config: Of the training.
-        card: Of the model.
-    """
-
-    def __init__(self, config: Personalize, card: ModelCard) -> None:
-        name = re.sub(r"[^\w-]+", "-", f"{config.token}-{config.subject}").strip("-") or "subject"
-        self.folder = new_folder(config.output_dir, name)
-        self.file = self.folder / "lora.safetensors"
-        """The LoRA."""
-        self._config, self._card = config, card
-        self._steps: list[dict[str, float]] = []
-        save_config(config, self.folder / "config.json")
-
-    def keep_prior(self, latents: Iterable[Latent], denoiser: Denoiser) -> list[Latent]:
-        """Save the pictures of latents in prior/, for people to look at, and return the latents."""
-        kept = list(latents)
-        for number, latent in enumerate(kept, start=1):
-            (self.folder / "prior").mkdir(exist_ok=True)
-            save_image(denoiser.decode_latents(latent)[0].float(), self.folder / "prior" / f"{number:04d}.png")
-        return kept
-
-    def leave(self, training: DreamBooth, lora: Lora) -> Path:
-        """Train, and save what was learnt; Ctrl-C ends it early, and leaves it as far as it came.
-
-        Returns:
-            The LoRA's file.
-        """
-
-        def record(report: StepReport) -> None:
-            self._steps.append({"step": report.step, "skipped": report.skipped, **report.metrics})
-            if report.step % self._config.save_every == 0:
-                lora.save(self.file, self._card)
-
-        start = time.perf_counter()
-        complete = _TrainingLoop([training]).run(record)
-        lora.save(self.file, self._card)
-        summary = {"complete": complete, "seconds": time.perf_counter() - start, "steps": self._steps}
-        (self.folder / "metrics.json").write_text(json.dumps(summary, indent=1) + "\n")
-        (self.folder / "prompts.txt").write_text(self._config.advice(self.file), encoding="utf-8")
-        return self.file
-
-
-class _TrainingLoop(EditLoop):
-    title = "Training"
-
-
 @contextmanager
 def _new_words() -> Iterator[None]:
     """Let a model that lists its words be taught another one, without the warning that it doesn't know that."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The model was never shown these words")
         yield
+
+
+def _training(
+    config: Personalize, denoiser: Denoiser, lora: Lora, lessons: Sequence[Lesson], draws: Draws
+) -> DreamBooth:
+    with _new_words():
+        return DreamBooth(denoiser, lora.parameters, lessons, draws, config.steps, config.learning_rate, config.samples)
 
 
 def run(config: Personalize) -> Path:
@@ -234,25 +190,56 @@ def run(config: Personalize) -> Path:
     draws = Draws(config.seed, denoiser.device)
     latents = list(track(latents_of(paths, denoiser, resolution), "Reading pictures", len(paths)))
     lessons = [Lesson("subject", latents, config.subject_prompt)]
-    results = PersonalResults(config, card)
+    folder = begin_folder(config, config.output_dir, f"{config.token}-{config.subject}")
     if config.prior_pictures:
         count, steps = config.prior_pictures, config.prior_steps
         drawn = draw_prior(denoiser, config.kind_prompt, count, resolution, steps, draws)
-        kept = results.keep_prior(track(drawn, "Drawing others of its kind", count), denoiser)
+        kept = keep_prior(folder, track(drawn, "Drawing others of its kind", count), denoiser)
         lessons.append(Lesson("prior", kept, config.kind_prompt, config.prior_weight))
-    with _new_words():
-        training = DreamBooth(
-            denoiser, lora.parameters, lessons, draws, config.steps, config.learning_rate, config.samples
-        )
-    return results.leave(training, lora)
+    training = _training(config, denoiser, lora, lessons, draws)
+    return PersonalResults(folder, config.save_every, config.advice, card).leave(training, lora, lessons)
+
+
+def resume(folder: Path) -> Path:
+    """Go on with a training that was cut short, from its last state.
+
+    Args:
+        folder: What it left.
+
+    Returns:
+        The LoRA's file.
+
+    Raises:
+        UserError: If the folder holds no training that is not finished, or its model or device is not there any more.
+    """
+    unfinished = Unfinished.read(folder)
+    config = load_config(Personalize, folder / "config.json")
+    card = find_card(config.model, config.model_config or None)
+    denoiser = load(config, card)
+    lora = Lora(denoiser.network, config.rank, config.seed, config.recompute)
+    lessons = unfinished.lessons(denoiser.device)
+    training = _training(config, denoiser, lora, lessons, Draws(config.seed, denoiser.device))
+    training.go_on_from(unfinished.training)
+    results = PersonalResults(folder, config.save_every, config.advice, card, unfinished)
+    return results.leave(training, lora, lessons)
+
+
+@dataclass
+class _GoOn:
+    """Go on with a training that was cut short, from its last state."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """The folder that it left."""
 
 
 def main() -> None:
     """Run the command `pds-personalize`."""
     try:
-        config = read_command(HELP, Personalize(data=Path(), subject=""))
-        file = run(config)
+        if sys.argv[1:2] == ["--resume"]:
+            file = resume(tyro.cli(_GoOn, prog=f"{HELP.command} --resume", args=sys.argv[2:]).folder)
+        else:
+            file = run(read_command(HELP, Personalize(data=Path(), subject="")))
     except UserError as error:
         sys.exit(str(error))
     print(one_line(f"Wrote {file} (and prompts.txt beside it). To edit with it:"))
-    print("\n".join(one_line(line) for line in config.advice(file).splitlines()))
+    print("\n".join(one_line(line) for line in (file.parent / PROMPTS).read_text(encoding="utf-8").splitlines()))

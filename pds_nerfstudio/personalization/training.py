@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -89,20 +90,53 @@ class DreamBooth:
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, lambda done: share_of_rate(done, steps))
 
     def step(self) -> StepReport:
-        """Take a step down the losses of one picture of each lesson; losses that are not finite are left alone."""
+        """Take a step down the losses of one picture of each lesson; losses that are not finite are left alone.
+
+        One that is cut short, by Ctrl-C, is as if it had not begun.
+        """
+        drawn = self._draws.state()
+        try:
+            losses = self._descend()
+        except BaseException:
+            self._draws.go_on_from(drawn)
+            raise
+        length = nn.utils.clip_grad_norm_(self._parameters, _LONGEST)
+        finite = bool(length.isfinite())
+        if finite:
+            self._optimizer.step()
+            self._schedule.step()
+        self.done += 1
+        return StepReport(self.done, self.steps, losses, skipped=not finite)
+
+    def _descend(self) -> dict[str, float]:
+        """Leave the gradients of all losses with the parameters, and return the losses."""
         self._optimizer.zero_grad()
         losses = {}
         for lesson, condition in self._lessons:
             loss = self._loss(lesson, condition)
             (lesson.weight * loss).backward()  # one after the other, for one graph at a time in memory
             losses[lesson.name] = loss.item()
-        length = nn.utils.clip_grad_norm_(self._parameters, _LONGEST)
-        self.done += 1
-        finite = bool(length.isfinite())
-        if finite:
-            self._optimizer.step()
-            self._schedule.step()
-        return StepReport(self.done, self.steps, losses, skipped=not finite)
+        return losses
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the next step depends on, besides what the stage was made with."""
+        return {
+            "done": self.done,
+            "adapter": [parameter.detach() for parameter in self._parameters],
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "draws": self._draws.state(),
+        }
+
+    @torch.no_grad()
+    def go_on_from(self, state: dict[str, Any]) -> None:
+        """Go on from a `state` of a stage that was made with the same: on a CPU, to the same bits."""
+        for parameter, saved in zip(self._parameters, state["adapter"], strict=True):
+            parameter.copy_(saved)
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        self._draws.go_on_from(state["draws"])
+        self.done = state["done"]
 
     def _loss(self, lesson: Lesson, condition: Condition) -> Float[Tensor, ""]:
         generator = self._draws.generator

@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.draws import Draws
 from pds_nerfstudio.guidance.networks.loading import load_network
 from pds_nerfstudio.guidance.networks.options import LoadOptions
-from pds_nerfstudio.personalization import cli
+from pds_nerfstudio.personalization import cli, training
 from pds_nerfstudio.personalization.cli import Personalize
 from pds_nerfstudio.personalization.pictures import find_pictures, latents_of
 from pds_nerfstudio.personalization.training import answer_loss
@@ -107,6 +108,72 @@ def test_ctrl_c_leaves_what_was_learnt_so_far(order: Personalize, monkeypatch: p
     file = cli.run(order)
     summary = json.loads((file.parent / "metrics.json").read_text())
     assert file.is_file() and not summary["complete"] and len(summary["steps"]) == 2
+
+
+@pytest.fixture
+def whole(order: Personalize) -> bytes:
+    """The LoRA of a training that nothing interrupts."""
+    order.steps, order.save_every = 5, 2
+    return cli.run(order).read_bytes()
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_training_that_is_killed_goes_on_from_its_last_state_to_the_same_bits(
+    order: Personalize, whole: bytes, moved: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill(monkeypatch, after_losses=7)  # in the fourth step; the state is of the second
+    with pytest.raises(Killed):
+        cli.run(order)
+    monkeypatch.undo()
+    folder = order.output_dir / "sks-old-man-2"
+    assert not (folder / "metrics.json").exists()
+    if moved:  # what was shown to the model is in the state
+        order.data.rename(order.data.with_name("elsewhere"))
+        folder = folder.rename(folder.with_name("moved"))
+    file = cli.resume(folder)
+    assert file == folder / "lora.safetensors" and file.read_bytes() == whole
+    summary = json.loads((folder / "metrics.json").read_text())
+    assert summary["complete"] and [step["step"] for step in summary["steps"]] == [1, 2, 3, 4, 5]
+    assert not [path for path in folder.iterdir() if "unfinished" in path.name]
+
+
+@pytest.mark.parametrize("losses", [0, 3, 6])  # before the first, in the middle of a step, between steps
+def test_ctrl_c_leaves_what_a_resumed_training_goes_on_from_to_the_same_bits(
+    order: Personalize, whole: bytes, losses: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill(monkeypatch, after_losses=losses, by=KeyboardInterrupt)
+    folder = cli.run(order).parent
+    monkeypatch.undo()
+    assert len(json.loads((folder / "metrics.json").read_text())["steps"]) == losses // 2
+    assert cli.resume(folder).read_bytes() == whole
+
+
+class Killed(BaseException):
+    """Nothing is done after it."""
+
+
+def kill(monkeypatch: pytest.MonkeyPatch, after_losses: int, by: type[BaseException] = Killed) -> None:
+    """End a training when that many losses are computed and the noise of the next one is drawn."""
+    loss, computed = training.answer_loss, []
+
+    def counted(*args: Any) -> torch.Tensor:
+        if len(computed) == after_losses:
+            raise by
+        computed.append(1)
+        return loss(*args)
+
+    monkeypatch.setattr(training, "answer_loss", counted)
+
+
+def test_there_must_be_something_to_go_on_from(order: Personalize, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = cli.run(order).parent
+    with pytest.raises(UserError, match=r"holds no training to go on with .*--repeat"):
+        cli.resume(folder)
+    (folder / "unfinished.pt").write_bytes(b"PK")
+    monkeypatch.setattr(sys, "argv", ["pds-personalize", "--resume", str(folder)])
+    with pytest.raises(SystemExit, match=r"unfinished\.pt is damaged: begin again with --repeat") as error:
+        cli.main()
+    assert "\n" not in str(error.value)
 
 
 def test_the_command_says_how_to_edit(
