@@ -68,6 +68,7 @@ class PipelineNetwork(ABC):
             compiled=options.compiled and not options.offload,
             recomputes=options.offload,
         )
+        self._offload = options.offload
         self._place(options)
         self._embeddings: BoundedCache[Embedding] = BoundedCache(_CACHED_PROMPTS)
         self._readers = text_readers(pipeline)
@@ -98,18 +99,22 @@ class PipelineNetwork(ABC):
         return network
 
     def _place(self, options: LoadOptions) -> None:
-        """Put the denoising model where it runs."""
+        """Put the denoising model where it runs; with offloading, let it and the text encoders visit that place."""
         self._model.eval().requires_grad_(False)
-        if options.offload:
-            self._model.enable_group_offload(
+        if not options.offload:
+            nn.Module.to(self._model, device=self.device)
+            return
+        from diffusers.hooks import apply_group_offloading  # here, because it takes seconds
+
+        for part in (self._model, *self._readers_of_text()):
+            apply_group_offloading(
+                part,
                 onload_device=self.device,
                 offload_device=torch.device("cpu"),
                 offload_type="leaf_level",
                 # A layer's weights are copied while the one before it computes.
                 use_stream=self.device.type == "cuda",
             )
-        else:
-            nn.Module.to(self._model, device=self.device)
 
     def default_guidance(self, pipeline: Any) -> float:
         """Return the scale of classifier-free guidance that suits the model: 1 is none."""
@@ -173,10 +178,13 @@ class PipelineNetwork(ABC):
         """Return the embeddings of several prompts as one condition; those of shorter ones are filled up with zeros."""
         return {name: _stack([one[name] for one in embeddings]) for name in embeddings[0]}
 
+    def _readers_of_text(self) -> list[nn.Module]:
+        return [part for name in _TEXT_PARTS if isinstance(part := getattr(self._pipeline, name, None), nn.Module)]
+
     @contextmanager
     def _text_encoders(self) -> Iterator[None]:
-        """Have the text encoders on the device."""
-        encoders = [part for name in _TEXT_PARTS if isinstance(part := getattr(self._pipeline, name, None), nn.Module)]
+        """Have the text encoders on the device; where weights are offloaded, their layers come by themselves."""
+        encoders = [] if self._offload else self._readers_of_text()
         for encoder in encoders:
             encoder.to(self.device)
         try:
