@@ -28,6 +28,8 @@ from pds_nerfstudio.scenes.plan import EditPlan
 from pds_nerfstudio.scenes.rates import Rates
 from pds_nerfstudio.scenes.refining import Refining
 from pds_nerfstudio.scenes.run import GUIDANCE_SETTINGS, Settings
+from pds_nerfstudio.scenes.selection.config import SelectionConfig
+from pds_nerfstudio.scenes.selection.select import select
 from pds_nerfstudio.scenes.views import SourceView, SourceViews, view_at
 
 read_points_without_open3d()  # here, because no scene is edited without this module, in whichever process
@@ -81,6 +83,8 @@ class EditPipelineConfig(VanillaPipelineConfig):
     each time."""
     refine_lr_mult: float = 0.6
     """Share of the edit's learning rates that refining begins with; it falls to the edit's final share."""
+    only: SelectionConfig = field(default_factory=SelectionConfig)
+    """What of a splat may change. All else is held to the bit."""
     turntable_frames: int = 90
     """Frames of the video that shows the finished edit from all around; 0 makes none."""
 
@@ -114,6 +118,7 @@ class EditPipeline(VanillaPipeline):
         self.last_view: EditedView | None = None
         """What the last edit step has seen."""
         self._editing = False
+        self._free: Tensor | None = None  # which Gaussians may change, of a run that is resumed
         self.guidance: Guidance | None = None
         if self.training_run:
             self.guidance = Guidance.from_config(config.guidance, torch.device(device), get_rank())
@@ -254,7 +259,9 @@ class EditPipeline(VanillaPipeline):
             return
         if not self._editing:
             self._editing = True
-            self.model.begin_edit(first=step == self.plan.start, cameras=self.views.cameras)
+            first = step == self.plan.start
+            self.model.begin_edit(first=first, cameras=self.views.cameras)
+            self._hold(first)
         config = self.config
         rates = Rates(
             config.lr_warmup_steps, config.lr_final_mult, config.refine_lr_mult, config.refine_from == "source"
@@ -265,6 +272,14 @@ class EditPipeline(VanillaPipeline):
             for group in optimizer.param_groups:
                 group["lr"] = rate
 
+    def _hold(self, first: bool) -> None:
+        """Hold what the edit may not change: as is selected, or as a run that is resumed here held it."""
+        free = None if first else self._free
+        if free is not None:
+            self.model.hold(lambda _: free)
+        elif self.config.only.selects:
+            self.model.hold(lambda gaussians: select(self.config.only, gaussians, self.views))
+
     def get_extra_state(self) -> dict[str, Any]:
         """Return what a resumed run needs beside weights and optimisers; while it refines, also the redrawn views."""
         state: dict[str, Any] = {"edit_start": self.plan.start}
@@ -272,11 +287,14 @@ class EditPipeline(VanillaPipeline):
             state["guidance"] = self.guidance.state_dict()
             if redrawn := self._refining.state_dict():
                 state["redrawn"] = redrawn
+            if (free := self.model.free) is not None:
+                state["free"] = free.cpu()
         return state
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take up a run of this method where it was."""
         self.plan = replace(self.plan, start=state["edit_start"])
+        self._free = state.get("free")
         if self.guidance is not None and "guidance" in state:
             guidance = state["guidance"]
             if get_rank() != 0:  # the random state is the first rank's: noise that all share would be drawn for nothing
@@ -291,6 +309,9 @@ def _check(config: EditPipelineConfig) -> None:
     _check_prompt("tgt-prompt", config.tgt_prompt, "should show")
     if config.guidance.model in EMBEDDED_MODELS:  # of others it is known once they are loaded
         _check_prompt("src-prompt", config.src_prompt, "shows")
+    config.only.check()
+    if config.only.selects and config.model._target.kind != "splat":
+        raise UserError("--pipeline.only holds Gaussians, and a NeRF has none: take pds-splat, or leave it out.")
     if config.views_per_step < 1:
         raise UserError(f"--pipeline.views-per-step is {config.views_per_step}: give at least 1.")
     if config.refine_from == "source" and 0 < config.refine_steps < _FEW_STEPS and get_rank() == 0:

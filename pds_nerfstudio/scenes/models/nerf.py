@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, cast
 
@@ -83,6 +84,18 @@ class EditNerfModel(NerfactoModel):
 
     def splats(self) -> None:
         """Return nothing: the scene is not made of Gaussians."""
+
+    @property
+    def free(self) -> None:
+        """Nothing: the scene is not made of Gaussians."""
+
+    def hold(self, choose: Callable[[Any], Tensor]) -> None:
+        """Refuse to hold a part of a field.
+
+        Raises:
+            UserError: In any case.
+        """
+        raise UserError("--pipeline.only holds Gaussians, of which this scene has none: take pds-splat.")
 
     def begin_edit(self, first: bool, cameras: Cameras) -> None:
         """Keep poses and per-image appearance as they were learned: an edit changes the scene, not the photographs.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from torch import Tensor, nn
@@ -42,6 +42,17 @@ class SceneModel(Protocol):
         Args:
             first: Whether this is the edit's very first step (not a resumed run).
             cameras: The training cameras.
+        """
+
+    @property
+    def free(self) -> Bool[Tensor, " gaussians"] | None:
+        """Which Gaussians an edit may change; None if it may change all, or there are none."""
+
+    def hold(self, choose: Callable[[Any], Bool[Tensor, " gaussians"]]) -> None:
+        """From now on, keep every bit of what is not chosen. For after `begin_edit`, of a scene made of Gaussians.
+
+        Args:
+            choose: Returns which of the Gaussians may change.
         """
 
     def render_edit_view(

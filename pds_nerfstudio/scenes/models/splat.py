@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar, cast
 
 import torch
-from gsplat.strategy import DefaultStrategy
-from jaxtyping import Float
+from gsplat.strategy.ops import remove
+from jaxtyping import Bool, Float
 from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.models import splatfacto
 from nerfstudio.models.splatfacto import SplatfactoModel, SplatfactoModelConfig, random_quat_tensor
 from nerfstudio.utils.comms import get_rank, get_world_size
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from pds_nerfstudio.scenes.compat import cpu_splatfacto, offline_lpips
 from pds_nerfstudio.scenes.distributed import take_from_first_rank
 from pds_nerfstudio.scenes.models.ball import looked_at_ball, random_in_ball
+from pds_nerfstudio.scenes.models.held import HoldingStrategy
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.models.scene_model import SceneKind
 from pds_nerfstudio.scenes.views import SourceView
@@ -61,6 +63,7 @@ class EditSplatModel(SplatfactoModel):
         for parameter in self.gauss_params.values():
             parameter.data = parameter.data.contiguous()
         self.editing = False
+        self._strewn = 0  # of the Gaussians, the last
         self._edit_background = self.background_color  # the viewer replaces the latter by a colour of its own
 
     @property
@@ -106,7 +109,7 @@ class EditSplatModel(SplatfactoModel):
         """
         self.editing = True
         self.camera_optimizer.requires_grad_(False)
-        self.strategy = DefaultStrategy(
+        self.strategy = HoldingStrategy(
             prune_opa=self.config.edit_cull_alpha_thresh,
             grow_grad2d=self.config.edit_densify_grad_thresh,
             grow_scale3d=self.config.densify_size_thresh,
@@ -117,9 +120,60 @@ class EditSplatModel(SplatfactoModel):
             absgrad=self.config.use_absgrad,
         )
         self.strategy_state = self.strategy.initialize_state(scene_scale=1.0)
-        if first and self.config.strewn_gaussians:
+        self._strewn = self.config.strewn_gaussians if first else 0
+        if self._strewn:
             self._strew(cameras)
             self._follow_first_rank()
+
+    @property
+    def free(self) -> Bool[Tensor, " gaussians"] | None:
+        """Which Gaussians an edit may change; None if it may change all."""
+        return self.strategy_state.get("free")
+
+    def hold(self, choose: Callable[[EditSplatModel], Bool[Tensor, " gaussians"]]) -> None:
+        """From now on, keep every bit of all Gaussians but those that are chosen. For after `begin_edit`.
+
+        Gaussians that were strewn in vain go.
+
+        Args:
+            choose: Returns which of a scene's Gaussians may change.
+        """
+        free = choose(self).to(self.device)
+        in_vain = ~free
+        in_vain[: len(free) - self._strewn] = False
+        if bool(in_vain.any()):
+            remove(self.gauss_params, self.optimizers, self.strategy_state, in_vain)
+        self.strategy.hold(self.gauss_params, self.optimizers, self.strategy_state, free[~in_vain])
+
+    def contributions(
+        self, camera: Cameras, weights: Float[Tensor, "height width channels"]
+    ) -> Float[Tensor, "gaussians channels"]:
+        """Return what each Gaussian adds to a picture, summed over its pixels with some weights.
+
+        A pixel is the sum of what Gaussians add to it times their colours, so this is the gradient on the colours.
+
+        Args:
+            camera: One camera.
+            weights: For each pixel.
+        """
+        height, width, channels = weights.shape
+        colors = torch.zeros(self.num_points, channels, device=self.device, requires_grad=True)
+        with self._on_this_device(), torch.enable_grad():
+            picture, _, _ = splatfacto.rasterization(
+                means=self.means.detach(),
+                quats=self.quats.detach(),
+                scales=self.scales.detach().exp(),
+                opacities=self.opacities.detach().sigmoid().squeeze(-1),
+                colors=colors,
+                viewmats=splatfacto.get_viewmat(camera.camera_to_worlds.to(self.device)),
+                Ks=camera.get_intrinsics_matrices().to(self.device),
+                width=width,
+                height=height,
+                packed=False,
+                rasterize_mode=self.config.rasterize_mode,
+            )
+            (sums,) = torch.autograd.grad((picture[0] * weights.to(picture)).sum(), colors)
+        return sums
 
     @torch.no_grad()
     def _strew(self, cameras: Cameras) -> None:
@@ -176,8 +230,14 @@ class EditSplatModel(SplatfactoModel):
             parameter = self.gauss_params[name]
             state = self.optimizers[name].state[parameter]
             take_from_first_rank([parameter, *(state[key] for key in sorted(state) if state[key].ndim)])
+        free = self.free
+        if free is not None:
+            free = free if len(free) == n else free.new_empty(n)
+            take_from_first_rank([free])
         if get_rank() != 0:
             self.strategy_state = self.strategy.initialize_state(scene_scale=1.0)
+        if free is not None:
+            self.strategy.hold(self.gauss_params, self.optimizers, self.strategy_state, free)
 
     def render_edit_view(
         self, camera: Cameras, index: int

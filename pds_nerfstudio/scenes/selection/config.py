@@ -1,0 +1,61 @@
+"""How a user says what of a scene may change."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from viser.transforms import SO3
+
+from pds_nerfstudio.checks import share
+from pds_nerfstudio.errors import UserError
+
+
+@dataclass
+class SelectionConfig:
+    """What of a scene may change. A box and masks together leave what is in both."""
+
+    obb_center: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Centre of a box outside which nothing changes, in the scene's coordinates. Boxes are said as to ns-export: the
+    crop panel of the viewer shows centre, rotation and scale."""
+    obb_rotation: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Roll, pitch and yaw of that box, in radians."""
+    obb_scale: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Its sides. Zeros are no box."""
+    masks: Path | None = None
+    """Folder of masks, pictures named as the views' images are: what is white there may change. A few views from all
+    around are enough; views without a mask say nothing."""
+    threshold: float = 0.5
+    """With masks: share of what a Gaussian adds to the pictures that has to lie inside for it to change."""
+
+    @property
+    def selects(self) -> bool:
+        """Whether anything is held at all."""
+        return self.masks is not None or any(self.obb_scale)
+
+    def in_box(self, points: Float[Tensor, "points 3"]) -> Bool[Tensor, " points"]:
+        """Return which points are in the box; all of them if there is none."""
+        if not any(self.obb_scale):
+            return torch.ones(len(points), dtype=torch.bool, device=points.device)
+        axes = torch.from_numpy(SO3.from_rpy_radians(*self.obb_rotation).as_matrix()).to(points)
+        along = (points - points.new_tensor(self.obb_center)) @ axes
+        return (along.abs() < points.new_tensor(self.obb_scale) / 2).all(-1)
+
+    def check(self) -> None:
+        """Refuse what selects nothing.
+
+        Raises:
+            UserError: Naming the option.
+        """
+        share(self, "threshold", above=True, of="a Gaussian's light", prefix="only.")
+        numbers = (*self.obb_center, *self.obb_rotation, *self.obb_scale)
+        if not all(map(math.isfinite, numbers)) or (any(self.obb_scale) and min(self.obb_scale) <= 0):
+            raise UserError(f"--pipeline.only.obb-scale is {self.obb_scale}: give three sides, each above 0.")
+        if self.masks is not None and not self.masks.is_dir():
+            raise UserError(
+                f"--pipeline.only.masks {self.masks} is no folder: give one with masks named as the images."
+            )

@@ -1,0 +1,68 @@
+"""Which Gaussians of a scene may change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float
+from nerfstudio.cameras.cameras import Cameras
+from torch import Tensor
+
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.scenes.selection.config import SelectionConfig
+from pds_nerfstudio.scenes.selection.masks import read_masks
+from pds_nerfstudio.scenes.views import SourceViews
+
+
+@runtime_checkable
+class Gaussians(Protocol):
+    """What a selection has to know of a scene."""
+
+    @property
+    def means(self) -> Float[Tensor, "gaussians 3"]:
+        """Their centres."""
+
+    def contributions(
+        self, camera: Cameras, weights: Float[Tensor, "height width channels"]
+    ) -> Float[Tensor, "gaussians channels"]:
+        """Return what each Gaussian adds to a picture, summed over its pixels with some weights."""
+
+
+def select(config: SelectionConfig, gaussians: Gaussians, views: SourceViews) -> Bool[Tensor, " gaussians"]:
+    """Return which Gaussians may change: those with their centre in the box, and most of their light in the masks.
+
+    Raises:
+        UserError: If that is none of them, or there are no masks.
+    """
+    free = config.in_box(gaussians.means.detach())
+    _refuse_none(free, f"--pipeline.only.obb-center {config.obb_center} and obb-scale {config.obb_scale}")
+    if config.masks is not None:
+        free &= shares_inside(gaussians, views.view_cameras, read_masks(config.masks, views)) >= config.threshold
+        _refuse_none(free, f"--pipeline.only.masks {config.masks} at threshold {config.threshold}")
+    return free
+
+
+def shares_inside(
+    gaussians: Gaussians, cameras: Cameras, masks: Mapping[int, Float[Tensor, "height width"]]
+) -> Float[Tensor, " gaussians"]:
+    """Return the share of what each Gaussian adds to some pictures that lies inside their masks; 0 of those unseen.
+
+    What a Gaussian adds to a pixel is αT, its opacity there times the transmittance before it: votes of a semantic
+    tracing (Chen et al., GaussianEditor, CVPR 2024), weighted by what is seen.
+
+    Args:
+        gaussians: Of the scene.
+        cameras: Of all views.
+        masks: Of some views, by their numbers, in 0..1 and of their cameras' sizes.
+    """
+    sums = torch.zeros(len(gaussians.means), 2, device=gaussians.means.device)
+    for index, mask in masks.items():
+        sums += gaussians.contributions(cameras[index : index + 1], torch.stack([mask, torch.ones_like(mask)], -1))
+    return sums[:, 0] / sums[:, 1].clamp_min(torch.finfo(sums.dtype).tiny)
+
+
+def _refuse_none(free: Bool[Tensor, " gaussians"], said: str) -> None:
+    if not bool(free.any()):
+        raise UserError(f"{said} holds nothing of the scene: there would be nothing to edit.")
