@@ -44,6 +44,7 @@ class EditOptimizers(Optimizers):
     def __init__(self, config: dict[str, Any], param_groups: dict[str, list[torch.nn.Parameter]]) -> None:
         super().__init__(config, param_groups)
         self._verdicts: Readback[None] = Readback()
+        self._floors: dict[str, list[Tensor]] = {}  # until Adam has memories that they can be with
 
     def optimizer_scaler_step_some(self, grad_scaler: GradScaler, param_groups: list[str]) -> None:
         """Step the groups with the mean of all ranks' gradients, or none of them if that holds an infinity or a NaN.
@@ -57,6 +58,11 @@ class EditOptimizers(Optimizers):
         if bad is None:
             return
         self._verdicts.put(None, [bad])
+        with self._above_floors(param_groups):
+            self._step(grad_scaler, param_groups, bad)
+        self.count()
+
+    def _step(self, grad_scaler: GradScaler, param_groups: list[str], bad: Float[Tensor, ""]) -> None:
         # With mixed precision the scaler leaves the step out itself, and needs to see infinities to lower its scale.
         if grad_scaler.is_enabled():
             super().optimizer_scaler_step_some(grad_scaler, param_groups)  # type: ignore[arg-type]
@@ -65,7 +71,6 @@ class EditOptimizers(Optimizers):
                 super().optimizer_scaler_step_some(grad_scaler, param_groups)  # type: ignore[arg-type]
         elif not bad:  # waits for the device, if it is a GPU
             super().optimizer_scaler_step_some(grad_scaler, param_groups)  # type: ignore[arg-type]
-        self.count()
 
     def count(self, wait: bool = False) -> None:
         """Count the steps that are known to be left out.
@@ -88,6 +93,40 @@ class EditOptimizers(Optimizers):
                     f"{self._in_a_row} steps in a row had gradients that are not finite: lower the learning rates or "
                     "--pipeline.guidance.guidance-scale, or set --pipeline.guidance.dtype float32."
                 )
+
+    def set_floor(self, name: str, squares: list[Tensor]) -> None:
+        """Shorten a group's steps wherever gradients are small beside some; see `signal`.
+
+        Args:
+            name: Of the group.
+            squares: Of those gradients, one tensor for each of the group's parameters.
+        """
+        self._floors[name] = squares
+
+    @contextmanager
+    def _above_floors(self, names: list[str]) -> Iterator[None]:
+        """Shorten the steps that are taken inside."""
+        groups = [
+            name for name in names if name in self._floors or any("floor" in memory for memory in self._memories(name))
+        ]
+        before = {name: [p.detach().clone() for p in self.parameters_now(name)] for name in groups}
+        yield
+        for name in groups:
+            beta = self.optimizers[name].param_groups[0]["betas"][1]
+            for k, (p, memory) in enumerate(zip(self.parameters_now(name), self._memories(name), strict=True)):
+                if "exp_avg_sq" not in memory:
+                    continue  # it has had no gradient yet
+                if name in self._floors:
+                    # Among Adam's memories, it grows and shrinks with the Gaussians, and goes into checkpoints.
+                    memory["floor"] = self._floors[name][k]
+                tiny = torch.finfo(p.dtype).tiny
+                square = memory["exp_avg_sq"] / (1 - beta ** memory["step"]).to(p).clamp_min(tiny)
+                p.data.lerp_(before[name][k], 1 - (square / (square + memory["floor"]).clamp_min(tiny)).sqrt())
+            if any("floor" in memory for memory in self._memories(name)):
+                self._floors.pop(name, None)
+
+    def _memories(self, name: str) -> list[dict[str, Any]]:
+        return [self.optimizers[name].state.get(p, {}) for p in self.parameters_now(name)]
 
     def parameters_now(self, name: str) -> list[torch.nn.Parameter]:
         """Return the parameters of a group as they are now: densification replaces them in the optimiser."""

@@ -23,6 +23,7 @@ from pds_nerfstudio.guidance.redraw import RedrawConfig
 from pds_nerfstudio.scenes.compat import read_points_without_open3d
 from pds_nerfstudio.scenes.losses import LossWeights, guide
 from pds_nerfstudio.scenes.models.scene_model import SceneModel
+from pds_nerfstudio.scenes.optimizers import EditOptimizers
 from pds_nerfstudio.scenes.output.pictures import EditedView
 from pds_nerfstudio.scenes.plan import EditPlan
 from pds_nerfstudio.scenes.rates import Rates
@@ -30,10 +31,13 @@ from pds_nerfstudio.scenes.refining import Refining
 from pds_nerfstudio.scenes.run import GUIDANCE_SETTINGS, Settings
 from pds_nerfstudio.scenes.selection.config import SelectionConfig
 from pds_nerfstudio.scenes.selection.select import select
+from pds_nerfstudio.scenes.signal import measure_floors
 from pds_nerfstudio.scenes.views import SourceView, SourceViews, view_at
 
 read_points_without_open3d()  # here, because no scene is edited without this module, in whichever process
 
+_PROBED = 48
+"""Views, evenly among all, that say how much each number of a scene does."""
 _FEW_STEPS = 300
 """With fewer steps, a NeRF that is fitted to redrawn views hardly shows what is new in them."""
 
@@ -83,6 +87,10 @@ class EditPipelineConfig(VanillaPipelineConfig):
     each time."""
     refine_lr_mult: float = 0.6
     """Share of the edit's learning rates that refining begins with; it falls to the edit's final share."""
+    smallest_gradient: float = 0.0
+    """What the scene takes for a signal: numbers for whose sake a latent would be pulled by less than this, in units of
+    its standard deviation, take shorter steps than the rest, down to none. 0 steps all at full rate, as Adam does,
+    which where nothing is asked for is noise."""
     only: SelectionConfig = field(default_factory=SelectionConfig)
     """What of a splat may change. All else is held to the bit."""
     turntable_frames: int = 90
@@ -262,6 +270,8 @@ class EditPipeline(VanillaPipeline):
             first = step == self.plan.start
             self.model.begin_edit(first=first, cameras=self.views.cameras)
             self._hold(first)
+            if first and self.config.smallest_gradient:
+                self._measure_floors(cast(EditOptimizers, optimizers))
         config = self.config
         rates = Rates(
             config.lr_warmup_steps, config.lr_final_mult, config.refine_lr_mult, config.refine_from == "source"
@@ -271,6 +281,13 @@ class EditPipeline(VanillaPipeline):
             rate = optimizers.config[name]["optimizer"].lr * config.lr_mult * share
             for group in optimizer.param_groups:
                 group["lr"] = rate
+
+    def _measure_floors(self, optimizers: EditOptimizers) -> None:
+        assert self.guidance is not None
+        n = len(self.views)
+        seen = [self.views[k * n // min(n, _PROBED)] for k in range(min(n, _PROBED))]
+        config = self.config
+        measure_floors(optimizers, self.model, self.guidance, seen, config.smallest_gradient, config.guidance_loss_mult)
 
     def _hold(self, first: bool) -> None:
         """Hold what the edit may not change: as is selected, or as a run that is resumed here held it."""
