@@ -19,6 +19,7 @@ import pytest
 
 from pds_nerfstudio.images.cli import ImageEdit
 from pds_nerfstudio.methods import pds_nerf, pds_splat
+from pds_nerfstudio.personalization.cli import Personalize
 from pds_nerfstudio.scenes.models.nerf import EditNerfModelConfig
 from pds_nerfstudio.scenes.models.splat import EditSplatModelConfig
 from pds_nerfstudio.scenes.pipeline import EditPipelineConfig
@@ -35,6 +36,7 @@ CONFIGS: dict[str, Any] = {
     "pds-nerf": pds_nerf.config,
     "pds-image": ImageEdit(Path("photo.png"), "a man", "a robot"),
     "pds-svg": SvgEdit(Path("drawing.svg"), "a man", "a robot"),
+    "pds-personalize": Personalize(Path("photos"), "man"),
 }
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -179,7 +181,7 @@ def test_the_page_of_options_has_all_that_are_the_packages_own(options_page: Mod
     listed = {command: {option.name for option in options} for command, options in commands.items()}
     page = options_page.page(options_page.Sources.read())
 
-    for command in ("pds-image", "pds-svg"):
+    for command in ("pds-image", "pds-svg", "pds-personalize"):
         assert listed[command] == set(_leaves(CONFIGS[command], "--"))
     for command, model in (("pds-splat", EditSplatModelConfig), ("pds-nerf", EditNerfModelConfig)):
         config = CONFIGS[command]

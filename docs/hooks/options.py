@@ -139,6 +139,7 @@ class Sources:
             ]
         commands["pds-image"] = list(self.options("ImageEdit", "--"))
         commands["pds-svg"] = list(self.options("SvgEdit", "--"))
+        commands["pds-personalize"] = list(self.options("Personalize", "--"))
         return commands
 
 
@@ -207,6 +208,7 @@ def page(sources: Sources) -> str:
         "objectives": sources.of_objectives(),
         "pictures": [o for o in of["pds-image"] if not o.name.startswith("--guidance.")],
         "drawings": [o for o in of["pds-svg"] if not o.name.startswith("--guidance.")],
+        "subjects": of["pds-personalize"],
     }
     return _PAGE.format(**{name: "\n".join(_table(options)) for name, options in tables.items()})
 
@@ -214,8 +216,8 @@ def page(sources: Sources) -> str:
 _PAGE = """# Options
 
 This page is made from the configuration classes, so it lists what this version has. The same explanations are in
-`ns-train pds-splat --help`, `pds-image --help` and `pds-svg --help`. The first of them also lists the options that are
-nerfstudio's own.
+`ns-train pds-splat --help`, `pds-image --help`, `pds-svg --help` and `pds-personalize --help`. The first of them also
+lists the options that are nerfstudio's own.
 
 ## Scenes: `ns-train pds-splat` and `ns-train pds-nerf`
 
@@ -261,6 +263,10 @@ They follow its name after commas, without a space: `--guidance.objective dreamc
 ## Drawings: `pds-svg`
 
 {drawings}
+
+## Your own subject: `pds-personalize`
+
+{subjects}
 """
 
 
