@@ -40,8 +40,9 @@ class GuidanceConfig:
     command for each. 'toyworld' is the small model inside this package, and toyworld-flow a flow: they need no
     download, but know only their own procedural world."""
     model_config: str = ""
-    """For a model in a single file: folder of a model of the same kind in diffusers' layout, whose weights aren't
-    needed. Left empty, the few small files are fetched from the kind's own model."""
+    """For a model in a single file: folder of a model of the same kind in diffusers' layout. If the file holds all
+    parts, the folder's weights aren't needed, and left empty, the few small files are fetched from the kind's own
+    model; if it holds the denoising model alone, all else is taken from the folder."""
     lora: tuple[str, ...] = ()
     """LoRAs to add to the model: FILE or FILE:WEIGHT each, of diffusers or kohya, for example style.safetensors:0.8.
     They are fused into the weights and cost nothing at a step."""

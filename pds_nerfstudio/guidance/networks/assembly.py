@@ -36,38 +36,83 @@ def load_pipeline(card: ModelCard, options: LoadOptions, kind: str | None = None
             f"diffusers {diffusers.__version__} has no {card.kind}, which '{card.name}' needs: "
             "pip install --upgrade diffusers."
         )
-    absent: dict[str, Any] = {name: None for name, part in card.index.items() if part == [None, None]}
-    absent |= dict.fromkeys(part for part in UNUSED if part in card.index)
-    if "safety_checker" in card.index:
-        absent["requires_safety_checker"] = False
-    if card.checkpoint is None:
-        check_complete(card.folder, card.name, card.index, UNUSED)
+    if card.only_network:
+        _check_network_class(card)
+    if card.checkpoint is None or card.only_network:
+        unused = (*UNUSED, card.network_part) if card.only_network else UNUSED
+        check_complete(card.folder, str(card.folder) if card.only_network else card.name, card.index, unused)
     quantized = text_quantization(card, options.text_encoders, options.dtype)
     with quiet_libraries(progress_bars=False):
         try:
-            if card.checkpoint is not None:
-                pipeline = pipeline_class.from_single_file(
-                    str(card.checkpoint), config=str(card.folder), torch_dtype=options.dtype, local_files_only=True
-                )
-            else:
-                pipeline = pipeline_class.from_pretrained(
-                    card.folder,
-                    torch_dtype=_dtypes(card, options),
-                    variant=variant_of(card.folder, UNUSED),
-                    local_files_only=True,
-                    **absent,
-                    **quantized,
-                )
+            pipeline = _read(pipeline_class, card, options, quantized)
         except Exception as error:  # Any reader of any part may fail in its own way; the way out is the same.
-            way_out = "leave text_encoders full" if quantized else "download or save it again"
-            if card.checkpoint is not None:
-                way_out = f"give a file with all parts of a {card.kind}, or the model_config of its own kind"
-            raise UserError(f"The model '{card.name}' cannot be loaded ({first_line(error)}): {way_out}.") from error
+            raise UserError(
+                f"The model '{card.name}' cannot be loaded ({first_line(error)}): {_way_out(card, bool(quantized))}."
+            ) from error
         load_embeddings(pipeline, options.embeddings)
         fuse_loras(pipeline, options.loras)
         if options.vae is not None:
             replace_autoencoder(pipeline, options.vae, options.vae_dtype)
     return pipeline
+
+
+def _read(pipeline_class: Any, card: ModelCard, options: LoadOptions, quantized: dict[str, Any]) -> Any:
+    """Return the pipeline from a folder, from one file, or from a folder with the denoising model from a file."""
+    if card.checkpoint is not None and not card.only_network:
+        return pipeline_class.from_single_file(
+            str(card.checkpoint), config=str(card.folder), torch_dtype=options.dtype, local_files_only=True
+        )
+    given: dict[str, Any] = {name: None for name, part in card.index.items() if part == [None, None]}
+    given |= dict.fromkeys(part for part in UNUSED if part in card.index)
+    if "safety_checker" in card.index:
+        given["requires_safety_checker"] = False
+    unused = UNUSED
+    if card.only_network:
+        part = card.network_part
+        unused = (*UNUSED, part)
+        given[part] = _network_class(card).from_single_file(
+            str(card.checkpoint),
+            config=str(card.folder),
+            subfolder=part,
+            torch_dtype=options.dtype,
+            local_files_only=True,
+        )
+    return pipeline_class.from_pretrained(
+        card.folder,
+        torch_dtype=_dtypes(card, options),
+        variant=variant_of(card.folder, unused),
+        local_files_only=True,
+        **given,
+        **quantized,
+    )
+
+
+def _way_out(card: ModelCard, quantized: bool) -> str:
+    """Return what to do about a model that cannot be loaded."""
+    if quantized:
+        return "leave text_encoders full"
+    if card.only_network:
+        return f"give the {card.network_part} of a {card.kind}, or the model_config of its own kind"
+    if card.checkpoint is not None:
+        return f"give a file with all parts of a {card.kind}, or the model_config of its own kind"
+    return "download or save it again"
+
+
+def _network_class(card: ModelCard) -> Any:
+    import diffusers
+
+    return getattr(diffusers, card.part_class(card.network_part) or "", None)
+
+
+def _check_network_class(card: ModelCard) -> None:
+    """Refuse a file of a denoising model whose class diffusers reads from folders only (UserError)."""
+    from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
+
+    if card.part_class(card.network_part) not in SINGLE_FILE_LOADABLE_CLASSES:
+        raise UserError(
+            f"'{card.name}' holds the {card.network_part} of a {card.kind} alone, which diffusers doesn't read from a "
+            "file: give a folder in diffusers' layout."
+        )
 
 
 def _dtypes(card: ModelCard, options: LoadOptions) -> dict[str, torch.dtype]:

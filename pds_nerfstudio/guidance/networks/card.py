@@ -25,9 +25,17 @@ class ModelCard:
     """Its model_index.json."""
     checkpoint: Path | None = None
     """The one file that its weights are in, where they aren't in the folder."""
+    only_network: bool = False
+    """Whether that file holds the denoising model alone, and the folder the weights of all else."""
 
     @classmethod
-    def read(cls, name: str, locate: Callable[[str], Path | None], checkpoint: Path | None = None) -> "ModelCard":
+    def read(
+        cls,
+        name: str,
+        locate: Callable[[str], Path | None],
+        checkpoint: Path | None = None,
+        only_network: bool = False,
+    ) -> "ModelCard":
         """Return the card of a model.
 
         Raises:
@@ -42,12 +50,17 @@ class ModelCard:
             index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise UserError(f"The {INDEX} of '{name}' is damaged: download or save the model again.") from error
-        return cls(name, locate, index, checkpoint)
+        return cls(name, locate, index, checkpoint, only_network)
 
     @property
     def kind(self) -> str:
         """The class of its pipeline."""
         return str(self.index.get("_class_name"))
+
+    @property
+    def network_part(self) -> str:
+        """The name of its denoising model's part."""
+        return "unet" if self.has("unet") else "transformer"
 
     @property
     def folder(self) -> Path:
@@ -89,13 +102,15 @@ class ModelCard:
         return config
 
 
-def card_of_folder(folder: Path, name: str | None = None, checkpoint: Path | None = None) -> ModelCard:
+def card_of_folder(
+    folder: Path, name: str | None = None, checkpoint: Path | None = None, only_network: bool = False
+) -> ModelCard:
     """Return the card of a model in a folder (UserError if that holds none, or lacks parts)."""
 
     def locate(file: str) -> Path | None:
         return path if (path := folder / file).is_file() else None
 
-    card = ModelCard.read(name or str(folder), locate, checkpoint)
+    card = ModelCard.read(name or str(folder), locate, checkpoint, only_network)
     parts = (part for part in card.index if card.has(part) and part not in UNUSED)
     missing = [part for part in parts if not (folder / part).is_dir()]
     if missing:

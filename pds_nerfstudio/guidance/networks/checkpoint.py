@@ -1,9 +1,15 @@
 """Models in a single file, as they are shared beside diffusers' folders."""
 
+import re
 from pathlib import Path
+
+from safetensors import safe_open
 
 from pds_nerfstudio.errors import UserError, first_line
 from pds_nerfstudio.guidance.networks.card import INDEX, ModelCard, card_of_folder
+
+_OTHER_PARTS = re.compile(r"first_stage_model\.|cond_stage_model\.|conditioner\.|vae\.|text_encoders?\.|te\d?\.")
+"""How the names of an autoencoder's and of text encoders' weights begin in files that hold several parts."""
 
 
 def card_of_checkpoint(path: Path, config: str | None) -> ModelCard:
@@ -13,8 +19,9 @@ def card_of_checkpoint(path: Path, config: str | None) -> ModelCard:
 
     Args:
         path: A .safetensors or .ckpt.
-        config: Folder of a model in diffusers' layout, of which no weights are read; None finds out which kind the file
-            is, and fetches the few small files of that kind's own model.
+        config: Folder of a model in diffusers' layout, of which weights are read only if the file holds the denoising
+            model alone; None finds out which kind the file is, and fetches the few small files of that kind's own
+            model.
 
     Raises:
         UserError: If it is no such file or can't be read, or its kind's configuration can't be had.
@@ -23,6 +30,7 @@ def card_of_checkpoint(path: Path, config: str | None) -> ModelCard:
         raise UserError(
             f"'{path}' is no model: give a .safetensors or .ckpt file, a folder in diffusers' layout, or a hub id."
         )
+    alone = _holds_network_alone(path)
     if config is not None:
         folder = Path(config).expanduser()
         if not (folder / INDEX).is_file():
@@ -30,7 +38,12 @@ def card_of_checkpoint(path: Path, config: str | None) -> ModelCard:
                 f"model_config is '{folder}', which is no diffusers model (it has no {INDEX}): give the folder of a "
                 f"model of the same kind as '{path}'; its weights aren't needed."
             )
-        return card_of_folder(folder, str(path), path)
+        return card_of_folder(folder, str(path), path, alone)
+    if alone:
+        raise UserError(
+            f"'{path}' holds a denoising model alone: give by model_config the folder of a whole model of the same "
+            "kind, whose text encoders and autoencoder it is to have."
+        )
     from diffusers.loaders.single_file_utils import fetch_diffusers_config, load_single_file_checkpoint
     from huggingface_hub import snapshot_download
 
@@ -45,3 +58,15 @@ def card_of_checkpoint(path: Path, config: str | None) -> ModelCard:
             "of the same kind by model_config; its weights aren't needed."
         ) from error
     return card_of_folder(folder, str(path), path)
+
+
+def _holds_network_alone(path: Path) -> bool:
+    """Return whether a file has weights of a denoising model, and none of another part. A .ckpt is taken for whole."""
+    if path.suffix != ".safetensors":
+        return False
+    try:
+        with safe_open(path, "pt") as file:
+            names = list(file.keys())
+    except Exception:  # damaged: whoever loads it says so
+        return False
+    return bool(names) and not any(_OTHER_PARTS.match(name) for name in names)

@@ -36,7 +36,7 @@ def text_quantization(card: ModelCard, how: Quantization, dtype: torch.dtype) ->
         raise UserError(
             f"'{card.name}' has no text encoder that is large (T5 or a language model): leave text_encoders full."
         )
-    if card.checkpoint is not None:
+    if card.checkpoint is not None and not card.only_network:
         raise UserError(
             f"'{card.name}' holds its text encoders itself, as they are: leave text_encoders full, or give a folder in "
             "diffusers' layout."

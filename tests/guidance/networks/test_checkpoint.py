@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.guidance.networks.loading import find_card, load_network
 from pds_nerfstudio.guidance.networks.options import LoadOptions
-from tests.guidance.networks.test_architectures import CPU, PROMPT, SIDE, random_picture
+from tests.guidance.networks.test_architectures import CPU, PROMPT, SIDE, ask, noisy, random_picture
 from tests.guidance.networks.test_loading import refusal
-from tests.guidance.networks.tiny.original import save_original
+from tests.guidance.networks.tiny.original import original_state, save_original
 
 Tiny = Callable[[str], Path]
 
@@ -155,10 +156,83 @@ def test_weights_of_another_kind_than_the_configuration_are_refused(tiny_model: 
         assert f"'{file}'" in message and "model_config" in message, message
 
 
-def test_a_file_of_the_network_alone_is_refused(tiny_model: Tiny, tmp_path: Path) -> None:
-    file = shutil.copy(
-        tiny_model("flux_dev") / "transformer" / "diffusion_pytorch_model.safetensors", tmp_path / "flux.safetensors"
-    )
+NETWORKS = (
+    "sd15",
+    "sdxl",
+    "sd3",
+    "flux_dev",
+    "chroma",
+    "sana_euler",
+    "lumina2",
+    "z_image",
+    "qwen_image",
+    "flux2_klein",
+)
+
+
+def network_file(kind: str, model: Path, folder: Path, scale: float = 1.0) -> Path:
+    """Save the denoising model of a tiny model alone, by diffusers' own names, with all weights scaled."""
+    part = "unet" if kind in ("sd15", "sdxl") else "transformer"
+    weights = load_file(model / part / "diffusion_pytorch_model.safetensors")
+    save_file({name: scale * x for name, x in weights.items()}, folder / "network.safetensors")
+    return folder / "network.safetensors"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_network_alone_takes_the_place_of_the_folders_own(kind: str, tiny_model: Tiny, tmp_path: Path) -> None:
+    model = tiny_model(kind)
+    options = LoadOptions(CPU, torch.float32, torch.float32)
+    whole: Any = load_network(str(model), lambda half: options)
+    z, time = noisy(whole), torch.tensor([500 if kind in ("sd15", "sdxl") else 0.7])
+    answers = [ask(whole, z, time, [PROMPT])]
+    for scale in (1.0, 0.9):
+        file = network_file(kind, model, tmp_path, scale)
+        answers.append(ask(load_network(str(file), lambda half: options, str(model)), z, time, [PROMPT]))
+    torch.testing.assert_close(answers[1], answers[0])
+    assert (answers[2] - answers[0]).norm() > 0.01 * answers[0].norm()
+
+
+@torch.no_grad()
+def test_a_network_alone_by_its_first_names(tiny_model: Tiny, tmp_path: Path) -> None:
+    model = tiny_model("sd15")
+    options = LoadOptions(CPU, torch.float32, torch.float32)
+    whole: Any = load_network(str(model), lambda half: options)
+    state = original_state(own_pipeline(model))
+    unet = {name: 0.9 * x for name, x in state.items() if name.startswith("model.diffusion_model.")}
+    save_file(unet, tmp_path / "unet.safetensors")
+    one = load_network(str(tmp_path / "unet.safetensors"), lambda half: options, str(model))
+    same = load_network(str(network_file("sd15", model, tmp_path, 0.9)), lambda half: options, str(model))
+    z, time = noisy(whole), torch.tensor([500])
+    torch.testing.assert_close(ask(one, z, time, [PROMPT]), ask(same, z, time, [PROMPT]))
+
+
+def test_a_network_alone_needs_a_folder_with_all_else(
+    tiny_model: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = network_file("flux_dev", tiny_model("flux_dev"), tmp_path)
+    options = LoadOptions(CPU, torch.float32, torch.float32)
+    SmallFiles(None).install(monkeypatch)
+    message = refusal(find_card, str(file))
+    assert f"'{file}' holds a denoising model alone: give by model_config the folder of a whole model" in message
+    small = shutil.copytree(tiny_model("flux_dev"), tmp_path / "small", ignore=shutil.ignore_patterns("*.safetensors"))
+    message = refusal(lambda: load_network(str(file), lambda half: options, str(small)))
+    assert f"'{small}' is incomplete" in message and "transformer" not in message
+    without = shutil.copytree(tiny_model("flux_dev"), tmp_path / "all_else")
+    (without / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
+    load_network(str(file), lambda half: options, str(without))
+
+
+@pytest.mark.parametrize("other", ["sd15", "sd3", "chroma"])
+def test_a_network_alone_of_another_kind_is_refused(other: str, tiny_model: Tiny, tmp_path: Path) -> None:
+    file = network_file(other, tiny_model(other), tmp_path)
     options = LoadOptions(CPU, torch.float32, torch.float32)
     message = refusal(lambda: load_network(str(file), lambda half: options, str(tiny_model("flux_dev"))))
-    assert "give a file with all parts of a FluxPipeline" in message
+    assert f"'{file}' cannot be loaded" in message and "give the transformer of a FluxPipeline" in message
+
+
+def test_a_network_alone_that_diffusers_reads_from_folders_only_is_refused(tiny_model: Tiny, tmp_path: Path) -> None:
+    file = network_file("pixart_sigma", tiny_model("pixart_sigma"), tmp_path)
+    options = LoadOptions(CPU, torch.float32, torch.float32)
+    message = refusal(lambda: load_network(str(file), lambda half: options, str(tiny_model("pixart_sigma"))))
+    assert "holds the transformer of a PixArtSigmaPipeline alone" in message and "give a folder" in message
