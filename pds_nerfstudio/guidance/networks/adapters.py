@@ -1,6 +1,7 @@
 """What people bring to a model: low-rank adaptations, words learned by textual inversion, another autoencoder."""
 
 import re
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from pds_nerfstudio.errors import UserError, first_line
 from pds_nerfstudio.guidance.networks.autoencoders import halvings
+from pds_nerfstudio.guidance.networks.libraries import quiet_libraries
+from pds_nerfstudio.guidance.networks.lora_files import family_of, is_kohya_for_sd3, said_family
 
 _EXCHANGEABLE = {"AutoencoderKL", "AsymmetricAutoencoderKL", "AutoencoderTiny"}
 """Kinds of autoencoders that stand in for each other: what they say is a latent but for a shift and a scale."""
@@ -34,17 +37,30 @@ def fuse_loras(pipeline: Any, specs: tuple[str, ...]) -> None:
         path, weight = parse_lora(spec)
         if not hasattr(pipeline, "load_lora_weights"):
             raise UserError(f"No LoRA can be loaded into a {type(pipeline).__name__}: leave lora empty.")
+        if is_kohya_for_sd3(path):
+            raise UserError(
+                f"The LoRA '{path}' is one of Stable Diffusion 3 in kohya's format, which diffusers can't translate: "
+                "give it in the format of diffusers or peft, whose layers are called transformer.transformer_blocks."
+            )
+        own, said = family_of(pipeline), said_family(path)
+        another = f"says that it is for {said}" if said and own and said != own else ""
         try:
-            fits = _fuse_lora(pipeline, path, weight)
+            with quiet_libraries(progress_bars=False):
+                fits = _fuse_lora(pipeline, path, weight)
         except Exception as error:  # Files of other models fail in many ways; the way out is the same.
             raise UserError(
-                f"The LoRA '{path}' does not fit a {type(pipeline).__name__} ({first_line(error)}): give one that was "
-                "trained for this model."
+                f"The LoRA '{path}' does not fit a {type(pipeline).__name__} ({another or first_line(error)}): give "
+                "one that was trained for this model."
             ) from error
         if not fits:
             raise UserError(
-                f"The LoRA '{path}' holds nothing for the {_lora_parts(pipeline)[0]} of a {type(pipeline).__name__}: "
-                "give one that was trained for this model."
+                f"The LoRA '{path}' holds nothing for the {_lora_parts(pipeline)[0]} of a {type(pipeline).__name__}"
+                f"{another and f', and {another}'}: give one that was trained for this model."
+            )
+        if another:
+            warnings.warn(
+                f"The LoRA '{path}' {another}, and the model is one of {own}: its layers fit, and may do anything.",
+                stacklevel=2,
             )
 
 

@@ -50,9 +50,9 @@ def load_pipeline(card: ModelCard, options: LoadOptions, kind: str | None = None
                 f"The model '{card.name}' cannot be loaded ({first_line(error)}): {_way_out(card, bool(quantized))}."
             ) from error
         load_embeddings(pipeline, options.embeddings)
-        fuse_loras(pipeline, options.loras)
         if options.vae is not None:
             replace_autoencoder(pipeline, options.vae, options.vae_dtype)
+    fuse_loras(pipeline, options.loras)
     return pipeline
 
 
@@ -66,7 +66,7 @@ def _read(pipeline_class: Any, card: ModelCard, options: LoadOptions, quantized:
     given |= dict.fromkeys(part for part in UNUSED if part in card.index)
     if "safety_checker" in card.index:
         given["requires_safety_checker"] = False
-    unused = UNUSED
+    unused: tuple[str, ...] = UNUSED
     if card.only_network:
         part = card.network_part
         unused = (*UNUSED, part)

@@ -220,6 +220,63 @@ def test_a_lora_of_another_architecture_is_refused(kind: str, other: str, tiny_m
     assert f"The LoRA '{path}'" in message and "give one that was trained for this model" in message
 
 
+SAID = [
+    ("sd15", "modelspec.architecture", "stable-diffusion-v1/lora"),
+    ("sd15", "ss_base_model_version", "sd_v1"),
+    ("sdxl", "modelspec.architecture", "stable-diffusion-xl-v1-base/lora"),
+    ("sdxl", "ss_base_model_version", "sdxl_base_v1-0"),
+    ("sd3", "modelspec.architecture", "stable-diffusion-3-medium/lora"),
+    ("flux_dev", "ss_base_model_version", "flux1"),
+    ("flux_dev", "modelspec.architecture", "Flux.1-dev/lora"),
+    ("sd3", "ss_base_model_version", "something new"),
+]
+
+
+@pytest.mark.parametrize(("kind", "field", "value"), SAID)
+def test_a_lora_that_names_its_model_is_taken_by_it(
+    kind: str, field: str, value: str, tiny_model: Tiny, tmp_path: Path
+) -> None:
+    path = tmp_path / "style.safetensors"
+    save_file(of_diffusers(own_pipeline(tiny_model(kind)), kind, 0), path, {field: value})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(tiny_model(kind), loras=(str(path),))
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value", "name"),
+    [
+        ("sd15", "modelspec.architecture", "stable-diffusion-xl-v1-base/lora", "Stable Diffusion XL"),
+        ("flux_dev", "ss_base_model_version", "sd3m", "Stable Diffusion 3"),
+        ("sdxl", "ss_base_model_version", "sd_v1", "Stable Diffusion 1 or 2"),
+    ],
+)
+def test_a_lora_that_fits_and_names_another_model_is_warned_of(
+    kind: str, field: str, value: str, name: str, tiny_model: Tiny, tmp_path: Path
+) -> None:
+    path = tmp_path / "style.safetensors"
+    save_file(of_diffusers(own_pipeline(tiny_model(kind)), kind, 0), path, {field: value})
+    with pytest.warns(UserWarning, match=f"style.safetensors' says that it is for {name}, and the model is one of"):
+        load(tiny_model(kind), loras=(str(path),))
+
+
+def test_a_lora_that_does_not_fit_is_refused_with_the_model_that_it_names(tiny_model: Tiny, tmp_path: Path) -> None:
+    path = tmp_path / "style.safetensors"
+    state = of_kohya_for_flux(own_pipeline(tiny_model("flux_dev")), "flux_dev", 0)
+    save_file(state, path, {"ss_base_model_version": "flux1"})
+    message = refusal(lambda: load(tiny_model("sd3"), loras=(str(path),)))
+    assert "StableDiffusion3Pipeline, and says that it is for FLUX.1: give one" in message
+
+
+@pytest.mark.parametrize("kind", ["sd3", "sd15"])
+def test_kohyas_format_for_stable_diffusion_3_is_refused_by_name(kind: str, tiny_model: Tiny, tmp_path: Path) -> None:
+    base = "lora_unet_joint_blocks_0_x_block_attn_qkv"
+    path = tmp_path / "style.safetensors"
+    save_file({f"{base}.lora_down.weight": torch.ones(2, 32), f"{base}.lora_up.weight": torch.ones(96, 2)}, path)
+    message = refusal(lambda: load(tiny_model(kind), loras=(str(path),)))
+    assert f"'{path}' is one of Stable Diffusion 3 in kohya's format" in message and "diffusers or peft" in message
+
+
 @pytest.mark.parametrize("content", [b"", b"not a LoRA at all"])
 @pytest.mark.parametrize("kind", ["sd15", "flux_dev"])
 def test_a_damaged_lora_is_refused(kind: str, content: bytes, tiny_model: Tiny, tmp_path: Path) -> None:
