@@ -12,11 +12,13 @@ from safetensors.torch import load_file, save_file
 
 from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.guidance import Guidance
+from pds_nerfstudio.guidance.networks.libraries import quiet_libraries
 from pds_nerfstudio.guidance.networks.loading import find_card, load_network
 from pds_nerfstudio.guidance.networks.options import LoadOptions
 from tests.guidance.networks.test_architectures import CPU, PROMPT, SIDE, ask, noisy, random_picture
 from tests.guidance.networks.test_loading import refusal
 from tests.guidance.networks.tiny.original import original_state, save_original
+from tests.guidance.networks.tiny.xl import xl_pipeline, xl_unet
 
 Tiny = Callable[[str], Path]
 
@@ -55,6 +57,40 @@ def test_a_model_in_one_file_is_the_model_in_a_folder(
     torch.testing.assert_close(one.condition(prompts), whole.condition(prompts))
     answers = [network.predict(latent, torch.tensor([500]), whole.condition(prompts)) for network in (one, whole)]
     torch.testing.assert_close(*answers)
+
+
+@pytest.fixture(scope="module")
+def wide_xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stable Diffusion XL with a second encoder wider than the first: by their widths a reader tells them apart."""
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPTextModelWithProjection
+
+    folder = tmp_path_factory.mktemp("wide") / "sdxl"
+    with torch.random.fork_rng(devices=[]), quiet_libraries(progress_bars=False):
+        torch.manual_seed(0)
+        pipeline = xl_pipeline(unet=UNet2DConditionModel.from_config({**xl_unet().config, "cross_attention_dim": 96}))
+        config = pipeline.text_encoder_2.config
+        config.hidden_size = 64
+        pipeline.register_modules(text_encoder_2=CLIPTextModelWithProjection(config))
+        pipeline.save_pretrained(folder)
+    return folder
+
+
+@torch.no_grad()
+def test_stable_diffusion_xl_in_one_file_is_that_in_a_folder(wide_xl: Path, tmp_path: Path) -> None:
+    from diffusers import DiffusionPipeline
+
+    small = shutil.copytree(wide_xl, tmp_path / "small", ignore=shutil.ignore_patterns("*.safetensors"))
+    file = save_original(DiffusionPipeline.from_pretrained(wide_xl), tmp_path / "model.safetensors")
+    options = LoadOptions(CPU, torch.float32, torch.float32)
+    one: Any = load_network(str(file), lambda half: options, str(small))
+    whole: Any = load_network(str(wide_xl), lambda half: options)
+    image = random_picture()
+    torch.testing.assert_close(one.encode(image), whole.encode(image))
+    for prompts in ([PROMPT], [None]):
+        torch.testing.assert_close(one.condition(prompts), whole.condition(prompts))
+    z, time = noisy(whole), torch.tensor([500])
+    torch.testing.assert_close(ask(one, z, time, [PROMPT]), ask(whole, z, time, [PROMPT]))
 
 
 def test_a_model_in_one_file_edits(tiny_model: Tiny, small_files: Path, tmp_path: Path) -> None:
