@@ -93,8 +93,8 @@ LOOKS = {
     "bear": Look(Attributes(subject="bear", color="brown"), ("arm", "leg"), PALETTE["yellow"], "yellow"),
     "rust": Look(Attributes(subject="man", color="brown"), ("torso", "arm"), (0.72, 0.32, 0.14), "orange"),
 }
-"""The first is the one that options were chosen by; the others are to report on. The embedded VAE can hold them all,
-which it can't most shades between the world's colours, nor most pairs of colours side by side."""
+"""The first is the one that options were chosen by; the others are to report on. The embedded VAE can hold them,
+which it can't every shade between the world's colours, nor every pair of colours side by side."""
 TRUE_CHANGE = 0.05
 """Where the true edit changes a pixel by more than this, it counts as changed."""
 
