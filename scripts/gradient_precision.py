@@ -62,25 +62,30 @@ class Precision:
         self.out.write_text(json.dumps(rows, indent=1) + "\n")
 
     def _gradients(self, model: str, dtype: torch.dtype, vae_dtype: torch.dtype) -> dict[str, Tensor]:
-        """Return the gradients on the image, and the text terms on the latent, of all draws."""
-        denoiser = Denoiser.from_pretrained(model, self.device, dtype, vae_dtype=vae_dtype)
-        guidance = Guidance(GuidanceConfig(), denoiser)
-        before, after = (Attributes(subject="man", color=color) for color in ("blue", "red"))
-        guidance.set_prompts(caption(before), caption(after))
-        source, image = (_picture(thing, denoiser.resolution, torch.device(self.device)) for thing in (before, after))
-        image = (source + image) / 2  # half-way through the edit
-        target, original = (denoiser.encode_image(x).detach() for x in (image, source))
-        generator = torch.Generator(self.device).manual_seed(self.seed)
-        rows: dict[str, list[Tensor]] = {"image": [], "text": []}
-        for _ in range(self.draws):
-            t = guidance._times.draw(1, 0.5, generator)
-            noise = torch.randn(target.shape, generator=generator, device=self.device)
-            terms = guidance.gradient_terms(target, original, t, noise)
-            leaf = image.clone().requires_grad_()
-            (gradient,) = torch.autograd.grad((denoiser.encode_image(leaf) * terms.total).sum(), leaf)
-            rows["image"].append(gradient)
-            rows["text"].append(terms.text)
-        return {what: torch.cat(some) for what, some in rows.items()}
+        return gradients(
+            Denoiser.from_pretrained(model, self.device, dtype, vae_dtype=vae_dtype), self.draws, self.seed
+        )
+
+
+def gradients(denoiser: Denoiser, draws: int, seed: int) -> dict[str, Tensor]:
+    """Return the gradients on the image, and the text terms on the latent, of all draws."""
+    guidance = Guidance(GuidanceConfig(), denoiser)
+    before, after = (Attributes(subject="man", color=color) for color in ("blue", "red"))
+    guidance.set_prompts(caption(before), caption(after))
+    source, image = (_picture(thing, denoiser.resolution, denoiser.device) for thing in (before, after))
+    image = (source + image) / 2  # half-way through the edit
+    target, original = (denoiser.encode_image(x).detach() for x in (image, source))
+    generator = torch.Generator(denoiser.device).manual_seed(seed)
+    rows: dict[str, list[Tensor]] = {"image": [], "text": []}
+    for _ in range(draws):
+        t = guidance._times.draw(1, 0.5, generator)
+        noise = torch.randn(target.shape, generator=generator, device=denoiser.device)
+        terms = guidance.gradient_terms(target, original, t, noise)
+        leaf = image.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad((denoiser.encode_image(leaf) * terms.total).sum(), leaf)
+        rows["image"].append(gradient)
+        rows["text"].append(terms.text)
+    return {what: torch.cat(some) for what, some in rows.items()}
 
 
 def _picture(thing: Attributes, side: int, device: torch.device) -> Tensor:

@@ -27,7 +27,7 @@ from pds_nerfstudio.one_line import one_line
 from pds_nerfstudio.personalization.lora import Lora, saver_of
 from pds_nerfstudio.personalization.pictures import find_pictures, latents_of
 from pds_nerfstudio.personalization.prior import draw_prior
-from pds_nerfstudio.personalization.results import PROMPTS, PersonalResults, Unfinished, begin_folder, keep_prior
+from pds_nerfstudio.personalization.results import PROMPTS, PersonalResults, Unfinished, begin_folder, keep_pictures
 from pds_nerfstudio.personalization.training import DreamBooth, Lesson
 from pds_nerfstudio.runs import load_config, read_command
 
@@ -191,10 +191,11 @@ def run(config: Personalize) -> Path:
     latents = list(track(latents_of(paths, denoiser, resolution), "Reading pictures", len(paths)))
     lessons = [Lesson("subject", latents, config.subject_prompt)]
     folder = begin_folder(config, config.output_dir, f"{config.token}-{config.subject}")
+    keep_pictures(folder / "seen", latents, denoiser)
     if config.prior_pictures:
         count, steps = config.prior_pictures, config.prior_steps
         drawn = draw_prior(denoiser, config.kind_prompt, count, resolution, steps, draws)
-        kept = keep_prior(folder, track(drawn, "Drawing others of its kind", count), denoiser)
+        kept = keep_pictures(folder / "prior", track(drawn, "Drawing others of its kind", count), denoiser)
         lessons.append(Lesson("prior", kept, config.kind_prompt, config.prior_weight))
     training = _training(config, denoiser, lora, lessons, draws)
     return PersonalResults(folder, config.save_every, config.advice, card).leave(training, lora, lessons)

@@ -38,12 +38,12 @@ def begin_folder(config: Any, parent: Path, name: str) -> Path:
     return folder
 
 
-def keep_prior(folder: Path, latents: Iterable[Latent], denoiser: Denoiser) -> list[Latent]:
-    """Save the pictures of latents in prior/, for people to look at, and return the latents."""
+def keep_pictures(folder: Path, latents: Iterable[Latent], denoiser: Denoiser) -> list[Latent]:
+    """Save the pictures of latents in a new folder, for people to look at, and return the latents."""
     kept = list(latents)
-    (folder / "prior").mkdir(exist_ok=True)
+    folder.mkdir()
     for number, latent in enumerate(kept, start=1):
-        save_image(denoiser.decode_latents(latent)[0].float(), folder / "prior" / f"{number:04d}.png")
+        save_image(denoiser.decode_latents(latent)[0].float(), folder / f"{number:04d}.png")
     return kept
 
 

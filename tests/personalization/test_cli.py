@@ -15,7 +15,7 @@ from PIL import Image
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.draws import Draws
-from pds_nerfstudio.guidance.networks.loading import load_network
+from pds_nerfstudio.guidance.networks.loading import find_card, load_network
 from pds_nerfstudio.guidance.networks.options import LoadOptions
 from pds_nerfstudio.personalization import cli, training
 from pds_nerfstudio.personalization.cli import Personalize
@@ -52,6 +52,7 @@ def test_a_folder_of_results_is_left(order: Personalize) -> None:
         "lora.safetensors",
         "prompts.txt",
         "prior",
+        "seen",
         "metrics.json",
         "config.json",
     }
@@ -67,6 +68,15 @@ def test_the_prior_can_be_looked_at(order: Personalize) -> None:
     assert names == ["0001.png", "0002.png"]
     one, other = (np.asarray(Image.open(folder / "prior" / name)) for name in names)
     assert one.shape == (64, 64, 3) and (one != other).any()
+
+
+def test_what_the_model_sees_of_the_pictures_can_be_looked_at(order: Personalize) -> None:
+    folder = cli.run(order).parent / "seen"
+    denoiser = cli.load(order, find_card(order.model))
+    for number, latent in enumerate(latents_of(find_pictures(order.data), denoiser, denoiser.resolution), start=1):
+        shown = (denoiser.decode_latents(latent)[0].permute(1, 2, 0) * 255).round().numpy()
+        assert np.abs(np.asarray(Image.open(folder / f"{number:04d}.png")) - shown).max() <= 1
+    assert len(list(folder.iterdir())) == 3
 
 
 def test_without_a_prior_there_is_only_the_subject(order: Personalize) -> None:
@@ -154,7 +164,7 @@ class Killed(BaseException):
 
 def kill(monkeypatch: pytest.MonkeyPatch, after_losses: int, by: type[BaseException] = Killed) -> None:
     """End a training when that many losses are computed and the noise of the next one is drawn."""
-    loss, computed = training.answer_loss, []
+    loss, computed = training.answer_loss, list[int]()
 
     def counted(*args: Any) -> torch.Tensor:
         if len(computed) == after_losses:
