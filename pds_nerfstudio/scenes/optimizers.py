@@ -97,6 +97,8 @@ class EditOptimizers(Optimizers):
     def set_floor(self, name: str, squares: list[Tensor]) -> None:
         """Shorten a group's steps wherever gradients are small beside some; see `signal`.
 
+        What is added to the group's parameters after this takes full steps.
+
         Args:
             name: Of the group.
             squares: Of those gradients, one tensor for each of the group's parameters.
@@ -118,7 +120,7 @@ class EditOptimizers(Optimizers):
                     continue  # it has had no gradient yet
                 if name in self._floors:
                     # Among Adam's memories, it grows and shrinks with the Gaussians, and goes into checkpoints.
-                    memory["floor"] = self._floors[name][k]
+                    memory["floor"] = _padded(self._floors[name][k], p)
                 tiny = torch.finfo(p.dtype).tiny
                 square = memory["exp_avg_sq"] / (1 - beta ** memory["step"]).to(p).clamp_min(tiny)
                 p.data.lerp_(before[name][k], 1 - (square / (square + memory["floor"]).clamp_min(tiny)).sqrt())
@@ -146,6 +148,11 @@ class EditOptimizers(Optimizers):
         finally:
             for optimizer in optimizers:
                 del optimizer.found_inf
+
+
+def _padded(floor: Tensor, like: Tensor) -> Tensor:
+    """Return a floor for a parameter that may have grown at its end since: none for what is new."""
+    return torch.cat([floor, like.new_zeros(len(like) - len(floor), *like.shape[1:])]) if like.ndim else floor
 
 
 def _any_not_finite(gradients: list[Tensor]) -> Float[Tensor, ""] | None:

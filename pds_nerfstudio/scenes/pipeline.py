@@ -268,10 +268,10 @@ class EditPipeline(VanillaPipeline):
         if not self._editing:
             self._editing = True
             first = step == self.plan.start
-            self.model.begin_edit(first=first, cameras=self.views.cameras)
-            self._hold(first)
             if first and self.config.smallest_gradient:
                 self._measure_floors(cast(EditOptimizers, optimizers))
+            self.model.begin_edit(first=first, cameras=self.views.cameras)
+            self._hold(first)
         config = self.config
         rates = Rates(
             config.lr_warmup_steps, config.lr_final_mult, config.refine_lr_mult, config.refine_from == "source"

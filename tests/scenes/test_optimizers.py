@@ -87,3 +87,59 @@ def test_fused_optimizers_are_not_looked_at(optimizers: EditOptimizers, monkeypa
         parameter.grad = torch.ones(3)
     optimizers.optimizer_scaler_step_some(step_scaler, ["a", "b"])
     assert (asked[0] == "count") == fused
+
+
+class TestFloors:
+    """Steps of numbers whose gradients are small beside a floor are shorter; see `signal`."""
+
+    def steps(self, optimizers: EditOptimizers, gradients: list[float], floor: float | None) -> torch.Tensor:
+        scaler = torch.amp.GradScaler("cpu", enabled=False)
+        (parameter,) = optimizers.parameters["a"]
+        if floor is not None:
+            optimizers.set_floor("a", [torch.full((3,), floor)])
+        for gradient in gradients:
+            parameter.grad = torch.full((3,), gradient)
+            optimizers.optimizer_scaler_step_some(scaler, ["a"])
+        return 1 - parameter.detach()
+
+    def test_a_step_is_the_gradient_over_the_root_of_both(self, optimizers: EditOptimizers) -> None:
+        for gradient, floor in ((0.3, 0.16), (-0.3, 0.16)):
+            moved = self.steps(optimizers, [gradient], floor)
+            torch.testing.assert_close(moved, torch.full((3,), 0.1 * gradient / (gradient**2 + floor) ** 0.5))
+            optimizers.parameters["a"][0].data.fill_(1)
+            optimizers.optimizers["a"].state.clear()
+
+    def test_many_steps_follow_the_formula(self, optimizers: EditOptimizers) -> None:
+        gradients, floor, mean, square, at = [0.3, -0.1, 0.2, 0.05], 0.04, 0.0, 0.0, 0.0
+        for k, gradient in enumerate(gradients, 1):
+            mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+            at += 0.1 * (mean / (1 - 0.9**k)) / (square / (1 - 0.999**k) + floor) ** 0.5
+        torch.testing.assert_close(self.steps(optimizers, gradients, floor), torch.full((3,), at))
+
+    def test_without_a_floor_it_is_adam_to_the_bit(self, optimizers: EditOptimizers) -> None:
+        with_none = self.steps(optimizers, [0.3, -0.1, 0.2], None)
+        optimizers.parameters["a"][0].data.fill_(1)
+        optimizers.optimizers["a"].state.clear()
+        assert torch.equal(self.steps(optimizers, [0.3, -0.1, 0.2], 0.0), with_none)
+
+    def test_other_groups_take_full_steps(self, optimizers: EditOptimizers) -> None:
+        optimizers.set_floor("a", [torch.ones(3)])
+        (b,) = optimizers.parameters["b"]
+        b.grad = torch.full((3,), 1e-3)
+        optimizers.optimizer_scaler_step_some(torch.amp.GradScaler("cpu", enabled=False), ["b"])
+        torch.testing.assert_close(1 - b.detach(), torch.full((3,), 0.1), rtol=1e-4, atol=0)
+
+    def test_what_was_added_since_takes_full_steps(self, optimizers: EditOptimizers) -> None:
+        """A floor is as long as the parameter was: strewn Gaussians come after it, at the end."""
+        optimizers.set_floor("a", [torch.ones(2)])
+        (a,) = optimizers.parameters["a"]
+        a.grad = torch.full((3,), 1e-3)
+        optimizers.optimizer_scaler_step_some(torch.amp.GradScaler("cpu", enabled=False), ["a"])
+        assert (1 - a.detach()).tolist() == pytest.approx([1e-4, 1e-4, 0.1], rel=1e-3)
+
+    def test_they_are_kept_with_adams_memories(self, optimizers: EditOptimizers) -> None:
+        """So they grow and shrink with the Gaussians, and go into checkpoints."""
+        self.steps(optimizers, [0.3], 0.5)
+        optimizer = optimizers.optimizers["a"]
+        optimizer.load_state_dict(optimizer.state_dict())
+        assert torch.equal(optimizer.state[optimizers.parameters["a"][0]]["floor"], torch.full((3,), 0.5))
