@@ -11,8 +11,8 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.files.packed_ply import write_packed_ply
 from pds_nerfstudio.scenes.files.ply import read_ply, write_ply
 from pds_nerfstudio.scenes.files.quantities import logit_of_byte
-from pds_nerfstudio.scenes.files.spz import read_spz, write_spz
 from pds_nerfstudio.scenes.files.splats import Splats
+from pds_nerfstudio.scenes.files.spz import read_spz, write_spz
 from pds_nerfstudio.scenes.terminal import say
 
 ENDINGS = (".ply", ".compressed.ply", ".spz")

@@ -1,15 +1,17 @@
 """SuperSplat's compressed .ply: Gaussians in chunks of 256, each number in a few bits between the chunk's bounds.
 
-The format is that of https://github.com/playcanvas/splat-transform (MIT), whose code is not used here. An element `chunk` holds the least and the largest position, log-scale and colour of 256 Gaussians; `vertex` four
-unsigned integers for each Gaussian: position and scale in 11, 10 and 11 bits, rotation as the largest component's
-number in 2 bits and the others in 10 each, and colour and opacity in 8 each; `sh`, where there are harmonics beyond
-degree 0, a byte for each of their coefficients.
+The format is that of https://github.com/playcanvas/splat-transform (MIT), whose code is not used here. An element
+`chunk` holds the least and the largest position, log-scale and colour of 256 Gaussians; `vertex` four unsigned integers
+for each Gaussian: position and scale in 11, 10 and 11 bits, rotation as the largest component's number in 2 bits and
+the others in 10 each, and colour and opacity in 8 each; `sh`, where there are harmonics beyond degree 0, a byte for
+each of their coefficients.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +47,7 @@ def unpack(file: PlyData, path: Path) -> Splats:
     """
     vertices, chunks = file["vertex"].data, file["chunk"].data
     n = len(vertices)
-    harmonics = file["sh"].data if "sh" in file else np.empty((n, 0), np.uint8)
+    harmonics: Any = file["sh"].data if "sh" in file else np.empty((n, 0), np.uint8)
     count = len(harmonics.dtype.names or ())
     needed = {f"{end}_{name}" for end in ("min", "max") for name in _BOUNDS[:6]}
     if len(chunks) * _CHUNK < n or len(harmonics) != n or not needed <= set(chunks.dtype.names or ()):

@@ -25,6 +25,7 @@ class Similarity:
     size: float
     """Positive."""
     shift: Float[Tensor, "3"]
+    """Of the origin, which it takes there."""
 
     @classmethod
     def of_data_parser(cls, transform: Float[Tensor, "3 4"], scale: float) -> Similarity:
@@ -58,6 +59,7 @@ class Splats:
     """The Gaussians of a splat, as Kerbl et al., 3D Gaussian Splatting, 2023, store them. All on the CPU, float32."""
 
     means: Float[Tensor, "n 3"]
+    """Centres."""
     scales: Float[Tensor, "n 3"]
     """Logarithms of the standard deviations along the Gaussians' axes."""
     quats: Float[Tensor, "n 4"]

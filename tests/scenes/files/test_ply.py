@@ -15,7 +15,7 @@ from pds_nerfstudio.scenes.files.splats import Splats
 C0 = 0.28209479177387814
 
 
-def assert_same(a: Splats, b: Splats, **tolerance: float) -> None:
+def assert_same(a: Splats, b: Splats, **tolerance: Any) -> None:
     for name, values in vars(a).items():
         torch.testing.assert_close(getattr(b, name), values, **tolerance)
 
