@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
+from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.models.splatfacto import SplatfactoModelConfig
+from nerfstudio.utils.comms import get_world_size
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
@@ -15,6 +17,7 @@ from pds_nerfstudio.measures import psnr
 from pds_nerfstudio.scenes.checkpoints import Checkpoint
 from pds_nerfstudio.scenes.files.formats import read_splats
 from pds_nerfstudio.scenes.files.harmonics import degree_of
+from pds_nerfstudio.scenes.files.orbit import OrbitConfig, write_orbit
 from pds_nerfstudio.scenes.files.placement import KEPT_COORDINATES, Coordinates, placement
 from pds_nerfstudio.scenes.files.splats import Splats
 from pds_nerfstudio.scenes.models.scene_model import SceneModel, render
@@ -78,6 +81,28 @@ class StartingSplat:
             raise UserError(f"--load-ply {self.path} is a splat, and no NeRF: use pds-splat.")
         model.sh_degree = self._degree
         model.camera_optimizer = replace(model.camera_optimizer, mode="off")  # whose corrections the file does not hold
+
+    def on_orbit(self, config: TrainerConfig, device: str, writes: bool) -> StartingSplat:
+        """Give a run without data the splat's own renders as its data; return the splat as it lies among them.
+
+        Args:
+            config: Of the run, an `EditTrainerConfig`; its data are changed in place.
+            device: Renders the views.
+            writes: Whether this process writes them; of several GPUs, one does.
+
+        Raises:
+            UserError: If there can be no such views.
+        """
+        views: OrbitConfig = config.orbit  # type: ignore[attr-defined]
+        views.check()
+        folder = config.get_base_dir() / "orbit"
+        if writes:
+            say(f"There is no --data: looking at {self.path} from {views.views} cameras around it, {views.up} up.")
+            write_orbit(folder, self.splats, views, device)
+        if get_world_size() > 1:
+            torch.distributed.barrier()
+        config.data = config.pipeline.datamanager.data = folder
+        return replace(self, coordinates="world")
 
     def checkpoint(self, pipeline: EditPipeline, folder: Path) -> Checkpoint:
         """Return it as a checkpoint of the run's model, at the first step from which all its harmonics are drawn.
