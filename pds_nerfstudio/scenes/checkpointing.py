@@ -22,6 +22,7 @@ from torch.cuda.amp.grad_scaler import GradScaler
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.checkpoints import Checkpoint, adopt_architecture, find_checkpoint, read_checkpoint
+from pds_nerfstudio.scenes.files.placement import KEPT_COORDINATES, Coordinates
 from pds_nerfstudio.scenes.optimizers import EditOptimizers
 from pds_nerfstudio.scenes.pipeline import EditPipeline
 from pds_nerfstudio.scenes.terminal import say
@@ -116,6 +117,14 @@ class KeptSource:
     def path(self) -> Path | None:
         """Its checkpoint, if it is there."""
         return max(self.folder.glob("step-*.ckpt"), default=None)
+
+    @property
+    def splat_coordinates(self) -> Coordinates:
+        """The coordinates of the splat's file that the run, or one before it, has started from; else the scene's."""
+        path = self.path
+        if path is None:
+            return "scene"
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True).get(KEPT_COORDINATES, "scene")
 
     def keep(self, start: Checkpoint) -> None:
         """Keep the source of a resumed edit, or the weights of a scene about to be edited, unless it is kept already.

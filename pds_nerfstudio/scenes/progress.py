@@ -93,7 +93,9 @@ def say_what_next(run: Run) -> None:
         ),
         (
             "more steps",
-            f"the same command with --load-dir {_as_typed(run.checkpoint_dir)} and a larger --max-num-iterations",
+            f"the same command with --load-dir {_as_typed(run.checkpoint_dir)} "
+            + (f"--data {data} in place of --load-ply " if "splat" in run.facts else "")
+            + "and a larger --max-num-iterations",
         ),
         *_export_rows(run, config),
     ]

@@ -14,7 +14,6 @@ from typing import Literal
 
 import torch
 import yaml
-from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.utils import writer
 from nerfstudio.viewer.viewer import Viewer
@@ -22,7 +21,10 @@ from nerfstudio.viewer.viewer import Viewer
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.checkpointing import CheckpointingTrainer
 from pds_nerfstudio.scenes.checkpoints import Checkpoint
+from pds_nerfstudio.scenes.data import check_data, lacks_data
 from pds_nerfstudio.scenes.distributed import take_from_first_rank
+from pds_nerfstudio.scenes.files.orbit import OrbitConfig
+from pds_nerfstudio.scenes.files.start import StartingSplat
 from pds_nerfstudio.scenes.live.loop import LiveEdit
 from pds_nerfstudio.scenes.live.panel import EditPanel
 from pds_nerfstudio.scenes.live.session import EditSession, read_record
@@ -57,6 +59,15 @@ class EditTrainerConfig(TrainerConfig):
     pds-splat), or an edit to resume. Without it (and without --load-checkpoint) the scene is reconstructed first."""
     load_checkpoint: Path | None = None
     """A single checkpoint file to start from, instead of --load-dir."""
+    load_ply: Path | None = None
+    """A splat of another tool to edit, instead of --load-dir: a .ply (3DGS, gsplat, Postshot, Polycam, SuperSplat, also
+    compressed) or a .spz. The cameras are those of --data; without it, an orbit around what the splat shows."""
+    ply_coordinates: Literal["auto", "world", "scene"] = "auto"
+    """Where the splat of --load-ply lies. world: in the coordinates of the data set, COLMAP's for example, where 3DGS
+    and most others leave it. scene: in those that nerfstudio trains in, where ns-export leaves it. auto: in which of
+    them it looks more like the photos."""
+    orbit: OrbitConfig = field(default_factory=OrbitConfig)
+    """The views of a splat from --load-ply without --data."""
     show_edit: bool = True
     """When the edit is done: write the edited views as a data set, a before/after sheet, a turntable video and
     report.html."""
@@ -92,6 +103,8 @@ class EditTrainerConfig(TrainerConfig):
             "lr_mult": pipeline.lr_mult,
             "seed": guidance.seed,
         }
+        if self.load_ply is not None:
+            chosen["splat"] = self.load_ply
         return {name.replace("_", " "): str(value) for name, value in chosen.items()}
 
 
@@ -117,6 +130,7 @@ class EditTrainer(CheckpointingTrainer):
     loss = math.nan
     """The sum of all losses, at the last step for which it is known; on a GPU that is one or two steps ago."""
     _scene_shown = False
+    _splat: StartingSplat | None = None
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """Set up as nerfstudio does, with a checkpoint's architecture taken over first."""
@@ -125,8 +139,8 @@ class EditTrainer(CheckpointingTrainer):
                 raise UserError(
                     f"--max-num-iterations is {self.config.max_num_iterations}: give at least one edit step."
                 )
-            self._check_data()
             self._read_start()
+            check_data(self.config)
             if self.device.startswith("cuda:"):
                 torch.cuda.set_device(self.device)  # what splatfacto means by .cuda()
             super().setup(test_mode)
@@ -150,18 +164,23 @@ class EditTrainer(CheckpointingTrainer):
             self.panel.open_in(self.viewer_state)
         self.live = LiveEdit(self, self.session, self.panel)
 
-    def _check_data(self) -> None:
-        """Refuse a path that holds no scene; data of other kinds than nerfstudio's own are left to their parsers."""
-        datamanager = self.config.pipeline.datamanager
-        dataparser = getattr(datamanager, "dataparser", None)
-        if not isinstance(dataparser, NerfstudioDataParserConfig):
-            return
-        data = Path(datamanager.data or self.config.data or dataparser.data)
-        if not data.is_file() and not (data / "transforms.json").is_file():
-            raise UserError(f"--data {data} holds no transforms.json: make one with ns-process-data, or mend the path.")
+    def _read_start(self) -> None:
+        """Read what the run is to start from, before nerfstudio's set-up, which builds the model for it."""
+        config = self.config
+        if config.load_ply is not None:
+            others = config.load_dir or config.load_checkpoint
+            self._splat = StartingSplat.read(config.load_ply, config.ply_coordinates, others)
+            self._splat.give_architecture(config.pipeline.model)
+            if lacks_data(config):
+                self._splat = self._splat.on_orbit(config, self.device, self.local_rank == 0)
+            if self.local_rank == 0:
+                config.save_config()
+        super()._read_start()
 
     def _load_checkpoint(self) -> None:
         """Take up weights (and, of an edit, everything else), and plan the steps of this run."""
+        if self._splat is not None:
+            self._checkpoint, self._splat = self._splat.checkpoint(self.pipeline, self.source_folder), None
         checkpoint, steps = self._checkpoint, self.config.max_num_iterations
         self.round_steps = steps
         if checkpoint is None:
@@ -352,12 +371,14 @@ class EditTrainer(CheckpointingTrainer):
         say(
             f"Stopped after step {self.step}. To go on, give the same command again with "
             f"--load-dir {self.checkpoint_dir}"
+            + (f" --data {self.config.data} in place of --load-ply" if self.config.load_ply else "")
         )
 
     def write_results(self, folder: Path) -> None:
         """Write the results into `folder`, and print their paths."""
         self.pipeline.eval()
-        written = write_results(self.pipeline, folder, self.config.pipeline.turntable_frames)
+        frames = self.config.pipeline.turntable_frames
+        written = write_results(self.pipeline, folder, frames, self._source.splat_coordinates)
         strip = self.history.write_strip(folder / "strip.jpg")
         report = write_report(folder, self)
         for path in [*written, *([strip] if strip else []), report]:

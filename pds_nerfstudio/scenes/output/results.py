@@ -8,18 +8,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 import torch
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image, ImageDraw, ImageFont
-from plyfile import PlyData, PlyElement
 from rich.progress import track
 from torch import Tensor
 
 from pds_nerfstudio.measures import psnr
 from pds_nerfstudio.one_line import one_line
+from pds_nerfstudio.scenes.files.formats import write_splats
+from pds_nerfstudio.scenes.files.placement import Coordinates, comments, placement
+from pds_nerfstudio.scenes.files.splats import Splats
 from pds_nerfstudio.scenes.models.ball import looked_at_ball
 from pds_nerfstudio.scenes.models.scene_model import render
 from pds_nerfstudio.scenes.output.pictures import OfAnySize, Picture, to_bytes
@@ -72,13 +73,14 @@ def evaluation_decibels(scene: Scene, most: int) -> list[float]:
     return torch.stack(decibels).tolist() if decibels else []
 
 
-def write_results(scene: Scene, folder: Path, turntable_frames: int) -> list[Path]:
+def write_results(scene: Scene, folder: Path, turntable_frames: int, coordinates: Coordinates = "scene") -> list[Path]:
     """Render every training view and a turntable.
 
     Args:
         scene: With its source views; set to eval.
         folder: Of the run.
         turntable_frames: 0 for no turntable.
+        coordinates: Of a splat's file; ns-export writes the scene's.
 
     Returns:
         The data set's transforms.json, the before/after sheet, of a splat splat.ply, and the video where there is an
@@ -96,8 +98,11 @@ def write_results(scene: Scene, folder: Path, turntable_frames: int) -> list[Pat
     sheet = contact_sheet(dict(zip(titles, (before, [edited[i] for i in shown]), strict=True)))
     sheet.save(folder / "before_after.png")
     written.append(folder / "before_after.png")
-    if (splats := model.splats()) is not None:
-        written.append(write_ply(folder / "splat.ply", splats))
+    if (columns := model.splats()) is not None:
+        splats = Splats.of_columns(columns)
+        if coordinates == "world":
+            splats = splats.moved(placement(views.outputs).inverse())
+        written.append(write_splats(folder / "splat.ply", splats, comments(coordinates)))
     if turntable_frames and has_ffmpeg():
         cameras = turntable(views.cameras, turntable_frames, model.points)
         frames = (
@@ -217,18 +222,3 @@ def turntable(cameras: Cameras, n_frames: int, points: Float[Tensor, "points 3"]
         width=width,
         height=height_px,
     )
-
-
-def write_ply(path: Path, splats: Mapping[str, Float[Tensor, " gaussians"]]) -> Path:
-    """Write a splat in the format of Kerbl et al., 3D Gaussian Splatting, 2023, that splat viewers read.
-
-    Coordinates are those that nerfstudio trains in, as ns-export writes them too.
-
-    Args:
-        path: Of the file.
-        splats: What it holds of each Gaussian, by its name there.
-    """
-    columns = {name: column.detach().cpu().numpy() for name, column in splats.items()}
-    vertices = np.rec.fromarrays(list(columns.values()), dtype=[(name, "<f4") for name in columns])
-    PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<").write(path)
-    return path
