@@ -163,6 +163,12 @@ class TestModel:
         assert scores.score == pytest.approx(sum(s.score for s in alone) / 2, abs=1e-6)
         assert math.isnan(alone[0].consistency)
 
+    def test_without_a_source_prompt_no_direction_is_judged(self, clip: Clip) -> None:
+        source, edited = torch.rand(2, 1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(3))
+        instructed, described = (judge(clip, list(source), list(edited), text, "a robot") for text in (" ", "a man"))
+        assert math.isnan(instructed.directional) and not math.isnan(described.directional)
+        assert instructed.score == described.score
+
     def test_an_edit_that_does_nothing(self, clip: Clip) -> None:
         source = list(picture(40, 40))
         scores = judge(clip, source, source, "a man", "a robot")

@@ -97,7 +97,7 @@ def report(
     """Return the page, of `PAGE_BYTES` at most.
 
     Args:
-        title: The source and the target prompt.
+        title: The source prompt, which may be empty, and the target prompt.
         views: To compare.
         turntable: An mp4; the page has a smaller copy.
         history: For the plots and the strip.
@@ -106,6 +106,7 @@ def report(
         record: Of the session; what it holds beyond the beginning is shown.
     """
     source, target = map(_text, title)
+    before = f"<span>{source}</span> <b>→</b> " if source.strip() else ""
     pictures = [picture for view in views for picture in (view.before, view.after)]
     fineness = Fineness.that_fits(pictures, _VIEW_SIDE, _bytes(_VIEWS_SHARE))
     compared = [
@@ -122,7 +123,7 @@ def report(
         )
     ]
     parts = [
-        f"<header><p>Edited by text</p><h1><span>{source}</span> <b>→</b> {target}</h1></header>",
+        f"<header><p>Edited by text</p><h1>{before}{target}</h1></header>",
         "<section><h2>Before and after</h2><p>Drag the handle, or use the arrow keys.</p>"
         f'<div class="grid">{"".join(compared)}</div></section>',
         _turntable(turntable),
@@ -132,7 +133,7 @@ def report(
         f"<section><h2>Settings</h2>{_table(list(settings.items()))}</section>",
         _asked(record),
     ]
-    return page(" → ".join(title), parts)
+    return page(" → ".join(filter(None, title)), parts)
 
 
 def page(title: str, parts: Sequence[str]) -> str:
