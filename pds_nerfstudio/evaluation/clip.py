@@ -132,32 +132,12 @@ class Clip:
 
 def judge(
     clip: Clip,
-    source: Sequence[Float[Tensor, "3 _ _"]],
-    edited: Sequence[Float[Tensor, "3 _ _"]],
-    source_prompt: str,
-    target_prompt: str,
-) -> ClipScores:
-    """Score an edit over views.
-
-    Args:
-        clip: The model to judge by.
-        source: Pictures of the scene before the edit, in 0..1, of any sizes, neighbouring views in a row.
-        edited: The same views after it.
-        source_prompt: What the scene showed; empty if the edit was asked for by an instruction.
-        target_prompt: What it should show.
-    """
-    before, after = (torch.cat([clip.image_features(view[None]) for view in views]) for views in (source, edited))
-    return judge_features(clip, before, after, source_prompt, target_prompt)
-
-
-def judge_features(
-    clip: Clip,
     before: Float[Tensor, "views features"],
     after: Float[Tensor, "views features"],
     source_prompt: str,
     target_prompt: str,
 ) -> ClipScores:
-    """Score an edit over views by their features alone, so that no two pictures need be at hand together.
+    """Score an edit over views by their features, so that no two pictures need be at hand together.
 
     Args:
         clip: The model to judge by.

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import nerfstudio.configs.base_config  # noqa: F401  nerfstudio's writer cannot be imported before it
 import numpy as np
@@ -38,7 +39,8 @@ class Moment:
     @classmethod
     def of_line(cls, line: str) -> Moment:
         """Return what `line` has written, null as NaN; earlier versions wrote NaN."""
-        return cls(**{name: math.nan if value is None else value for name, value in json.loads(line).items()})
+        numbers: dict[str, Any] = json.loads(line)
+        return cls(**{name: math.nan if value is None else value for name, value in numbers.items()})
 
 
 class History:
