@@ -40,7 +40,7 @@ _SIDE = 512
 
 HELP = CommandHelp(
     command="pds-eval",
-    summary="Score a finished edit of a scene: beside its source, by its true edit, by CLIP.",
+    summary="Score a finished edit of a scene: beside its source, and by words.",
     options=(
         FirstOption("--load-config", "the config.yml of the edit", required=True),
         FirstOption("--masks", "where the edit may act: a folder of masks"),

@@ -39,8 +39,8 @@ class Moment:
     @classmethod
     def of_line(cls, line: str) -> Moment:
         """Return what `line` has written, null as NaN; earlier versions wrote NaN."""
-        numbers: dict[str, Any] = json.loads(line)
-        return cls(**{name: math.nan if value is None else value for name, value in numbers.items()})
+        numbers: dict[str, Any] = {k: math.nan if value is None else value for k, value in json.loads(line).items()}
+        return cls(**numbers)
 
 
 class History:
