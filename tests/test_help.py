@@ -28,7 +28,7 @@ FIRST = {
     "pds-svg": "svg src-prompt tgt-prompt guidance.model guidance.guidance-scale guidance.identity-weight "
     "guidance.objective edit.draft.steps edit.fit-steps edit.background history output-dir",
     "pds-personalize": "data subject token model steps learning-rate rank prior-pictures seed output-dir",
-    "pds-eval": "load-config clip edit views out",
+    "pds-eval": "load-config masks clip edit views out",
     "pds-export": "out load-config load-ply coordinates",
     "pds-benchmark": "variants representation cases pairs kinds seed jobs out",
     "pds-toyworld scene": "out edit thing.subject thing.color views width height seed",

@@ -15,7 +15,6 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import PIL.Image
 import torch
 import tyro
@@ -24,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pds_nerfstudio.command_help import CommandHelp, FirstOption
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.evaluation.cases import ATTRIBUTE_OF, OF_PHOTOS, PAIR, EditCase, draw_cases, named_cases
-from pds_nerfstudio.evaluation.metrics import by_own_measures
+from pds_nerfstudio.evaluation.metrics import by_own_measures, plain
 from pds_nerfstudio.evaluation.representations import REPRESENTATIONS, Representation, Setup, Variant
 from pds_nerfstudio.evaluation.sheet import Row, report
 from pds_nerfstudio.evaluation.toyworld import Pictures, score
@@ -139,7 +138,9 @@ class Block:
                 files[what] = hashlib.sha256(f"{what} {key}".encode()).hexdigest()[:16] + ".png"
                 save_row(getattr(result, what), self.setup.out / "pictures" / files[what])
             seen = result.before, result.truth, result.edited
-            scores = plain(asdict(score(case.source, case.target, *seen)) | by_own_measures(self.measures, *seen))
+            scores = plain(
+                asdict(score(case.source, case.target, *seen)) | by_own_measures(self.measures, *seen), MOST_DECIBELS
+            )
             about = {"variant": self.variant.text, "kind": case.kind, "index": case.index, "prompts": case.prompts}
             rows.append({"key": key, **about, "scores": scores | {"seconds": result.seconds}, "pictures": files})
         return rows
@@ -251,14 +252,6 @@ def save_row(pictures: Pictures, path: Path) -> None:
     """Save views side by side."""
     row = torch.cat(list(pictures), dim=2).permute(1, 2, 0)
     PIL.Image.fromarray((row.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()).save(path)
-
-
-def plain(scores: dict[str, float]) -> dict[str, float | None]:
-    """Return scores that JSON can hold: NaN becomes null, and decibels are at most `MOST_DECIBELS`."""
-    return {
-        name: None if np.isnan(value) else min(value, MOST_DECIBELS) if name.startswith("psnr") else value
-        for name, value in scores.items()
-    }
 
 
 def main() -> None:

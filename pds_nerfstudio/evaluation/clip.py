@@ -6,6 +6,7 @@ meaning and is divided out everywhere.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ class ClipScores:
     """CLIP's scores of an edit, as means over views."""
 
     directional: float
-    """CLIP directional similarity, −1..1: whether the pictures changed the way the prompts did."""
+    """CLIP directional similarity, −1..1: whether the pictures changed the way the prompts did; NaN without a source
+    prompt, from which no direction leads."""
     score: float
     """CLIP score of the edited pictures, −1..1: whether they show what the target prompt says."""
     score_unedited: float
@@ -130,24 +132,24 @@ class Clip:
 
 def judge(
     clip: Clip,
-    source: Sequence[Float[Tensor, "3 _ _"]],
-    edited: Sequence[Float[Tensor, "3 _ _"]],
+    before: Float[Tensor, "views features"],
+    after: Float[Tensor, "views features"],
     source_prompt: str,
     target_prompt: str,
 ) -> ClipScores:
-    """Score an edit over views.
+    """Score an edit over views by their features, so that no two pictures need be at hand together.
 
     Args:
         clip: The model to judge by.
-        source: Pictures of the scene before the edit, in 0..1, of any sizes, neighbouring views in a row.
-        edited: The same views after it.
-        source_prompt: What the scene showed.
+        before: Its features of the scene before the edit, neighbouring views in a row.
+        after: Its features of the same views after it.
+        source_prompt: What the scene showed; empty if the edit was asked for by an instruction.
         target_prompt: What it should show.
     """
-    before, after = (torch.cat([clip.image_features(view[None]) for view in views]) for views in (source, edited))
     texts = clip.text_features([source_prompt, target_prompt])
+    directional = directional_similarity(before, after, texts[:1], texts[1:]).mean().item()
     return ClipScores(
-        directional=directional_similarity(before, after, texts[:1], texts[1:]).mean().item(),
+        directional=directional if source_prompt.strip() else math.nan,
         score=clip_score(after, texts[1:]).mean().item(),
         score_unedited=clip_score(before, texts[1:]).mean().item(),
         consistency=direction_consistency(F.normalize(before, dim=1), F.normalize(after, dim=1)).mean().item(),

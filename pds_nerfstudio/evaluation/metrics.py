@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pkgutil import resolve_name
 
 import torch
@@ -14,6 +15,8 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from pds_nerfstudio.errors import UserError, first_line
 from pds_nerfstudio.evaluation.consistency import Features
 from pds_nerfstudio.measures import decibels
+
+_TILES_AT_A_TIME = 16
 
 Measure = Callable[
     [
@@ -140,6 +143,76 @@ def perceptual_distance(
         share = None if where is None else F.adaptive_avg_pool2d(where.float(), (distance.shape[1], distance.shape[2]))
         distances.append(_mean_where(distance, share))
     return torch.stack(distances).mean(0)
+
+
+def perceptual_in_tiles(
+    features: Features,
+    image: Float[Tensor, "3 height width"],
+    reference: Float[Tensor, "3 height width"],
+    where: Bool[Tensor, "height width"] | None = None,
+    side: int = 128,
+) -> Float[Tensor, ""]:
+    """Return `perceptual_distance` of one large picture at its full size: of its tiles, weighted by pixels that count.
+
+    A network that looks at small pictures sees of a large one, made small, nothing of what is finer. Its tiles it sees
+    as they are, few at a time, so that memory is bounded.
+
+    Args:
+        features: As in `perceptual_distance`.
+        image: To judge.
+        reference: The truth.
+        where: As in `psnr`. What doesn't count is taken from the reference, so that no feature sees it from where
+            something counts.
+        side: Of a tile, in pixels. At the right and below the picture's last pixels are repeated, and don't count.
+    """
+    height, width = image.shape[-2:]
+    counted = torch.ones(height, width, device=image.device) if where is None else where.float()
+    image = torch.where(counted > 0, image, reference)
+    beyond = (0, -width % side, 0, -height % side)
+    tiles = [_tiles(F.pad(picture[None], beyond, mode="replicate")[0], side) for picture in (image, reference)]
+    share = _tiles(F.pad(counted[None], beyond), side)[:, 0]
+    pixels = share.sum((1, 2))
+    total = image.new_zeros(())
+    for some in pixels.nonzero()[:, 0].split(_TILES_AT_A_TIME):
+        values = perceptual_distance(features, tiles[0][some], tiles[1][some], share[some] > 0)
+        total = total + (values * pixels[some]).sum()
+    return total / pixels.sum()
+
+
+def _tiles(picture: Float[Tensor, "channels height width"], side: int) -> Float[Tensor, "tiles channels side side"]:
+    """Return the tiles of a picture whose sides are multiples of theirs."""
+    return picture.unfold(1, side, side).unfold(2, side, side).flatten(1, 2).transpose(0, 1)
+
+
+def gradient_energy(
+    image: Float[Tensor, "batch 3 height width"], where: Bool[Tensor, "batch height width"] | None = None
+) -> Float[Tensor, " batch"]:
+    """Return how much detail pictures have: the mean over pixels and channels of (∂ₓI)² + (∂ᵧI)².
+
+    Derivatives are differences from a pixel to the next one on its right and to the one below it. Beside the energy of
+    another picture of the same view it says how sharp a picture is: where a blur makes of a step one over n pixels, a
+    n-th is left of its energy.
+
+    Args:
+        image: In 0..1.
+        where: As in `psnr`. Only differences between pixels that both count are taken.
+    """
+    down, across = image.diff(dim=2)[..., :-1], image.diff(dim=3)[:, :, :-1]
+    energy = (down.square() + across.square()).mean(1)
+    if where is None:
+        return energy.mean((1, 2))
+    return _mean_where(energy, where[:, :-1, :-1] & where[:, 1:, :-1] & where[:, :-1, 1:])
+
+
+def plain(scores: Mapping[str, float], most_decibels: float = math.inf) -> dict[str, float | None]:
+    """Return scores that JSON can hold: what is not finite becomes null.
+
+    Args:
+        scores: By their names.
+        most_decibels: No score whose name begins with psnr is larger.
+    """
+    least = {name: min(value, most_decibels) if name.startswith("psnr") else value for name, value in scores.items()}
+    return {name: value if math.isfinite(value) else None for name, value in least.items()}
 
 
 def _mean_where(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.utils.eval_utils import eval_setup
 from torch import Tensor
 
-from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.scenes.models.scene_model import render
+from pds_nerfstudio.errors import UserError, first_line
+from pds_nerfstudio.scenes.checkpoints import read_checkpoint
+from pds_nerfstudio.scenes.models.scene_model import SceneModel, render
 from pds_nerfstudio.scenes.pipeline import EditPipeline
 from pds_nerfstudio.scenes.trainer import EditTrainerConfig
 from pds_nerfstudio.scenes.views import SourceViews
@@ -35,6 +38,7 @@ class FinishedEdit:
         if not isinstance(config, EditTrainerConfig):
             method = getattr(config, "method_name", "no method of nerfstudio")
             raise UserError(f"{config_path} is of {method}: give one of pds-splat or pds-nerf.")
+        self._folder = config_path.parent
         self.config, pipeline, self.checkpoint, _ = eval_setup(config_path)
         assert isinstance(pipeline, EditPipeline)
         self.pipeline = pipeline
@@ -43,6 +47,39 @@ class FinishedEdit:
     def data(self) -> Path:
         """The data set that was edited."""
         return Path(self.pipeline.datamanager.get_datapath())
+
+    @cached_property
+    def views(self) -> SourceViews:
+        """The training views, with the photos that the scene was made from."""
+        return SourceViews(self.pipeline.datamanager, 1, self.pipeline.model.edit_background, self.pipeline.device)
+
+    @cached_property
+    def selection(self) -> Bool[Tensor, " gaussians"] | None:
+        """Which Gaussians the edit might change, of a splat that was edited with a selection; else None."""
+        extra = read_checkpoint(self.checkpoint).state["pipeline"].get("_extra_state", {})
+        free = extra.get("free")
+        return free.to(self.pipeline.device) if torch.is_tensor(free) else None
+
+    @cached_property
+    def reconstruction(self) -> SceneModel | None:
+        """The scene as it was before the edit, set to eval; None if the run has not kept it.
+
+        Raises:
+            UserError: If it can't be read.
+        """
+        path = max((self._folder / "reconstruction").glob("step-*.ckpt"), default=None)
+        if path is None:
+            return None
+        edited: Any = self.pipeline.model
+        weights = read_checkpoint(path).model_weights
+        model = edited.config.setup(
+            scene_box=edited.scene_box, num_train_data=edited.num_train_data, **edited.kwargs
+        ).to(self.pipeline.device)
+        try:
+            model.load_state_dict(weights, strict=False)
+        except RuntimeError as error:
+            raise UserError(f"The reconstruction in {path} can't be loaded ({first_line(error)}).") from None
+        return model.eval()
 
     def to_scene(self, camera_to_world: Float[Tensor, "batch 3 4"]) -> Float[Tensor, "batch 3 4"]:
         """Return poses of the data set's own coordinates in those that nerfstudio trains in."""
@@ -53,15 +90,9 @@ class FinishedEdit:
         position = (transform[:, :3] @ camera_to_world[:, :, 3:] + transform[:, 3:]) * outputs.dataparser_scale
         return torch.cat([rotation, position], -1)
 
-    def before_and_after(
-        self, n: int
-    ) -> tuple[list[Float[Tensor, "3 height width"]], list[Float[Tensor, "3 height width"]]]:
-        """Return pictures in 0..1 of `n` training views, spread over all: the source images, and the edited scene."""
-        views = SourceViews(self.pipeline.datamanager, 1, self.pipeline.model.edit_background, self.pipeline.device)
-        chosen = sorted({round(i * (len(views) - 1) / max(1, n - 1)) for i in range(n)})
-        before = [views.full_size_image(i).permute(2, 0, 1) for i in chosen]
-        after = [render(self.pipeline.model, views.full_size_camera(i)).permute(2, 0, 1) for i in chosen]
-        return before, after
+    def spread_views(self, n: int) -> list[int]:
+        """Return the numbers of `n` training views, spread over all; of all, if there are no more."""
+        return sorted({round(i * (len(self.views) - 1) / max(1, n - 1)) for i in range(n)})
 
     def render(
         self, camera_to_world: Float[Tensor, "batch 3 4"], focal: Float[Tensor, " batch"], width: int, height: int

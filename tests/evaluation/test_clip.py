@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from transformers import BertConfig, CLIPConfig, CLIPImageProcessor, CLIPModel
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.evaluation.by_words import ByClip
 from pds_nerfstudio.evaluation.clip import (
     Clip,
     clip_score,
@@ -145,8 +147,8 @@ class TestModel:
     def test_judge_averages_over_views(self, clip: Clip) -> None:
         source = torch.cat([picture(40, 40, seed) for seed in range(3)])
         edited = torch.cat([picture(40, 40, seed) for seed in range(3, 6)])
-        scores = judge(clip, list(source), list(edited), "a man", "a robot")
         before, after = clip.image_features(source), clip.image_features(edited)
+        scores = judge(clip, before, after, "a man", "a robot")
         man, robot = clip.text_features(["a man"]), clip.text_features(["a robot"])
         assert scores.score == pytest.approx(clip_score(after, robot).mean().item(), abs=1e-6)
         assert scores.score_unedited == pytest.approx(clip_score(before, robot).mean().item(), abs=1e-6)
@@ -156,15 +158,30 @@ class TestModel:
         assert scores.consistency == pytest.approx(direction_consistency(*unit).mean().item(), abs=1e-5)
         assert len({scores.score, scores.score_unedited, scores.directional}) == 3
 
-    def test_views_may_differ_in_size(self, clip: Clip) -> None:
+    def test_a_judge_takes_views_of_any_size_one_by_one(self, clip: Clip, model_folder: Path) -> None:
         views = [picture(40, 40)[0], picture(56, 33, 1)[0]]
-        scores = judge(clip, views, [view.flip(2) for view in views], "a man", "a robot")
-        alone = [judge(clip, [view], [view.flip(2)], "a man", "a robot") for view in views]
-        assert scores.score == pytest.approx(sum(s.score for s in alone) / 2, abs=1e-6)
-        assert math.isnan(alone[0].consistency)
+        judge_of_both = ByClip(str(model_folder), "cpu", "a man", "a robot")
+        for view in views:
+            judge_of_both.see(view, view.flip(2))
+        features = [clip.image_features(view[None]) for view in views]
+        after = [clip.image_features(view.flip(2)[None]) for view in views]
+        expected = judge(clip, torch.cat(features), torch.cat(after), "a man", "a robot")
+        assert judge_of_both.scores() == {"model": str(model_folder), **asdict(expected)}
+        assert str(model_folder) in judge_of_both.name
+
+    def test_a_single_view_has_no_neighbour_to_agree_with(self, model_folder: Path) -> None:
+        alone = ByClip(str(model_folder), "cpu", "a man", "a robot")
+        alone.see(picture(40, 40)[0], picture(40, 40, 1)[0])
+        assert alone.scores()["consistency"] is None
+
+    def test_without_a_source_prompt_no_direction_is_judged(self, clip: Clip) -> None:
+        before, after = clip.image_features(picture(40, 40)), clip.image_features(picture(40, 40, 1))
+        instructed, described = (judge(clip, before, after, text, "a robot") for text in (" ", "a man"))
+        assert math.isnan(instructed.directional) and not math.isnan(described.directional)
+        assert instructed.score == described.score
 
     def test_an_edit_that_does_nothing(self, clip: Clip) -> None:
-        source = list(picture(40, 40))
+        source = clip.image_features(picture(40, 40))
         scores = judge(clip, source, source, "a man", "a robot")
         assert scores.directional == 0
         assert scores.score == scores.score_unedited

@@ -8,6 +8,7 @@ from torch import Tensor
 from torchmetrics.image import StructuralSimilarityIndexMeasure
 
 from pds_nerfstudio.evaluation import metrics
+from pds_nerfstudio.toyworld.classifier import AttributeClassifier
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -131,6 +132,84 @@ class TestInsideARegion:
         torch.testing.assert_close(everywhere, metrics.perceptual_distance(features, image, reference))
         right = metrics.perceptual_distance(features, image, reference, ~left)
         torch.testing.assert_close(right, everywhere * 64 / 40)
+
+
+class TestPerceptualInTiles:
+    @staticmethod
+    def pixels(image: Tensor) -> list[Tensor]:
+        """Features of pixels alone, of which a picture's tiles have as many as the picture."""
+        return [image]
+
+    @pytest.mark.parametrize("masked", [False, True])
+    def test_pixels_count_alike_whichever_tile_they_are_in(self, masked: bool) -> None:
+        image, reference = noise(3, 21, 30), noise(3, 21, 30, seed=1)
+        where = noise(21, 30, seed=2) > 0.6 if masked else None
+        whole = metrics.perceptual_distance(
+            self.pixels, image[None], reference[None], None if where is None else where[None]
+        )
+        tiles = metrics.perceptual_in_tiles(self.pixels, image, reference, where, side=8)
+        assert tiles.item() == pytest.approx(whole.item(), rel=1e-5)
+
+    def test_a_tile_is_seen_as_it_is_and_none_where_nothing_counts(self) -> None:
+        seen: list[Tensor] = []
+
+        def features(image: Tensor) -> list[Tensor]:
+            seen.append(image)
+            return [image]
+
+        image, where = noise(3, 16, 24), torch.zeros(16, 24, dtype=torch.bool)
+        where[9, 17] = True
+        assert metrics.perceptual_in_tiles(features, image, image, where, side=8) == 0
+        assert all(torch.equal(tile, image[None, :, 8:, 16:]) for tile in seen)
+
+    def test_no_pixel_to_count_is_nan(self) -> None:
+        image = noise(3, 16, 24)
+        nowhere = torch.zeros(16, 24, dtype=torch.bool)
+        assert metrics.perceptual_in_tiles(self.pixels, image, image, nowhere, side=8).isnan()
+
+    def test_what_does_not_count_is_not_seen_from_where_something_does(self) -> None:
+        features = AttributeClassifier.load().features
+        image, where = noise(3, 128, 128), torch.ones(128, 128, dtype=torch.bool)
+        changed, where[40:90, 40:90] = image.clone(), False
+        changed[:, 40:90, 40:90] = 0
+        assert metrics.perceptual_in_tiles(features, changed, image, where) == 0
+        assert metrics.perceptual_in_tiles(features, changed, image) > 0.01
+
+    def test_it_sees_detail_that_is_lost_when_a_large_picture_is_made_small(self) -> None:
+        features = AttributeClassifier.load().features
+        fine = (torch.arange(512)[:, None] + torch.arange(512)).remainder(2).float().expand(3, -1, -1)
+        blurred = torch.full_like(fine, 0.5)
+        small = metrics.perceptual_distance(features, fine[None], blurred[None]).item()
+        assert metrics.perceptual_in_tiles(features, fine, blurred).item() > 10 * small
+
+
+class TestGradientEnergy:
+    def test_of_a_slope_it_is_the_sum_of_its_squares(self) -> None:
+        across, down = torch.arange(12.0), torch.arange(9.0)[:, None]
+        image = torch.stack([0.01 * across + 0.02 * down, 0.03 * across + 0 * down, 0 * across + 0.04 * down])
+        expected = (0.01**2 + 0.02**2 + 0.03**2 + 0.04**2) / 3
+        assert metrics.gradient_energy(image[None]).item() == pytest.approx(expected, rel=1e-4)
+
+    @pytest.mark.parametrize("pixels", [2, 4, 5])
+    def test_of_a_step_blurred_over_n_pixels_an_nth_is_left(self, pixels: int) -> None:
+        step, ramp = ((torch.arange(40.0) - 20) / n for n in (1, pixels))
+        sharp, blurred = (edge.clamp(0, 1).expand(1, 3, 20, 40) for edge in (step, ramp))
+        ratio = metrics.gradient_energy(blurred) / metrics.gradient_energy(sharp)
+        assert ratio.item() == pytest.approx(1 / pixels, rel=1e-4)
+
+    def test_the_edge_of_a_region_is_none_of_the_picture(self) -> None:
+        image, where = torch.zeros(1, 3, 10, 10), torch.zeros(1, 10, 10, dtype=torch.bool)
+        image[..., 3:7, 3:7] = 1
+        where[..., 3:7, 3:7] = True
+        assert metrics.gradient_energy(image, where).item() == 0 < metrics.gradient_energy(image).item()
+
+    def test_no_pixel_to_count_is_nan(self) -> None:
+        assert metrics.gradient_energy(noise(1, 3, 4, 4), torch.zeros(1, 4, 4, dtype=torch.bool)).isnan().all()
+
+
+def test_plain_scores_are_json() -> None:
+    scores = {"psnr_true": math.inf, "details": math.nan, "success": 1.0}
+    assert metrics.plain(scores, 60) == {"psnr_true": 60, "details": None, "success": 1}
 
 
 class TestChangedRegion:

@@ -1,5 +1,6 @@
 """A finished run, loaded for looking at."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import Guidance
+from pds_nerfstudio.scenes.checkpoints import read_checkpoint
 from pds_nerfstudio.scenes.loading import FinishedEdit
 from pds_nerfstudio.scenes.models.scene_model import render
 from pds_nerfstudio.toyworld.dataset import walk_around
@@ -44,14 +46,31 @@ def test_cameras_of_the_data_set_see_what_the_training_views_see(pair: tuple[Any
         assert (image - expected).abs().max() < 0.01
 
 
-def test_before_and_after(pair: tuple[Any, FinishedEdit]) -> None:
+def test_views_are_spread_over_all_and_are_all_if_there_are_no_more(pair: tuple[Any, FinishedEdit]) -> None:
     trainer, loaded = pair
-    before, after = loaded.before_and_after(3)
-    views = trainer.pipeline.views
-    assert len(before) == len(after) == 3
-    for image, index in zip(before, (0, 4, 8), strict=True):
-        assert torch.equal(image, views.full_size_image(index).permute(2, 0, 1))
-    assert all(image.shape == (3, 32, 48) for image in after)
+    assert loaded.spread_views(3) == [0, 4, 8]
+    assert loaded.spread_views(1) == [0]
+    assert loaded.spread_views(100) == list(range(9))
+    assert torch.equal(loaded.views.full_size_image(4), trainer.pipeline.views.full_size_image(4))
+
+
+def test_the_reconstruction_is_the_scene_that_the_run_has_kept(pair: tuple[Any, FinishedEdit]) -> None:
+    trainer, loaded = pair
+    (kept,) = trainer.source_folder.glob("step-*.ckpt")
+    weights = read_checkpoint(kept).model_weights
+    model = loaded.reconstruction
+    assert model is not None
+    ours = model.state_dict()
+    assert ours.keys() == weights.keys() and all(torch.equal(ours[name], weights[name]) for name in ours)
+    camera = loaded.views.full_size_camera(4)
+    assert not torch.equal(render(model, camera), render(loaded.pipeline.model, camera))
+
+
+def test_a_run_that_has_kept_no_reconstruction_has_none(pair: tuple[Any, FinishedEdit], tmp_path: Path) -> None:
+    trainer, _ = pair
+    folder = shutil.copytree(trainer.base_dir, tmp_path / trainer.base_dir.name)
+    shutil.rmtree(folder / "reconstruction")
+    assert FinishedEdit(folder / "config.yml").reconstruction is None
 
 
 def test_no_such_file(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import nerfstudio.configs.base_config  # noqa: F401  nerfstudio's writer cannot be imported before it
 import numpy as np
@@ -26,9 +28,19 @@ class Moment:
     loss: float
     """All losses together."""
     gradient_rms: float
-    """Root mean square of the guidance's gradient."""
+    """Root mean square of the guidance's gradient; NaN in steps that refine, which ask for none."""
     seconds: float
     """That the step took."""
+
+    def line(self) -> str:
+        """Return it as a line of JSON, which knows no NaN and no infinity: null stands for both."""
+        return json.dumps({name: value if math.isfinite(value) else None for name, value in asdict(self).items()})
+
+    @classmethod
+    def of_line(cls, line: str) -> Moment:
+        """Return what `line` has written, null as NaN; earlier versions wrote NaN."""
+        numbers: dict[str, Any] = {k: math.nan if value is None else value for k, value in json.loads(line).items()}
+        return cls(**numbers)
 
 
 class History:
@@ -49,7 +61,7 @@ class History:
         self.moments.append(moment)
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "steps.jsonl").open("a") as file:
-            file.write(json.dumps(asdict(moment)) + "\n")
+            file.write(moment.line() + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> History:
@@ -57,7 +69,7 @@ class History:
         history = cls(folder, 0)
         file = history.folder / "steps.jsonl"
         if file.exists():
-            history.moments = [Moment(**json.loads(line)) for line in file.read_text().splitlines()]
+            history.moments = [Moment.of_line(line) for line in file.read_text().splitlines()]
         return history
 
     def series(self, name: str) -> Series:

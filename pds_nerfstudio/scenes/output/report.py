@@ -32,6 +32,21 @@ _MOST_REQUESTS = 80
 _VIEW_SIDE, _VIDEO_SIDE, _STRIP_SIDE = 960, 640, 256
 """Pixels of the longer side, if the page has room for them."""
 _FINEST = Fineness(_VIEW_SIDE)
+_MEASURES_BEGIN, _MEASURES_END = "<!-- measures -->", "<!-- end of measures -->"
+
+
+@dataclass(frozen=True)
+class Measures:
+    """A table of what was measured after the run."""
+
+    title: str
+    """By what, in a few words."""
+    columns: Sequence[str]
+    """Above the numbers, from the second column on."""
+    rows: Sequence[Sequence[str]]
+    """Each begins with what was measured."""
+    note: str = ""
+    """What a reader should know of it."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +112,7 @@ def report(
     """Return the page, of `PAGE_BYTES` at most.
 
     Args:
-        title: The source and the target prompt.
+        title: The source prompt, which may be empty, and the target prompt.
         views: To compare.
         turntable: An mp4; the page has a smaller copy.
         history: For the plots and the strip.
@@ -106,6 +121,7 @@ def report(
         record: Of the session; what it holds beyond the beginning is shown.
     """
     source, target = map(_text, title)
+    before = f"<span>{source}</span> <b>→</b> " if source.strip() else ""
     pictures = [picture for view in views for picture in (view.before, view.after)]
     fineness = Fineness.that_fits(pictures, _VIEW_SIDE, _bytes(_VIEWS_SHARE))
     compared = [
@@ -122,17 +138,45 @@ def report(
         )
     ]
     parts = [
-        f"<header><p>Edited by text</p><h1><span>{source}</span> <b>→</b> {target}</h1></header>",
+        f"<header><p>Edited by text</p><h1>{before}{target}</h1></header>",
         "<section><h2>Before and after</h2><p>Drag the handle, or use the arrow keys.</p>"
         f'<div class="grid">{"".join(compared)}</div></section>',
         _turntable(turntable),
         _strip(history),
         f'<section><h2>Over the steps</h2><div class="plots">{"".join(plots)}</div></section>',
         _figures(figures),
+        _MEASURES_BEGIN + _MEASURES_END,
         f"<section><h2>Settings</h2>{_table(list(settings.items()))}</section>",
         _asked(record),
     ]
-    return page(" → ".join(title), parts)
+    return page(" → ".join(filter(None, title)), parts)
+
+
+def add_measures(path: Path, tables: Sequence[Measures]) -> bool:
+    """Write tables into a report that exists, in place of those that were added before.
+
+    Args:
+        path: Of report.html.
+        tables: To add.
+
+    Returns:
+        Whether there is such a report, with a place for them; those of earlier versions have none.
+    """
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    before, begin, rest = text.partition(_MEASURES_BEGIN)
+    _, end, after = rest.partition(_MEASURES_END)
+    if not begin or not end:
+        return False
+    shown = [
+        f"<h3>{_text(table.title)}</h3>{f'<p>{_text(table.note)}</p>' if table.note else ''}"
+        f"{_table(table.rows, ('', *table.columns))}"
+        for table in tables
+    ]
+    section = f"<section><h2>Measured by pds-eval</h2>{''.join(shown)}</section>"
+    whole = path.with_suffix(".unfinished")
+    whole.write_text(before + begin + section + end + after, encoding="utf-8")
+    whole.replace(path)
+    return True
 
 
 def page(title: str, parts: Sequence[str]) -> str:

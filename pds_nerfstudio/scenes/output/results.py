@@ -94,7 +94,7 @@ def write_results(scene: Scene, folder: Path, turntable_frames: int, coordinates
     written = [write_dataset(folder / "edited_views", views, edited)]
     shown = shown_views(views)
     before = [to_bytes(views.full_size_image(i)) for i in shown]
-    titles = f"Before: {scene.settings['src_prompt']}", f"After: {scene.settings['tgt_prompt']}"
+    titles = before_and_after(scene.settings["src_prompt"], scene.settings["tgt_prompt"])
     sheet = contact_sheet(dict(zip(titles, (before, [edited[i] for i in shown]), strict=True)))
     sheet.save(folder / "before_after.png")
     written.append(folder / "before_after.png")
@@ -113,6 +113,16 @@ def write_results(scene: Scene, folder: Path, turntable_frames: int, coordinates
     elif turntable_frames:
         CONSOLE.print("No turntable.mp4, because ffmpeg is missing. For the next run: pip install imageio-ffmpeg")
     return written
+
+
+def before_and_after(source: str, target: str) -> tuple[str, str]:
+    """Return titles for the two states of a scene, with its prompts; an empty one, as instructions have it, is no part.
+
+    Args:
+        source: The source prompt.
+        target: The target prompt.
+    """
+    return f"Before: {source}" if source.strip() else "Before", f"After: {target}" if target.strip() else "After"
 
 
 def shown_views(views: SourceViews) -> list[int]:

@@ -4,6 +4,7 @@ import base64
 import io
 import itertools
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -112,6 +113,29 @@ def test_a_strip_is_spread_evenly(tmp_path: Path) -> None:
     assert {b - a for a, b in itertools.pairwise(chosen)} <= {3, 4}
 
 
+def strict(line: str) -> Any:
+    """Read JSON as every reader but Python's own does: NaN and Infinity are none."""
+    return json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_a_step_without_a_number_is_null_in_its_line_and_nan_when_read_back(tmp_path: Path) -> None:
+    history = History(tmp_path, 0)
+    history.add(Moment(7, math.inf, math.nan, 0.25))
+    line = (history.folder / "steps.jsonl").read_text()
+    assert strict(line) == {"step": 7, "loss": None, "gradient_rms": None, "seconds": 0.25}
+    (moment,) = History.read(tmp_path).moments
+    assert (moment.step, moment.seconds) == (7, 0.25) and math.isnan(moment.gradient_rms)
+
+
+def test_lines_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    (tmp_path / "history").mkdir()
+    (tmp_path / "history" / "steps.jsonl").write_text(
+        '{"step": 7, "loss": 1.5, "gradient_rms": NaN, "seconds": 0.25}\n'
+    )
+    (moment,) = History.read(tmp_path).moments
+    assert moment.loss == 1.5 and math.isnan(moment.gradient_rms)
+
+
 def page_of(folder: Path, **changes: Any) -> str:
     """A report with as little on it as there can be, but for what is given."""
     history = History(folder, 0)
@@ -170,6 +194,11 @@ def test_what_a_person_writes_is_shown_and_never_acted_on(text: str, tmp_path: P
 def test_a_prompt_in_any_script_is_shown(tmp_path: Path) -> None:
     page = Page(page_of(tmp_path, title=("狐狸 🦊", "лиса\nв шляпе 👨‍🎨")))
     assert "狐狸 🦊 → лиса в шляпе 👨‍🎨" in page.shown
+
+
+def test_without_a_source_prompt_the_title_is_the_target_alone(tmp_path: Path) -> None:
+    page = Page(page_of(tmp_path, title=("", "give it a hat")))
+    assert "give it a hat" in page.shown and "→" not in page.shown
 
 
 class TestSize:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pds_nerfstudio.scenes.models.scene_model import render
 from pds_nerfstudio.scenes.output.pictures import to_bytes
-from pds_nerfstudio.scenes.output.results import contact_sheet, turntable, write_dataset
+from pds_nerfstudio.scenes.output.results import before_and_after, contact_sheet, turntable, write_dataset
 
 KINDS = ["splat", "nerf"]
 
@@ -182,3 +182,8 @@ class TestTurntable:
         assert (table.width[0].item(), table.height[0].item()) == (40, 60)
         assert (table.fx[0].item(), table.fy[0].item()) == (60, 55)
         assert (table.cx[0].item(), table.cy[0].item()) == (20, 30)
+
+
+def test_an_empty_prompt_is_no_part_of_a_title() -> None:
+    assert before_and_after("a cat", "a dog") == ("Before: a cat", "After: a dog")
+    assert before_and_after(" ", "make it a dog") == ("Before", "After: make it a dog")

@@ -1,0 +1,78 @@
+"""pds-eval on finished runs of the real methods, from the command to the figures in the report."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pds_nerfstudio.evaluation.cli import Evaluation, run
+from pds_nerfstudio.evaluation.metrics import gradient_energy, psnr
+from pds_nerfstudio.scenes.loading import FinishedEdit
+from pds_nerfstudio.scenes.models.scene_model import render
+
+VIEWS = 3
+
+
+@pytest.fixture(scope="module", params=["splat", "nerf"])
+def folder(request: pytest.FixtureRequest, finished: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run that was scored with masks that cover the left half."""
+    trainer = finished(request.param)
+    copy = Path(shutil.copytree(trainer.base_dir, tmp_path_factory.mktemp(request.param) / trainer.base_dir.name))
+    masks = copy / "masks"
+    masks.mkdir()
+    mask = np.zeros((32, 48), np.uint8)
+    mask[:, :24] = 255
+    for path in trainer.pipeline.views.outputs.image_filenames:
+        Image.fromarray(mask).save(masks / f"{path.stem}.png")
+    run(Evaluation(copy / "config.yml", views=VIEWS, masks=masks))
+    return copy
+
+
+def scores_of(folder: Path) -> dict[str, Any]:
+    text = (folder / "evaluation" / "scores.json").read_text()
+    return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_the_numbers_are_those_of_full_size_renders_beside_the_photos(folder: Path) -> None:
+    loaded = FinishedEdit(folder / "config.yml")
+    scores = scores_of(folder)["scene"]
+    chosen, source = loaded.spread_views(VIEWS), loaded.reconstruction
+    assert source is not None
+    right = [
+        tuple(
+            image[:, 24:].permute(2, 0, 1)[None]
+            for image in (
+                loaded.views.full_size_image(i),
+                *(render(model, loaded.views.full_size_camera(i)) for model in (source, loaded.pipeline.model)),
+            )
+        )
+        for i in chosen
+    ]
+    photos, before, after = (torch.cat(images) for images in zip(*right, strict=True))
+    assert scores["outside_share"] == 0.5 and scores["views"] == VIEWS
+    for state, images in (("edit", after), ("reconstruction", before)):
+        assert scores[state]["psnr_to_photos"] == pytest.approx(psnr(images, photos).mean().item(), abs=1e-3)
+        sharpness = gradient_energy(images).mean() / gradient_energy(photos).mean()
+        assert scores[state]["sharpness_outside"] == pytest.approx(sharpness.item(), rel=1e-3)
+    assert scores["edit"]["psnr_to_reconstruction"] == pytest.approx(psnr(after, before).mean().item(), abs=1e-3)
+    assert scores["reconstruction"]["psnr_to_reconstruction"] is None
+
+
+def test_an_edit_of_the_embedded_world_has_its_true_edit_beside_it(folder: Path) -> None:
+    assert 0 <= scores_of(folder)["true_edit"]["kept"] <= 1
+
+
+def test_the_report_has_the_same_figures_once(folder: Path) -> None:
+    report = folder / "report.html"
+    once = report.read_text(encoding="utf-8")
+    psnr_to_photos = f"{scores_of(folder)['scene']['edit']['psnr_to_photos']:.1f} dB"
+    assert once.count("Measured by pds-eval") == once.count("Beside its source") == 1 and psnr_to_photos in once
+    run(Evaluation(folder / "config.yml", views=1, out=folder / "again"))
+    twice = report.read_text(encoding="utf-8")
+    assert twice.count("Measured by pds-eval") == twice.count("Beside its source") == 1
+    assert "whole pictures, as no region of the edit is known" in twice and "outside the masks" not in twice
