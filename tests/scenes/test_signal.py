@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.gradient import GuidanceOutput
 from pds_nerfstudio.scenes.optimizers import EditAdamConfig, EditOptimizers
 from pds_nerfstudio.scenes.signal import measure_floors
@@ -27,8 +28,7 @@ class Painting:
 class Asking:
     """A guidance whose gradient on a picture is three times as large as that on its latent of four numbers."""
 
-    class config:
-        seed = 0
+    config = GuidanceConfig(seed=0)
 
     def image_gradient(self, image: Tensor, source: Tensor, progress: float) -> tuple[Tensor, Any]:
         latent = torch.ones(1, 4)

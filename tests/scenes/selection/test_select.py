@@ -73,6 +73,7 @@ class TestShares:
         assert sums.shape == (model.num_points, 2) and (sums >= 0).all()
         model.eval()
         seen = model.get_outputs(camera)["accumulation"]
+        assert isinstance(seen, Tensor)
         torch.testing.assert_close(sums.sum(0), (seen * weights).sum((0, 1)), rtol=1e-4, atol=1e-4)
 
     def test_each_of_two_overlapping_gaussians_adds_its_own(self, prepared: EditTrainer) -> None:
@@ -193,8 +194,8 @@ class TestMasks:
         for path in views.outputs.image_filenames:
             self.write(tmp_path / "masks", f"{path.stem}.png", np.full((32, 48), 255, np.uint8))
         config = SelectionConfig(masks=tmp_path / "masks")
-        seen = sum(model.contributions(views.view_cameras[i : i + 1], torch.ones(32, 48, 1)) for i in range(len(views)))
-        assert torch.equal(select(config, model, views), seen[:, 0] > 0)
+        seen = [model.contributions(views.view_cameras[i : i + 1], torch.ones(32, 48, 1)) for i in range(len(views))]
+        assert torch.equal(select(config, model, views), torch.cat(seen, 1).sum(1) > 0)
 
     @pytest.mark.parametrize("kind", ["no mask named", "all black", "no picture"])
     def test_useless_folders_are_refused(self, kind: str, prepared: EditTrainer, tmp_path: Path) -> None:
