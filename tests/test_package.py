@@ -13,7 +13,7 @@ import pds_nerfstudio
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OPTIONAL = {"pydiffvg"}
+OPTIONAL = {"pydiffvg", "t2v_metrics"}
 """Used where it is present, and on no index."""
 
 
