@@ -94,6 +94,17 @@ class EditOptimizers(Optimizers):
                     "--pipeline.guidance.guidance-scale, or set --pipeline.guidance.dtype float32."
                 )
 
+    def come_to_rest(self) -> None:
+        """Forget where the last steps went, but not how large gradients are.
+
+        What an edit begins with has been reconstructed at full rate until its last step. Adam's momentum would go on
+        for some steps more, with nothing of the reconstruction to call it back.
+        """
+        for optimizer in self.optimizers.values():
+            for memory in optimizer.state.values():
+                if "exp_avg" in memory:
+                    memory["exp_avg"].zero_()
+
     def set_floor(self, name: str, squares: list[Tensor]) -> None:
         """Shorten a group's steps wherever gradients are small beside some; see `signal`.
 

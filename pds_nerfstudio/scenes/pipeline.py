@@ -268,6 +268,8 @@ class EditPipeline(VanillaPipeline):
         if not self._editing:
             self._editing = True
             first = step == self.plan.start
+            if first:
+                cast(EditOptimizers, optimizers).come_to_rest()
             if first and self.config.smallest_gradient:
                 self._measure_floors(cast(EditOptimizers, optimizers))
             self.model.begin_edit(first=first, cameras=self.views.cameras)

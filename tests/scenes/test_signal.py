@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.gradient import GuidanceOutput
 from pds_nerfstudio.scenes.optimizers import EditAdamConfig, EditOptimizers
+from pds_nerfstudio.scenes.plan import EditPlan
 from pds_nerfstudio.scenes.signal import measure_floors
 from pds_nerfstudio.scenes.views import SourceView
 
@@ -88,3 +89,18 @@ def test_nerfs_have_floors_too(make_config: Any, run: Any) -> None:
     trainer = run(make_config("nerf", steps=2, reconstruct=1, pipeline__smallest_gradient=0.05))
     floors = [state.get("floor") for state in trainer.optimizers.optimizers["fields"].state.values()]
     assert any(floor is not None and floor.any() for floor in floors)
+
+
+def test_an_edit_begins_at_rest(make_config: Any, prepare: Any) -> None:
+    """Momentum of the reconstruction would go on, with nothing to call it back; Adam's sense of size is kept."""
+    trainer = prepare(make_config("splat", steps=1, reconstruct=3, pipeline__model__strewn_gaussians=0))
+    for step in range(3):
+        trainer.pipeline.model.step_cb(trainer.optimizers, step)
+        trainer.train_iteration(step)
+    memories = [memory for o in trainer.optimizers.optimizers.values() for memory in o.state.values()]
+    sizes = [memory["exp_avg_sq"].clone() for memory in memories]
+    assert any(memory["exp_avg"].any() for memory in memories)
+    trainer.pipeline.plan = EditPlan(start=3, steps=1)
+    trainer.pipeline._before_step(trainer.optimizers, 3)
+    assert not any(memory["exp_avg"].any() for memory in memories)
+    assert all(torch.equal(memory["exp_avg_sq"], size) for memory, size in zip(memories, sizes, strict=True))
