@@ -199,7 +199,7 @@ def page(sources: Sources) -> str:
         }
     )
     tables = {
-        "scenes": [o for o in scenes if "." not in o.name],
+        "scenes": [o for o in scenes if "." not in o.name or o.name.startswith("--orbit.")],
         "edits": [o for o in scenes if o.name.startswith("--pipeline.") and o.name.count(".") == 1],
         "redrawing": _under(scenes, "--pipeline.refinement."),
         "splats": _under(of["pds-splat"], "--pipeline.model."),

@@ -82,7 +82,7 @@ class EditTrainerConfig(TrainerConfig):
         pipeline = self.pipeline
         say(f"{self.method_name}: '{pipeline.src_prompt}' -> '{pipeline.tgt_prompt}'", "bold")
         say(
-            f"scene {pipeline.datamanager.data}, model {pipeline.guidance.model}, "
+            f"scene {self.load_ply or pipeline.datamanager.data}, model {pipeline.guidance.model}, "
             f"{pipeline.guidance.objective} with {_scale(pipeline.guidance.guidance_scale)} guidance scale, "
             f"{self.max_num_iterations} edit steps",
             before="  ",

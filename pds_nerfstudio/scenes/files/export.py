@@ -49,7 +49,7 @@ class Export:
 
     out: Path
     """The file to write. Its ending names the format: .ply (Kerbl et al., 2023, every bit), .compressed.ply
-    (SuperSplat's, about a quarter of that) or .spz (Niantic's, about a tenth)."""
+    (SuperSplat's, a quarter of that) or .spz (Niantic's, smaller still)."""
     load_config: Path | None = None
     """The config.yml of a run of pds-splat or of nerfstudio's splatfacto."""
     load_ply: Path | None = None

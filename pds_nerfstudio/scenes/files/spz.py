@@ -1,4 +1,4 @@
-"""Niantic's .spz: a tenth of a .ply's size, for viewers on the web. Versions 1 to 3 are read, 3 is written.
+"""Niantic's .spz, a small file for viewers on the web. Versions 1 to 3 are read, 3 is written.
 
 Written from the description at https://github.com/nianticlabs/spz#file-format (MIT). A gzip stream of a header and, for
 all Gaussians one after the other: positions in 24 bits with a fixed point, opacities, colours and log-scales in bytes,

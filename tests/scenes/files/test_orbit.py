@@ -81,9 +81,9 @@ class TestRun:
         assert more.step == trainer.step + 2
 
     def test_views_of_no_size_are_refused(self, config: Any, prepare: Any) -> None:
-        for name, wrong in {"views": OrbitConfig(views=1), "side": OrbitConfig(side=1)}.items():
+        for name, views in ("views", OrbitConfig(views=1)), ("side", OrbitConfig(side=1)):
             with pytest.raises((UserError, SystemExit), match=f"--orbit.{name} is 1: give at least"):
-                prepare(dataclasses.replace(config, orbit=wrong))
+                prepare(dataclasses.replace(config, orbit=views))
 
     def test_without_a_splat_missing_data_are_said_to_be_missing(self, config: Any, prepare: Any) -> None:
         with pytest.raises((UserError, SystemExit), match=r"--data \. holds no transforms\.json"):
