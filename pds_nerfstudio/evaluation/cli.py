@@ -60,8 +60,8 @@ pds-eval --load-config outputs/clown/pds-splat/first/config.yml \\
 WORDS = {
     "psnr_to_photos": ("PSNR to the photos, outside", "{:.1f} dB"),
     "psnr_to_reconstruction": ("PSNR to the reconstruction, outside", "{:.1f} dB"),
-    "perceptual_to_photos": ("perceptual distance to the photos, outside", "{:.4f}"),
-    "perceptual_to_reconstruction": ("perceptual distance to the reconstruction, outside", "{:.4f}"),
+    "perceptual_to_photos": ("perceptual distance to photos, outside", "{:.4f}"),
+    "perceptual_to_reconstruction": ("perceptual distance to reconstruction, outside", "{:.4f}"),
     "sharpness_outside": ("sharpness beside the photos, outside", "{:.2f}"),
     "sharpness_inside": ("sharpness beside the photos, inside", "{:.2f}"),
     "view_difference": ("difference between neighbouring views", "{:.4f}"),

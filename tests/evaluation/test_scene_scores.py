@@ -76,13 +76,12 @@ def judged(edit: Scene, source: Scene | None, region: Any) -> SceneScores:
         full_size_camera=lambda index: cameras()[index : index + 1],
         full_size_image=photo,
     )
-    fake: Any = SceneJudge.__new__(SceneJudge)
-    judge: Any = SceneJudge
-    judge.__init__(fake, views, edit, source, region)
+    make: Any = SceneJudge
+    judge = make(views, edit, source, region)
     for index in range(3):
-        seen = fake.see(index)
+        seen = judge.see(index)
         assert torch.equal(seen.photo, photo(index).permute(2, 0, 1))
-    return fake.scores()
+    return judge.scores()
 
 
 def only_left(image: Tensor, index: int) -> Tensor:

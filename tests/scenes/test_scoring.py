@@ -1,5 +1,6 @@
 """pds-eval on finished runs of the real methods, from the command to the figures in the report."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -8,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from pds_nerfstudio.evaluation.cli import Evaluation, run
+from pds_nerfstudio.evaluation.edited_region import Selection, share_of_light
 from pds_nerfstudio.evaluation.metrics import gradient_energy, psnr
 from pds_nerfstudio.scenes.loading import FinishedEdit
 from pds_nerfstudio.scenes.models.scene_model import render
@@ -76,3 +79,27 @@ def test_the_report_has_the_same_figures_once(folder: Path) -> None:
     twice = report.read_text(encoding="utf-8")
     assert twice.count("Measured by pds-eval") == twice.count("Beside its source") == 1
     assert "whole pictures, as no region of the edit is known" in twice and "outside the masks" not in twice
+
+
+def test_a_run_s_selection_says_what_is_outside(finished: Any, tmp_path: Path) -> None:
+    config = dataclasses.replace(finished("splat").config, output_dir=tmp_path)
+    folder = Path(shutil.copytree(finished("splat").base_dir, config.get_base_dir()))
+    (folder / "config.yml").write_text(yaml.dump(config), encoding="utf-8")
+    (checkpoint,) = (folder / "nerfstudio_models").glob("step-*.ckpt")
+    state = torch.load(checkpoint, weights_only=True)
+    sizes = state["pipeline"]["_model.gauss_params.scales"].amax(1)
+    free = sizes <= sizes.kthvalue(5).values  # few and small: in so small a scene others light all of a view
+    state["pipeline"]["_extra_state"]["free"] = free
+    (kept,) = (folder / "reconstruction").glob("step-*.ckpt")
+    source = torch.load(kept, weights_only=True)
+    frozen = {name: value[~free] for name, value in state["pipeline"].items() if "gauss_params" in name}
+    source["pipeline"] |= frozen  # what a selection freezes is the same to the bit before and after the edit
+    torch.save(state, checkpoint)
+    torch.save(source, kept)
+    run(Evaluation(folder / "config.yml", views=1))
+    scores = scores_of(folder)["scene"]
+    assert scores["outside"] == Selection.words
+    loaded = FinishedEdit(folder / "config.yml")
+    light = share_of_light(loaded.pipeline.model, loaded.views.full_size_camera(0), free)
+    assert scores["outside_share"] == pytest.approx((light < 0.01).float().mean().item())
+    assert 0 < scores["outside_share"] < 1
