@@ -2,13 +2,11 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from nerfstudio.cameras.cameras import Cameras
-from nerfstudio.data.scene_box import SceneBox
 from PIL import Image
 
 from pds_nerfstudio.errors import UserError
@@ -20,7 +18,7 @@ from pds_nerfstudio.evaluation.edited_region import (
     rows_among,
     share_of_light,
 )
-from pds_nerfstudio.scenes.models.splat import EditSplatModel, EditSplatModelConfig
+from tests.evaluation.few_gaussians import splat
 
 WIDTH, HEIGHT = 24, 16
 
@@ -29,26 +27,6 @@ WIDTH, HEIGHT = 24, 16
 def camera() -> Cameras:
     """A camera at the origin that looks along −z."""
     return Cameras(torch.eye(4)[None, :3], 20.0, 20.0, WIDTH / 2, HEIGHT / 2, WIDTH, HEIGHT)
-
-
-def splat(means: list[list[float]], opacity: float = 0.9, **options: Any) -> EditSplatModel:
-    """Round Gaussians of one size and colours drawn at random, on white."""
-    n = len(means)
-    config = EditSplatModelConfig(num_random=n + 4, background_color="white", **options)
-    model = config.setup(scene_box=SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3])), num_train_data=1)
-    values = {
-        "means": torch.tensor(means),
-        "scales": torch.full((n, 3), -1.5),
-        "quats": torch.tensor([[1.0, 0, 0, 0]]).repeat(n, 1),
-        "opacities": torch.full((n, 1), opacity).logit(),
-    }
-    state = model.state_dict()
-    torch.manual_seed(3)
-    drawn = {
-        name: torch.randn(n, *state[f"gauss_params.{name}"].shape[1:]) for name in ("features_dc", "features_rest")
-    }
-    model.load_state_dict(state | {f"gauss_params.{name}": value for name, value in (values | drawn).items()})
-    return model.eval()
 
 
 class TestMasks:

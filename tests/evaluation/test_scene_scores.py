@@ -20,6 +20,7 @@ from pds_nerfstudio.evaluation.scene_scores import (
     neighbour_of,
     pinhole,
 )
+from tests.evaluation.few_gaussians import splat
 
 WIDTH, HEIGHT, FOCAL = 40, 24, 40.0
 APART = 4
@@ -179,6 +180,15 @@ def test_the_depth_of_a_nerf_is_a_distance_along_the_ray() -> None:
     look = look_of(nerf, camera)
     torch.testing.assert_close(look.depth, torch.full((HEIGHT, WIDTH), 2.0))
     torch.testing.assert_close(look.points()[..., 2], torch.full((HEIGHT, WIDTH), -2.0))
+
+
+def test_the_depth_of_a_splat_is_along_the_axis() -> None:
+    place = torch.tensor([0.5, -0.25, -2.0])
+    look = look_of(splat([place.tolist()]), cameras(1))
+    x, y = int(WIDTH / 2 + FOCAL * 0.25), int(HEIGHT / 2 + FOCAL * 0.125)
+    assert look.opacity[y, x] > 0.8
+    assert look.depth[y, x].item() == pytest.approx(2, abs=1e-4)
+    torch.testing.assert_close(look.points()[y, x], place, atol=2 / FOCAL, rtol=0)
 
 
 def test_every_number_may_be_missing() -> None:

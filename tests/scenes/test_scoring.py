@@ -100,6 +100,7 @@ def test_a_run_s_selection_says_what_is_outside(finished: Any, tmp_path: Path) -
     scores = scores_of(folder)["scene"]
     assert scores["outside"] == Selection.words
     loaded = FinishedEdit(folder / "config.yml")
-    light = share_of_light(loaded.pipeline.model, loaded.views.full_size_camera(0), free)
+    model: Any = loaded.pipeline.model
+    light = share_of_light(model, loaded.views.full_size_camera(0), free)
     assert scores["outside_share"] == pytest.approx((light < 0.01).float().mean().item())
     assert 0 < scores["outside_share"] < 1

@@ -18,7 +18,7 @@ from PIL import Image
 from pds_nerfstudio.one_line import one_line
 from pds_nerfstudio.scenes.output.history import STRIP_PICTURES, History, Moment
 from pds_nerfstudio.scenes.output.pictures import Picture, jpeg
-from pds_nerfstudio.scenes.output.report import PAGE_BYTES, View, report
+from pds_nerfstudio.scenes.output.report import PAGE_BYTES, Measures, View, add_measures, report
 from pds_nerfstudio.video import write_video
 
 
@@ -194,6 +194,40 @@ def test_what_a_person_writes_is_shown_and_never_acted_on(text: str, tmp_path: P
 def test_a_prompt_in_any_script_is_shown(tmp_path: Path) -> None:
     page = Page(page_of(tmp_path, title=("狐狸 🦊", "лиса\nв шляпе 👨‍🎨")))
     assert "狐狸 🦊 → лиса в шляпе 👨‍🎨" in page.shown
+
+
+class TestMeasures:
+    @staticmethod
+    def table(text: str) -> Measures:
+        return Measures(text, (text, "other"), ((text, "1.0", text),), text)
+
+    def test_they_take_the_place_of_those_added_before(self, tmp_path: Path) -> None:
+        path = tmp_path / "report.html"
+        path.write_text(page_of(tmp_path), encoding="utf-8")
+        before = Page(path.read_text(encoding="utf-8")).shown
+        for text in ("first", "anew"):
+            assert add_measures(path, [self.table(text)])
+        page = Page(path.read_text(encoding="utf-8"))
+        assert not page.open
+        assert page.shown.count("anew") == 5 and "first" not in page.shown
+        assert page.shown.startswith(before[: before.index("Settings")].rstrip())
+        assert [file.name for file in tmp_path.glob("report*")] == ["report.html"]
+
+    @pytest.mark.parametrize("text", HOSTILE)
+    def test_their_text_is_shown_and_never_acted_on(self, text: str, tmp_path: Path) -> None:
+        path = tmp_path / "report.html"
+        pages = []
+        for written in (text, "plain"):
+            path.write_text(page_of(tmp_path), encoding="utf-8")
+            add_measures(path, [self.table(written)])
+            pages.append(Page(path.read_text(encoding="utf-8")))
+        assert pages[0].tags == pages[1].tags and pages[0].shown.count(one_line(text)) == 5
+
+    def test_where_no_report_has_a_place_for_them_nothing_is_written(self, tmp_path: Path) -> None:
+        path = tmp_path / "report.html"
+        assert not add_measures(path, []) and not path.exists()
+        path.write_text("<p>of an earlier version</p>")
+        assert not add_measures(path, []) and path.read_text() == "<p>of an earlier version</p>"
 
 
 def test_without_a_source_prompt_the_title_is_the_target_alone(tmp_path: Path) -> None:
