@@ -17,7 +17,6 @@ from pds_nerfstudio.evaluation.edited_region import Selection, share_of_light
 from pds_nerfstudio.evaluation.metrics import gradient_energy, psnr
 from pds_nerfstudio.scenes.loading import FinishedEdit
 from pds_nerfstudio.scenes.models.scene_model import render
-from pds_nerfstudio.scenes.models.splat import EditSplatModel
 
 VIEWS = 3
 
@@ -101,8 +100,7 @@ def test_a_run_s_selection_says_what_is_outside(finished: Any, tmp_path: Path) -
     scores = scores_of(folder)["scene"]
     assert scores["outside"] == Selection.words
     loaded = FinishedEdit(folder / "config.yml")
-    model = loaded.pipeline.model
-    assert isinstance(model, EditSplatModel)
+    model: Any = loaded.pipeline.model
     light = share_of_light(model, loaded.views.full_size_camera(0), free)
     assert scores["outside_share"] == pytest.approx((light < 0.01).float().mean().item())
     assert 0 < scores["outside_share"] < 1

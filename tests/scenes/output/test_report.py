@@ -210,7 +210,7 @@ class TestMeasures:
         page = Page(path.read_text(encoding="utf-8"))
         assert not page.open
         assert page.shown.count("anew") == 5 and "first" not in page.shown
-        assert page.shown.startswith(before[: before.index("Settings")].strip())
+        assert page.shown.startswith(before[: before.index("Settings")].rstrip())
         assert [file.name for file in tmp_path.glob("report*")] == ["report.html"]
 
     @pytest.mark.parametrize("text", HOSTILE)
