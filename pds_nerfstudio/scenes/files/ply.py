@@ -31,8 +31,7 @@ def read_ply(path: Path) -> Splats:
         UserError: If it is no .ply file, or holds no splat.
     """
     try:
-        # A file cut short is noticed by reading it, and only a mapped one is read later.
-        file = PlyData.read(path, mmap=False)
+        file = PlyData.read(path)  # mapped: read element by element, a large file takes minutes
     except Exception as error:  # plyfile raises half a dozen kinds for a broken file, UnicodeDecodeError among them
         raise UserError(f"{path} can't be read as a .ply file ({first_line(error)}): was it cut short?") from None
     if "vertex" not in file:

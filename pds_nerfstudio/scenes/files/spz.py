@@ -33,6 +33,8 @@ _POSITION_BITS = 23
 _COLOR = 0.15
 """Colours of ±(½ / this) in coefficients of degree 0 fill a byte."""
 _ROTATION_STEPS = 511
+_GZIP_LEVEL = 6
+"""gzip's own default; Python's, 9, takes more than twice as long for a hundredth of the size."""
 _COEFFICIENTS = (0, 3, 8, 15, 24)
 """Of each degree, beside that of degree 0."""
 
@@ -130,7 +132,7 @@ def write_spz(path: Path, splats: Splats) -> Path:
         _in_steps(splats.rest),
     ]
     data = header + b"".join(part.round().clamp(0, 255).to(torch.uint8).numpy().tobytes() for part in body)
-    path.write_bytes(gzip.compress(data, mtime=0))
+    path.write_bytes(gzip.compress(data, _GZIP_LEVEL, mtime=0))
     return path
 
 
