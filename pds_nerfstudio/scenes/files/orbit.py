@@ -26,10 +26,11 @@ from pds_nerfstudio.splat_rasterizer.rasterizer import rasterization
 Axis = Literal["x", "-x", "y", "-y", "z", "-z"]
 
 _FIELD_OF_VIEW = math.radians(50)
-_HIGHEST = math.radians(40)
+_LOWEST, _HIGHEST = math.radians(10), math.radians(40)
+"""Of the cameras, above level."""
 _GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 _SHOWN = 0.8
-"""The share of all Gaussians, by their opacities, that lies in the ball in view; the rest is background and stray."""
+"""The share of the Gaussians, weighted as below, that lies in the ball in view; the rest is background and stray."""
 
 
 @dataclass
@@ -39,7 +40,7 @@ class OrbitConfig:
     up: Axis = "-y"
     """Which way is up in the file. -y: as 3DGS has it, if the first photo was held level. z: as nerfstudio has it."""
     views: int = 40
-    """Cameras around what the splat shows, between level and 40 degrees up."""
+    """Cameras around what the splat shows, looking down at it by 10 to 40 degrees."""
     side: int = 512
     """Width and height of the views in pixels."""
 
@@ -59,11 +60,12 @@ def _axis(name: Axis) -> Float[Tensor, "3"]:
 
 
 def shown_ball(splats: Splats) -> tuple[Float[Tensor, "3"], float]:
-    """Return centre and radius of the ball that holds most of what the splat shows.
+    """Return centre and radius of the ball that holds most of what the splat shows in detail.
 
-    Far Gaussians (a sky, strays) are few or faint: medians and quantiles, weighted by opacity, don't see them.
+    A Gaussian counts by its opacity over its size: what a capture is about is made of many small ones, its meadow and
+    its sky of few large ones. Medians and quantiles don't see strays.
     """
-    weights = splats.opacities.sigmoid()
+    weights = splats.opacities.sigmoid() * (-splats.scales.mean(-1)).exp()
     center = torch.stack([_quantile(splats.means[:, i], weights, 0.5) for i in range(3)])
     return center, float(_quantile((splats.means - center).norm(dim=-1), weights, _SHOWN))
 
@@ -80,7 +82,7 @@ def orbit(center: Float[Tensor, "3"], radius: float, config: OrbitConfig) -> Flo
     up = _axis(config.up)
     first = _axis("z" if config.up[-1] != "z" else "x")
     i = torch.arange(config.views)
-    azimuth, height = i * _GOLDEN_ANGLE, (i + 0.5) / config.views * _HIGHEST
+    azimuth, height = i * _GOLDEN_ANGLE, _LOWEST + i / (config.views - 1) * (_HIGHEST - _LOWEST)
     side = azimuth.cos()[:, None] * first + azimuth.sin()[:, None] * torch.linalg.cross(up, first)
     back = height.cos()[:, None] * side + height.sin()[:, None] * up
     right = F.normalize(torch.linalg.cross(up.expand_as(back), back), dim=-1)

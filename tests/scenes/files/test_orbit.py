@@ -34,14 +34,22 @@ class TestCameras:
         assert (radius / distances).asin().mul(2).max() <= math.radians(50.001)
         assert torch.pdist(back).min() > 0.2  # from all around
 
-    def test_what_is_shown_is_where_most_of_the_opacity_lies(self, make_splats: Any) -> None:
+    def test_what_is_shown_is_where_the_detail_is(self, make_splats: Any) -> None:
         splats = make_splats(1000, 0)
+        splats.scales[:] = -4
         splats.means[:] = splats.means.clamp(-1, 1) + torch.tensor([5.0, 0, 0])
-        splats.means[:40] = 1e4  # a sky
-        splats.opacities[40:400], splats.opacities[400:] = -9, 3
-        splats.means[40:400] = -7  # mist
+        splats.means[:20] = 1e4  # strays
+        splats.means[20:320] *= 40  # a meadow of large Gaussians
+        splats.scales[20:320] = 0
+        splats.means[320:500] = -7  # mist
+        splats.opacities[320:500], splats.opacities[500:] = -9, 3
         center, radius = shown_ball(splats)
         assert (center - torch.tensor([5.0, 0, 0])).norm() < 0.2 and 0.5 < radius < 1.7
+
+    def test_they_look_down_a_little(self) -> None:
+        _, _, back = orbit(torch.zeros(3), 1.0, OrbitConfig("z", views=5))[:, :3, :3].unbind(-1)
+        angles = back[:, 2].asin().rad2deg()
+        torch.testing.assert_close(angles, torch.tensor([10, 17.5, 25, 32.5, 40]), atol=1e-3, rtol=0)
 
 
 class TestRun:
