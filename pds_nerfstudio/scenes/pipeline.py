@@ -29,7 +29,7 @@ from pds_nerfstudio.scenes.plan import EditPlan
 from pds_nerfstudio.scenes.rates import Rates
 from pds_nerfstudio.scenes.refining import Refining
 from pds_nerfstudio.scenes.run import GUIDANCE_SETTINGS, Settings
-from pds_nerfstudio.scenes.selection.config import SelectionConfig
+from pds_nerfstudio.scenes.selection.config import EVERYTHING, SelectionConfig
 from pds_nerfstudio.scenes.selection.select import select
 from pds_nerfstudio.scenes.signal import measure_floors
 from pds_nerfstudio.scenes.views import SourceView, SourceViews, view_at
@@ -91,7 +91,7 @@ class EditPipelineConfig(VanillaPipelineConfig):
     """What the scene takes for a signal: numbers for whose sake a latent would be pulled by less than this, in units of
     its standard deviation, take shorter steps than the rest, down to none. 0 steps all at full rate, as Adam does,
     which where nothing is asked for is noise."""
-    only: SelectionConfig = field(default_factory=SelectionConfig)
+    only: SelectionConfig = EVERYTHING
     """What of a splat may change. All else is held to the bit."""
     turntable_frames: int = 90
     """Frames of the video that shows the finished edit from all around; 0 makes none."""

@@ -23,7 +23,7 @@ from pds_nerfstudio.scenes.checkpointing import CheckpointingTrainer
 from pds_nerfstudio.scenes.checkpoints import Checkpoint
 from pds_nerfstudio.scenes.data import check_data, lacks_data
 from pds_nerfstudio.scenes.distributed import take_from_first_rank
-from pds_nerfstudio.scenes.files.orbit import OrbitConfig
+from pds_nerfstudio.scenes.files.orbit import USUAL_ORBIT, OrbitConfig
 from pds_nerfstudio.scenes.files.start import StartingSplat
 from pds_nerfstudio.scenes.live.loop import LiveEdit
 from pds_nerfstudio.scenes.live.panel import EditPanel
@@ -66,7 +66,7 @@ class EditTrainerConfig(TrainerConfig):
     """Where the splat of --load-ply lies. world: in the coordinates of the data set, COLMAP's for example, where 3DGS
     and most others leave it. scene: in those that nerfstudio trains in, where ns-export leaves it. auto: in which of
     them it looks more like the photos."""
-    orbit: OrbitConfig = field(default_factory=OrbitConfig)
+    orbit: OrbitConfig = USUAL_ORBIT
     """The views of a splat from --load-ply without --data."""
     show_edit: bool = True
     """When the edit is done: write the edited views as a data set, a before/after sheet, a turntable video and

@@ -33,7 +33,7 @@ _SHOWN = 0.8
 """The share of the Gaussians, weighted as below, that lies in the ball in view; the rest is background and stray."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class OrbitConfig:
     """The views of a splat without data."""
 
@@ -53,6 +53,10 @@ class OrbitConfig:
         for name, least in (("views", 3), ("side", 16)):
             if getattr(self, name) < least:
                 raise UserError(f"--orbit.{name} is {getattr(self, name)}: give at least {least}.")
+
+
+USUAL_ORBIT = OrbitConfig()
+"""A default that is a class's own holds for a config.yml of before there was the option."""
 
 
 def _axis(name: Axis) -> Float[Tensor, "3"]:

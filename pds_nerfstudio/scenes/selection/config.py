@@ -15,7 +15,7 @@ from pds_nerfstudio.checks import share
 from pds_nerfstudio.errors import UserError
 
 
-@dataclass
+@dataclass(frozen=True)
 class SelectionConfig:
     """What of a scene may change. A box and masks together leave what is in both."""
 
@@ -59,3 +59,7 @@ class SelectionConfig:
             raise UserError(
                 f"--pipeline.only.masks {self.masks} is no folder: give one with masks named as the images."
             )
+
+
+EVERYTHING = SelectionConfig()
+"""Nothing is held. A default that is a class's own holds for a config.yml of before there was the option."""
