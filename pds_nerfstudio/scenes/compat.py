@@ -246,6 +246,10 @@ _cpu_splatfacto_lock = threading.RLock()
 """The viewer renders in its own thread: of two that overlap, the second would restore what the first put in."""
 
 
+def _stay(tensor: Tensor, *_: Any, **__: Any) -> Tensor:
+    return tensor
+
+
 @contextmanager
 def cpu_splatfacto(active: bool) -> Iterator[None]:
     """Let splatfacto's `populate_modules` and `get_outputs` run on a CPU.
@@ -262,11 +266,8 @@ def cpu_splatfacto(active: bool) -> Iterator[None]:
         return
     from nerfstudio.models import splatfacto
 
-    def stay(tensor: Tensor, *_: Any, **__: Any) -> Tensor:
-        return tensor
-
     with uninterrupted(), _cpu_splatfacto_lock, ExitStack() as stack:
-        stack.enter_context(_replaced(torch.Tensor, "cuda", stay))
+        stack.enter_context(_replaced(torch.Tensor, "cuda", _stay))
         stack.enter_context(_replaced(splatfacto, "rasterization", rasterization))
         stack.enter_context(_replaced(splatfacto, "get_viewmat", inspect.unwrap(splatfacto.get_viewmat)))
         yield
