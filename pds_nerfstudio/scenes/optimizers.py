@@ -115,6 +115,8 @@ class EditOptimizers(Optimizers):
             squares: Of those gradients, one tensor for each of the group's parameters.
         """
         self._floors[name] = squares
+        for memory in self._memories(name):
+            memory.pop("floor", None)  # of an edit before this one
 
     @contextmanager
     def _above_floors(self, names: list[str]) -> Iterator[None]:
@@ -129,13 +131,15 @@ class EditOptimizers(Optimizers):
             for k, (p, memory) in enumerate(zip(self.parameters_now(name), self._memories(name), strict=True)):
                 if "exp_avg_sq" not in memory:
                     continue  # it has had no gradient yet
-                if name in self._floors:
+                if "floor" not in memory and name not in self._floors:
+                    continue  # it had no gradient before the run was resumed
+                if "floor" not in memory:
                     # Among Adam's memories, it grows and shrinks with the Gaussians, and goes into checkpoints.
                     memory["floor"] = _padded(self._floors[name][k], p)
                 tiny = torch.finfo(p.dtype).tiny
                 square = memory["exp_avg_sq"] / (1 - beta ** memory["step"]).to(p).clamp_min(tiny)
                 p.data.lerp_(before[name][k], 1 - (square / (square + memory["floor"]).clamp_min(tiny)).sqrt())
-            if any("floor" in memory for memory in self._memories(name)):
+            if all("floor" in memory for memory in self._memories(name)):
                 self._floors.pop(name, None)
 
     def _memories(self, name: str) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.cuda.amp.grad_scaler import GradScaler
 
+from pds_nerfstudio.checks import finite
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.guidance import Guidance
@@ -328,6 +329,7 @@ def _check(config: EditPipelineConfig) -> None:
     _check_prompt("tgt-prompt", config.tgt_prompt, "should show")
     if config.guidance.model in EMBEDDED_MODELS:  # of others it is known once they are loaded
         _check_prompt("src-prompt", config.src_prompt, "shows")
+    finite(config, "smallest_gradient", prefix="pipeline.")
     config.only.check()
     if config.only.selects and config.model._target.kind != "splat":
         raise UserError("--pipeline.only holds Gaussians, and a NeRF has none: take pds-splat, or leave it out.")

@@ -143,3 +143,15 @@ class TestFloors:
         optimizer = optimizers.optimizers["a"]
         optimizer.load_state_dict(optimizer.state_dict())
         assert torch.equal(optimizer.state[optimizers.parameters["a"][0]]["floor"], torch.full((3,), 0.5))
+
+    def test_one_whose_gradient_comes_late_has_its_floor_then(self) -> None:
+        """As a NeRF's parameters do that the first view doesn't reach."""
+        pair = [nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))]
+        optimizers = EditOptimizers(
+            {"a": {"optimizer": EditAdamConfig(lr=0.1, fused=False), "scheduler": None}}, {"a": pair}
+        )
+        optimizers.set_floor("a", [torch.ones(3), torch.ones(3)])
+        for late in (False, True):
+            pair[0].grad, pair[1].grad = torch.full((3,), 1e-3), torch.full((3,), 1e-3) if late else None
+            optimizers.optimizer_scaler_step_some(torch.amp.GradScaler("cpu", enabled=False), ["a"])
+        assert (1 - pair[1].detach()).tolist() == pytest.approx([1e-4] * 3, rel=1e-2)
