@@ -26,8 +26,10 @@ KINDS = ["splat", "nerf"]
 
 
 @pytest.fixture
-def no_diffusion_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing may import a library of diffusion models or build the guidance."""
+def no_diffusion_model(monkeypatch: pytest.MonkeyPatch, finished: Any) -> None:
+    """Nothing may import a library of diffusion models or build the guidance; the runs to look at are there before."""
+    for kind in KINDS:
+        finished(kind)
     for name in [name for name in sys.modules if name.partition(".")[0] == "diffusers"]:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setattr(Guidance, "from_config", lambda *_: pytest.fail("built the guidance"))
