@@ -62,7 +62,8 @@ class Refining:
         rgb = self._model.render_edit_view(view.camera, view.index)[0].detach()
         image = rgb.float().permute(2, 0, 1)[None]
         redrawn = self._guidance.redraw(image, view.image, self._config, keys=[view.index])
-        self._redrawn[view.index] = target = redrawn[0].permute(1, 2, 0)
+        # What the data set masks out stays as it is.
+        self._redrawn[view.index] = target = view.where_shown(redrawn[0].permute(1, 2, 0), rgb)
         self.last_view = EditedView(view.index, view.image[0].permute(1, 2, 0), rgb, rgb - target.to(rgb))
 
     def losses(self, k: int, view: SourceView) -> dict[str, Float[Tensor, ""]]:

@@ -10,11 +10,12 @@ from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.datamanagers.base_datamanager import DataManager
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.data.utils.data_utils import get_image_mask_tensor_from_path
 from torch import Tensor
 
 _CACHED_VIEWS = 512
@@ -30,6 +31,17 @@ class SourceView:
     """One camera that matches `image`."""
     image: Float[Tensor, "1 3 height width"]
     """The source image, in 0..1."""
+    mask: Float[Tensor, "1 1 height width"] | None = None
+    """How much of each pixel the data set's mask shows, in 0..1; None if it masks nothing."""
+
+    def where_shown(
+        self, picture: Float[Tensor, "height width 3"], elsewhere: Float[Tensor, "height width 3"]
+    ) -> Float[Tensor, "height width 3"]:
+        """Return a picture of this view, and another one in its place where the data set masks it out."""
+        if self.mask is None:
+            return picture
+        shown = self.mask[0, 0, :, :, None].to(picture)
+        return shown * picture + (1 - shown) * elsewhere
 
 
 class SourceViews:
@@ -54,7 +66,7 @@ class SourceViews:
         self._device = device
         assert datamanager.train_dataset is not None
         self._dataset = datamanager.train_dataset
-        self._recent: OrderedDict[int, tuple[Cameras, UInt8[Tensor, "3 height width"]]] = OrderedDict()
+        self._recent: OrderedDict[int, tuple[Cameras, UInt8[Tensor, "channels height width"]]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -78,6 +90,15 @@ class SourceViews:
         else:
             image = self._dataset.get_data(index, image_type="uint8")["image"]
         return opaque(image.to(self._device), self._background)
+
+    def full_size_mask(self, index: int) -> Bool[Tensor, "height width"] | None:
+        """Return which pixels of `full_size_image` the model was trained on; None if the data set masks none out."""
+        if isinstance(self._datamanager, FullImageDatamanager):
+            mask = self._datamanager.cached_train[index].get("mask")
+        else:
+            files = self.outputs.mask_filenames
+            mask = None if files is None else get_image_mask_tensor_from_path(files[index], self._dataset.scale_factor)
+        return None if mask is None else mask[..., 0].to(self._device)
 
     def full_size_camera(self, index: int) -> Cameras:
         """Return the camera of `full_size_image`, batched as one."""
@@ -109,13 +130,19 @@ class SourceViews:
             if len(self._recent) > _CACHED_VIEWS:
                 self._recent.popitem(last=False)
         camera, image = self._recent[index]
-        return SourceView(index, copy.copy(camera), image[None].float() / 255)
+        channels = image[None].float() / 255
+        return SourceView(index, copy.copy(camera), channels[:, :3], channels[:, 3:] if len(image) > 3 else None)
 
-    def _prepare(self, index: int) -> tuple[Cameras, UInt8[Tensor, "3 height width"]]:
-        """Return a view's camera and source image at the size of the guidance, on the device: each is made once."""
+    def _prepare(self, index: int) -> tuple[Cameras, UInt8[Tensor, "channels height width"]]:
+        """Return a view's camera and source image at the size of the guidance, on the device: each is made once.
+
+        A mask is the image's last channel.
+        """
         camera = _pick(self.view_cameras, index)
         size = int(camera.height.item()), int(camera.width.item())
         full = self.full_size_image(index).permute(2, 0, 1)[None]
+        if (mask := self.full_size_mask(index)) is not None:
+            full = torch.cat([full, mask[None, None].to(full)], dim=1)
         if full.shape[-2:] != size:
             full = F.interpolate(full, size, mode="bilinear", antialias=True)
         return camera, (full[0] * 255).round().to(torch.uint8)

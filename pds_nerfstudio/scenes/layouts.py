@@ -1,0 +1,129 @@
+"""What lies in a folder: a scene in one of nerfstudio's layouts, or what one can be made from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pds_nerfstudio.errors import UserError
+
+_MODELS = tuple(
+    f"{folder}/cameras.{ending}" for folder in ("colmap/sparse/0", "sparse/0", "sparse") for ending in ("bin", "txt")
+)
+_MARKS: dict[str, tuple[str, ...]] = {
+    "nerfstudio-data": ("transforms.json",),
+    "instant-ngp-data": ("transforms.json",),
+    "blender-data": ("transforms_train.json",),
+    "dnerf-data": ("transforms_train.json",),
+    "colmap": _MODELS,
+    "sdfstudio-data": ("meta_data.json",),
+    "phototourism-data": ("dense/sparse/cameras.bin",),
+    "scannetpp-data": ("dslr/nerfstudio/transforms.json",),
+    "scannet-data": ("intrinsic/intrinsic_color.txt",),
+    "arkit-data": ("*_frames/lowres_wide.traj",),
+    "dycheck-data": ("extra.json",),
+    "sitcoms3d-data": ("cameras.json",),
+    "minimal-parser": ("train.npz",),
+    "nerfosr-data": ("*/final/train/pose", "*/final_clean/train/pose"),
+}
+"""By the name of nerfstudio's parser: what tells its layout, the first of which is looked for by default."""
+_VIDEOS = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".insv"})
+_PHOTOS = frozenset({".jpg", ".jpeg", ".png", ".heic", ".tif", ".tiff", ".webp", ".bmp", ".dng"})
+_FOLDERS_OF_PHOTOS = ("images", "input", "rgb", "color")
+
+
+def check_layout(data: Path, parser: str, colmap_path: Path | None = None) -> None:
+    """Refuse a path that holds no scene in a parser's layout, and say what to do with what it holds.
+
+    Args:
+        data: The path.
+        parser: Its name in nerfstudio. Parsers of other packages are left alone.
+        colmap_path: Where in the path the parser of COLMAP's models looks.
+
+    Raises:
+        UserError: Naming it.
+    """
+    if parser not in _MARKS or (data.is_file() and data.suffix == ".json"):
+        return
+    marks = _MARKS[parser] if colmap_path is None else (f"{colmap_path}/cameras.*",)
+    if data.is_dir() and any(_found(data, mark) for mark in marks):
+        return
+    wanted = marks[0] if colmap_path is None else f"{colmap_path}/cameras.bin"
+    raise UserError(f"--data {data} {_what_it_is(data, wanted)}.")
+
+
+def ending_of(folder: Path) -> str | None:
+    """Return what a command ends with to read a folder: a parser's name, and its options; None if none reads it."""
+    parser = next((name for name, marks in _MARKS.items() if any(_found(folder, mark) for mark in marks)), None)
+    if parser == "blender-data" and _has_times(folder / "transforms_train.json"):
+        return "dnerf-data"
+    if parser == "colmap":
+        (model, *_) = (path for mark in _MODELS if (path := _found(folder, mark)))
+        return f"colmap{_colmap_options(folder, model.parent.relative_to(folder))}"
+    if parser == "nerfosr-data":
+        (pose, *_) = (path for mark in _MARKS[parser] if (path := _found(folder, mark)))
+        return f"nerfosr-data --scene {pose.relative_to(folder).parts[0]}"
+    return parser
+
+
+def _colmap_options(folder: Path, model: Path) -> str:
+    options = "" if model == Path("colmap/sparse/0") else f" --colmap-path {model.as_posix()}"
+    if not (folder / "images").is_dir():
+        other = next((name for name in _FOLDERS_OF_PHOTOS if (folder / name).is_dir()), None)
+        options += f" --images-path {other}" if other else ""
+    return options
+
+
+def _has_times(transforms: Path) -> bool:
+    try:
+        return "time" in json.loads(transforms.read_text("utf8"))["frames"][0]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+
+
+def _what_it_is(data: Path, wanted: str) -> str:
+    """Return what a path holds in place of what is wanted, and the way out."""
+    if not data.exists():
+        return f"holds no {wanted}: make one with ns-process-data, or mend the path"
+    if data.is_file():
+        kind = data.suffix.lower()
+        if kind in _VIDEOS:
+            return (
+                f"is a video: make a scene of it with ns-process-data video --data {data} --output-dir {_beside(data)}"
+            )
+        if kind == ".zip":
+            made = f"ns-process-data polycam --data {data} --output-dir {_beside(data)}"
+            return f"is an archive: unpack it or, if it is Polycam's, make a scene of it with {made}"
+        return "is a file: give the folder of a scene"
+    if (ending := ending_of(data)) is not None:
+        return f"holds no {wanted}, but what {ending.split()[0]} reads: end the command with {ending}"
+    inner = next((path for path in sorted(data.iterdir()) if path.is_dir() and ending_of(path) is not None), None)
+    if inner is not None:
+        return f"holds no {wanted}, but {inner} is a scene: give that"
+    if (data / "EXR_RGBD").is_dir():
+        return _not_yet(data, wanted, "a Record3D capture", "record3d", data)
+    for folder in (data, *(data / name for name in _FOLDERS_OF_PHOTOS)):
+        if _holds(folder, _PHOTOS):
+            return _not_yet(data, wanted, "photos", "images", folder)
+    if (video := _holds(data, _VIDEOS)) is not None:
+        return _not_yet(data, wanted, "a video", "video", video)
+    return f"holds no {wanted}: make one with ns-process-data, or mend the path"
+
+
+def _not_yet(data: Path, wanted: str, what: str, command: str, source: Path) -> str:
+    made = f"ns-process-data {command} --data {source} --output-dir {_beside(data)}"
+    return f"holds {what} and no {wanted}: make a scene with {made}"
+
+
+def _beside(data: Path) -> Path:
+    return data.with_name(f"{data.stem}-scene")
+
+
+def _found(folder: Path, mark: str) -> Path | None:
+    return next(iter(sorted(folder.glob(mark))), None) if folder.is_dir() else None
+
+
+def _holds(folder: Path, kinds: frozenset[str]) -> Path | None:
+    if not folder.is_dir():
+        return None
+    return next((path for path in sorted(folder.iterdir()) if path.suffix.lower() in kinds), None)
