@@ -58,6 +58,8 @@ def read_photo(path: Path, size: Size, with_opacity: bool) -> UInt8[np.ndarray, 
         with Image.open(path) as photo:
             turned = photo.size != size and fits(photo, size)
             picture = ImageOps.exif_transpose(photo) if turned else photo
+            if picture.mode == "F":
+                raise ValueError("its numbers are not whole")
             if picture.mode.startswith("I"):
                 picture = Image.fromarray((np.asarray(picture) / _DEEP).clip(0, 255).round().astype(np.uint8))
             return np.array(picture.convert("RGBA" if with_opacity else "RGB"))
