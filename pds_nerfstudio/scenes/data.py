@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import shlex
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,29 @@ def lacks_data(config: TrainerConfig) -> bool:
     return data == Path() and not (data / "transforms.json").is_file()
 
 
+def name_of(dataparser: Any) -> str:
+    """Return the name of a configuration's parser on the command line."""
+    return next((name for name, other in all_dataparsers.items() if type(other) is type(dataparser)), "its parser")
+
+
+def ending_of(config: TrainerConfig) -> str:
+    """Return what a command ends with to read the data as a run does; nothing, if that is what it does by itself."""
+    dataparser = getattr(config.pipeline.datamanager, "dataparser", None)
+    name = name_of(dataparser)
+    if name not in all_dataparsers:
+        return ""
+    usual = all_dataparsers[name]
+    if name == "nerfstudio-data":
+        usual = replace(usual, load_3D_points=dataparser.load_3D_points)  # which differs between the methods
+    words = [name]
+    for option in (field.name for field in fields(usual) if field.name != "data"):
+        value = getattr(dataparser, option)
+        if value != getattr(usual, option):
+            values = value if isinstance(value, tuple) else (value,)
+            words += [f"--{option.replace('_', '-')}", *(shlex.quote(str(part)) for part in values)]
+    return "" if words == ["nerfstudio-data"] else " ".join(words)
+
+
 def check_data(config: TrainerConfig, kind: SceneKind) -> None:
     """Refuse data that nerfstudio, or the edit, would trip over.
 
@@ -69,7 +94,7 @@ def check_data(config: TrainerConfig, kind: SceneKind) -> None:
     if dataparser is None:
         return
     data = data_of(config)
-    name = next((name for name, other in all_dataparsers.items() if type(other) is type(dataparser)), "its parser")
+    name = name_of(dataparser)
     check_layout(data, name, dataparser.colmap_path if isinstance(dataparser, ColmapDataParserConfig) else None)
     if name in ("nerfstudio-data", "instant-ngp-data"):
         _check_transforms(data if data.is_file() else data / "transforms.json", name)

@@ -49,7 +49,7 @@ def check_layout(data: Path, parser: str, colmap_path: Path | None = None) -> No
     if data.is_dir() and any(_found(data, mark) for mark in marks):
         return
     wanted = marks[0] if colmap_path is None else f"{colmap_path}/cameras.bin"
-    raise UserError(f"--data {data} {_what_it_is(data, wanted)}.")
+    raise UserError(_complaint(data, wanted))
 
 
 def ending_of(folder: Path) -> str | None:
@@ -81,38 +81,41 @@ def _has_times(transforms: Path) -> bool:
         return False
 
 
-def _what_it_is(data: Path, wanted: str) -> str:
+def _complaint(data: Path, wanted: str) -> str:
     """Return what a path holds in place of what is wanted, and the way out."""
+    nothing = f"--data {data} holds no {wanted}: make one with ns-process-data, or mend the path."
     if not data.exists():
-        return f"holds no {wanted}: make one with ns-process-data, or mend the path"
+        return nothing
     if data.is_file():
-        kind = data.suffix.lower()
-        if kind in _VIDEOS:
-            return (
-                f"is a video: make a scene of it with ns-process-data video --data {data} --output-dir {_beside(data)}"
-            )
-        if kind == ".zip":
-            made = f"ns-process-data polycam --data {data} --output-dir {_beside(data)}"
-            return f"is an archive: unpack it or, if it is Polycam's, make a scene of it with {made}"
-        return "is a file: give the folder of a scene"
+        return _of_file(data)
     if (ending := ending_of(data)) is not None:
-        return f"holds no {wanted}, but what {ending.split()[0]} reads: end the command with {ending}"
+        parser = ending.split()[0]
+        return f"--data {data} holds no {wanted}, but what {parser} reads: end the command with {ending}."
     inner = next((path for path in sorted(data.iterdir()) if path.is_dir() and ending_of(path) is not None), None)
     if inner is not None:
-        return f"holds no {wanted}, but {inner} is a scene: give that"
+        return f"--data {data} holds no {wanted}, but {inner} is a scene: give that."
     if (data / "EXR_RGBD").is_dir():
-        return _not_yet(data, wanted, "a Record3D capture", "record3d", data)
-    for folder in (data, *(data / name for name in _FOLDERS_OF_PHOTOS)):
-        if _holds(folder, _PHOTOS):
-            return _not_yet(data, wanted, "photos", "images", folder)
-    if (video := _holds(data, _VIDEOS)) is not None:
-        return _not_yet(data, wanted, "a video", "video", video)
-    return f"holds no {wanted}: make one with ns-process-data, or mend the path"
-
-
-def _not_yet(data: Path, wanted: str, what: str, command: str, source: Path) -> str:
+        found = "a Record3D capture", "record3d", data
+    elif photos := [path for path in (data, *(data / name for name in _FOLDERS_OF_PHOTOS)) if _holds(path, _PHOTOS)]:
+        found = "photos", "images", photos[0]
+    elif (video := _holds(data, _VIDEOS)) is not None:
+        found = "a video", "video", video
+    else:
+        return nothing
+    what, command, source = found
     made = f"ns-process-data {command} --data {source} --output-dir {_beside(data)}"
-    return f"holds {what} and no {wanted}: make a scene with {made}"
+    return f"--data {data} holds {what} and no {wanted}: make a scene with {made}."
+
+
+def _of_file(data: Path) -> str:
+    kind = data.suffix.lower()
+    if kind in _VIDEOS:
+        made = f"ns-process-data video --data {data} --output-dir {_beside(data)}"
+        return f"--data {data} is a video: make a scene of it with {made}."
+    if kind == ".zip":
+        made = f"ns-process-data polycam --data {data} --output-dir {_beside(data)}"
+        return f"--data {data} is an archive: unpack it or, if it is Polycam's, make a scene of it with {made}."
+    return f"--data {data} is a file: give the folder of a scene."
 
 
 def _beside(data: Path) -> Path:

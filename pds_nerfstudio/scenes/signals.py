@@ -55,7 +55,7 @@ def nothing_left_if_refused(folder: Path, above: Path) -> Iterator[None]:
 
     Args:
         folder: Of the run.
-        above: A folder above it, which stays.
+        above: A folder above it, which stays; those between go where they are empty.
     """
     try:
         yield

@@ -21,7 +21,7 @@ from nerfstudio.viewer.viewer import Viewer
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.checkpointing import CheckpointingTrainer
 from pds_nerfstudio.scenes.checkpoints import Checkpoint
-from pds_nerfstudio.scenes.data import check_data, data_of, lacks_data
+from pds_nerfstudio.scenes.data import check_data, data_of, ending_of, lacks_data
 from pds_nerfstudio.scenes.distributed import take_from_first_rank
 from pds_nerfstudio.scenes.files.orbit import USUAL_ORBIT, OrbitConfig
 from pds_nerfstudio.scenes.files.start import StartingSplat
@@ -105,6 +105,8 @@ class EditTrainerConfig(TrainerConfig):
         }
         if self.load_ply is not None:
             chosen["splat"] = self.load_ply
+        if parser := ending_of(self):
+            chosen["data_parser"] = parser
         return {name.replace("_", " "): str(value) for name, value in chosen.items()}
 
 
@@ -134,7 +136,7 @@ class EditTrainer(CheckpointingTrainer):
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """Set up as nerfstudio does, with a checkpoint's architecture taken over first."""
-        with one_line_errors(), nothing_left_if_refused(self.base_dir, self.config.output_dir):
+        with one_line_errors(), nothing_left_if_refused(self.base_dir, self.config.output_dir.parent):
             if self.config.max_num_iterations < 1:
                 raise UserError(
                     f"--max-num-iterations is {self.config.max_num_iterations}: give at least one edit step."

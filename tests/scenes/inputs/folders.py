@@ -208,8 +208,6 @@ def scannet(folder: Path) -> Shown:
 
 
 def arkit(folder: Path) -> Shown:
-    import cv2
-
     shots, shown = shoot(), {}
     inner = folder / f"{folder.name}_frames"
     lines = []
@@ -222,7 +220,9 @@ def arkit(folder: Path) -> Shown:
         values = [k["w"], k["h"], k["fl_x"], k["fl_y"], k["cx"], k["cy"]]
         np.savetxt(inner / f"lowres_wide_intrinsics/{picture.stem}.pincam", [values])
         back = np.linalg.inv(shots.opencv_pose(i))
-        turn = cv2.Rodrigues(back[:3, :3])[0][:, 0]
+        quaternion = rotmat2qvec(back[:3, :3])
+        sine = np.linalg.norm(quaternion[1:])
+        turn = 2 * np.arctan2(sine, quaternion[0]) * quaternion[1:] / sine
         lines.append(" ".join(str(x) for x in [moment, *turn, *back[:3, 3]]))
         shown[picture.resolve()] = i
     (inner / "lowres_wide.traj").write_text("\n".join(lines) + "\n")

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import tyro
+from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
 
 from pds_nerfstudio.methods import pds_nerf, pds_splat
+from pds_nerfstudio.scenes import data, layouts
 from pds_nerfstudio.scenes.data import check_data, data_of, lacks_data
-from pds_nerfstudio.scenes.layouts import ending_of
 from pds_nerfstudio.scenes.photos import RaysOfPhotos, WholePhotos
 from tests.scenes.inputs import folders
 
@@ -43,7 +44,7 @@ def test_what_a_command_is_to_end_with_reads_the_folder(ending: str, tmp_path: P
     folder = tmp_path / "scene"
     folder.mkdir()
     LAYOUTS[ending](folder)
-    assert ending_of(folder) == ending
+    assert layouts.ending_of(folder) == ending
     extra = {"sitcoms3d-data": ["--downscale-factor", "1"], "scannet-data": ["--load-3D-points", "False"]}
     words = [*ending.split(), *extra.get(ending, [])]
     config = parse("pds-splat", *words, "--data", str(folder))
@@ -65,4 +66,39 @@ def test_data_named_before_the_parser_count(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_none_of_these(tmp_path: Path) -> None:
-    assert ending_of(tmp_path) is None and ending_of(tmp_path / "nothing") is None
+    assert layouts.ending_of(tmp_path) is None and layouts.ending_of(tmp_path / "nothing") is None
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "",
+        "blender-data",
+        "colmap --eval-mode all --colmap-path sparse/0",
+        "nerfstudio-data --auto-scale-poses False --mask-color 0.0 0.5 1.0",
+    ],
+)
+def test_a_run_knows_how_its_command_ended(ending: str) -> None:
+    config = parse("pds-splat", *ending.split())
+    assert data.ending_of(config) == ending
+    assert config.facts().get("data parser", "") == ending
+
+
+def test_what_to_type_next_ends_so_too(
+    make_config: Any, run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders.blender(tmp_path)
+    blender = BlenderDataParserConfig(data=tmp_path)
+    run(
+        make_config(
+            "splat",
+            steps=1,
+            reconstruct=1,
+            data=None,
+            pipeline__datamanager__data=None,
+            show_edit=False,
+            pipeline__datamanager__dataparser=blender,
+        )
+    )
+    assert f"--data {tmp_path} --load-dir" in (said := capsys.readouterr().out)
+    assert '--pipeline.tgt-prompt "..." blender-data\n' in said

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,4 +172,19 @@ def test_it_is_refused_in_one_line(
     wanted = kind.refused(method)
     assert wanted is not None
     assert wanted.format(folder=folder, data=folder / kind.data) in line
-    assert not config.get_base_dir().parent.exists()
+    assert not config.output_dir.exists()
+
+
+def test_the_page_says_the_same() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "guide" / "inputs.md").read_text("utf8")
+    rows = dict(re.findall(r"^\| ([^|]+?) \| (.+) \|$", page[page.index("## What was tried") :], re.M))
+    assert rows.keys() - {"folder"} == KINDS.keys()
+    for name, kind in KINDS.items():
+        said = rows[name].split(" | ")
+        said = [said[0], said[0] if said[1] == "the same" else said[1]]
+        for method, cell in zip(METHODS, said, strict=True):
+            line = kind.refused(method)
+            if line is None:
+                assert cell == "works", name
+            else:
+                assert line.format(folder="man", data=(Path("man") / kind.data).as_posix()) in cell, name
