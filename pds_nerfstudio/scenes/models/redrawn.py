@@ -21,7 +21,7 @@ from pds_nerfstudio.carry_back import compose, shares
 from pds_nerfstudio.scenes.views import SourceViews, tile_of
 
 _KEPT = 3, 3, 1, 1
-"""Channels of what is kept of a view: redrawn, source, taken, replaced."""
+"""Channels of what is kept of a view: redrawn, source, and the shares taken and detail of `compose`."""
 
 
 @dataclass(frozen=True)
@@ -161,10 +161,10 @@ class RedrawnViews:
             left, right = (self._kept[start + x].float() for x in (first[:, 1], second[:, 1]))
             return torch.lerp(left, right, weight[:, 1:])
 
-        after, before, taken, replaced = (torch.lerp(row(first[:, 0]), row(second[:, 0]), weight[:, :1]) / 255).split(
+        after, before, taken, detail = (torch.lerp(row(first[:, 0]), row(second[:, 0]), weight[:, :1]) / 255).split(
             _KEPT, dim=1
         )
-        return before, after, taken, replaced
+        return before, after, taken, detail
 
 
 def _parts(side: int, most: int) -> list[slice]:
