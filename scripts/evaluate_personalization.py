@@ -28,6 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torchvision.utils import save_image
 
+from pds_nerfstudio.carry_back import carry_back
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import resolve_device
 from pds_nerfstudio.guidance.denoiser import Denoiser
@@ -37,7 +38,7 @@ from pds_nerfstudio.guidance.networks.loading import EMBEDDED_MODEL
 from pds_nerfstudio.guidance.redraw import RedrawConfig
 from pds_nerfstudio.images.cli import ImageEdit
 from pds_nerfstudio.images.edit_loop import ImageEditLoop
-from pds_nerfstudio.images.editor import ImageEditor, carry_back
+from pds_nerfstudio.images.editor import ImageEditor
 from pds_nerfstudio.images.recipes import RECIPES
 from pds_nerfstudio.measures import decibels, psnr
 from pds_nerfstudio.personalization import cli as personalization

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import random
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Shaped, UInt8
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.datamanagers.base_datamanager import DataManager
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager
@@ -19,6 +20,7 @@ from nerfstudio.data.utils.data_utils import get_image_mask_tensor_from_path
 from torch import Tensor
 
 _CACHED_VIEWS = 512
+_ALL = slice(None)
 
 
 @dataclass
@@ -67,6 +69,8 @@ class SourceViews:
         assert datamanager.train_dataset is not None
         self._dataset = datamanager.train_dataset
         self._recent: OrderedDict[int, tuple[Cameras, UInt8[Tensor, "channels height width"]]] = OrderedDict()
+        self._cached_images, self._cached_places = _cached_by(datamanager)
+        self._read: dict[int, UInt8[Tensor, "height width channels"]] = {}
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -83,13 +87,32 @@ class SourceViews:
         """Where the views come from: files, and how their coordinates became the scene's."""
         return self._dataset._dataparser_outputs
 
-    def full_size_image(self, index: int) -> Float[Tensor, "height width 3"]:
-        """Return the source image as the model was trained on it, in 0..1, on the background if it is transparent."""
-        if isinstance(self._datamanager, FullImageDatamanager):
-            image = self._datamanager.cached_train[index]["image"]
-        else:
-            image = self._dataset.get_data(index, image_type="uint8")["image"]
-        return opaque(image.to(self._device), self._background)
+    def full_size_image(self, index: int, rows: slice = _ALL, columns: slice = _ALL) -> Float[Tensor, "height width 3"]:
+        """Return the source image as the model was trained on it, in 0..1, on the background if it is transparent.
+
+        Args:
+            index: Of the view.
+            rows: Which of its rows to return.
+            columns: Which of its columns to return.
+        """
+        return opaque(self.to_device(self._stored_image(index)[rows, columns]), self._background)
+
+    def full_size_pixels(
+        self, indices: Int[Tensor, " n"], rows: Int[Tensor, " n"], columns: Int[Tensor, " n"]
+    ) -> Float[Tensor, "n 3"]:
+        """Return pixels of `full_size_image`, wherever the images are kept, without a copy of them.
+
+        Args:
+            indices: Of each pixel's view, on the CPU as all of these.
+            rows: Of each pixel.
+            columns: Of each pixel.
+        """
+        order = indices.argsort(stable=True)
+        views, counts = indices[order].unique_consecutive(return_counts=True)
+        images = [self._stored_image(index) for index in views.tolist()]
+        at = torch.stack([rows, columns])[:, order].to(images[0].device).split(counts.tolist(), dim=1)
+        pixels = torch.cat([image[y, x] for image, (y, x) in zip(images, at, strict=True)])
+        return opaque(self.to_device(pixels), self._background)[self.to_device(order.argsort())]
 
     def full_size_mask(self, index: int) -> Bool[Tensor, "height width"] | None:
         """Return which pixels of `full_size_image` the model was trained on; None if the data set masks none out."""
@@ -102,10 +125,10 @@ class SourceViews:
 
     def full_size_camera(self, index: int) -> Cameras:
         """Return the camera of `full_size_image`, batched as one."""
-        return _pick(self._undistorted, index)
+        return _pick(self.full_size_cameras, index)
 
-    @property
-    def _undistorted(self) -> Cameras:
+    @cached_property
+    def full_size_cameras(self) -> Cameras:
         """All cameras of the full-size images, on the device."""
         cameras = self.cameras.to(self._device)
         if isinstance(self._datamanager, FullImageDatamanager):
@@ -115,10 +138,26 @@ class SourceViews:
             cameras.camera_type = torch.full_like(cameras.camera_type, CameraType.PERSPECTIVE.value)
         return cameras
 
+    def _stored_image(self, index: int) -> Shaped[Tensor, "height width channels"]:
+        """Return a source image where it is kept, in bytes or numbers."""
+        if isinstance(self._datamanager, FullImageDatamanager):
+            return self._datamanager.cached_train[index]["image"]
+        if index in self._cached_places:
+            return self._cached_images[self._cached_places[index]]
+        if index not in self._read:
+            self._read[index] = self._dataset.get_data(index, image_type="uint8")["image"]
+        return self._read[index]
+
+    def to_device(self, values: Shaped[Tensor, "*any"]) -> Shaped[Tensor, "*any"]:
+        """Return numbers on the device, of which nobody waits for a copy."""
+        if values.device.type == "cpu" and torch.device(self._device).type == "cuda":
+            return values.pin_memory().to(self._device, non_blocking=True)
+        return values.to(self._device)
+
     @cached_property
     def view_cameras(self) -> Cameras:
         """The cameras of all views at the size of the guidance, on the device."""
-        cameras = self._undistorted
+        cameras = self.full_size_cameras
         # As plain numbers: a rounded side must not depend on the device.
         sides = zip(cameras.height[:, 0].tolist(), cameras.width[:, 0].tolist(), strict=True)
         scales = [min(1.0, self._side / (height * width) ** 0.5) for height, width in sides]
@@ -148,15 +187,22 @@ class SourceViews:
         return camera, (full[0] * 255).round().to(torch.uint8)
 
 
-def opaque(
-    image: Shaped[Tensor, "height width channels"], background: Float[Tensor, "3"]
-) -> Float[Tensor, "height width 3"]:
-    """Return an image of 3 or 4 channels, bytes or numbers, in 0..1 and on a background where it is transparent."""
+def opaque(image: Shaped[Tensor, "*pixels channels"], background: Float[Tensor, "3"]) -> Float[Tensor, "*pixels 3"]:
+    """Return pixels of 3 or 4 channels, bytes or numbers, in 0..1 and on a background where they are transparent."""
     image = image.float() / 255 if image.dtype == torch.uint8 else image
     if image.shape[-1] == 4:
         opacity = image[..., 3:]
         image = image[..., :3] * opacity + background * (1 - opacity)
     return image
+
+
+def _cached_by(datamanager: DataManager) -> tuple[Sequence[Tensor] | Tensor, dict[int, int]]:
+    """Return the images that a data manager of rays keeps in memory, and the place of each view's among them."""
+    loader = getattr(datamanager, "train_image_dataloader", None)
+    if loader is None or not loader.cache_all_images:
+        return [], {}
+    batch = loader.cached_collated_batch
+    return batch["image"], {int(view): place for place, view in enumerate(batch["image_idx"])}
 
 
 def _pick(cameras: Cameras, index: int) -> Cameras:
@@ -175,6 +221,24 @@ def _resized(cameras: Cameras, scales: Float[Tensor, " n"]) -> Cameras:
     cameras.fx, cameras.cx = cameras.fx * across, cameras.cx * across
     cameras.fy, cameras.cy = cameras.fy * down, cameras.cy * down
     return cameras
+
+
+def tile_of(camera: Cameras, rows: slice, columns: slice) -> Cameras:
+    """Return the camera of a part of a perspective camera's image.
+
+    Gaussians that lie well beside the tile and reach into it may look a little different there: rasterisers take the
+    perspective of what is outside an image at its border.
+
+    Args:
+        camera: One camera.
+        rows: Of its image, with a start and a stop.
+        columns: Of its image, with a start and a stop.
+    """
+    tile = copy.copy(camera)
+    tile.cx, tile.cy = camera.cx - columns.start, camera.cy - rows.start
+    tile.width = torch.full_like(camera.width, columns.stop - columns.start)
+    tile.height = torch.full_like(camera.height, rows.stop - rows.start)
+    return tile
 
 
 def view_at(k: int, n_views: int, seed: int, rank: int = 0, world_size: int = 1) -> int:

@@ -212,7 +212,7 @@ class TestRefinement:
         pipeline = trainer.pipeline
         assert pipeline.guidance is not None
         monkeypatch.setattr(pipeline, "plan", EditPlan(start=0, steps=0, refine_steps=40))
-        monkeypatch.setattr(pipeline._refining, "_redrawn", RedrawnViews(pipeline.views.view_cameras))
+        monkeypatch.setattr(pipeline._refining, "_redrawn", RedrawnViews(pipeline.views))
         monkeypatch.setattr(pipeline._refining, "rounds", 2)
         monkeypatch.setattr(pipeline._refining, "from_source", False)
         self.asked: list[int] = []
@@ -263,9 +263,10 @@ class TestRefinement:
     def test_the_scene_is_fitted_to_what_was_redrawn(
         self, refining: EditPipeline, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def fit(view: SourceView, redrawn: RedrawnViews) -> dict[str, torch.Tensor]:
-            assert view.index in redrawn and view_at(0, 9, 0) in redrawn
-            torch.testing.assert_close(redrawn[view.index][0, 0], torch.tensor([0.0, 1.0, 0.0]))
+        def fit(view: SourceView, redrawn: RedrawnViews, turn: int) -> dict[str, torch.Tensor]:
+            assert view.index in redrawn and view_at(0, 9, 0) in redrawn and turn == 0
+            green = torch.tensor([0.0, 1.0, 0.0]).expand(26, 39, 3)
+            torch.testing.assert_close(redrawn.tile(view.index, turn).target, green)
             return {"photometric_loss": torch.tensor(7.0)}
 
         refining.get_train_loss_dict(0)

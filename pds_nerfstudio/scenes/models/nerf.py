@@ -148,7 +148,16 @@ class EditNerfModel(NerfactoModel):
             colors, interlevel, distortion = self._render_in_chunks(rays)
         return colors.reshape(height, width, 3), self._regularizers(interlevel, distortion)
 
-    def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews) -> dict[str, Float[Tensor, ""]]:
+    def render_to_redraw(self, view: SourceView, full_size: Cameras) -> Float[Tensor, "height width 3"]:
+        """Return a view at the guidance's size, without gradients, as it is to be redrawn.
+
+        Args:
+            view: A training view.
+            full_size: Not used: a ray has the same colour at any size.
+        """
+        return self.render_edit_view(view.camera, view.index)[0].detach()
+
+    def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews, turn: int) -> dict[str, Float[Tensor, ""]]:
         """Return the losses of a step that refines: how far rays are from the redrawn views.
 
         As many as `edit_rays_per_step`. Rays of one view alone could be satisfied by haze in front of its camera.
@@ -156,6 +165,7 @@ class EditNerfModel(NerfactoModel):
         Args:
             view: A training view that was redrawn; all of its rays would be a step's, if the number is 0.
             redrawn: All that were.
+            turn: Not used: rays are drawn anew in each step.
         """
         rays, wanted = redrawn.sample(self.config.edit_rays_per_step or view.image[0, 0].numel())
         colors, interlevel, distortion = self._render_in_chunks(rays)

@@ -65,12 +65,21 @@ class SceneModel(Protocol):
             index: Of the training view.
         """
 
-    def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews) -> dict[str, Float[Tensor, ""]]:
+    def render_to_redraw(self, view: SourceView, full_size: Cameras) -> Float[Tensor, "height width 3"]:
+        """Return a view at the guidance's size, without gradients, as it is to be redrawn.
+
+        Args:
+            view: A training view.
+            full_size: Its camera at full size.
+        """
+
+    def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews, turn: int) -> dict[str, Float[Tensor, ""]]:
         """Return the losses of a step that refines.
 
         Args:
             view: A training view that was redrawn.
             redrawn: All that were.
+            turn: How often the turn of that view has come before.
         """
 
     def splats(self) -> Mapping[str, Float[Tensor, " gaussians"]] | None:

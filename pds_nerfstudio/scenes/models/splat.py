@@ -16,6 +16,7 @@ from nerfstudio.models.splatfacto import SplatfactoModel, SplatfactoModelConfig,
 from nerfstudio.utils.comms import get_rank, get_world_size
 from torch import Tensor, nn
 
+from pds_nerfstudio.guidance.latents import resize
 from pds_nerfstudio.scenes.compat import cpu_splatfacto, offline_lpips
 from pds_nerfstudio.scenes.distributed import take_from_first_rank
 from pds_nerfstudio.scenes.models.ball import looked_at_ball, random_in_ball
@@ -253,15 +254,33 @@ class EditSplatModel(SplatfactoModel):
             return rgb, {}
         return rgb, {"opacity_loss": self.config.edit_opacity_loss_mult * self.opacities.sigmoid().mean()}
 
-    def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews) -> dict[str, Float[Tensor, ""]]:
-        """Return the losses of a step that refines: how far a render is from its redrawn view.
+    def render_to_redraw(self, view: SourceView, full_size: Cameras) -> Float[Tensor, "height width 3"]:
+        """Return a view at the guidance's size, without gradients, as it is to be redrawn.
+
+        It is rendered at full size: every Gaussian is blurred by a part of a pixel, of which a smaller picture has
+        larger ones, so that it would differ from its photograph all over.
+
+        Args:
+            view: A training view.
+            full_size: Its camera at full size.
+        """
+        rgb, _ = self.render_edit_view(full_size, view.index)
+        return resize(rgb.detach().permute(2, 0, 1)[None], tuple(view.image.shape[-2:]))[0].permute(1, 2, 0)
+
+    def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews, turn: int) -> dict[str, Float[Tensor, ""]]:
+        """Return the losses of a step that refines: how far a part of a full-size view is from its target.
 
         Args:
             view: A training view that was redrawn.
             redrawn: All that were.
+            turn: How often the turn of that view has come before, which says what part.
         """
-        rgb, losses = self.render_edit_view(view.camera, view.index)
-        return {"photometric_loss": (rgb - redrawn[view.index]).abs().mean(), **losses}
+        tile = redrawn.tile(view.index, turn)
+        rgb, losses = self.render_edit_view(tile.camera, view.index)
+        # The strategy measures positional gradients in halves of a view, and the loss is a mean over its pixels.
+        for side in ("width", "height"):
+            self.info[side] *= tile.share**0.5
+        return {"photometric_loss": (rgb - tile.target).abs().mean(), **losses}
 
     def splats(self) -> Mapping[str, Float[Tensor, " gaussians"]]:
         """Return what a .ply file holds of each Gaussian, in the order and with the names of Kerbl et al., 2023."""
