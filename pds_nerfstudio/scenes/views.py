@@ -7,17 +7,41 @@ import random
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.datamanagers.base_datamanager import DataManager
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from torch import Tensor
 
 _CACHED_VIEWS = 512
+
+
+@dataclass(frozen=True)
+class Part:
+    """A rectangle of a picture's pixels."""
+
+    top: int
+    """Its first row."""
+    left: int
+    """Its first column."""
+    bottom: int
+    """The row after its last."""
+    right: int
+    """The column after its last."""
+
+    def camera(self, whole: Cameras) -> Cameras:
+        """Return the camera that sees this part of what another sees: its principal point lies elsewhere."""
+        camera = copy.copy(whole)
+        camera.cx, camera.cy = whole.cx - self.left, whole.cy - self.top
+        camera.width = torch.full_like(whole.width, self.right - self.left)
+        camera.height = torch.full_like(whole.height, self.bottom - self.top)
+        return camera
 
 
 @dataclass
@@ -71,19 +95,50 @@ class SourceViews:
         """Where the views come from: files, and how their coordinates became the scene's."""
         return self._dataset._dataparser_outputs
 
-    def full_size_image(self, index: int) -> Float[Tensor, "height width 3"]:
-        """Return the source image as the model was trained on it, in 0..1, on the background if it is transparent."""
+    def full_size_image(self, index: int, part: Part | None = None) -> Float[Tensor, "height width 3"]:
+        """Return the source image as the model was trained on it, in 0..1, on the background if it is transparent.
+
+        Args:
+            index: Of the view.
+            part: What to return of it; None for all. Of an image that the data manager holds, no more is copied.
+        """
         if isinstance(self._datamanager, FullImageDatamanager):
             image = self._datamanager.cached_train[index]["image"]
         else:
             image = self._dataset.get_data(index, image_type="uint8")["image"]
+        if part is not None:
+            image = image[part.top : part.bottom, part.left : part.right]
         return opaque(image.to(self._device), self._background)
 
     def full_size_camera(self, index: int) -> Cameras:
         """Return the camera of `full_size_image`, batched as one."""
         return _pick(self._undistorted, index)
 
-    @property
+    def full_size(self, index: int) -> tuple[int, int]:
+        """Return height and width of `full_size_image`."""
+        return self._sizes[index]
+
+    @cached_property
+    def _sizes(self) -> list[tuple[int, int]]:
+        cameras = self.cameras
+        return list(zip(cameras.height[:, 0].tolist(), cameras.width[:, 0].tolist(), strict=True))
+
+    def random_rays(self, step: int) -> tuple[RayBundle, Float[Tensor, "rays 3"], Int[Tensor, "rays 3"]]:
+        """Return rays as they are drawn to reconstruct a scene, from a data manager of rays.
+
+        Those are rays through random pixels of all full-size images; of images with masks, inside those.
+
+        Args:
+            step: Of the run.
+
+        Returns:
+            The rays, their colours in 0..1, and the view, row and column of each. All on the device.
+        """
+        rays, batch = self._datamanager.next_train(step)
+        colors = opaque(batch["image"].to(self._device)[None], self._background)[0]
+        return cast(RayBundle, rays), colors, batch["indices"].to(self._device)
+
+    @cached_property
     def _undistorted(self) -> Cameras:
         """All cameras of the full-size images, on the device."""
         cameras = self.cameras.to(self._device)
@@ -97,11 +152,9 @@ class SourceViews:
     @cached_property
     def view_cameras(self) -> Cameras:
         """The cameras of all views at the size of the guidance, on the device."""
-        cameras = self._undistorted
         # As plain numbers: a rounded side must not depend on the device.
-        sides = zip(cameras.height[:, 0].tolist(), cameras.width[:, 0].tolist(), strict=True)
-        scales = [min(1.0, self._side / (height * width) ** 0.5) for height, width in sides]
-        return _resized(cameras, torch.tensor(scales, device=self._device))
+        scales = [min(1.0, self._side / (height * width) ** 0.5) for height, width in self._sizes]
+        return _resized(self._undistorted, torch.tensor(scales, device=self._device))
 
     def __getitem__(self, index: int) -> SourceView:
         if index not in self._recent:

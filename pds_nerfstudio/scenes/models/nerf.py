@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, cast
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.scenes.anchor import Anchor, Pixels
 from pds_nerfstudio.scenes.compat import offline_lpips
 from pds_nerfstudio.scenes.distributed import take_from_first_rank
 from pds_nerfstudio.scenes.kernels.hash_encoding import TritonUse
@@ -147,6 +148,22 @@ class EditNerfModel(NerfactoModel):
         else:
             colors, interlevel, distortion = self._render_in_chunks(rays)
         return colors.reshape(height, width, 3), self._regularizers(interlevel, distortion)
+
+    def compare_with_source(
+        self, anchor: Anchor, step: int, seen: Sequence[tuple[SourceView, Float[Tensor, "height width 3"]]]
+    ) -> tuple[list[Pixels], dict[str, Float[Tensor, ""]]]:
+        """Return random rays of all full-size views, as many as reconstruct it, and what keeps the geometry sound.
+
+        The weights of a field are shared by all that it shows: what is not looked at does not stay.
+
+        Args:
+            anchor: Draws the rays.
+            step: Of the run.
+            seen: The step's views and their renders, which are not needed.
+        """
+        rays, source, pixels = anchor.views.random_rays(step)
+        shown, interlevel, distortion = self._render_in_chunks(rays)
+        return [anchor.rays(pixels, source, shown)], self._regularizers(interlevel, distortion)
 
     def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews) -> dict[str, Float[Tensor, ""]]:
         """Return the losses of a step that refines: how far rays are from the redrawn views.

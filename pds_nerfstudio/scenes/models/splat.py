@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import ClassVar, cast
 
 import torch
+import torch.nn.functional as F
 from gsplat.strategy.ops import remove
 from jaxtyping import Bool, Float
 from nerfstudio.cameras.cameras import Cameras
@@ -16,13 +17,15 @@ from nerfstudio.models.splatfacto import SplatfactoModel, SplatfactoModelConfig,
 from nerfstudio.utils.comms import get_rank, get_world_size
 from torch import Tensor, nn
 
+from pds_nerfstudio.scenes.anchor import Anchor, Pixels
 from pds_nerfstudio.scenes.compat import cpu_splatfacto, offline_lpips
 from pds_nerfstudio.scenes.distributed import take_from_first_rank
 from pds_nerfstudio.scenes.models.ball import looked_at_ball, random_in_ball
+from pds_nerfstudio.scenes.models.drawing_part import drawing_part
 from pds_nerfstudio.scenes.models.held import HoldingStrategy
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.models.scene_model import SceneKind
-from pds_nerfstudio.scenes.views import SourceView
+from pds_nerfstudio.scenes.views import Part, SourceView, SourceViews
 
 _NEVER = 10**12
 
@@ -64,6 +67,7 @@ class EditSplatModel(SplatfactoModel):
             parameter.data = parameter.data.contiguous()
         self.editing = False
         self._strewn = 0  # of the Gaussians, the last
+        self._part: tuple[Part, int, int] | None = None  # that is drawn, of a picture of this height and width
         self._edit_background = self.background_color  # the viewer replaces the latter by a colour of its own
 
     @property
@@ -252,6 +256,45 @@ class EditSplatModel(SplatfactoModel):
         if not self.config.edit_opacity_loss_mult:
             return rgb, {}
         return rgb, {"opacity_loss": self.config.edit_opacity_loss_mult * self.opacities.sigmoid().mean()}
+
+    def compare_with_source(
+        self, anchor: Anchor, step: int, seen: Sequence[tuple[SourceView, Float[Tensor, "height width 3"]]]
+    ) -> tuple[list[Pixels], dict[str, Float[Tensor, ""]]]:
+        """Return a part of each view of a step at its full size, with gradients.
+
+        Args:
+            anchor: Draws the parts.
+            step: Of the run.
+            seen: The step's views and their renders, of which those are taken that have the full size.
+        """
+        pixels = []
+        for view, rgb in seen:
+            part, n = anchor.part(view.index, step)
+            shown = rgb if n == 1 else self.render_part(anchor.views, view.index, part)
+            pixels.append(anchor.pixels(view.index, part, shown, n / len(seen)))
+        return pixels, {}
+
+    def render_part(self, views: SourceViews, index: int, part: Part) -> Float[Tensor, "height width 3"]:
+        """Return a part of a full-size view, with gradients. Densification doesn't see it."""
+        whole = views.full_size(index)
+        camera = part.camera(views.full_size_camera(index))
+        kept = {name: getattr(self, name) for name in ("info", "last_size") if hasattr(self, name)}
+        self._part = part, *whole
+        try:
+            with self._on_this_device(), drawing_part(part, *whole):
+                return cast(Tensor, self.get_outputs(camera)["rgb"])
+        finally:
+            self._part = None
+            for name, value in kept.items():
+                setattr(self, name, value)
+
+    def _apply_bilateral_grid(self, rgb: Tensor, cam_idx: int, H: int, W: int) -> Tensor:
+        if self._part is None:
+            return super()._apply_bilateral_grid(rgb, cam_idx, H, W)
+        part, height, width = self._part  # a pixel's colour is corrected by its place in the whole picture
+        beside = (0, 0, part.left, width - part.right, part.top, height - part.bottom)
+        whole = super()._apply_bilateral_grid(F.pad(rgb, beside), cam_idx, height, width)
+        return whole[:, part.top : part.bottom, part.left : part.right]
 
     def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews) -> dict[str, Float[Tensor, ""]]:
         """Return the losses of a step that refines: how far a render is from its redrawn view.
