@@ -43,6 +43,9 @@ class Pixels:
     """What the scene shows, with gradients."""
     weight: float | None
     """Of each in a mean over the views of a step. None: they are drawn evenly from all views."""
+    squared: bool
+    """Whether distances count squared. They do as in the scene's reconstruction: a loss of another size than that which
+    the optimisers know would begin with steps much too long."""
 
 
 class Anchor:
@@ -124,7 +127,7 @@ class Anchor:
         places = torch.cartesian_prod(rows / height, columns / width)
         views = torch.full((len(places),), index, device=shown.device)
         source = self.views.full_size_image(index, part).to(shown)
-        return Pixels(views, places, source.reshape(-1, 3), shown.reshape(-1, 3), share / (height * width))
+        return Pixels(views, places, source.reshape(-1, 3), shown.reshape(-1, 3), share / (height * width), False)
 
     def rays(
         self, indices: Int[Tensor, "rays 3"], source: Float[Tensor, "rays 3"], shown: Float[Tensor, "rays 3"]
@@ -137,7 +140,8 @@ class Anchor:
             shown: What the scene shows there.
         """
         views = indices[:, 0]
-        return Pixels(views, (indices[:, 1:] + 0.5) / self._all_sizes[views], source.to(shown), shown, None)
+        places = (indices[:, 1:] + 0.5) / self._all_sizes[views]
+        return Pixels(views, places, source.to(shown), shown, weight=None, squared=True)
 
     def distance(self, pixels: Sequence[Pixels]) -> Float[Tensor, ""]:
         """Return the mean distance of what is shown from the source images, a pixel counting as it lies outside."""
@@ -150,7 +154,9 @@ class Anchor:
         weight = pixels.weight
         if weight is None:  # rays of views that nothing is known of count for nothing, those of the others for more
             weight = len(self.views) / max(1, len(self._learned)) / len(pixels.views)
-        return weight * (counts * (pixels.shown - pixels.source).abs().mean(-1)).sum()
+        difference = pixels.shown - pixels.source
+        distances = difference.square() if pixels.squared else difference.abs()
+        return weight * (counts * distances.mean(-1)).sum()
 
 
 def parts_of(height: int, width: int, side: int) -> list[Part]:

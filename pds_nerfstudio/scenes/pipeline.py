@@ -95,7 +95,7 @@ class EditPipelineConfig(VanillaPipelineConfig):
     its standard deviation, take shorter steps than the rest, down to none. 0 steps all at full rate, as Adam does,
     which where nothing is asked for is noise."""
     only: SelectionConfig = EVERYTHING
-    """What of a splat may change. All else is held to the bit."""
+    """What may change. All else is held: of splats Gaussians, to the bit; of NeRFs what is outside the box."""
     turntable_frames: int = 90
     """Frames of the video that shows the finished edit from all around; 0 makes none."""
 
@@ -294,8 +294,11 @@ class EditPipeline(VanillaPipeline):
                 cast(EditOptimizers, optimizers).come_to_rest()
             if first and self.config.smallest_gradient:
                 self._measure_floors(cast(EditOptimizers, optimizers))
+            if self.model.kind == "nerf":  # fog is let into what may change, and strewn Gaussians may be chosen
+                self._hold(first)
             self.model.begin_edit(first=first, cameras=self.views.cameras)
-            self._hold(first)
+            if self.model.kind == "splat":
+                self._hold(first)
         config = self.config
         rates = Rates(
             config.lr_warmup_steps, config.lr_final_mult, config.refine_lr_mult, config.refine_from == "source"
@@ -318,8 +321,8 @@ class EditPipeline(VanillaPipeline):
         free = None if first else self._free
         if free is not None:
             self.model.hold(lambda _: free)
-        elif self.config.only.selects:
-            self.model.hold(lambda gaussians: select(self.config.only, gaussians, self.views))
+        elif self.config.only.selects and not self.model.holds:
+            self.model.hold(lambda scene: select(self.config.only, scene, self.views))
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return what a resumed run needs beside weights and optimisers; while it refines, also the redrawn views."""
@@ -332,12 +335,15 @@ class EditPipeline(VanillaPipeline):
                 state["redrawn"] = redrawn
             if (free := self.model.free) is not None:
                 state["free"] = free.cpu()
+            if (held := self.model.held_state()) is not None:
+                state["held"] = held
         return state
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take up a run of this method where it was."""
         self.plan = replace(self.plan, start=state["edit_start"])
         self._free = state.get("free")
+        self.model.load_held_state(state.get("held"))
         if self.guidance is not None and "guidance" in state:
             guidance = state["guidance"]
             self._anchor.load_state_dict(state.get("anchor", {}))
@@ -355,8 +361,10 @@ def _check(config: EditPipelineConfig) -> None:
         _check_prompt("src-prompt", config.src_prompt, "shows")
     finite(config, "smallest_gradient", prefix="pipeline.")
     config.only.check()
-    if config.only.selects and config.model._target.kind != "splat":
-        raise UserError("--pipeline.only holds Gaussians, and a NeRF has none: take pds-splat, or leave it out.")
+    if config.only.masks is not None and config.model._target.kind != "splat":
+        raise UserError(
+            "--pipeline.only.masks chooses Gaussians, and a NeRF has none: give it a box, or take pds-splat."
+        )
     if config.views_per_step < 1:
         raise UserError(f"--pipeline.views-per-step is {config.views_per_step}: give at least 1.")
     if config.refine_from == "source" and 0 < config.refine_steps < _FEW_STEPS and get_rank() == 0:

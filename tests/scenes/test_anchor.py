@@ -237,7 +237,7 @@ class TestDistance:
         indices = torch.tensor([[3, 5, 2], [4, 5, 45], [4, 31, 47], [0, 0, 11]])
         seen = torch.full((4, 3), 2.0, requires_grad=True)
         (gradient,) = torch.autograd.grad(anchor.distance([anchor.rays(indices, torch.zeros(4, 3), seen)]), seen)
-        assert gradient[:, 0].tolist() == pytest.approx([0, 1 / 12, 1 / 12, 0])
+        assert gradient[:, 0].tolist() == pytest.approx([0, 2 * 2 / 12, 2 * 2 / 12, 0])  # of squares
 
     def test_views_of_which_nothing_is_known_count_for_nothing(self, trainer: EditTrainer) -> None:
         anchor = anchor_of(trainer)

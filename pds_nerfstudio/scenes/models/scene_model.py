@@ -49,12 +49,22 @@ class SceneModel(Protocol):
     def free(self) -> Bool[Tensor, " gaussians"] | None:
         """Which Gaussians an edit may change; None if it may change all, or there are none."""
 
-    def hold(self, choose: Callable[[Any], Bool[Tensor, " gaussians"]]) -> None:
-        """From now on, keep every bit of what is not chosen. For after `begin_edit`, of a scene made of Gaussians.
+    @property
+    def holds(self) -> bool:
+        """Whether a part of the scene is held."""
+
+    def hold(self, choose: Callable[[Any], Any]) -> None:
+        """From now on, keep what is not chosen. Splats do so after `begin_edit`, to the bit; NeRFs before.
 
         Args:
-            choose: Returns which of the Gaussians may change.
+            choose: Returns what may change: of a scene made of Gaussians which of them, else a region of space.
         """
+
+    def held_state(self) -> dict[str, Any] | None:
+        """Return what a checkpoint has to hold of what is held, beside `free`; None if that is nothing."""
+
+    def load_held_state(self, state: dict[str, Any] | None) -> None:
+        """Hold what a checkpoint held beside `free`, and nothing else."""
 
     def render_edit_view(
         self, camera: Cameras, index: int

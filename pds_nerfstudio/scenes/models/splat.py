@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -133,6 +133,17 @@ class EditSplatModel(SplatfactoModel):
     def free(self) -> Bool[Tensor, " gaussians"] | None:
         """Which Gaussians an edit may change; None if it may change all."""
         return self.strategy_state.get("free")
+
+    @property
+    def holds(self) -> bool:
+        """Whether a part of the scene is held."""
+        return self.free is not None
+
+    def held_state(self) -> None:
+        """Return nothing: of what is held, `free` says all."""
+
+    def load_held_state(self, state: dict[str, Any] | None) -> None:
+        """Do nothing: of what is held, `free` says all."""
 
     def hold(self, choose: Callable[[EditSplatModel], Bool[Tensor, " gaussians"]]) -> None:
         """From now on, keep every bit of all Gaussians but those that are chosen. For after `begin_edit`.
