@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from pds_nerfstudio.scenes.views import Part, SourceViews
+from pds_nerfstudio.scenes.views import SourceViews
 
 _TILE = 16
 """Pixels along a side of a tile of gsplat's, at whose borders Gaussians are cut off: a part consists of whole tiles."""
@@ -27,6 +27,16 @@ _SHARE = 0.5
 """Pixels of a part, as a share of those that the guidance looks at: what a part costs is to be little beside a step."""
 _SIDE = 128
 """Places along a side of a view for which is known whether the edit is about them; a mask of latents has fewer."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A rectangle of a picture's pixels."""
+
+    rows: slice
+    """With a start and a stop."""
+    columns: slice
+    """With a start and a stop."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +131,11 @@ class Anchor:
         """
         height, width = self.views.full_size(index)
         rows, columns = (
-            torch.arange(first, end, device=shown.device) + 0.5
-            for first, end in ((part.top, part.bottom), (part.left, part.right))
+            torch.arange(side.start, side.stop, device=shown.device) + 0.5 for side in (part.rows, part.columns)
         )
         places = torch.cartesian_prod(rows / height, columns / width)
         views = torch.full((len(places),), index, device=shown.device)
-        source = self.views.full_size_image(index, part).to(shown)
+        source = self.views.full_size_image(index, part.rows, part.columns).to(shown)
         return Pixels(views, places, source.reshape(-1, 3), shown.reshape(-1, 3), share / (height * width), False)
 
     def rays(
@@ -168,16 +177,13 @@ def parts_of(height: int, width: int, side: int) -> list[Part]:
         side: A picture of no more pixels than a square of this side is one part.
     """
     if height * width <= side * side:
-        return [Part(0, 0, height, width)]
+        return [Part(slice(0, height), slice(0, width))]
     rows, columns = (_borders(length, side * math.sqrt(_SHARE)) for length in (height, width))
-    return [
-        Part(top, left, bottom, right)
-        for top, bottom in itertools.pairwise(rows)
-        for left, right in itertools.pairwise(columns)
-    ]
+    return [Part(*both) for both in itertools.product(rows, columns)]
 
 
-def _borders(length: int, about: float) -> list[int]:
-    """Return where a side is cut into pieces of about a length, between tiles."""
+def _borders(length: int, about: float) -> list[slice]:
+    """Return the pieces of about a length that a side is cut into, between tiles."""
     n = max(1, round(length / about))
-    return sorted({*(round(k * length / n / _TILE) * _TILE for k in range(n)), length})
+    borders = sorted({*(round(k * length / n / _TILE) * _TILE for k in range(n)), length})
+    return [slice(*both) for both in itertools.pairwise(borders)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
@@ -20,28 +21,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from torch import Tensor
 
 _CACHED_VIEWS = 512
-
-
-@dataclass(frozen=True)
-class Part:
-    """A rectangle of a picture's pixels."""
-
-    top: int
-    """Its first row."""
-    left: int
-    """Its first column."""
-    bottom: int
-    """The row after its last."""
-    right: int
-    """The column after its last."""
-
-    def camera(self, whole: Cameras) -> Cameras:
-        """Return the camera that sees this part of what another sees: its principal point lies elsewhere."""
-        camera = copy.copy(whole)
-        camera.cx, camera.cy = whole.cx - self.left, whole.cy - self.top
-        camera.width = torch.full_like(whole.width, self.right - self.left)
-        camera.height = torch.full_like(whole.height, self.bottom - self.top)
-        return camera
+_ALL = slice(None)
 
 
 @dataclass
@@ -79,6 +59,8 @@ class SourceViews:
         assert datamanager.train_dataset is not None
         self._dataset = datamanager.train_dataset
         self._recent: OrderedDict[int, tuple[Cameras, UInt8[Tensor, "3 height width"]]] = OrderedDict()
+        self._cached_images, self._cached_places = _cached_by(datamanager)
+        self._read: dict[int, UInt8[Tensor, "height width channels"]] = {}
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -95,24 +77,36 @@ class SourceViews:
         """Where the views come from: files, and how their coordinates became the scene's."""
         return self._dataset._dataparser_outputs
 
-    def full_size_image(self, index: int, part: Part | None = None) -> Float[Tensor, "height width 3"]:
+    def full_size_image(self, index: int, rows: slice = _ALL, columns: slice = _ALL) -> Float[Tensor, "height width 3"]:
         """Return the source image as the model was trained on it, in 0..1, on the background if it is transparent.
 
         Args:
             index: Of the view.
-            part: What to return of it; None for all. Of an image that the data manager holds, no more is copied.
+            rows: Which of its rows to return.
+            columns: Which of its columns to return.
         """
-        if isinstance(self._datamanager, FullImageDatamanager):
-            image = self._datamanager.cached_train[index]["image"]
-        else:
-            image = self._dataset.get_data(index, image_type="uint8")["image"]
-        if part is not None:
-            image = image[part.top : part.bottom, part.left : part.right]
-        return opaque(image.to(self._device), self._background)
+        return opaque(self.to_device(self._stored_image(index)[rows, columns]), self._background)
+
+    def full_size_pixels(
+        self, indices: Int[Tensor, " n"], rows: Int[Tensor, " n"], columns: Int[Tensor, " n"]
+    ) -> Float[Tensor, "n 3"]:
+        """Return pixels of `full_size_image`, wherever the images are kept, without a copy of them.
+
+        Args:
+            indices: Of each pixel's view, on the CPU as all of these.
+            rows: Of each pixel.
+            columns: Of each pixel.
+        """
+        order = indices.argsort(stable=True)
+        views, counts = indices[order].unique_consecutive(return_counts=True)
+        images = [self._stored_image(index) for index in views.tolist()]
+        at = torch.stack([rows, columns])[:, order].to(images[0].device).split(counts.tolist(), dim=1)
+        pixels = torch.cat([image[y, x] for image, (y, x) in zip(images, at, strict=True)])
+        return opaque(self.to_device(pixels), self._background)[self.to_device(order.argsort())]
 
     def full_size_camera(self, index: int) -> Cameras:
         """Return the camera of `full_size_image`, batched as one."""
-        return _pick(self._undistorted, index)
+        return _pick(self.full_size_cameras, index)
 
     def full_size(self, index: int) -> tuple[int, int]:
         """Return height and width of `full_size_image`."""
@@ -135,11 +129,11 @@ class SourceViews:
             The rays, their colours in 0..1, and the view, row and column of each. All on the device.
         """
         rays, batch = self._datamanager.next_train(step)
-        colors = opaque(batch["image"].to(self._device)[None], self._background)[0]
+        colors = opaque(batch["image"].to(self._device), self._background)
         return cast(RayBundle, rays), colors, batch["indices"].to(self._device)
 
     @cached_property
-    def _undistorted(self) -> Cameras:
+    def full_size_cameras(self) -> Cameras:
         """All cameras of the full-size images, on the device."""
         cameras = self.cameras.to(self._device)
         if isinstance(self._datamanager, FullImageDatamanager):
@@ -149,12 +143,30 @@ class SourceViews:
             cameras.camera_type = torch.full_like(cameras.camera_type, CameraType.PERSPECTIVE.value)
         return cameras
 
+    def _stored_image(self, index: int) -> Shaped[Tensor, "height width channels"]:
+        """Return a source image where it is kept, in bytes or numbers."""
+        if isinstance(self._datamanager, FullImageDatamanager):
+            return self._datamanager.cached_train[index]["image"]
+        if index in self._cached_places:
+            return self._cached_images[self._cached_places[index]]
+        if index not in self._read:
+            self._read[index] = self._dataset.get_data(index, image_type="uint8")["image"]
+        return self._read[index]
+
+    def to_device(self, values: Shaped[Tensor, "*any"]) -> Shaped[Tensor, "*any"]:
+        """Return numbers on the device, of which nobody waits for a copy."""
+        if values.device.type == "cpu" and torch.device(self._device).type == "cuda":
+            return values.pin_memory().to(self._device, non_blocking=True)
+        return values.to(self._device)
+
     @cached_property
     def view_cameras(self) -> Cameras:
         """The cameras of all views at the size of the guidance, on the device."""
+        cameras = self.full_size_cameras
         # As plain numbers: a rounded side must not depend on the device.
-        scales = [min(1.0, self._side / (height * width) ** 0.5) for height, width in self._sizes]
-        return _resized(self._undistorted, torch.tensor(scales, device=self._device))
+        sides = zip(cameras.height[:, 0].tolist(), cameras.width[:, 0].tolist(), strict=True)
+        scales = [min(1.0, self._side / (height * width) ** 0.5) for height, width in sides]
+        return _resized(cameras, torch.tensor(scales, device=self._device))
 
     def __getitem__(self, index: int) -> SourceView:
         if index not in self._recent:
@@ -174,15 +186,22 @@ class SourceViews:
         return camera, (full[0] * 255).round().to(torch.uint8)
 
 
-def opaque(
-    image: Shaped[Tensor, "height width channels"], background: Float[Tensor, "3"]
-) -> Float[Tensor, "height width 3"]:
-    """Return an image of 3 or 4 channels, bytes or numbers, in 0..1 and on a background where it is transparent."""
+def opaque(image: Shaped[Tensor, "*pixels channels"], background: Float[Tensor, "3"]) -> Float[Tensor, "*pixels 3"]:
+    """Return pixels of 3 or 4 channels, bytes or numbers, in 0..1 and on a background where they are transparent."""
     image = image.float() / 255 if image.dtype == torch.uint8 else image
     if image.shape[-1] == 4:
         opacity = image[..., 3:]
         image = image[..., :3] * opacity + background * (1 - opacity)
     return image
+
+
+def _cached_by(datamanager: DataManager) -> tuple[Sequence[Tensor] | Tensor, dict[int, int]]:
+    """Return the images that a data manager of rays keeps in memory, and the place of each view's among them."""
+    loader = getattr(datamanager, "train_image_dataloader", None)
+    if loader is None or not loader.cache_all_images:
+        return [], {}
+    batch = loader.cached_collated_batch
+    return batch["image"], {int(view): place for place, view in enumerate(batch["image_idx"])}
 
 
 def _pick(cameras: Cameras, index: int) -> Cameras:
@@ -201,6 +220,24 @@ def _resized(cameras: Cameras, scales: Float[Tensor, " n"]) -> Cameras:
     cameras.fx, cameras.cx = cameras.fx * across, cameras.cx * across
     cameras.fy, cameras.cy = cameras.fy * down, cameras.cy * down
     return cameras
+
+
+def tile_of(camera: Cameras, rows: slice, columns: slice) -> Cameras:
+    """Return the camera of a part of a perspective camera's image.
+
+    Gaussians that lie well beside the tile and reach into it may look a little different there: rasterisers take the
+    perspective of what is outside an image at its border.
+
+    Args:
+        camera: One camera.
+        rows: Of its image, with a start and a stop.
+        columns: Of its image, with a start and a stop.
+    """
+    tile = copy.copy(camera)
+    tile.cx, tile.cy = camera.cx - columns.start, camera.cy - rows.start
+    tile.width = torch.full_like(camera.width, columns.stop - columns.start)
+    tile.height = torch.full_like(camera.height, rows.stop - rows.start)
+    return tile
 
 
 def view_at(k: int, n_views: int, seed: int, rank: int = 0, world_size: int = 1) -> int:

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from pds_nerfstudio.scenes.anchor import Anchor, parts_of
+from pds_nerfstudio.scenes.anchor import Anchor, Part, parts_of
 from pds_nerfstudio.scenes.models.drawing_part import drawing_part
 from pds_nerfstudio.scenes.models.splat import EditSplatModel
 from pds_nerfstudio.scenes.trainer import EditTrainer
-from pds_nerfstudio.scenes.views import Part
+from pds_nerfstudio.scenes.views import tile_of
 
 SIDE = 24
 """What the guidance of these tests would look at; views are 32 × 48."""
@@ -61,22 +61,23 @@ class TestParts:
     def test_together_they_are_the_picture(self, height: int, width: int, side: int) -> None:
         counts = torch.zeros(height, width, dtype=torch.long)
         for part in parts_of(height, width, side):
-            counts[part.top : part.bottom, part.left : part.right] += 1
-            assert part.top % 16 == part.left % 16 == 0
+            counts[part.rows, part.columns] += 1
+            assert part.rows.start % 16 == part.columns.start % 16 == 0
         assert (counts == 1).all()
 
     def test_each_has_about_half_as_many_pixels_as_the_guidance_looks_at(self) -> None:
-        sizes = [(p.bottom - p.top) * (p.right - p.left) for p in parts_of(1080, 1920, 512)]
+        sizes = [(p.rows.stop - p.rows.start) * (p.columns.stop - p.columns.start) for p in parts_of(1080, 1920, 512)]
         assert max(sizes) < 0.6 * 512**2 and min(sizes) > 0.4 * 512**2
 
     def test_a_picture_no_larger_than_the_guidance_looks_at_is_one(self) -> None:
-        assert parts_of(400, 600, 490) == [Part(0, 0, 400, 600)]
+        assert parts_of(400, 600, 490) == [Part(slice(0, 400), slice(0, 600))]
 
     def test_the_camera_of_one_sees_it(self, trainer: EditTrainer) -> None:
         whole = trainer.pipeline.views.full_size_camera(3)
-        part = Part(16, 32, 32, 45)
+        part = Part(slice(16, 32), slice(32, 45))
         rays, wanted = (
-            camera.generate_rays(camera_indices=0, keep_shape=True) for camera in (part.camera(whole), whole)
+            camera.generate_rays(camera_indices=0, keep_shape=True)
+            for camera in (tile_of(whole, part.rows, part.columns), whole)
         )
         assert rays.shape == (16, 13)
         torch.testing.assert_close(rays.directions, wanted.directions[16:32, 32:45], rtol=0, atol=1e-6)
@@ -97,7 +98,7 @@ class TestDrawingOfParts:
         for part in parts_of(32, 48, SIDE):
             torch.testing.assert_close(
                 splat.render_part(views, 3, part),
-                whole[part.top : part.bottom, part.left : part.right],
+                whole[part.rows, part.columns],
                 rtol=0,
                 atol=2e-6,
             )
@@ -105,15 +106,15 @@ class TestDrawingOfParts:
     def test_a_camera_of_the_part_alone_would_not_do(
         self, splat: EditSplatModel, trainer: EditTrainer, whole: Tensor
     ) -> None:
-        part = Part(16, 32, 32, 48)
-        alone = splat.get_outputs(part.camera(trainer.pipeline.views.full_size_camera(3)))["rgb"]
+        part = Part(slice(16, 32), slice(32, 48))
+        alone = splat.get_outputs(tile_of(trainer.pipeline.views.full_size_camera(3), part.rows, part.columns))["rgb"]
         assert (alone - whole[16:32, 32:48]).abs().max() > 1e-3  # type: ignore[operator]
 
     def test_densification_does_not_see_it(self, splat: EditSplatModel, trainer: EditTrainer) -> None:
         view = trainer.pipeline.views[3]
         splat.render_edit_view(view.camera, view.index)
         info, size = splat.info, splat.last_size
-        splat.render_part(trainer.pipeline.views, 3, Part(0, 16, 16, 32))
+        splat.render_part(trainer.pipeline.views, 3, Part(slice(0, 16), slice(16, 32)))
         assert splat.info is info and splat.last_size == size
 
     def test_colours_are_corrected_by_their_place_in_the_whole(
@@ -130,7 +131,7 @@ class TestDrawingOfParts:
         monkeypatch.setattr(splat.config, "use_bilateral_grid", True)
         views = trainer.pipeline.views
         whole: Any = splat.get_outputs(views.full_size_camera(3))["rgb"]
-        shown = splat.render_part(views, 3, Part(16, 32, 32, 45))
+        shown = splat.render_part(views, 3, Part(slice(16, 32), slice(32, 45)))
         torch.testing.assert_close(shown, whole[16:32, 32:45], rtol=0, atol=1e-5)
 
     def test_gsplat_is_asked_for_the_whole_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +161,7 @@ class TestDrawingOfParts:
 
         monkeypatch.setattr(gsplat.rendering, "fully_fused_projection", projection)
         of_part = torch.tensor([[[9.0, 0, 4.0], [0, 8.0, 2.0], [0, 0, 1]]])
-        with drawing_part(Part(16, 32, 32, 45), 40, 60):
+        with drawing_part(Part(slice(16, 32), slice(32, 45)), 40, 60):
             _, means, *_, last = gsplat.rendering.fully_fused_projection(
                 *[torch.zeros(2, 3)] * 5, of_part, 13, 16, eps2d=0.3
             )
@@ -230,7 +231,7 @@ class TestDistance:
         for index in range(9):
             anchor.learn(index, mask)
         shown = torch.full((32, 48, 3), 2.0, requires_grad=True)  # brighter than any source
-        whole = anchor.pixels(3, Part(0, 0, 32, 48), shown, 1.0)
+        whole = anchor.pixels(3, Part(slice(0, 32), slice(0, 48)), shown, 1.0)
         (gradient,) = torch.autograd.grad(anchor.distance([whole]), shown)
         assert (gradient[:, :12] == 0).all()
         torch.testing.assert_close(gradient[:, 36:], torch.full((32, 12, 3), 1 / (32 * 48 * 3)))

@@ -195,7 +195,7 @@ class TestLoss:
             part, n = pipeline._anchor.part(index, 0)
             assert n > 1  # the view is larger than what the guidance looks at
             whole: Any = trainer.pipeline.model.get_outputs(views.full_size_camera(index))["rgb"]  # type: ignore[attr-defined]
-            difference = (whole - views.full_size_image(index)).abs()[part.top : part.bottom, part.left : part.right]
+            difference = (whole - views.full_size_image(index)).abs()[part.rows, part.columns]
             assert expected == pytest.approx(2 * n * difference.sum().item() / whole.numel(), rel=1e-4)
         assert masked(0.25) == pytest.approx(0.75 * expected, rel=2e-3)  # masks are kept in bytes
         assert masked(1.0) == 0
@@ -210,7 +210,7 @@ class TestLoss:
         monkeypatch.setattr(pipeline.config, "photometric_loss_mult", 2.0)
         monkeypatch.setattr(pipeline._anchor, "_side", 40)
         monkeypatch.setattr(views, "_side", 40)
-        monkeypatch.setattr(views, "view_cameras", views._undistorted)
+        monkeypatch.setattr(views, "view_cameras", views.full_size_cameras)
         views._recent.clear()
         try:
             outputs, losses, _ = pipeline.get_train_loss_dict(0)

@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pds_nerfstudio.scenes.anchor import Part
 from pds_nerfstudio.scenes.compat import replaced
-from pds_nerfstudio.scenes.views import Part
 from pds_nerfstudio.splat_rasterizer import rasterizer
 from pds_nerfstudio.splat_rasterizer.projection import Projection
 
@@ -41,7 +41,7 @@ def drawing_part(part: Part, height: int, width: int) -> Iterator[None]:
         def projected(*args: Any, **options: Any) -> Any:
             given = signature.bind(*args, **options)
             intrinsics = given.arguments["Ks"]
-            corner = torch.tensor([part.left, part.top]).to(intrinsics, non_blocking=True)
+            corner = torch.tensor([part.columns.start, part.rows.start]).to(intrinsics, non_blocking=True)
             given.arguments["Ks"] = _about_the_whole(intrinsics, corner)
             given.arguments["width"], given.arguments["height"] = width, height
             return moved(project(*given.args, **given.kwargs), corner)

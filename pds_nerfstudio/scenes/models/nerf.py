@@ -175,7 +175,7 @@ class EditNerfModel(NerfactoModel):
         return colors.reshape(height, width, 3), self._regularizers(interlevel, distortion)
 
     def compare_with_source(
-        self, anchor: Anchor, step: int, seen: Sequence[tuple[SourceView, Float[Tensor, "height width 3"]]]
+        self, anchor: Anchor, step: int, seen: Sequence[tuple[SourceView, Float[Tensor, "_ _ 3"]]]
     ) -> tuple[list[Pixels], dict[str, Float[Tensor, ""]]]:
         """Return random rays of all full-size views, as many as reconstruct it, and what keeps the geometry sound.
 

@@ -77,7 +77,7 @@ class SceneModel(Protocol):
         """
 
     def compare_with_source(
-        self, anchor: Anchor, step: int, seen: Sequence[tuple[SourceView, Float[Tensor, "height width 3"]]]
+        self, anchor: Anchor, step: int, seen: Sequence[tuple[SourceView, Float[Tensor, "_ _ 3"]]]
     ) -> tuple[list[Pixels], dict[str, Float[Tensor, ""]]]:
         """Return some pixels of full-size views, with gradients, and losses that keep the scene sound.
 

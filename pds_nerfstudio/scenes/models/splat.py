@@ -17,7 +17,7 @@ from nerfstudio.models.splatfacto import SplatfactoModel, SplatfactoModelConfig,
 from nerfstudio.utils.comms import get_rank, get_world_size
 from torch import Tensor, nn
 
-from pds_nerfstudio.scenes.anchor import Anchor, Pixels
+from pds_nerfstudio.scenes.anchor import Anchor, Part, Pixels
 from pds_nerfstudio.scenes.compat import cpu_splatfacto, offline_lpips
 from pds_nerfstudio.scenes.distributed import take_from_first_rank
 from pds_nerfstudio.scenes.models.ball import looked_at_ball, random_in_ball
@@ -25,7 +25,7 @@ from pds_nerfstudio.scenes.models.drawing_part import drawing_part
 from pds_nerfstudio.scenes.models.held import HoldingStrategy
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.models.scene_model import SceneKind
-from pds_nerfstudio.scenes.views import Part, SourceView, SourceViews
+from pds_nerfstudio.scenes.views import SourceView, SourceViews, tile_of
 
 _NEVER = 10**12
 
@@ -269,7 +269,7 @@ class EditSplatModel(SplatfactoModel):
         return rgb, {"opacity_loss": self.config.edit_opacity_loss_mult * self.opacities.sigmoid().mean()}
 
     def compare_with_source(
-        self, anchor: Anchor, step: int, seen: Sequence[tuple[SourceView, Float[Tensor, "height width 3"]]]
+        self, anchor: Anchor, step: int, seen: Sequence[tuple[SourceView, Float[Tensor, "_ _ 3"]]]
     ) -> tuple[list[Pixels], dict[str, Float[Tensor, ""]]]:
         """Return a part of each view of a step at its full size, with gradients.
 
@@ -288,7 +288,7 @@ class EditSplatModel(SplatfactoModel):
     def render_part(self, views: SourceViews, index: int, part: Part) -> Float[Tensor, "height width 3"]:
         """Return a part of a full-size view, with gradients. Densification doesn't see it."""
         whole = views.full_size(index)
-        camera = part.camera(views.full_size_camera(index))
+        camera = tile_of(views.full_size_camera(index), part.rows, part.columns)
         kept = {name: getattr(self, name) for name in ("info", "last_size") if hasattr(self, name)}
         self._part = part, *whole
         try:
@@ -303,9 +303,10 @@ class EditSplatModel(SplatfactoModel):
         if self._part is None:
             return super()._apply_bilateral_grid(rgb, cam_idx, H, W)
         part, height, width = self._part  # a pixel's colour is corrected by its place in the whole picture
-        beside = (0, 0, part.left, width - part.right, part.top, height - part.bottom)
+        rows, columns = part.rows, part.columns
+        beside = (0, 0, columns.start, width - columns.stop, rows.start, height - rows.stop)
         whole = super()._apply_bilateral_grid(F.pad(rgb, beside), cam_idx, height, width)
-        return whole[:, part.top : part.bottom, part.left : part.right]
+        return whole[:, rows, columns]
 
     def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews) -> dict[str, Float[Tensor, ""]]:
         """Return the losses of a step that refines: how far a render is from its redrawn view.
