@@ -45,7 +45,7 @@ _MISSING: Any = object()
 
 
 @contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
     """Set `owner.name` to `value` for a while; afterwards `owner` has what it had, or inherits it again."""
     before = vars(owner).get(name, _MISSING)
     setattr(owner, name, value)
@@ -223,7 +223,7 @@ def offline_lpips() -> Iterator[None]:
     nerfstudio's models import the metric's class from torchmetrics inside `populate_modules`; within this
     context they find `OptionalLpips` there.
     """
-    with _replaced(lpip, "LearnedPerceptualImagePatchSimilarity", OptionalLpips):
+    with replaced(lpip, "LearnedPerceptualImagePatchSimilarity", OptionalLpips):
         yield
 
 
@@ -267,7 +267,7 @@ def cpu_splatfacto(active: bool) -> Iterator[None]:
     from nerfstudio.models import splatfacto
 
     with uninterrupted(), _cpu_splatfacto_lock, ExitStack() as stack:
-        stack.enter_context(_replaced(torch.Tensor, "cuda", _stay))
-        stack.enter_context(_replaced(splatfacto, "rasterization", rasterization))
-        stack.enter_context(_replaced(splatfacto, "get_viewmat", inspect.unwrap(splatfacto.get_viewmat)))
+        stack.enter_context(replaced(torch.Tensor, "cuda", _stay))
+        stack.enter_context(replaced(splatfacto, "rasterization", rasterization))
+        stack.enter_context(replaced(splatfacto, "get_viewmat", inspect.unwrap(splatfacto.get_viewmat)))
         yield

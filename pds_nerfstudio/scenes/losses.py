@@ -1,4 +1,4 @@
-"""What an edit step minimises: the guidance's loss on some rendered views, and the distance to what they were."""
+"""What an edit step minimises: the guidance's loss on some rendered views."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -17,21 +16,13 @@ from pds_nerfstudio.scenes.views import SourceView
 
 
 @dataclass(frozen=True)
-class LossWeights:
-    """How much each loss of an edit step counts."""
-
-    guidance: float
-    """Multiplies the guidance's loss, a mean over the numbers of a latent."""
-    photometric: float
-    """Multiplies the distance to the source images outside the guidance's mask; 0 leaves it out."""
-
-
-@dataclass(frozen=True)
 class GuidedViews:
     """What the guidance says of some views of one size."""
 
     losses: list[dict[str, Float[Tensor, ""]]]
     """Of each view, by their names."""
+    masks: list[Float[Tensor, "1 height width"] | None]
+    """What the edit is about in each view, in 0..1; None where that isn't known."""
     metrics: dict[str, Tensor]
     """The guidance's own."""
     last: EditedView
@@ -43,7 +34,7 @@ def guide(
     views: Sequence[SourceView],
     renders: Sequence[Float[Tensor, "height width 3"]],
     progress: float,
-    weights: LossWeights,
+    loss_mult: float,
 ) -> GuidedViews:
     """Return the losses of some views of one size.
 
@@ -52,7 +43,7 @@ def guide(
         views: At least one.
         renders: What they look like now, with gradients.
         progress: Share of the edit that is done, from 0 to 1.
-        weights: Of the losses.
+        loss_mult: Multiplies the loss, a mean over the numbers of a latent.
     """
     # What the data set masks out is shown as in the source, so that nothing is asked for there.
     renders = [v.where_shown(rgb, v.image[0].permute(1, 2, 0)) for v, rgb in zip(views, renders, strict=True)]
@@ -60,26 +51,12 @@ def guide(
     images = torch.stack([rgb.float().permute(2, 0, 1) for rgb in renders])
     sources = torch.cat([view.image for view in views])
     gradients, output = guidance.image_gradient(images, sources, progress, [view.index for view in views])
-    scale = weights.guidance / output.grad[0].numel()
+    scale = loss_mult / output.grad[0].numel()
     value = output.loss * scale / len(views)
     losses = []
     for k, (view, rgb) in enumerate(zip(views, renders, strict=True)):
         source, gradient = view.image[0].permute(1, 2, 0), gradients[k].permute(1, 2, 0) * scale
         losses.append({"guidance_loss": surrogate(rgb, gradient, value)})
-        if weights.photometric:
-            mask = None if output.mask is None else output.mask[k : k + 1]
-            losses[-1]["photometric_loss"] = weights.photometric * _difference_outside(mask, rgb, source)
-    return GuidedViews(losses, dict(output.metrics), EditedView(view.index, source, rgb.detach(), gradient))
-
-
-def _difference_outside(
-    mask: Float[Tensor, "1 1 mask_height mask_width"] | None,
-    rgb: Float[Tensor, "height width 3"],
-    source: Float[Tensor, "height width 3"],
-) -> Float[Tensor, ""]:
-    """Return the mean distance of a render from its source image outside a mask; everywhere, if there is none."""
-    difference = (rgb - source).abs()
-    if mask is not None:
-        inside = F.interpolate(mask.to(difference), difference.shape[:2], mode="bilinear")
-        difference = difference * (1 - inside[0, 0, :, :, None])
-    return difference.mean()
+    masks = [None] * len(losses) if output.mask is None else [*output.mask]
+    last = EditedView(view.index, source, rgb.detach(), gradient)
+    return GuidedViews(losses, masks, dict(output.metrics), last)

@@ -21,8 +21,9 @@ from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.guidance.networks.loading import EMBEDDED_MODELS
 from pds_nerfstudio.guidance.redraw import RedrawConfig
+from pds_nerfstudio.scenes.anchor import Anchor, Pixels
 from pds_nerfstudio.scenes.compat import read_points_without_open3d
-from pds_nerfstudio.scenes.losses import LossWeights, guide
+from pds_nerfstudio.scenes.losses import guide
 from pds_nerfstudio.scenes.models.scene_model import SceneModel
 from pds_nerfstudio.scenes.optimizers import EditOptimizers
 from pds_nerfstudio.scenes.output.pictures import EditedView
@@ -63,8 +64,9 @@ class EditPipelineConfig(VanillaPipelineConfig):
     guidance_loss_mult: float = 1.0
     """Multiplies the guidance's loss (a mean over the numbers of a latent)."""
     photometric_loss_mult: float = 0.0
-    """Holds what the edit is not about to the source images, by an L1 loss outside the guidance's mask (with
-    --pipeline.guidance.localize 0 there is no mask and it acts everywhere)."""
+    """Holds what the edit is not about to the source images at their full size, by an L1 loss outside the guidance's
+    mask (with --pipeline.guidance.localize 0 there is no mask and it acts everywhere). A splat's step compares a part
+    of its view, a NeRF's as many random rays of all views as a step that reconstructs."""
     lr_mult: float = 1.0
     """Multiplies the learning rates of all parameter groups when the edit begins."""
     lr_warmup_steps: int = 0
@@ -93,7 +95,7 @@ class EditPipelineConfig(VanillaPipelineConfig):
     its standard deviation, take shorter steps than the rest, down to none. 0 steps all at full rate, as Adam does,
     which where nothing is asked for is noise."""
     only: SelectionConfig = EVERYTHING
-    """What of a splat may change. All else is held to the bit."""
+    """What may change. All else is held: of splats Gaussians, to the bit; of NeRFs what is outside the box."""
     turntable_frames: int = 90
     """Frames of the video that shows the finished edit from all around; 0 makes none."""
 
@@ -137,6 +139,7 @@ class EditPipeline(VanillaPipeline):
             config.guidance = self.guidance.config  # which has the model's own guidance scale, if none was given
             side = config.guidance.resolution or self.guidance.denoiser.resolution
             self.views = SourceViews(self.datamanager, side, self.model.edit_background, device)
+            self._anchor = Anchor(self.views, side, f"{config.guidance.seed}/{get_rank()}", device)
             self._refining = Refining(
                 self.model,
                 self.views,
@@ -173,6 +176,8 @@ class EditPipeline(VanillaPipeline):
                 raise UserError(f"The {name} prompt is empty: say in a few words what the scene shows or should show.")
         self.guidance.reconfigure(**{name: value for name, value in changes.items() if name in GUIDANCE_SETTINGS})
         self.config.guidance = self.guidance.config
+        if (source, target) != (self.config.src_prompt, self.config.tgt_prompt):
+            self._anchor.forget()
         self.guidance.set_prompts(source, target)
         self.config.src_prompt, self.config.tgt_prompt = source, target
 
@@ -192,6 +197,7 @@ class EditPipeline(VanillaPipeline):
         self.last_view = None
         self.begin_again()
         self.guidance.forget_sources()
+        self._anchor.forget()
 
     def awaits_redrawing(self) -> bool:
         """Return whether a refinement that begins with the source has yet to redraw its views."""
@@ -225,19 +231,34 @@ class EditPipeline(VanillaPipeline):
         views = [self._view_at(k) for k in range(first, first + n)]
         renders = [self.model.render_edit_view(view.camera, view.index) for view in views]
         parts = [losses for _, losses in renders]
+        anchored = self._compare_with_source(step, views, [rgb for rgb, _ in renders])
         metrics: dict[str, Tensor] = {}
         together: dict[torch.Size, list[tuple[SourceView, Tensor]]] = defaultdict(list)
         for view, (rgb, _) in zip(views, renders, strict=True):
             together[rgb.shape].append((view, rgb))
-        weights = LossWeights(self.config.guidance_loss_mult, self.config.photometric_loss_mult)
         for group in together.values():
             of_one_size = [view for view, _ in group], [rgb for _, rgb in group]
-            guided = guide(self.guidance, *of_one_size, self.plan.progress(step), weights)
+            guided = guide(self.guidance, *of_one_size, self.plan.progress(step), self.config.guidance_loss_mult)
             self.last_view, metrics = guided.last, guided.metrics
             parts += guided.losses
+            if anchored is not None:
+                for view, mask in zip(of_one_size[0], guided.masks, strict=True):
+                    self._anchor.learn(view.index, mask)
         names = dict.fromkeys(name for part in parts for name in part)
         losses = {name: torch.stack([part[name] for part in parts if name in part]).sum() / n for name in names}
+        if anchored is not None:
+            pixels, others = anchored
+            distance = self.config.photometric_loss_mult * self._anchor.distance(pixels)
+            losses |= {"photometric_loss": distance, **{name: losses[name] + others[name] for name in others}}
         return {"rgb": renders[-1][0]}, losses, metrics
+
+    def _compare_with_source(
+        self, step: int, views: list[SourceView], renders: list[Tensor]
+    ) -> tuple[list[Pixels], dict[str, Tensor]] | None:
+        # Before the guidance, because splatfacto waits for the device when it renders.
+        if not self.config.photometric_loss_mult:
+            return None
+        return self.model.compare_with_source(self._anchor, step, list(zip(views, renders, strict=True)))
 
     def _refine_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         k = step - self.plan.refine_start
@@ -273,8 +294,11 @@ class EditPipeline(VanillaPipeline):
                 cast(EditOptimizers, optimizers).come_to_rest()
             if first and self.config.smallest_gradient:
                 self._measure_floors(cast(EditOptimizers, optimizers))
+            if self.model.kind == "nerf":  # fog is let into what may change, and strewn Gaussians may be chosen
+                self._hold(first)
             self.model.begin_edit(first=first, cameras=self.views.cameras)
-            self._hold(first)
+            if self.model.kind == "splat":
+                self._hold(first)
         config = self.config
         rates = Rates(
             config.lr_warmup_steps, config.lr_final_mult, config.refine_lr_mult, config.refine_from == "source"
@@ -297,26 +321,32 @@ class EditPipeline(VanillaPipeline):
         free = None if first else self._free
         if free is not None:
             self.model.hold(lambda _: free)
-        elif self.config.only.selects:
-            self.model.hold(lambda gaussians: select(self.config.only, gaussians, self.views))
+        elif self.config.only.selects and not self.model.holds:
+            self.model.hold(lambda scene: select(self.config.only, scene, self.views))
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return what a resumed run needs beside weights and optimisers; while it refines, also the redrawn views."""
         state: dict[str, Any] = {"edit_start": self.plan.start}
         if self.guidance is not None and self._editing:
             state["guidance"] = self.guidance.state_dict()
+            if learned := self._anchor.state_dict():
+                state["anchor"] = learned
             if redrawn := self._refining.state_dict():
                 state["redrawn"] = redrawn
             if (free := self.model.free) is not None:
                 state["free"] = free.cpu()
+            if (held := self.model.held_state()) is not None:
+                state["held"] = held
         return state
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take up a run of this method where it was."""
         self.plan = replace(self.plan, start=state["edit_start"])
         self._free = state.get("free")
+        self.model.load_held_state(state.get("held"))
         if self.guidance is not None and "guidance" in state:
             guidance = state["guidance"]
+            self._anchor.load_state_dict(state.get("anchor", {}))
             if get_rank() != 0:  # the random state is the first rank's: noise that all share would be drawn for nothing
                 guidance = {name: value for name, value in guidance.items() if name != "generator"}
             elif "redrawn" in state:
@@ -331,8 +361,10 @@ def _check(config: EditPipelineConfig) -> None:
         _check_prompt("src-prompt", config.src_prompt, "shows")
     finite(config, "smallest_gradient", prefix="pipeline.")
     config.only.check()
-    if config.only.selects and config.model._target.kind != "splat":
-        raise UserError("--pipeline.only holds Gaussians, and a NeRF has none: take pds-splat, or leave it out.")
+    if config.only.masks is not None and config.model._target.kind != "splat":
+        raise UserError(
+            "--pipeline.only.masks chooses Gaussians, and a NeRF has none: give it a box, or take pds-splat."
+        )
     if config.views_per_step < 1:
         raise UserError(f"--pipeline.views-per-step is {config.views_per_step}: give at least 1.")
     if config.refine_from == "source" and 0 < config.refine_steps < _FEW_STEPS and get_rank() == 0:

@@ -8,11 +8,13 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.datamanagers.base_datamanager import DataManager
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
@@ -44,6 +46,16 @@ class SourceView:
             return picture
         shown = self.mask[0, 0, :, :, None].to(picture)
         return shown * picture + (1 - shown) * elsewhere
+
+
+@dataclass(frozen=True)
+class Part:
+    """A rectangle of a picture's pixels."""
+
+    rows: slice
+    """With a start and a stop."""
+    columns: slice
+    """With a start and a stop."""
 
 
 class SourceViews:
@@ -114,18 +126,44 @@ class SourceViews:
         pixels = torch.cat([image[y, x] for image, (y, x) in zip(images, at, strict=True)])
         return opaque(self.to_device(pixels), self._background)[self.to_device(order.argsort())]
 
-    def full_size_mask(self, index: int) -> Bool[Tensor, "height width"] | None:
+    def full_size_mask(
+        self, index: int, rows: slice = _ALL, columns: slice = _ALL
+    ) -> Bool[Tensor, "height width"] | None:
         """Return which pixels of `full_size_image` the model was trained on; None if the data set masks none out."""
         if isinstance(self._datamanager, FullImageDatamanager):
             mask = self._datamanager.cached_train[index].get("mask")
         else:
             files = self.outputs.mask_filenames
             mask = None if files is None else get_image_mask_tensor_from_path(files[index], self._dataset.scale_factor)
-        return None if mask is None else mask[..., 0].to(self._device)
+        return None if mask is None else self.to_device(mask[rows, columns, 0])
 
     def full_size_camera(self, index: int) -> Cameras:
         """Return the camera of `full_size_image`, batched as one."""
         return _pick(self.full_size_cameras, index)
+
+    def full_size(self, index: int) -> tuple[int, int]:
+        """Return height and width of `full_size_image`."""
+        return self._sizes[index]
+
+    @cached_property
+    def _sizes(self) -> list[tuple[int, int]]:
+        cameras = self.cameras
+        return list(zip(cameras.height[:, 0].tolist(), cameras.width[:, 0].tolist(), strict=True))
+
+    def random_rays(self, step: int) -> tuple[RayBundle, Float[Tensor, "rays 3"], Int[Tensor, "rays 3"]]:
+        """Return rays as they are drawn to reconstruct a scene, from a data manager of rays.
+
+        Those are rays through random pixels of all full-size images; of images with masks, inside those.
+
+        Args:
+            step: Of the run.
+
+        Returns:
+            The rays, their colours in 0..1, and the view, row and column of each. All on the device.
+        """
+        rays, batch = self._datamanager.next_train(step)
+        colors = opaque(batch["image"].to(self._device), self._background)
+        return cast(RayBundle, rays), colors, batch["indices"].to(self._device)
 
     @cached_property
     def full_size_cameras(self) -> Cameras:

@@ -187,13 +187,59 @@ class TestLoss:
             torch.manual_seed(0)
             return pipeline.get_train_loss_dict(0)[1]["photometric_loss"].item()
 
+        pipeline._anchor.forget()  # what other tests have taught it
+        expected = masked(None)
+        assert expected > 0
+        if trainer.pipeline.model.kind == "splat":
+            index, views = view_at(0, 9, 0), pipeline.views
+            part, n = pipeline._anchor.part(index, 0)
+            assert n > 1  # the view is larger than what the guidance looks at
+            whole: Any = trainer.pipeline.model.get_outputs(views.full_size_camera(index))["rgb"]  # type: ignore[attr-defined]
+            difference = (whole - views.full_size_image(index)).abs()[part.rows, part.columns]
+            assert expected == pytest.approx(2 * n * difference.sum().item() / whole.numel(), rel=1e-4)
+        assert masked(0.25) == pytest.approx(0.75 * expected, rel=2e-3)  # masks are kept in bytes
+        assert masked(1.0) == 0
+
+    def test_a_view_no_larger_than_the_guidance_looks_at_is_rendered_once(
+        self, trainer: EditTrainer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pipeline = trainer.pipeline
+        if pipeline.model.kind != "splat":
+            pytest.skip("NeRFs are held by rays of all views")
+        views = pipeline.views
+        monkeypatch.setattr(pipeline.config, "photometric_loss_mult", 2.0)
+        monkeypatch.setattr(pipeline._anchor, "_side", 40)
+        monkeypatch.setattr(views, "_side", 40)
+        monkeypatch.setattr(views, "view_cameras", views.full_size_cameras)
+        views._recent.clear()
+        try:
+            outputs, losses, _ = pipeline.get_train_loss_dict(0)
+            source = views[view_at(0, 9, 0)].image[0].permute(1, 2, 0)
+            assert outputs["rgb"].shape == (32, 48, 3)
+            expected = 2 * (outputs["rgb"] - source).abs().mean().item()
+            assert losses["photometric_loss"].item() == pytest.approx(expected, rel=1e-4)
+        finally:
+            views._recent.clear()
+
+    def test_what_keeps_a_fields_geometry_sound_is_added_to_its_own(
+        self, trainer: EditTrainer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pipeline = trainer.pipeline
+
+        def compare(anchor: Any, step: int, seen: Any) -> Any:
+            return [], {name: torch.tensor(7.0) for name in before if name != "guidance_loss"}
+
+        monkeypatch.setattr(pipeline.config, "photometric_loss_mult", 0.0)
         torch.manual_seed(0)
-        outputs = pipeline.get_train_loss_dict(0)[0]
-        source = pipeline.views[view_at(0, 9, 0)].image[0].permute(1, 2, 0)
-        expected = 2 * (outputs["rgb"] - source).abs().mean().item()
-        assert masked(None) == pytest.approx(expected, rel=1e-4)
-        assert masked(0.25) == pytest.approx(0.75 * expected, rel=1e-4)
-        assert masked(1.0) == pytest.approx(0, abs=1e-5)
+        before = pipeline.get_train_loss_dict(0)[1]
+        monkeypatch.setattr(pipeline.config, "photometric_loss_mult", 2.0)
+        monkeypatch.setattr(pipeline.model, "compare_with_source", compare)
+        monkeypatch.setattr(pipeline._anchor, "distance", lambda pixels: torch.tensor(3.0))
+        torch.manual_seed(0)
+        after = pipeline.get_train_loss_dict(0)[1]
+        assert after["photometric_loss"] == 6
+        for name in before.keys() - {"guidance_loss", "photometric_loss"}:
+            assert after[name].item() > 6, name
 
     def test_steps_before_the_plan_reconstruct(self, trainer: EditTrainer, watch: Any) -> None:
         pipeline, plan = trainer.pipeline, trainer.pipeline.plan

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from nerfstudio.cameras.rays import RaySamples
 from nerfstudio.field_components.field_heads import FieldHeadNames
 from nerfstudio.fields.base_field import Field
 from nerfstudio.models.nerfacto import NerfactoModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from pds_nerfstudio.scenes.kernels.checked import CheckedFunction
-from pds_nerfstudio.scenes.kernels.hash_encoding import TritonUse, has_triton, speed_up
+from pds_nerfstudio.scenes.kernels.hash_encoding import speed_up
 
 _RAYS_TO_CHECK = 256
 """Rays that a kernel's results are compared with PyTorch's on."""
@@ -35,20 +35,35 @@ class PartsForColors:
         return all(isinstance(part, CheckedFunction) and part.is_fast for part in parts)
 
 
-def speed_up_nerfacto(model: NerfactoModel, use: TritonUse) -> PartsForColors:
+@runtime_checkable
+class Parts(Protocol):
+    """The costly parts of a nerfacto."""
+
+    field: Any
+    proposal_networks: nn.ModuleList
+    density_fns: list[Any]
+
+
+def speed_up_nerfacto(model: NerfactoModel, triton: bool) -> PartsForColors:
     """Speed up a model's hash encodings, and return the parts that render its colours.
 
     Args:
         model: Its encodings are changed in place.
-        use: Of Triton. Where it is not used, the parts are the model's own.
-
-    Raises:
-        UserError: If Triton is asked for, and not installed.
+        triton: Whether Triton is there, and to be used. Where it is not used, the parts are the model's own.
     """
-    triton = has_triton(use)
     speed_up(model, triton)
+    return parts_for_colors(model, triton)
+
+
+def parts_for_colors(model: Parts, triton: bool) -> PartsForColors:
+    """Return the parts that render the colours of a model whose hash encodings have been sped up.
+
+    Args:
+        model: Or what has been copied of it.
+        triton: Whether Triton is there, and to be used.
+    """
     if not triton:
-        return PartsForColors(model.density_fns, model.field.forward)
+        return PartsForColors(list(model.density_fns), model.field.forward)
     from pds_nerfstudio.scenes.kernels.fused_density import density_without_gradients
     from pds_nerfstudio.scenes.kernels.fused_field import field_without_gradients
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, cast
 
@@ -17,14 +17,17 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.scenes.anchor import Anchor, Pixels
 from pds_nerfstudio.scenes.compat import offline_lpips
 from pds_nerfstudio.scenes.distributed import take_from_first_rank
-from pds_nerfstudio.scenes.kernels.hash_encoding import TritonUse
-from pds_nerfstudio.scenes.kernels.nerfacto import speed_up_nerfacto
+from pds_nerfstudio.scenes.kernels.hash_encoding import TritonUse, has_triton
+from pds_nerfstudio.scenes.kernels.nerfacto import parts_for_colors, speed_up_nerfacto
 from pds_nerfstudio.scenes.models.fog import fill_with_fog
+from pds_nerfstudio.scenes.models.kept_space import KeptSpace
 from pds_nerfstudio.scenes.models.ray_sampling import LastLosses, render_through_sampled_rays
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.models.scene_model import SceneKind
+from pds_nerfstudio.scenes.selection.region import Region
 from pds_nerfstudio.scenes.views import SourceView
 
 
@@ -69,7 +72,9 @@ class EditNerfModel(NerfactoModel):
         with offline_lpips():
             super().populate_modules()
         self._last_losses = LastLosses()
-        self._for_colors = speed_up_nerfacto(self, self.config.triton)
+        self._triton = has_triton(self.config.triton)
+        self._for_colors = speed_up_nerfacto(self, self._triton)
+        self._kept: KeptSpace | None = None
 
     @property
     def edit_background(self) -> Float[Tensor, "3"]:
@@ -89,13 +94,34 @@ class EditNerfModel(NerfactoModel):
     def free(self) -> None:
         """Nothing: the scene is not made of Gaussians."""
 
-    def hold(self, choose: Callable[[Any], Tensor]) -> None:
-        """Refuse to hold a part of a field.
+    @property
+    def holds(self) -> bool:
+        """Whether a part of the scene is held."""
+        return self._kept is not None
 
-        Raises:
-            UserError: In any case.
+    def hold(self, choose: Callable[[Any], Region]) -> None:
+        """From now on, keep what is shown of space outside a region as it is now. For before `begin_edit`.
+
+        Args:
+            choose: Returns the region in which the scene may change.
         """
-        raise UserError("--pipeline.only holds Gaussians, of which this scene has none: take pds-splat.")
+        self._keep(KeptSpace(self, choose(self)))
+
+    def held_state(self) -> dict[str, Any] | None:
+        """Return what is held, for a checkpoint; None if nothing is."""
+        return None if self._kept is None else self._kept.state_dict()
+
+    def load_held_state(self, state: dict[str, Any] | None) -> None:
+        """Hold what a checkpoint held, and nothing else."""
+        if self._kept is not None:
+            self._kept.release()
+            self._kept, self._for_colors = None, parts_for_colors(self, self._triton)
+        if state is not None:
+            self._keep(KeptSpace.from_state(self, state, self.device))
+
+    def _keep(self, kept: KeptSpace) -> None:
+        self._kept = kept
+        self._for_colors = kept.parts_for_colors(self._for_colors, parts_for_colors(kept.source, self._triton))
 
     def begin_edit(self, first: bool, cameras: Cameras) -> None:
         """Keep poses and per-image appearance as they were learned: an edit changes the scene, not the photographs.
@@ -156,6 +182,22 @@ class EditNerfModel(NerfactoModel):
             full_size: Not used: a ray has the same colour at any size.
         """
         return self.render_edit_view(view.camera, view.index)[0].detach()
+
+    def compare_with_source(
+        self, anchor: Anchor, step: int, seen: Sequence[tuple[SourceView, Float[Tensor, "_ _ 3"]]]
+    ) -> tuple[list[Pixels], dict[str, Float[Tensor, ""]]]:
+        """Return random rays of all full-size views, as many as reconstruct it, and what keeps the geometry sound.
+
+        The weights of a field are shared by all that it shows: what is not looked at does not stay.
+
+        Args:
+            anchor: Draws the rays.
+            step: Of the run.
+            seen: The step's views and their renders, which are not needed.
+        """
+        rays, source, pixels = anchor.views.random_rays(step)
+        shown, interlevel, distortion = self._render_in_chunks(rays)
+        return [anchor.rays(pixels, source, shown)], self._regularizers(interlevel, distortion)
 
     def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews, turn: int) -> dict[str, Float[Tensor, ""]]:
         """Return the losses of a step that refines: how far rays are from the redrawn views.

@@ -18,7 +18,7 @@ from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
 from pds_nerfstudio.carry_back import compose, shares
-from pds_nerfstudio.scenes.views import SourceViews, tile_of
+from pds_nerfstudio.scenes.views import Part, SourceViews
 
 _KEPT = 3, 3, 1, 1
 """Channels of what is kept of a view: redrawn, source, and the shares taken and detail of `compose`."""
@@ -29,11 +29,18 @@ class Tile:
     """A part of a view at full size, no larger than the guidance's views."""
 
     camera: Cameras
-    """Of the part."""
+    """Of the whole view, batched as one."""
+    size: tuple[int, int]
+    """Height and width of the whole view."""
+    part: Part
+    """Of the whole view."""
     target: Float[Tensor, "height width 3"]
-    """What it is to look like, in 0..1."""
-    share: float
-    """Of the view's pixels."""
+    """What the part is to look like, in 0..1."""
+
+    @property
+    def share(self) -> float:
+        """Of the view's pixels."""
+        return self.target[..., 0].numel() / (self.size[0] * self.size[1])
 
 
 class RedrawnViews:
@@ -109,18 +116,15 @@ class RedrawnViews:
         """
         if index not in self._redrawn:
             raise KeyError(index)
-        full = self._full_sizes_on_host[index].tolist()
-        parts = list(itertools.product(*map(_parts, full, self._sizes_on_host[index])))
+        size = self._views.full_size(index)
+        parts = [Part(*both) for both in itertools.product(*map(_parts, size, self._sizes_on_host[index]))]
         random.Random(f"{index}/{turn // len(parts)}").shuffle(parts)
-        rows, columns = parts[turn % len(parts)]
-        target = self._composed(index, rows, columns)
-        share = target[..., 0].numel() / (full[0] * full[1])
-        return Tile(tile_of(self._views.full_size_camera(index), rows, columns), target, share)
+        part = parts[turn % len(parts)]
+        return Tile(self._views.full_size_camera(index), size, part, self._composed(index, part))
 
-    def _composed(self, index: int, rows: slice, columns: slice) -> Float[Tensor, "height width 3"]:
-        source = self._views.full_size_image(index, rows, columns)
-        device = source.device
-        y, x = (torch.arange(part.start, part.stop, device=device) for part in (rows, columns))
+    def _composed(self, index: int, part: Part) -> Float[Tensor, "height width 3"]:
+        source = self._views.full_size_image(index, part.rows, part.columns)
+        y, x = (torch.arange(side.start, side.stop, device=source.device) for side in (part.rows, part.columns))
         places = torch.cartesian_prod(y, x)
         views = torch.full_like(places[:, 0], index)
         return compose(source.reshape(-1, 3), *self._enlarged(views, places)).reshape(source.shape)

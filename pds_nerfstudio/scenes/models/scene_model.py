@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
@@ -11,6 +11,7 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from torch import Tensor, nn
 
+from pds_nerfstudio.scenes.anchor import Anchor, Pixels
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.views import SourceView
 
@@ -48,12 +49,22 @@ class SceneModel(Protocol):
     def free(self) -> Bool[Tensor, " gaussians"] | None:
         """Which Gaussians an edit may change; None if it may change all, or there are none."""
 
-    def hold(self, choose: Callable[[Any], Bool[Tensor, " gaussians"]]) -> None:
-        """From now on, keep every bit of what is not chosen. For after `begin_edit`, of a scene made of Gaussians.
+    @property
+    def holds(self) -> bool:
+        """Whether a part of the scene is held."""
+
+    def hold(self, choose: Callable[[Any], Any]) -> None:
+        """From now on, keep what is not chosen. Splats do so after `begin_edit`, to the bit; NeRFs before.
 
         Args:
-            choose: Returns which of the Gaussians may change.
+            choose: Returns what may change: of a scene made of Gaussians which of them, else a region of space.
         """
+
+    def held_state(self) -> dict[str, Any] | None:
+        """Return what a checkpoint has to hold of what is held, beside `free`; None if that is nothing."""
+
+    def load_held_state(self, state: dict[str, Any] | None) -> None:
+        """Hold what a checkpoint held beside `free`, and nothing else."""
 
     def render_edit_view(
         self, camera: Cameras, index: int
@@ -71,6 +82,17 @@ class SceneModel(Protocol):
         Args:
             view: A training view.
             full_size: Its camera at full size.
+        """
+
+    def compare_with_source(
+        self, anchor: Anchor, step: int, seen: Sequence[tuple[SourceView, Float[Tensor, "_ _ 3"]]]
+    ) -> tuple[list[Pixels], dict[str, Float[Tensor, ""]]]:
+        """Return some pixels of full-size views, with gradients, and losses that keep the scene sound.
+
+        Args:
+            anchor: Draws them.
+            step: Of the run.
+            seen: The step's views and their renders.
         """
 
     def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews, turn: int) -> dict[str, Float[Tensor, ""]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
+import torch.nn.functional as F
 from gsplat.strategy.ops import remove
 from jaxtyping import Bool, Float
 from nerfstudio.cameras.cameras import Cameras
@@ -17,13 +18,15 @@ from nerfstudio.utils.comms import get_rank, get_world_size
 from torch import Tensor, nn
 
 from pds_nerfstudio.guidance.latents import resize
+from pds_nerfstudio.scenes.anchor import Anchor, Pixels
 from pds_nerfstudio.scenes.compat import cpu_splatfacto, offline_lpips
 from pds_nerfstudio.scenes.distributed import take_from_first_rank
 from pds_nerfstudio.scenes.models.ball import looked_at_ball, random_in_ball
+from pds_nerfstudio.scenes.models.drawing_part import drawing_part
 from pds_nerfstudio.scenes.models.held import HoldingStrategy
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.models.scene_model import SceneKind
-from pds_nerfstudio.scenes.views import SourceView
+from pds_nerfstudio.scenes.views import Part, SourceView, SourceViews, tile_of
 
 _NEVER = 10**12
 
@@ -65,6 +68,7 @@ class EditSplatModel(SplatfactoModel):
             parameter.data = parameter.data.contiguous()
         self.editing = False
         self._strewn = 0  # of the Gaussians, the last
+        self._part: tuple[Part, int, int] | None = None  # that is drawn, of a picture of this height and width
         self._edit_background = self.background_color  # the viewer replaces the latter by a colour of its own
 
     @property
@@ -130,6 +134,17 @@ class EditSplatModel(SplatfactoModel):
     def free(self) -> Bool[Tensor, " gaussians"] | None:
         """Which Gaussians an edit may change; None if it may change all."""
         return self.strategy_state.get("free")
+
+    @property
+    def holds(self) -> bool:
+        """Whether a part of the scene is held."""
+        return self.free is not None
+
+    def held_state(self) -> None:
+        """Return nothing: of what is held, `free` says all."""
+
+    def load_held_state(self, state: dict[str, Any] | None) -> None:
+        """Do nothing: of what is held, `free` says all."""
 
     def hold(self, choose: Callable[[EditSplatModel], Bool[Tensor, " gaussians"]]) -> None:
         """From now on, keep every bit of all Gaussians but those that are chosen. For after `begin_edit`.
@@ -249,10 +264,12 @@ class EditSplatModel(SplatfactoModel):
             camera: One camera.
             index: Of the training view.
         """
-        rgb = cast(Tensor, self.get_outputs(camera)["rgb"])
+        return cast(Tensor, self.get_outputs(camera)["rgb"]), self._regularizers()
+
+    def _regularizers(self) -> dict[str, Float[Tensor, ""]]:
         if not self.config.edit_opacity_loss_mult:
-            return rgb, {}
-        return rgb, {"opacity_loss": self.config.edit_opacity_loss_mult * self.opacities.sigmoid().mean()}
+            return {}
+        return {"opacity_loss": self.config.edit_opacity_loss_mult * self.opacities.sigmoid().mean()}
 
     def render_to_redraw(self, view: SourceView, full_size: Cameras) -> Float[Tensor, "height width 3"]:
         """Return a view at the guidance's size, without gradients, as it is to be redrawn.
@@ -267,6 +284,49 @@ class EditSplatModel(SplatfactoModel):
         rgb, _ = self.render_edit_view(full_size, view.index)
         return resize(rgb.detach().permute(2, 0, 1)[None], tuple(view.image.shape[-2:]))[0].permute(1, 2, 0)
 
+    def compare_with_source(
+        self, anchor: Anchor, step: int, seen: Sequence[tuple[SourceView, Float[Tensor, "_ _ 3"]]]
+    ) -> tuple[list[Pixels], dict[str, Float[Tensor, ""]]]:
+        """Return a part of each view of a step at its full size, with gradients.
+
+        Args:
+            anchor: Draws the parts.
+            step: Of the run.
+            seen: The step's views and their renders, of which those are taken that have the full size.
+        """
+        pixels = []
+        for view, rgb in seen:
+            part, n = anchor.part(view.index, step)
+            shown = rgb if n == 1 else self.render_part(anchor.views, view.index, part)
+            pixels.append(anchor.pixels(view.index, part, shown, n / len(seen)))
+        return pixels, {}
+
+    def render_part(self, views: SourceViews, index: int, part: Part) -> Float[Tensor, "height width 3"]:
+        """Return a part of a full-size view, with gradients. Densification doesn't see it."""
+        kept = {name: getattr(self, name) for name in ("info", "last_size") if hasattr(self, name)}
+        try:
+            return self._draw_part(views.full_size_camera(index), views.full_size(index), part)
+        finally:
+            for name, value in kept.items():
+                setattr(self, name, value)
+
+    def _draw_part(self, camera: Cameras, size: tuple[int, int], part: Part) -> Float[Tensor, "height width 3"]:
+        self._part = part, *size
+        try:
+            with self._on_this_device(), drawing_part(part, *size):
+                return cast(Tensor, self.get_outputs(tile_of(camera, part.rows, part.columns))["rgb"])
+        finally:
+            self._part = None
+
+    def _apply_bilateral_grid(self, rgb: Tensor, cam_idx: int, H: int, W: int) -> Tensor:
+        if self._part is None:
+            return super()._apply_bilateral_grid(rgb, cam_idx, H, W)
+        part, height, width = self._part  # a pixel's colour is corrected by its place in the whole picture
+        rows, columns = part.rows, part.columns
+        beside = (0, 0, columns.start, width - columns.stop, rows.start, height - rows.stop)
+        whole = super()._apply_bilateral_grid(F.pad(rgb, beside), cam_idx, height, width)
+        return whole[:, rows, columns]
+
     def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews, turn: int) -> dict[str, Float[Tensor, ""]]:
         """Return the losses of a step that refines: how far a part of a full-size view is from its target.
 
@@ -276,11 +336,11 @@ class EditSplatModel(SplatfactoModel):
             turn: How often the turn of that view has come before, which says what part.
         """
         tile = redrawn.tile(view.index, turn)
-        rgb, losses = self.render_edit_view(tile.camera, view.index)
+        rgb = self._draw_part(tile.camera, tile.size, tile.part)
         # The strategy measures positional gradients in halves of a view, and the loss is a mean over its pixels.
         for side in ("width", "height"):
             self.info[side] *= tile.share**0.5
-        return {"photometric_loss": (rgb - tile.target).abs().mean(), **losses}
+        return {"photometric_loss": (rgb - tile.target).abs().mean(), **self._regularizers()}
 
     def splats(self) -> Mapping[str, Float[Tensor, " gaussians"]]:
         """Return what a .ply file holds of each Gaussian, in the order and with the names of Kerbl et al., 2023."""

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 from viser.transforms import SO3
 
 from pds_nerfstudio.checks import share
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.scenes.selection.region import Region
 
 
 @dataclass(frozen=True)
@@ -37,13 +36,11 @@ class SelectionConfig:
         """Whether anything is held at all."""
         return self.masks is not None or any(self.obb_scale)
 
-    def in_box(self, points: Float[Tensor, "points 3"]) -> Bool[Tensor, " points"]:
-        """Return which points are in the box; all of them if there is none."""
-        if not any(self.obb_scale):
-            return torch.ones(len(points), dtype=torch.bool, device=points.device)
-        axes = torch.from_numpy(SO3.from_rpy_radians(*self.obb_rotation).as_matrix()).to(points)
-        along = (points - points.new_tensor(self.obb_center)) @ axes
-        return (along.abs() < points.new_tensor(self.obb_scale) / 2).all(-1)
+    def region(self, device: torch.device | str) -> Region:
+        """Return the box on a device; all of space if there is none."""
+        axes = torch.from_numpy(SO3.from_rpy_radians(*self.obb_rotation).as_matrix()).float()
+        sides = torch.tensor(self.obb_scale) if any(self.obb_scale) else torch.full((3,), torch.inf)
+        return Region(torch.tensor(self.obb_center).to(device), axes.to(device), sides.to(device))
 
     def check(self) -> None:
         """Refuse what selects nothing.

@@ -1,4 +1,4 @@
-"""Which Gaussians of a scene may change."""
+"""What of a scene may change."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.selection.config import SelectionConfig
 from pds_nerfstudio.scenes.selection.masks import read_masks
+from pds_nerfstudio.scenes.selection.region import Region
 from pds_nerfstudio.scenes.views import SourceViews
 
 
@@ -30,13 +31,30 @@ class Gaussians(Protocol):
         """Return what each Gaussian adds to a picture, summed over its pixels with some weights."""
 
 
-def select(config: SelectionConfig, gaussians: Gaussians, views: SourceViews) -> Bool[Tensor, " gaussians"]:
+def select(config: SelectionConfig, scene: object, views: SourceViews) -> Bool[Tensor, " gaussians"] | Region:
+    """Return what of a scene may change: which of its Gaussians or, if it has none, a region of space.
+
+    Args:
+        config: How to choose.
+        scene: To choose from.
+        views: Of the scene.
+
+    Raises:
+        UserError: If there are Gaussians and none is chosen, or there are no masks.
+    """
+    if isinstance(scene, Gaussians):
+        return select_gaussians(config, scene, views)
+    return config.region(views.view_cameras.device)
+
+
+def select_gaussians(config: SelectionConfig, gaussians: Gaussians, views: SourceViews) -> Bool[Tensor, " gaussians"]:
     """Return which Gaussians may change: those with their centre in the box, and most of their light in the masks.
 
     Raises:
         UserError: If that is none of them, or there are no masks.
     """
-    free = config.in_box(gaussians.means.detach())
+    means = gaussians.means.detach()
+    free = config.region(means.device).contains(means)
     _refuse_none(free, f"--pipeline.only.obb-center {config.obb_center} and obb-scale {config.obb_scale}")
     if config.masks is not None:
         free &= shares_inside(gaussians, views.view_cameras, read_masks(config.masks, views)) >= config.threshold

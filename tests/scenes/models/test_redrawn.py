@@ -53,19 +53,18 @@ def tiles(redrawn: RedrawnViews, index: int) -> list[Tile]:
     return [redrawn.tile(index, turn) for turn in range(TILES[index])]
 
 
-def corner(tile: Tile, views: SourceViews, index: int) -> tuple[int, int]:
-    """The place of a tile in its view, of which only its camera knows."""
-    whole = views.full_size_camera(index)
-    return round((whole.cy - tile.camera.cy).item()), round((whole.cx - tile.camera.cx).item())
+def corner(tile: Tile) -> tuple[int, int]:
+    return tile.part.rows.start, tile.part.columns.start
 
 
 def whole(redrawn: RedrawnViews, views: SourceViews, index: int) -> Tensor:
     """A view's target, put together of its parts, where they overlap checked to agree."""
     picture = torch.full((*SIZES[index], 3), torch.nan)
     for tile in tiles(redrawn, index):
-        top, left = corner(tile, views, index)
+        top, left = corner(tile)
         height, width = tile.target.shape[:2]
-        assert (tile.camera.height.item(), tile.camera.width.item()) == (height, width)
+        assert (tile.part.rows.stop, tile.part.columns.stop) == (top + height, left + width)
+        assert tile.size == tuple(SIZES[index])
         assert tile.share == pytest.approx(height * width / (SIZES[index][0] * SIZES[index][1]))
         place = picture[top : top + height, left : left + width]
         assert (place.isnan() | (place == tile.target)).all()
@@ -106,10 +105,10 @@ def test_a_tile_is_as_large_as_what_the_guidance_sees(views: SourceViews) -> Non
         redrawn[index] = edited(views, index)
         shapes = {tuple(tile.target.shape[:2]) for tile in tiles(redrawn, index)}
         assert shapes == {tuple(source(views, index).shape[:2])}
-        assert len({corner(tile, views, index) for tile in tiles(redrawn, index)}) == n
-        later = [corner(redrawn.tile(index, turn), views, index) for turn in range(n, 2 * n)]
-        assert {*later} == {corner(tile, views, index) for tile in tiles(redrawn, index)}
-    assert later != [corner(tile, views, 2) for tile in tiles(redrawn, 2)]  # in another order
+        assert len({corner(tile) for tile in tiles(redrawn, index)}) == n
+        later = [corner(redrawn.tile(index, turn)) for turn in range(n, 2 * n)]
+        assert {*later} == {corner(tile) for tile in tiles(redrawn, index)}
+    assert later != [corner(tile) for tile in tiles(redrawn, 2)]  # in another order
 
 
 def test_rays_have_the_colors_of_the_pixels_that_they_run_through(views: SourceViews) -> None:

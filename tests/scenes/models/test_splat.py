@@ -10,7 +10,7 @@ from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.models.scene_model import render
 from pds_nerfstudio.scenes.models.splat import EditSplatModel, EditSplatModelConfig
 from pds_nerfstudio.scenes.trainer import EditTrainer
-from pds_nerfstudio.scenes.views import SourceViews, tile_of
+from pds_nerfstudio.scenes.views import SourceViews
 
 RED = torch.tensor([0.95, 0.05, 0.05])  # of which nothing in the scene is
 NAMES = {"means", "scales", "quats", "features_dc", "features_rest", "opacities"}
@@ -52,17 +52,6 @@ def coarsely_seen(make_config: Any, prepare: Any) -> EditTrainer:
     return trainer
 
 
-def test_a_tile_looks_as_in_the_whole(coarsely_seen: EditTrainer) -> None:
-    model, views = model_of(coarsely_seen), coarsely_seen.pipeline.views
-    with torch.no_grad():
-        model.scales.sub_(2)  # large ones look a little different from beside the tile
-    rgb, _ = model.render_edit_view(views.full_size_camera(3), 3)
-    rows, columns = slice(9, 25), slice(20, 44)
-    tile, _ = model.render_edit_view(tile_of(views.full_size_camera(3), rows, columns), 3)
-    assert rgb[rows, columns].std() > 0.02
-    torch.testing.assert_close(tile, rgb[rows, columns], atol=1e-4, rtol=0)
-
-
 def test_large_views_are_fitted_in_tiles_at_full_size(coarsely_seen: EditTrainer) -> None:
     model, views = model_of(coarsely_seen), coarsely_seen.pipeline.views
     redrawn = RedrawnViews(views)
@@ -73,7 +62,7 @@ def test_large_views_are_fitted_in_tiles_at_full_size(coarsely_seen: EditTrainer
         tile = redrawn.tile(1, turn)
         torch.testing.assert_close(tile.target, RED.expand(8, 12, 3), atol=0.5 / 255, rtol=0)
         assert tile.target.shape == (8, 12, 3) and tile.share == 1 / 16
-        rgb, others = model.render_edit_view(tile.camera, 1)
+        rgb, (_, others) = model.render_part(views, 1, tile.part), model.render_edit_view(views[1].camera, 1)
         torch.testing.assert_close(losses.pop("photometric_loss"), (rgb - tile.target).abs().mean())
         torch.testing.assert_close(losses, others)
         assert sides == (12 / 4, 8 / 4)

@@ -99,7 +99,7 @@ class TestHolding:
     def test_what_is_outside_a_box_keeps_every_bit(self, make_config: Any, prepare: Any) -> None:
         trainer = prepare(make_config("splat", steps=7, reconstruct=0, **BUSY, **BOX))
         model = splat(trainer)
-        outside = ~SelectionConfig(obb_scale=(0.6, 0.6, 0.6)).in_box(model.means.detach())
+        outside = ~SelectionConfig(obb_scale=(0.6, 0.6, 0.6)).region("cpu").contains(model.means.detach())
         assert outside.any() and not outside.all()
         before = numbers(model, outside)
         trainer.train()
@@ -111,7 +111,7 @@ class TestHolding:
     def test_what_is_inside_is_edited_grows_and_goes(self, make_config: Any, prepare: Any) -> None:
         trainer = prepare(make_config("splat", steps=7, reconstruct=0, **BUSY, **BOX))
         model = splat(trainer)
-        inside = SelectionConfig(obb_scale=(0.6, 0.6, 0.6)).in_box(model.means.detach())
+        inside = SelectionConfig(obb_scale=(0.6, 0.6, 0.6)).region("cpu").contains(model.means.detach())
         before = numbers(model, inside)
         trainer.train()
         assert model.free is not None
@@ -124,7 +124,7 @@ class TestHolding:
         model.step_cb(trainer.optimizers, 0)
         trainer.pipeline._before_step(trainer.optimizers, 0)
         assert n < model.num_points < n + 500
-        assert SelectionConfig(obb_scale=(0.6, 0.6, 0.6)).in_box(model.means[n:].detach()).all()
+        assert SelectionConfig(obb_scale=(0.6, 0.6, 0.6)).region("cpu").contains(model.means[n:].detach()).all()
 
     @pytest.mark.usefixtures("unchecked")
     def test_a_resumed_run_holds_the_same_to_the_same_bits(
@@ -229,17 +229,17 @@ class TestRefusals:
         numbers = (0.3, -0.2, 0.1), (0.4, -0.3, 0.9), (1.0, 0.5, 0.2)
         points = torch.rand(2000, 3, generator=torch.Generator().manual_seed(1)) * 2 - 1
         config = SelectionConfig(*numbers)
-        assert 0 < config.in_box(points).sum() < 2000
+        assert 0 < config.region("cpu").contains(points).sum() < 2000
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # nerfstudio's own, about how it copies tensors
             theirs = OrientedBox.from_params(*numbers).within(points.double())
-        assert torch.equal(config.in_box(points), theirs)
+        assert torch.equal(config.region("cpu").contains(points), theirs)
 
     def test_a_box_with_nothing_in_it(self, prepared: EditTrainer) -> None:
         config = SelectionConfig(obb_center=(50.0, 0.0, 0.0), obb_scale=(1.0, 1.0, 1.0))
         with pytest.raises(UserError, match="nothing of the scene"):
             select(config, splat(prepared), prepared.pipeline.views)
 
-    def test_nerfs(self, make_config: Any, prepare: Any) -> None:
+    def test_masks_of_nerfs(self, make_config: Any, prepare: Any, tmp_path: Path) -> None:
         with pytest.raises(SystemExit, match="pds-splat"):
-            prepare(make_config("nerf", **BOX))
+            prepare(make_config("nerf", pipeline__only__masks=tmp_path))
