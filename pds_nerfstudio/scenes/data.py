@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import shlex
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -32,6 +33,8 @@ _LENSES: dict[SceneKind, frozenset[CameraType]] = {
     "nerf": frozenset({CameraType.PERSPECTIVE, CameraType.FISHEYE, CameraType.EQUIRECTANGULAR}),
 }
 """Splats are seen through plain lenses, and through those that nerfstudio makes plain ones of."""
+_WIDEST = 80.0
+"""Degrees from a fisheye's axis; beyond, the plain picture that nerfstudio asks OpenCV for is off, or none at all."""
 _ONE_PLACE = 1e-5
 """Cameras nearer to each other than that, in the data's units, differ by rounding."""
 _IN_ONE_PLACE = (
@@ -62,11 +65,11 @@ def name_of(dataparser: Any) -> str:
 
 def ending_of(config: TrainerConfig) -> str:
     """Return what a command ends with to read the data as a run does; nothing, if that is what it does by itself."""
-    dataparser = getattr(config.pipeline.datamanager, "dataparser", None)
+    dataparser: Any = getattr(config.pipeline.datamanager, "dataparser", None)
     name = name_of(dataparser)
     if name not in all_dataparsers:
         return ""
-    usual = all_dataparsers[name]
+    usual: Any = all_dataparsers[name]
     if name == "nerfstudio-data":
         usual = replace(usual, load_3D_points=dataparser.load_3D_points)  # which differs between the methods
     words = [name]
@@ -100,8 +103,10 @@ def check_data(config: TrainerConfig, kind: SceneKind) -> None:
         _check_transforms(data if data.is_file() else data / "transforms.json", name)
     parser = copy.deepcopy(dataparser)
     parser.data = data
-    if isinstance(parser, NerfstudioDataParserConfig):
-        parser.load_3D_points = False  # which may ask a question; that is left to the run
+    if isinstance(parser, ColmapDataParserConfig) and parser.load_3D_points:
+        _check_points(data / parser.colmap_path)
+    if hasattr(parser, "load_3D_points"):
+        parser.load_3D_points = False  # which takes its time, and may ask a question: that is left to the run
     splits = [_parse(parser, split, data, name) for split in ("train", "val")]
     _check_poses(splits, parser, name)
     _check_lenses(splits[0].cameras, kind)
@@ -137,6 +142,11 @@ def _check_transforms(path: Path, name: str) -> None:
     has_angle_only = "camera_angle_x" in meta and "fl_x" not in meta and "fl_x" not in frames[0]
     if name == "nerfstudio-data" and has_angle_only:
         raise UserError(f"{path} has camera_angle_x and no fl_x: end the command with instant-ngp-data.")
+
+
+def _check_points(model: Path) -> None:
+    if not any((model / f"points3D.{ending}").is_file() for ending in ("bin", "txt")):
+        raise UserError(f"{model} has no points3D.bin: end the command with colmap --load-3D-points False.")
 
 
 def _is_pose(matrix: Any) -> bool:
@@ -189,6 +199,11 @@ def _check_lenses(cameras: Cameras, kind: SceneKind) -> None:
         raise UserError(_of_other_lens(other.pop(), kind))
     if kind == "splat" and _has_fourth_term(cameras):
         raise UserError("pds-splat can't undo a lens's distortion with a k4: leave k4 out, or take pds-nerf.")
+    if kind == "splat" and _sees_sideways(cameras):
+        raise UserError(
+            f"pds-splat can't make plain pictures of fisheyes that see more than {2 * _WIDEST:.0f} degrees: take "
+            "pds-nerf, or crop them."
+        )
 
 
 def _of_other_lens(lens: CameraType, kind: SceneKind) -> str:
@@ -205,6 +220,22 @@ def _has_fourth_term(cameras: Cameras) -> bool:
     if lens is None:
         return False
     return bool(((cameras.camera_type[..., 0] == CameraType.PERSPECTIVE.value) & (lens[..., 3] != 0)).any())
+
+
+def _sees_sideways(cameras: Cameras) -> bool:
+    """Return whether there are fisheyes in whose pictures light from the side ends up: a plain one has no place for it.
+
+    A fisheye shows what comes in at an angle θ at the distance f·θ(1 + k1·θ² + k2·θ⁴ + k3·θ⁶ + k4·θ⁸) from the middle.
+    """
+    angle = math.radians(_WIDEST)
+    reach = torch.full_like(cameras.fx, angle)
+    if cameras.distortion_params is not None:
+        powers = torch.tensor([angle ** (2 * n) for n in range(1, 5)])
+        reach = angle * (1 + (cameras.distortion_params[..., :4] * powers).sum(-1, keepdim=True))
+    across = torch.maximum(cameras.cx, cameras.width - cameras.cx) / cameras.fx
+    down = torch.maximum(cameras.cy, cameras.height - cameras.cy) / cameras.fy
+    is_fisheye = cameras.camera_type == CameraType.FISHEYE.value
+    return bool((is_fisheye & (torch.maximum(across, down) > reach)).any())
 
 
 def _check_files(outputs: DataparserOutputs) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -95,6 +96,13 @@ def _grey(picture: Tensor, background: Tensor) -> Tensor:
 
 def _deep(photo: Image.Image) -> Image.Image:
     return Image.fromarray(np.array(photo.convert("L")).astype(np.uint16) * 257)
+
+
+def _make_transparent(*paths: Path) -> None:
+    for path in paths:
+        with Image.open(path) as photo:
+            changed = _left_transparent(photo)
+        changed.save(path)
 
 
 def _some_transparent(folder: Path) -> Shown:
@@ -190,16 +198,24 @@ def _touch(*names: str) -> Callable[[Path], Shown]:
     return touch
 
 
-def _of_camera(model: str, camera_type: CameraType = CameraType.PERSPECTIVE, **lens: float) -> Callable[[Path], Shown]:
+def _of_camera(
+    model: str,
+    camera_type: CameraType = CameraType.PERSPECTIVE,
+    lens: Mapping[str, float] | None = None,
+    degrees: float | None = None,
+) -> Callable[[Path], Shown]:
     def write(folder: Path) -> Shown:
-        shots = shoot(lens=tuple(lens.items()), camera_type=camera_type)
+        focal_length = None if degrees is None else WIDTH / math.radians(degrees)
+        shots = shoot(lens=tuple((lens or {}).items()), camera_type=camera_type, focal_length=focal_length)
         return folders.transforms(folder, shots, meta={"camera_model": model})
 
     return write
 
 
-def _of_sizes(*sizes: tuple[int, int], write: Callable[..., Shown] = folders.transforms, **lens: float) -> Any:
-    return lambda folder: write(folder, shoot(sizes=sizes, lens=tuple(lens.items())))
+def _of_sizes(
+    *sizes: tuple[int, int], write: Callable[..., Shown] = folders.transforms, lens: Mapping[str, float] | None = None
+) -> Callable[[Path], Shown]:
+    return lambda folder: write(folder, shoot(sizes=sizes, lens=tuple((lens or {}).items())))
 
 
 def _few(n: int, write: Callable[..., Shown] = folders.transforms) -> Callable[[Path], Shown]:
@@ -229,18 +245,24 @@ KINDS: dict[str, Kind] = {
     "absolute paths": Kind(_absolute),
     "spaces and umlauts": Kind(partial(folders.transforms, name="Bilder äöü/ein Bild {}.png".format)),
     "mixed sizes": Kind(_of_sizes((WIDTH, HEIGHT), TALL, SQUARE, SMALL)),
-    "mixed sizes with distortion": Kind(_of_sizes((WIDTH, HEIGHT), TALL, SQUARE, **LENS), tolerance=0.03),
+    "mixed sizes with distortion": Kind(_of_sizes((WIDTH, HEIGHT), TALL, SQUARE, lens=LENS), tolerance=0.03),
     "depth files": Kind(folders.with_depths),
     # masks
     "masks": Kind(folders.with_masks),
     "masks, mixed sizes": Kind(_of_sizes((WIDTH, HEIGHT), TALL, write=folders.with_masks)),
-    "masks, distortion": Kind(_of_sizes((WIDTH, HEIGHT), write=folders.with_masks, **LENS), tolerance=0.03),
+    "masks, distortion": Kind(_of_sizes((WIDTH, HEIGHT), write=folders.with_masks, lens=LENS), tolerance=0.03),
     "masks, one training view": Kind(_few(2, folders.with_masks), replace(NERFSTUDIO, train_split_fraction=0.5)),
     # lenses
-    "distortion": Kind(_of_camera("OPENCV", **LENS), tolerance=0.03),
-    "distortion with k4": Kind(_of_camera("OPENCV", k1=0.05, k4=0.01), splat="leave k4 out, or take pds-nerf"),
-    "fisheye": Kind(_of_camera("OPENCV_FISHEYE", FISHEYE, k1=0.05), tolerance=0.03),
+    "distortion": Kind(_of_camera("OPENCV", lens=LENS), tolerance=0.03),
+    "distortion with k4": Kind(
+        _of_camera("OPENCV", lens={"k1": 0.05, "k4": 0.01}), splat="leave k4 out, or take pds-nerf"
+    ),
+    "fisheye": Kind(_of_camera("OPENCV_FISHEYE", FISHEYE, {"k1": 0.05}), tolerance=0.03),
     "fisheye without distortion": Kind(_of_camera("OPENCV_FISHEYE", FISHEYE), tolerance=0.03),
+    "fisheye of 120 degrees": Kind(_of_camera("OPENCV_FISHEYE", FISHEYE, {"k1": 0.02}, degrees=120), tolerance=0.04),
+    "fisheye of 180 degrees": Kind(
+        _of_camera("OPENCV_FISHEYE", FISHEYE, degrees=180), splat="see more than 160 degrees: take pds-nerf, or crop"
+    ),
     "equirectangular": Kind(
         _of_camera("EQUIRECTANGULAR", CameraType.EQUIRECTANGULAR), splat="ns-process-data images --camera-type equirect"
     ),
@@ -323,7 +345,7 @@ KINDS: dict[str, Kind] = {
         BlenderDataParserConfig(),
     ),
     "blender-data, transparent": Kind(
-        _after(folders.blender, lambda folder: [_make_transparent(path) for path in folder.glob("*/*.png")]),
+        _after(folders.blender, lambda folder: _make_transparent(*folder.glob("*/*.png"))),
         BlenderDataParserConfig(),
         looks=_left_white,
     ),
@@ -355,7 +377,12 @@ KINDS: dict[str, Kind] = {
     "colmap in sparse/0, named": Kind(
         partial(folders.colmap, place="sparse/0"), replace(COLMAP, colmap_path=Path("sparse/0"))
     ),
-    "colmap without points": refused(partial(folders.colmap, points=False), "Could not find points3D.txt", COLMAP),
+    "colmap without points, as told": Kind(
+        partial(folders.colmap, points=False), replace(COLMAP, load_3D_points=False)
+    ),
+    "colmap without points": refused(
+        partial(folders.colmap, points=False), "end the command with colmap --load-3D-points False", COLMAP
+    ),
     "colmap, one view": refused(
         lambda folder: folders.colmap(folder, shots=shoot(1)),
         "end the command with colmap --auto-scale-poses False",
@@ -376,9 +403,3 @@ KINDS: dict[str, Kind] = {
     "dycheck-data": Kind(folders.dycheck, DycheckDataParserConfig(), world=False),
     "minimal-parser": Kind(folders.minimal, MinimalDataParserConfig()),
 }
-
-
-def _make_transparent(path: Path) -> None:
-    with Image.open(path) as photo:
-        changed = _left_transparent(photo)
-    changed.save(path)

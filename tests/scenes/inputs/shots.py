@@ -69,13 +69,14 @@ def shoot(
     sizes: tuple[tuple[int, int], ...] = ((WIDTH, HEIGHT),),
     lens: tuple[tuple[str, float], ...] = (),
     camera_type: CameraType = CameraType.PERSPECTIVE,
+    focal_length: float | None = None,
 ) -> Shots:
     """Walk around the thing; sizes take turns."""
     order = [sizes[i % len(sizes)] for i in range(n)]
     walk = walk_around(n, 0, WIDTH, HEIGHT)
     values = [dict(lens).get(name, 0.0) for name in ("k1", "k2", "k3", "k4", "p1", "p2")]
     width, height = (torch.tensor(side)[:, None] for side in zip(*order, strict=True))
-    focal = walk.focal[:, None].clone()
+    focal = walk.focal[:, None].clone() if focal_length is None else torch.full((n, 1), focal_length)
     fx, fy = focal, focal.clone()
     if camera_type is CameraType.EQUIRECTANGULAR:
         fx, fy = width / 2.0, height.float()

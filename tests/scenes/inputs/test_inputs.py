@@ -22,6 +22,8 @@ from tests.scenes.inputs.kinds import KINDS, Kind
 from tests.scenes.inputs.shots import Shots, rays_of, seen, shoot, surface
 
 METHODS = ["splat", "nerf"]
+FILMED = [KINDS[name] for name in ("fisheye", "equirectangular", "one view, not scaled")]
+"""Where a camera that goes around the scene is not like any of the views."""
 SH_0 = 0.28209479177387814
 """The harmonic of degree 0."""
 
@@ -58,7 +60,7 @@ def configured(make_config: Any, splat_file: Path) -> Callable[..., EditTrainerC
             "data": data,
             "pipeline__datamanager__data": data,
             "pipeline__datamanager__dataparser": copy.deepcopy(kind.parser),
-            "pipeline__turntable_frames": 0,
+            "pipeline__turntable_frames": 2 if kind in FILMED else 0,
             **({"pipeline__model__strewn_gaussians": 10} if method == "splat" else {}),
             **of_file,
         }
@@ -153,6 +155,7 @@ def test_it_is_edited(
         if kind.world:
             assert np.allclose(np.array(frame["transform_matrix"]), shots.pose(numbers[k]), atol=2e-3)
     check_likeness(sources, seen_by_views, kind.tolerance)
+    assert (trainer.base_dir / "turntable.mp4").exists() == (kind in FILMED)
     if method == "splat" and kind.world:
         check_likeness(results, seen_at_full_size, 0.12)
         pipeline.train()
