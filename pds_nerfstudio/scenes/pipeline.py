@@ -95,7 +95,8 @@ class EditPipelineConfig(VanillaPipelineConfig):
     its standard deviation, take shorter steps than the rest, down to none. 0 steps all at full rate, as Adam does,
     which where nothing is asked for is noise."""
     only: SelectionConfig = EVERYTHING
-    """What may change. All else is held: of splats Gaussians, to the bit; of NeRFs what is outside the box."""
+    """What may change. All else is held: of splats Gaussians, to the bit; of NeRFs what is shown of space
+    outside the box and outside what all masks show inside."""
     turntable_frames: int = 90
     """Frames of the video that shows the finished edit from all around; 0 makes none."""
 
@@ -361,10 +362,6 @@ def _check(config: EditPipelineConfig) -> None:
         _check_prompt("src-prompt", config.src_prompt, "shows")
     finite(config, "smallest_gradient", prefix="pipeline.")
     config.only.check()
-    if config.only.masks is not None and config.model._target.kind != "splat":
-        raise UserError(
-            "--pipeline.only.masks chooses Gaussians, and a NeRF has none: give it a box, or take pds-splat."
-        )
     if config.views_per_step < 1:
         raise UserError(f"--pipeline.views-per-step is {config.views_per_step}: give at least 1.")
     if config.refine_from == "source" and 0 < config.refine_steps < _FEW_STEPS and get_rank() == 0:

@@ -95,6 +95,11 @@ class SourceViews:
         return self._dataset.cameras
 
     @property
+    def without_lens(self) -> bool:
+        """Whether the views are the photographs without their lens's distortion."""
+        return isinstance(self._datamanager, FullImageDatamanager)
+
+    @property
     def outputs(self) -> DataparserOutputs:
         """Where the views come from: files, and how their coordinates became the scene's."""
         return self._dataset._dataparser_outputs

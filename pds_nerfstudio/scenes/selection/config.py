@@ -29,7 +29,8 @@ class SelectionConfig:
     """Folder of masks, pictures named as the views' images are: what is white there may change. A few views from all
     around are enough; views without a mask say nothing."""
     threshold: float = 0.5
-    """With masks: share of what a Gaussian adds to the pictures that has to lie inside for it to change."""
+    """With masks: share of what a Gaussian adds to the pictures that has to lie inside for it to change. Of a NeRF,
+    share of the rays through a small place that has to, in each view that has a mask and sees it."""
 
     @property
     def selects(self) -> bool:

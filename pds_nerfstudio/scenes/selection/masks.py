@@ -39,7 +39,9 @@ def read_masks(folder: Path, views: SourceViews) -> dict[int, Float[Tensor, "hei
             continue
         camera = views.view_cameras[index]
         size = int(camera.height.item()), int(camera.width.item())
-        mask = _as_seen(_read(files[name]), views.outputs.cameras[index])
+        mask = _read(files[name])
+        if views.without_lens:
+            mask = _as_seen(mask, views.outputs.cameras[index])
         shown = torch.from_numpy(np.ascontiguousarray(mask)).to(camera.device).float()[None, None] / 255
         masks[index] = F.interpolate(shown, size, mode="bilinear", antialias=True)[0, 0]
     if not masks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -11,6 +12,7 @@ from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.scenes.selection.carving import carve
 from pds_nerfstudio.scenes.selection.config import SelectionConfig
 from pds_nerfstudio.scenes.selection.masks import read_masks
 from pds_nerfstudio.scenes.selection.region import Region
@@ -44,7 +46,12 @@ def select(config: SelectionConfig, scene: object, views: SourceViews) -> Bool[T
     """
     if isinstance(scene, Gaussians):
         return select_gaussians(config, scene, views)
-    return config.region(views.view_cameras.device)
+    region = config.region(views.view_cameras.device)
+    if config.masks is None:
+        return region
+    cells = carve(views.view_cameras, read_masks(config.masks, views), config.threshold)
+    _refuse_none(cells, f"--pipeline.only.masks {config.masks} at threshold {config.threshold}")
+    return replace(region, cells=cells)
 
 
 def select_gaussians(config: SelectionConfig, gaussians: Gaussians, views: SourceViews) -> Bool[Tensor, " gaussians"]:
@@ -81,6 +88,6 @@ def shares_inside(
     return sums[:, 0] / sums[:, 1].clamp_min(torch.finfo(sums.dtype).tiny)
 
 
-def _refuse_none(free: Bool[Tensor, " gaussians"], said: str) -> None:
+def _refuse_none(free: Bool[Tensor, "*_"], said: str) -> None:
     if not bool(free.any()):
         raise UserError(f"{said} holds nothing of the scene: there would be nothing to edit.")

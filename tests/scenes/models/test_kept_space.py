@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.utils.eval_utils import eval_setup
+from PIL import Image, ImageFilter
 from torch import Tensor
 
 from pds_nerfstudio.scenes.checkpoints import read_checkpoint
@@ -149,3 +151,28 @@ def test_from_a_plain_nerfacto_and_refined_from_the_source(plain_run: Any, make_
     reconstruction = FinishedEdit(trainer.base_dir / "config.yml").reconstruction
     missing, meeting = compare(nerf(trainer.pipeline), reconstruction, trainer.pipeline)
     assert (missing == 0).all() and meeting.max() > 0
+
+
+def test_masks_leave_alone_what_they_show_outside(
+    scene: Path, make_config: Any, run: Any, tmp_path: Path
+) -> None:
+    """In every view, to the bit, but for a rim of the masks; also when it is opened again without them."""
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    inside = np.zeros((32, 48), np.uint8)
+    inside[8:24, 18:30] = 255
+    names = sorted(path.stem for path in (scene / "images").iterdir())
+    for name in names:
+        Image.fromarray(inside).save(masks / f"{name}.png")
+    options = {**FREE_AND_BUSY, "pipeline__only": SelectionConfig(masks=masks, threshold=1.0)}
+    trainer = run(make_config("nerf", steps=4, reconstruct=2, **options))
+    for path in masks.iterdir():
+        path.unlink()
+    finished = FinishedEdit(trainer.base_dir / "config.yml")
+    rim = np.asarray(Image.fromarray(inside).filter(ImageFilter.MaxFilter(5)))
+    for index in range(len(finished.views)):
+        camera = finished.views.full_size_camera(index)
+        pair = [render(model, camera) for model in (nerf(finished.pipeline), finished.reconstruction)]
+        difference = (pair[0] - pair[1]).abs().amax(-1)
+        assert (difference[torch.from_numpy(rim == 0)] == 0).all()
+        assert difference[torch.from_numpy(inside > 0)].max() > 1e-4

@@ -239,7 +239,3 @@ class TestRefusals:
         config = SelectionConfig(obb_center=(50.0, 0.0, 0.0), obb_scale=(1.0, 1.0, 1.0))
         with pytest.raises(UserError, match="nothing of the scene"):
             select(config, splat(prepared), prepared.pipeline.views)
-
-    def test_masks_of_nerfs(self, make_config: Any, prepare: Any, tmp_path: Path) -> None:
-        with pytest.raises(SystemExit, match="pds-splat"):
-            prepare(make_config("nerf", pipeline__only__masks=tmp_path))
