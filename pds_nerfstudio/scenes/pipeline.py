@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -15,13 +16,14 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.cuda.amp.grad_scaler import GradScaler
 
-from pds_nerfstudio.checks import finite
+from pds_nerfstudio.checks import finite, share
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.guidance.networks.loading import EMBEDDED_MODELS
 from pds_nerfstudio.guidance.redraw import RedrawConfig
 from pds_nerfstudio.scenes.compat import read_points_without_open3d
+from pds_nerfstudio.scenes.holding import Holding, Holds
 from pds_nerfstudio.scenes.losses import LossWeights, guide
 from pds_nerfstudio.scenes.models.scene_model import SceneModel
 from pds_nerfstudio.scenes.optimizers import EditOptimizers
@@ -31,7 +33,6 @@ from pds_nerfstudio.scenes.rates import Rates
 from pds_nerfstudio.scenes.refining import Refining
 from pds_nerfstudio.scenes.run import GUIDANCE_SETTINGS, Settings
 from pds_nerfstudio.scenes.selection.config import EVERYTHING, SelectionConfig
-from pds_nerfstudio.scenes.selection.select import select
 from pds_nerfstudio.scenes.signal import measure_floors
 from pds_nerfstudio.scenes.views import SourceView, SourceViews, view_at
 
@@ -94,6 +95,10 @@ class EditPipelineConfig(VanillaPipelineConfig):
     which where nothing is asked for is noise."""
     only: SelectionConfig = EVERYTHING
     """What of a splat may change. All else is held to the bit."""
+    hold_below: float = 0.3
+    """Of a splat, with --pipeline.guidance.localize: Gaussians that the prompts ask no change of are held to the bit.
+    Those are the ones of whose light less than this share lies where the model tells the prompts apart, which it is
+    asked for in up to 48 views before the edit. 0 holds none of them."""
     turntable_frames: int = 90
     """Frames of the video that shows the finished edit from all around; 0 makes none."""
 
@@ -127,7 +132,7 @@ class EditPipeline(VanillaPipeline):
         self.last_view: EditedView | None = None
         """What the last edit step has seen."""
         self._editing = False
-        self._free: Tensor | None = None  # which Gaussians may change, of a run that is resumed
+        self._folder: Path | None = None  # of the run
         self.guidance: Guidance | None = None
         if self.training_run:
             self.guidance = Guidance.from_config(config.guidance, torch.device(device), get_rank())
@@ -145,6 +150,8 @@ class EditPipeline(VanillaPipeline):
                 config.refine_rounds,
                 from_source=config.refine_from == "source",
             )
+            holds = Holds(config.only, config.hold_below, config.views_per_step * config.guidance.samples)
+            self._holding = Holding(self.model, self.views, self.guidance, holds)
 
     @property
     def model(self) -> SceneModel:  # type: ignore[override]
@@ -258,6 +265,8 @@ class EditPipeline(VanillaPipeline):
         callbacks = super().get_training_callbacks(training_callback_attributes)
         optimizers = training_callback_attributes.optimizers
         assert optimizers is not None
+        trainer = training_callback_attributes.trainer
+        self._folder = None if trainer is None else trainer.base_dir
         before = TrainingCallback(
             [TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self._before_step, args=[optimizers]
         )
@@ -274,7 +283,8 @@ class EditPipeline(VanillaPipeline):
             if first and self.config.smallest_gradient:
                 self._measure_floors(cast(EditOptimizers, optimizers))
             self.model.begin_edit(first=first, cameras=self.views.cameras)
-            self._hold(first)
+            self._holding.begin(first, self._folder)
+        self._holding.follow_words(self._folder)
         config = self.config
         rates = Rates(
             config.lr_warmup_steps, config.lr_final_mult, config.refine_lr_mult, config.refine_from == "source"
@@ -292,14 +302,6 @@ class EditPipeline(VanillaPipeline):
         config = self.config
         measure_floors(optimizers, self.model, self.guidance, seen, config.smallest_gradient, config.guidance_loss_mult)
 
-    def _hold(self, first: bool) -> None:
-        """Hold what the edit may not change: as is selected, or as a run that is resumed here held it."""
-        free = None if first else self._free
-        if free is not None:
-            self.model.hold(lambda _: free)
-        elif self.config.only.selects:
-            self.model.hold(lambda gaussians: select(self.config.only, gaussians, self.views))
-
     def get_extra_state(self) -> dict[str, Any]:
         """Return what a resumed run needs beside weights and optimisers; while it refines, also the redrawn views."""
         state: dict[str, Any] = {"edit_start": self.plan.start}
@@ -307,15 +309,16 @@ class EditPipeline(VanillaPipeline):
             state["guidance"] = self.guidance.state_dict()
             if redrawn := self._refining.state_dict():
                 state["redrawn"] = redrawn
-            if (free := self.model.free) is not None:
-                state["free"] = free.cpu()
+            state |= self._holding.state_dict()
         return state
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take up a run of this method where it was."""
         self.plan = replace(self.plan, start=state["edit_start"])
-        self._free = state.get("free")
-        if self.guidance is not None and "guidance" in state:
+        if self.guidance is None:
+            return
+        self._holding.load_state_dict(state)
+        if "guidance" in state:
             guidance = state["guidance"]
             if get_rank() != 0:  # the random state is the first rank's: noise that all share would be drawn for nothing
                 guidance = {name: value for name, value in guidance.items() if name != "generator"}
@@ -330,6 +333,7 @@ def _check(config: EditPipelineConfig) -> None:
     if config.guidance.model in EMBEDDED_MODELS:  # of others it is known once they are loaded
         _check_prompt("src-prompt", config.src_prompt, "shows")
     finite(config, "smallest_gradient", prefix="pipeline.")
+    share(config, "hold_below", of="a Gaussian's light", prefix="pipeline.")
     config.only.check()
     if config.only.selects and config.model._target.kind != "splat":
         raise UserError("--pipeline.only holds Gaussians, and a NeRF has none: take pds-splat, or leave it out.")
