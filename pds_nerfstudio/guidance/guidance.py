@@ -231,7 +231,9 @@ class Guidance:
         return put_back(redrawn, source_image, soften(self._masks.learned(keys, everywhere), self.config))
 
     @torch.no_grad()
-    def look(self, source_image: Images, looks: int, seed: int, keys: Keys = None, batch: int = 1) -> Masks:
+    def look(
+        self, source_image: Float[Tensor, "1 3 _ _"], looks: int, seed: int, keys: Keys = None, batch: int = 1
+    ) -> Float[Tensor, "1 1 _ _"]:
         """Return where the text is to act on a view, before any edit; see `ObjectiveGradient.look`.
 
         The random state does not move on: times, spread over a run, and noise are drawn from a seed.

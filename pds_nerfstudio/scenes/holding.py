@@ -107,7 +107,9 @@ class Holding:
         return free
 
     def _shares(self, gaussians: EditSplatModel) -> Float[Tensor, " gaussians"]:
-        if self._guidance.config.text_weight == 0:
+        source, target = self._guidance.prompts or ([], [])
+        if source == target or self._guidance.config.text_weight == 0:
+            # What the model would still see of equal prompts is rounding, and the masks would make much of it.
             return torch.zeros(gaussians.num_points, device=gaussians.device)
         return shares_asked(self._guidance, gaussians, self._views, self._holds.batch)
 

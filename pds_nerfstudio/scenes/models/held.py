@@ -48,6 +48,18 @@ class HoldingStrategy(DefaultStrategy):
                     hook = parameter.register_post_accumulate_grad_hook(lambda p: _hold_gradient(p, state["free"]))
                     state["hooked"][name] = parameter, hook
 
+    def step_post_backward(  # noqa: D102
+        self,
+        params: Parameters,
+        optimizers: Optimizers,
+        state: dict[str, Any],
+        step: int,
+        info: dict[str, Any],
+        packed: bool = False,
+    ) -> None:
+        # At step 0 gsplat resets all opacities, however seldom it is to, which would undo the scene.
+        super().step_post_backward(params, optimizers, state, step or -1, info, packed)
+
     def _grow_gs(self, params: Parameters, optimizers: Optimizers, state: dict[str, Any], step: int) -> Any:
         if "free" in state:
             state["grad2d"].masked_fill_(~state["free"], 0)
