@@ -23,7 +23,7 @@ from pds_nerfstudio.scenes.compat import cpu_splatfacto, offline_lpips
 from pds_nerfstudio.scenes.distributed import take_from_first_rank
 from pds_nerfstudio.scenes.models.ball import looked_at_ball, random_in_ball
 from pds_nerfstudio.scenes.models.drawing_part import drawing_part
-from pds_nerfstudio.scenes.models.held import HoldingStrategy
+from pds_nerfstudio.scenes.models.held import HoldingStrategy, release
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.models.scene_model import SceneKind
 from pds_nerfstudio.scenes.views import Part, SourceView, SourceViews, tile_of
@@ -114,6 +114,7 @@ class EditSplatModel(SplatfactoModel):
         """
         self.editing = True
         self.camera_optimizer.requires_grad_(False)
+        release(self.strategy_state)
         self.strategy = HoldingStrategy(
             prune_opa=self.config.edit_cull_alpha_thresh,
             grow_grad2d=self.config.edit_densify_grad_thresh,
@@ -155,10 +156,13 @@ class EditSplatModel(SplatfactoModel):
             choose: Returns which of a scene's Gaussians may change.
         """
         free = choose(self).to(self.device)
+        if self.free is None and bool(free.all()):
+            return
         in_vain = ~free
         in_vain[: len(free) - self._strewn] = False
         if bool(in_vain.any()):
             remove(self.gauss_params, self.optimizers, self.strategy_state, in_vain)
+        self._strewn = 0
         self.strategy.hold(self.gauss_params, self.optimizers, self.strategy_state, free[~in_vain])
 
     def contributions(
@@ -174,7 +178,23 @@ class EditSplatModel(SplatfactoModel):
         """
         height, width, channels = weights.shape
         colors = torch.zeros(self.num_points, channels, device=self.device, requires_grad=True)
-        with self._on_this_device(), torch.enable_grad():
+        with torch.enable_grad():
+            picture = self.picture_of(colors, camera, height, width)
+            (sums,) = torch.autograd.grad((picture * weights.to(picture)).sum(), colors)
+        return sums
+
+    def picture_of(
+        self, colors: Float[Tensor, "gaussians channels"], camera: Cameras, height: int, width: int
+    ) -> Float[Tensor, "{height} {width} channels"]:
+        """Return a picture in which the Gaussians have other colours than their own, before black.
+
+        Args:
+            colors: Of the Gaussians.
+            camera: One camera.
+            height: Of its picture, in pixels.
+            width: Of its picture, in pixels.
+        """
+        with self._on_this_device():
             picture, _, _ = splatfacto.rasterization(
                 means=self.means.detach(),
                 quats=self.quats.detach(),
@@ -188,8 +208,7 @@ class EditSplatModel(SplatfactoModel):
                 packed=False,
                 rasterize_mode=self.config.rasterize_mode,
             )
-            (sums,) = torch.autograd.grad((picture[0] * weights.to(picture)).sum(), colors)
-        return sums
+        return picture[0]
 
     @torch.no_grad()
     def _strew(self, cameras: Cameras) -> None:
@@ -251,6 +270,7 @@ class EditSplatModel(SplatfactoModel):
             free = free if len(free) == n else free.new_empty(n)
             take_from_first_rank([free])
         if get_rank() != 0:
+            release(self.strategy_state)
             self.strategy_state = self.strategy.initialize_state(scene_scale=1.0)
         if free is not None:
             self.strategy.hold(self.gauss_params, self.optimizers, self.strategy_state, free)
