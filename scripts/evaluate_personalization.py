@@ -89,12 +89,13 @@ class Look:
 
 LOOKS = {
     "raglan": Look(Attributes(subject="man", color="blue"), ("arm",), PALETTE["yellow"], "yellow"),
+    "candy": Look(Attributes(subject="man", color="red"), ("arm",), PALETTE["white"], "white"),
     "baseball": Look(Attributes(subject="man", color="white"), ("arm",), PALETTE["red"], "red"),
     "plum": Look(Attributes(subject="man", color="purple"), ("arm",), PALETTE["yellow"], "yellow"),
     "bear": Look(Attributes(subject="bear", color="brown"), ("arm", "leg"), PALETTE["yellow"], "yellow"),
     "rust": Look(Attributes(subject="man", color="brown"), ("torso", "arm"), (0.72, 0.32, 0.14), "orange"),
 }
-"""The first is the one that options were chosen by; the others are to report on. The embedded VAE can hold them,
+"""The first two are the ones that options were chosen by; the others are to report on. The embedded VAE can hold them,
 which it can't every shade between the world's colours, nor every pair of colours side by side."""
 TRUE_CHANGE = 0.05
 """Where the true edit changes a pixel by more than this, it counts as changed."""
@@ -106,7 +107,7 @@ class Evaluation:
 
     out: Path = Path("outputs/personalization")
     """The results go into a new folder in here."""
-    looks: tuple[str, ...] = tuple(LOOKS)[1:]
+    looks: tuple[str, ...] = tuple(LOOKS)[2:]
     """Which looks."""
     views: int = 8
     """Pictures to learn from."""
