@@ -124,7 +124,8 @@ pds_splat = _method(
             cache_images_type="uint8",
         ),
         model=EditSplatModelConfig(num_downscales=0),
-        guidance=GuidanceConfig(),
+        guidance=GuidanceConfig(localize=1.0),
+        photometric_loss_mult=3.0,
     ),
     {
         "means": 1.6e-4,
@@ -156,7 +157,8 @@ pds_nerf = _method(
             eval_num_rays_per_chunk=1 << 15,
             camera_optimizer=CameraOptimizerConfig(mode="SO3xR3"),
         ),
-        guidance=GuidanceConfig(),
+        guidance=GuidanceConfig(localize=1.0),
+        photometric_loss_mult=3.0,
         refine_from="source",
         lr_warmup_steps=100,  # a hash grid is shattered by the first steps of fresh optimisers
     ),
