@@ -265,7 +265,8 @@ class EditSplatModel(SplatfactoModel):
             full_size: Its camera at full size.
         """
         rgb, _ = self.render_edit_view(full_size, view.index)
-        return resize(rgb.detach().permute(2, 0, 1)[None], tuple(view.image.shape[-2:]))[0].permute(1, 2, 0)
+        height, width = view.image.shape[-2:]
+        return resize(rgb.detach().permute(2, 0, 1)[None], (height, width))[0].permute(1, 2, 0)
 
     def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews, turn: int) -> dict[str, Float[Tensor, ""]]:
         """Return the losses of a step that refines: how far a part of a full-size view is from its target.
