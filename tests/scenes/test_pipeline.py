@@ -311,7 +311,7 @@ class TestRefinement:
     ) -> None:
         def fit(view: SourceView, redrawn: RedrawnViews, turn: int) -> dict[str, torch.Tensor]:
             assert view.index in redrawn and view_at(0, 9, 0) in redrawn and turn == 0
-            green = torch.tensor([0.0, 1.0, 0.0]).expand(26, 39, 3)
+            green = torch.tensor([0.0, 1.0, 0.0]).expand(32, 48, 3)
             torch.testing.assert_close(redrawn.tile(view.index, turn).target, green)
             return {"photometric_loss": torch.tensor(7.0)}
 

@@ -24,9 +24,14 @@ _KEPT = 3, 3, 1, 1
 """Channels of what is kept of a view: redrawn, source, and the shares taken and detail of `compose`."""
 
 
+_TILE_PIXELS = 8
+"""Most pixels of a step's part of a view, in those of the guidance's view: a view of 1080p is whole beside 512×512.
+Small parts are noisy to follow: a Gaussian is seen in one of many steps."""
+
+
 @dataclass(frozen=True)
 class Tile:
-    """A part of a view at full size, no larger than the guidance's views."""
+    """A part of a view at full size, or all of it."""
 
     camera: Cameras
     """Of the whole view, batched as one."""
@@ -103,7 +108,7 @@ class RedrawnViews:
         self._redrawn.clear()
 
     def tile(self, index: int, turn: int) -> Tile:
-        """Return a part of a redrawn view at full size, of as many pixels as the guidance sees; all of it if it can be.
+        """Return a part of a redrawn view at full size, of `_TILE_PIXELS` at most.
 
         The parts cover the view, and come one after another in an order that depends on nothing else but the view.
 
@@ -117,7 +122,8 @@ class RedrawnViews:
         if index not in self._redrawn:
             raise KeyError(index)
         size = self._views.full_size(index)
-        parts = [Part(*both) for both in itertools.product(*map(_parts, size, self._sizes_on_host[index]))]
+        most = (round(_TILE_PIXELS**0.5 * side) for side in self._sizes_on_host[index])
+        parts = [Part(*both) for both in itertools.product(*map(_parts, size, most))]
         random.Random(f"{index}/{turn // len(parts)}").shuffle(parts)
         part = parts[turn % len(parts)]
         return Tile(self._views.full_size_camera(index), size, part, self._composed(index, part))
@@ -154,7 +160,8 @@ class RedrawnViews:
             views: Of each pixel.
             places: Row and column of each.
         """
-        assert self._kept is not None
+        kept = self._kept
+        assert kept is not None
         sizes = self._sizes[views]
         position = ((places + 0.5) * (sizes / self._full_sizes[views]) - 0.5).clamp_min(0)
         first = position.long()
@@ -162,7 +169,7 @@ class RedrawnViews:
 
         def row(y: Int[Tensor, " n"]) -> Float[Tensor, "n channels"]:
             start = self._starts[views] + y * sizes[:, 1]
-            left, right = (self._kept[start + x].float() for x in (first[:, 1], second[:, 1]))
+            left, right = (kept[start + x].float() for x in (first[:, 1], second[:, 1]))
             return torch.lerp(left, right, weight[:, 1:])
 
         after, before, taken, detail = (torch.lerp(row(first[:, 0]), row(second[:, 0]), weight[:, :1]) / 255).split(

@@ -302,7 +302,8 @@ class EditSplatModel(SplatfactoModel):
             full_size: Its camera at full size.
         """
         rgb, _ = self.render_edit_view(full_size, view.index)
-        return resize(rgb.detach().permute(2, 0, 1)[None], tuple(view.image.shape[-2:]))[0].permute(1, 2, 0)
+        height, width = view.image.shape[-2:]
+        return resize(rgb.detach().permute(2, 0, 1)[None], (height, width))[0].permute(1, 2, 0)
 
     def compare_with_source(
         self, anchor: Anchor, step: int, seen: Sequence[tuple[SourceView, Float[Tensor, "_ _ 3"]]]

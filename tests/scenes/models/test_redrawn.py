@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from pds_nerfstudio.carry_back import carry_back
+from pds_nerfstudio.scenes.models import redrawn as redrawn_views
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews, Tile
 from pds_nerfstudio.scenes.views import SourceViews
 from tests.scenes.test_views import open_views, write_views
@@ -28,6 +29,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         noise = torch.randint(100, 156, (height, width, 3), generator=random, dtype=torch.uint8)
         Image.fromarray(noise.numpy()).save(folder / f"images/{i:02d}.png")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of no more pixels than what the guidance sees."""
+    monkeypatch.setattr(redrawn_views, "_TILE_PIXELS", 1)
 
 
 @pytest.fixture(params=KINDS)
@@ -99,7 +106,7 @@ def test_a_change_is_carried_up_as_it_is_to_a_picture(views: SourceViews, index:
     assert torch.equal(target[:, right:], views.full_size_image(index)[:, right:])
 
 
-def test_a_tile_is_as_large_as_what_the_guidance_sees(views: SourceViews) -> None:
+def test_tiles_cover_a_view_and_then_come_in_another_order(views: SourceViews) -> None:
     redrawn = RedrawnViews(views)
     for index, n in enumerate(TILES):
         redrawn[index] = edited(views, index)
@@ -109,6 +116,18 @@ def test_a_tile_is_as_large_as_what_the_guidance_sees(views: SourceViews) -> Non
         later = [corner(redrawn.tile(index, turn)) for turn in range(n, 2 * n)]
         assert {*later} == {corner(tile) for tile in tiles(redrawn, index)}
     assert later != [corner(tile) for tile in tiles(redrawn, 2)]  # in another order
+
+
+@pytest.mark.parametrize(("pixels", "share"), [(1, 0.16), (4, 0.64), (8, 1.0)])
+def test_a_tile_has_so_many_times_the_pixels_that_the_guidance_sees(
+    pixels: int, share: float, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redrawn_views, "_TILE_PIXELS", pixels)
+    views = open_views("splat", data, SIDE)
+    redrawn = RedrawnViews(views)
+    redrawn[0] = edited(views, 0)
+    assert redrawn.tile(0, 0).share == pytest.approx(share)
+    assert redrawn.tile(0, 0).target.shape[0] == min(40, 16 * pixels**0.5)
 
 
 def test_rays_have_the_colors_of_the_pixels_that_they_run_through(views: SourceViews) -> None:

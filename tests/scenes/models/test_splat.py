@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from pds_nerfstudio.scenes.models import redrawn as redrawn_views
 from pds_nerfstudio.scenes.models.ball import looked_at_ball
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.models.scene_model import render
@@ -42,8 +43,9 @@ def test_a_fresh_models_parameters_suit_a_fused_optimizer(make_config: Any, prep
 
 
 @pytest.fixture
-def coarsely_seen(make_config: Any, prepare: Any) -> EditTrainer:
-    """Ready to refine, with views of 48×32 that the guidance sees at a sixteenth of their pixels."""
+def coarsely_seen(make_config: Any, prepare: Any, monkeypatch: pytest.MonkeyPatch) -> EditTrainer:
+    """Ready to refine views of 48×32 that the guidance sees at a sixteenth of their pixels: so many has a tile."""
+    monkeypatch.setattr(redrawn_views, "_TILE_PIXELS", 1)
     trainer = prepare(make_config("splat", reconstruct=0))
     pipeline = trainer.pipeline
     pipeline.views = SourceViews(pipeline.datamanager, 10, pipeline.model.edit_background, "cpu")
