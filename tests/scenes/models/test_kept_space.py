@@ -153,9 +153,7 @@ def test_from_a_plain_nerfacto_and_refined_from_the_source(plain_run: Any, make_
     assert (missing == 0).all() and meeting.max() > 0
 
 
-def test_masks_leave_alone_what_they_show_outside(
-    scene: Path, make_config: Any, run: Any, tmp_path: Path
-) -> None:
+def test_masks_leave_alone_what_they_show_outside(scene: Path, make_config: Any, run: Any, tmp_path: Path) -> None:
     """In every view, to the bit, but for a rim of the masks; also when it is opened again without them."""
     masks = tmp_path / "masks"
     masks.mkdir()
