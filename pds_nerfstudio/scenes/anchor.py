@@ -125,7 +125,7 @@ class Anchor:
         )
         places = torch.cartesian_prod(rows / height, columns / width)
         views = torch.full((len(places),), index, device=shown.device)
-        source = self.views.full_size_image(index, part.rows, part.columns).to(shown)
+        source = self.views.full_size_image(index, part.rows, part.columns)
         mask = self.views.full_size_mask(index, part.rows, part.columns)
         if mask is not None:  # what the data set masks out is compared with itself
             source = torch.where(mask[..., None], source, shown.detach())
@@ -143,7 +143,7 @@ class Anchor:
         """
         views = indices[:, 0]
         places = (indices[:, 1:] + 0.5) / self._all_sizes[views]
-        return Pixels(views, places, source.to(shown), shown, weight=None, squared=True)
+        return Pixels(views, places, source, shown, weight=None, squared=True)
 
     def distance(self, pixels: Sequence[Pixels]) -> Float[Tensor, ""]:
         """Return the mean distance of what is shown from the source images, a pixel counting as it lies outside."""
@@ -156,7 +156,7 @@ class Anchor:
         weight = pixels.weight
         if weight is None:  # rays of views that nothing is known of count for nothing, those of the others for more
             weight = len(self.views) / max(1, len(self._learned)) / len(pixels.views)
-        difference = pixels.shown - pixels.source
+        difference = pixels.shown.float() - pixels.source
         distances = difference.square() if pixels.squared else difference.abs()
         return weight * (counts * distances.mean(-1)).sum()
 
