@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 from pds_nerfstudio.errors import UserError
@@ -45,23 +46,25 @@ def check_layout(data: Path, parser: str, colmap_path: Path | None = None) -> No
     """
     if parser not in _MARKS or (data.is_file() and data.suffix == ".json"):
         return
-    marks = _MARKS[parser] if colmap_path is None else (f"{colmap_path}/cameras.*",)
-    if data.is_dir() and any(_found(data, mark) for mark in marks):
+    if colmap_path is not None:
+        is_there, wanted = _found(data / colmap_path, "cameras.*"), f"{colmap_path}/cameras.bin"
+    else:
+        is_there, wanted = _found(data, *_MARKS[parser]), _MARKS[parser][0]
+    if is_there:
         return
-    wanted = marks[0] if colmap_path is None else f"{colmap_path}/cameras.bin"
     raise UserError(_complaint(data, wanted))
 
 
 def ending_of(folder: Path) -> str | None:
     """Return what a command ends with to read a folder: a parser's name, and its options; None if none reads it."""
-    parser = next((name for name, marks in _MARKS.items() if any(_found(folder, mark) for mark in marks)), None)
+    parser = next((name for name, marks in _MARKS.items() if _found(folder, *marks)), None)
     if parser == "blender-data" and _has_times(folder / "transforms_train.json"):
         return "dnerf-data"
     if parser == "colmap":
-        (model, *_) = (path for mark in _MODELS if (path := _found(folder, mark)))
+        model = _found(folder, *_MODELS)[0]
         return f"colmap{_colmap_options(folder, model.parent.relative_to(folder))}"
     if parser == "nerfosr-data":
-        (pose, *_) = (path for mark in _MARKS[parser] if (path := _found(folder, mark)))
+        pose = _found(folder, *_MARKS[parser])[0]
         return f"nerfosr-data --scene {pose.relative_to(folder).parts[0]}"
     return parser
 
@@ -103,27 +106,34 @@ def _complaint(data: Path, wanted: str) -> str:
     else:
         return nothing
     what, command, source = found
-    made = f"ns-process-data {command} --data {source} --output-dir {_beside(data)}"
-    return f"--data {data} holds {what} and no {wanted}: make a scene with {made}."
+    return f"--data {data} holds {what} and no {wanted}: make a scene with {_making(command, source, data)}."
 
 
 def _of_file(data: Path) -> str:
     kind = data.suffix.lower()
     if kind in _VIDEOS:
-        made = f"ns-process-data video --data {data} --output-dir {_beside(data)}"
-        return f"--data {data} is a video: make a scene of it with {made}."
+        return f"--data {data} is a video: make a scene of it with {_making('video', data, data)}."
     if kind == ".zip":
-        made = f"ns-process-data polycam --data {data} --output-dir {_beside(data)}"
+        made = _making("polycam", data, data)
         return f"--data {data} is an archive: unpack it or, if it is Polycam's, make a scene of it with {made}."
     return f"--data {data} is a file: give the folder of a scene."
 
 
-def _beside(data: Path) -> Path:
-    return data.with_name(f"{data.stem}-scene")
+def _making(command: str, source: Path, data: Path) -> str:
+    """Return the command that makes a scene, in a new folder beside the data."""
+    made = data.parent / f"{data.resolve().stem}-scene"
+    return f"ns-process-data {command} --data {_as_typed(source)} --output-dir {_as_typed(made)}"
 
 
-def _found(folder: Path, mark: str) -> Path | None:
-    return next(iter(sorted(folder.glob(mark))), None) if folder.is_dir() else None
+def _as_typed(path: Path) -> str:
+    return shlex.quote(str(path))
+
+
+def _found(folder: Path, *marks: str) -> list[Path]:
+    """Return what fits the first of some patterns that anything fits."""
+    if not folder.is_dir():
+        return []
+    return next((found for mark in marks if (found := sorted(folder.glob(mark)))), [])
 
 
 def _holds(folder: Path, kinds: frozenset[str]) -> Path | None:

@@ -1,5 +1,6 @@
 """Data named behind a parser's name, as `ns-train pds-splat … blender-data --data X` has it."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import tyro
 from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
 
+from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.methods import pds_nerf, pds_splat
 from pds_nerfstudio.scenes import data, layouts
 from pds_nerfstudio.scenes.data import check_data, data_of, lacks_data
@@ -50,6 +52,24 @@ def test_what_a_command_is_to_end_with_reads_the_folder(ending: str, tmp_path: P
     config = parse("pds-splat", *words, "--data", str(folder))
     assert data_of(config) == folder and not lacks_data(config)
     check_data(config, "splat")
+
+
+@pytest.mark.parametrize("data", [".", "..", "my photos"])
+def test_commands_that_make_scenes_can_be_typed(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "man" / "my photos").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "man" / ("my photos" if data == ".." else "."))
+    (Path(data) / "a.jpg").touch()
+    with pytest.raises(UserError) as refused:
+        layouts.check_layout(Path(data), "nerfstudio-data")
+    command = shlex.split(str(refused.value).partition("make a scene with ")[2].rstrip("."))
+    assert command[:4] == ["ns-process-data", "images", "--data", data]
+    assert command[4] == "--output-dir" and Path(command[5]).resolve() != Path(data).resolve()
+
+
+def test_a_model_of_colmap_may_lie_elsewhere(tmp_path: Path) -> None:
+    folders.colmap(tmp_path, place="elsewhere")
+    (tmp_path / "data").mkdir()
+    layouts.check_layout(tmp_path / "data", "colmap", tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize(("method", "manager"), [("pds-splat", WholePhotos), ("pds-nerf", RaysOfPhotos)])
