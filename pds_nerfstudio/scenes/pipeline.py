@@ -26,7 +26,7 @@ from pds_nerfstudio.scenes.anchor import Anchor, Pixels
 from pds_nerfstudio.scenes.compat import read_points_without_open3d
 from pds_nerfstudio.scenes.holding import Holding, Holds
 from pds_nerfstudio.scenes.losses import guide
-from pds_nerfstudio.scenes.models.scene_model import SceneModel
+from pds_nerfstudio.scenes.models.scene_model import SceneModel, Seen
 from pds_nerfstudio.scenes.optimizers import EditOptimizers
 from pds_nerfstudio.scenes.output.pictures import EditedView
 from pds_nerfstudio.scenes.plan import EditPlan
@@ -237,13 +237,13 @@ class EditPipeline(VanillaPipeline):
         n = self.config.views_per_step
         first = n * (step - self.plan.start)
         views = [self._view_at(k) for k in range(first, first + n)]
-        renders = [self.model.render_edit_view(view.camera, view.index) for view in views]
-        parts = [losses for _, losses in renders]
-        anchored = self._compare_with_source(step, views, [rgb for rgb, _ in renders])
+        seen = [self.model.see(view) for view in views]
+        parts = [look.losses for look in seen]
+        anchored = self._compare_with_source(step, list(zip(views, seen, strict=True)))
         metrics: dict[str, Tensor] = {}
         together: dict[torch.Size, list[tuple[SourceView, Tensor]]] = defaultdict(list)
-        for view, (rgb, _) in zip(views, renders, strict=True):
-            together[rgb.shape].append((view, rgb))
+        for view, look in zip(views, seen, strict=True):
+            together[look.rgb.shape].append((view, look.rgb))
         for group in together.values():
             of_one_size = [view for view, _ in group], [rgb for _, rgb in group]
             guided = guide(self.guidance, *of_one_size, self.plan.progress(step), self.config.guidance_loss_mult)
@@ -258,15 +258,15 @@ class EditPipeline(VanillaPipeline):
             pixels, others = anchored
             distance = self.config.photometric_loss_mult * self._anchor.distance(pixels)
             losses |= {"photometric_loss": distance, **{name: losses[name] + others[name] for name in others}}
-        return {"rgb": renders[-1][0]}, losses, metrics
+        return {"rgb": seen[-1].rgb}, losses, metrics
 
     def _compare_with_source(
-        self, step: int, views: list[SourceView], renders: list[Tensor]
+        self, step: int, seen: list[tuple[SourceView, Seen]]
     ) -> tuple[list[Pixels], dict[str, Tensor]] | None:
         # Before the guidance, because splatfacto waits for the device when it renders.
         if not self.config.photometric_loss_mult:
             return None
-        return self.model.compare_with_source(self._anchor, step, list(zip(views, renders, strict=True)))
+        return self.model.compare_with_source(self._anchor, step, seen)
 
     def _refine_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         k = step - self.plan.refine_start

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from nerfstudio.utils.comms import get_rank, get_world_size
 from nerfstudio.utils.rich_utils import CONSOLE
@@ -59,7 +60,8 @@ class Refining:
 
     def redraw(self, view: SourceView) -> None:
         """Redraw a view from the scene as it is."""
-        rgb = self._model.render_to_redraw(view, self._views.full_size_camera(view.index))
+        with torch.no_grad():
+            rgb = self._model.see(view).rgb
         image = rgb.float().permute(2, 0, 1)[None]
         redrawn = self._guidance.redraw(image, view.image, self._config, keys=[view.index])
         # What the data set masks out stays as it is.

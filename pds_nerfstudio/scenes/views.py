@@ -21,6 +21,8 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.utils.data_utils import get_image_mask_tensor_from_path
 from torch import Tensor
 
+FINE = 8
+"""Most pixels of a view that a step renders, in those that the guidance looks at: beside 512×512 that is 1080p."""
 _CACHED_VIEWS = 512
 _ALL = slice(None)
 
@@ -35,6 +37,8 @@ class SourceView:
     """One camera that matches `image`."""
     image: Float[Tensor, "1 3 height width"]
     """The source image, in 0..1."""
+    fine: Cameras
+    """The same camera, with up to `FINE` times as many pixels: the full size, if that is no more."""
     mask: Float[Tensor, "1 1 height width"] | None = None
     """How much of each pixel the data set's mask shows, in 0..1; None if it masks nothing."""
 
@@ -200,11 +204,18 @@ class SourceViews:
     @cached_property
     def view_cameras(self) -> Cameras:
         """The cameras of all views at the size of the guidance, on the device."""
-        cameras = self.full_size_cameras
+        return self._cameras_of(self._side)
+
+    @cached_property
+    def fine_cameras(self) -> Cameras:
+        """The cameras of all views at the size at which a step may render them, on the device."""
+        return self._cameras_of(FINE**0.5 * self._side)
+
+    def _cameras_of(self, side: float) -> Cameras:
+        """Return all cameras with no more pixels than a square of this side has."""
         # As plain numbers: a rounded side must not depend on the device.
-        sides = zip(cameras.height[:, 0].tolist(), cameras.width[:, 0].tolist(), strict=True)
-        scales = [min(1.0, self._side / (height * width) ** 0.5) for height, width in sides]
-        return _resized(cameras, torch.tensor(scales, device=self._device))
+        scales = [min(1.0, side / (height * width) ** 0.5) for height, width in self._sizes]
+        return _resized(self.full_size_cameras, torch.tensor(scales, device=self._device))
 
     def __getitem__(self, index: int) -> SourceView:
         if index not in self._recent:
@@ -213,7 +224,8 @@ class SourceViews:
                 self._recent.popitem(last=False)
         camera, image = self._recent[index]
         channels = image[None].float() / 255
-        return SourceView(index, copy.copy(camera), channels[:, :3], channels[:, 3:] if len(image) > 3 else None)
+        mask = channels[:, 3:] if len(image) > 3 else None
+        return SourceView(index, copy.copy(camera), channels[:, :3], _pick(self.fine_cameras, index), mask)
 
     def _prepare(self, index: int) -> tuple[Cameras, UInt8[Tensor, "channels height width"]]:
         """Return a view's camera and source image at the size of the guidance, on the device: each is made once.

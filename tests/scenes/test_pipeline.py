@@ -127,7 +127,7 @@ class TestLoss:
         torch.manual_seed(0)
         pipeline.guidance.load_state_dict(state)
         views = [pipeline.views[view_at(k, 9, 0)] for k in range(n, 2 * n)]
-        renders = [pipeline.model.render_edit_view(view.camera, view.index)[0] for view in views]
+        renders = [pipeline.model.see(view).rgb for view in views]
         assert torch.equal(renders[-1], outputs["rgb"])
         images, sources = torch.stack(renders).permute(0, 3, 1, 2), torch.cat([view.image for view in views])
         output = pipeline.guidance(images, sources, pipeline.plan.progress(1), keys=[view.index for view in views])

@@ -18,15 +18,10 @@ from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
 from pds_nerfstudio.carry_back import compose, shares
-from pds_nerfstudio.scenes.views import Part, SourceViews
+from pds_nerfstudio.scenes.views import FINE, Part, SourceViews
 
 _KEPT = 3, 3, 1, 1
 """Channels of what is kept of a view: redrawn, source, and the shares taken and detail of `compose`."""
-
-
-_TILE_PIXELS = 8
-"""Most pixels of a step's part of a view, in those of the guidance's view: a view of 1080p is whole beside 512×512.
-Small parts are noisy to follow: a Gaussian is seen in one of many steps."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +103,7 @@ class RedrawnViews:
         self._redrawn.clear()
 
     def tile(self, index: int, turn: int) -> Tile:
-        """Return a part of a redrawn view at full size, of `_TILE_PIXELS` at most.
+        """Return a part of a redrawn view at full size, of `FINE` times the guidance's pixels at most.
 
         The parts cover the view, and come one after another in an order that depends on nothing else but the view.
 
@@ -122,7 +117,7 @@ class RedrawnViews:
         if index not in self._redrawn:
             raise KeyError(index)
         size = self._views.full_size(index)
-        most = (round(_TILE_PIXELS**0.5 * side) for side in self._sizes_on_host[index])
+        most = (round(FINE**0.5 * side) for side in self._sizes_on_host[index])
         parts = [Part(*both) for both in itertools.product(*map(_parts, size, most))]
         random.Random(f"{index}/{turn // len(parts)}").shuffle(parts)
         part = parts[turn % len(parts)]

@@ -25,7 +25,7 @@ from pds_nerfstudio.scenes.models.ball import looked_at_ball, random_in_ball
 from pds_nerfstudio.scenes.models.drawing_part import drawing_part
 from pds_nerfstudio.scenes.models.held import HoldingStrategy, release
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
-from pds_nerfstudio.scenes.models.scene_model import SceneKind
+from pds_nerfstudio.scenes.models.scene_model import SceneKind, Seen
 from pds_nerfstudio.scenes.views import Part, SourceView, SourceViews, tile_of
 
 _NEVER = 10**12
@@ -291,34 +291,37 @@ class EditSplatModel(SplatfactoModel):
             return {}
         return {"opacity_loss": self.config.edit_opacity_loss_mult * self.opacities.sigmoid().mean()}
 
-    def render_to_redraw(self, view: SourceView, full_size: Cameras) -> Float[Tensor, "height width 3"]:
-        """Return a view at the guidance's size, without gradients, as it is to be redrawn.
+    def see(self, view: SourceView) -> Seen:
+        """Return a view with gradients, rendered fine and made as small as the guidance looks at it.
 
-        It is rendered at full size: every Gaussian is blurred by a part of a pixel, of which a smaller picture has
-        larger ones, so that it would differ from its photograph all over.
+        The photograph was made small, too. A rasteriser blurs every Gaussian by a part of a pixel, of which a smaller
+        picture has larger ones: rendered small, the scene would differ from its photograph all over, and be edited for
+        it.
 
         Args:
             view: A training view.
-            full_size: Its camera at full size.
         """
-        rgb, _ = self.render_edit_view(full_size, view.index)
-        height, width = view.image.shape[-2:]
-        return resize(rgb.detach().permute(2, 0, 1)[None], (height, width))[0].permute(1, 2, 0)
+        fine, losses = self.render_edit_view(view.fine, view.index)
+        rgb = resize(fine.permute(2, 0, 1)[None], (view.image.shape[-2], view.image.shape[-1]))[0].permute(1, 2, 0)
+        return Seen(rgb, fine, losses)
 
     def compare_with_source(
-        self, anchor: Anchor, step: int, seen: Sequence[tuple[SourceView, Float[Tensor, "_ _ 3"]]]
+        self, anchor: Anchor, step: int, seen: Sequence[tuple[SourceView, Seen]]
     ) -> tuple[list[Pixels], dict[str, Float[Tensor, ""]]]:
         """Return a part of each view of a step at its full size, with gradients.
 
         Args:
             anchor: Draws the parts.
             step: Of the run.
-            seen: The step's views and their renders, of which those are taken that have the full size.
+            seen: The step's views, of which those need no second render that have the full size.
         """
         pixels = []
-        for view, rgb in seen:
+        for view, look in seen:
             part, n = anchor.part(view.index, step)
-            shown = rgb if n == 1 else self.render_part(anchor.views, view.index, part)
+            if look.fine.shape[:2] == anchor.views.full_size(view.index):
+                shown = look.fine[part.rows, part.columns]
+            else:
+                shown = self.render_part(anchor.views, view.index, part)
             pixels.append(anchor.pixels(view.index, part, shown, n / len(seen)))
         return pixels, {}
 

@@ -49,7 +49,8 @@ def test_they_go_through_the_lens_with_their_images(masked: Any) -> None:
 
 def test_without_them_a_picture_is_as_it_is() -> None:
     picture = torch.rand(3, 4, 3)
-    view: Any = SourceView(0, shoot(1).cameras, torch.rand(1, 3, 3, 4))
+    cameras = shoot(1).cameras
+    view: Any = SourceView(0, cameras, torch.rand(1, 3, 3, 4), cameras)
     assert view.where_shown(picture, torch.zeros(3, 4, 3)) is picture
 
 

@@ -34,7 +34,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of no more pixels than what the guidance sees."""
-    monkeypatch.setattr(redrawn_views, "_TILE_PIXELS", 1)
+    monkeypatch.setattr(redrawn_views, "FINE", 1)
 
 
 @pytest.fixture(params=KINDS)
@@ -122,7 +122,7 @@ def test_tiles_cover_a_view_and_then_come_in_another_order(views: SourceViews) -
 def test_a_tile_has_so_many_times_the_pixels_that_the_guidance_sees(
     pixels: int, share: float, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redrawn_views, "_TILE_PIXELS", pixels)
+    monkeypatch.setattr(redrawn_views, "FINE", pixels)
     views = open_views("splat", data, SIDE)
     redrawn = RedrawnViews(views)
     redrawn[0] = edited(views, 0)
