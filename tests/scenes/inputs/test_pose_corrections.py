@@ -31,7 +31,8 @@ def test_an_edit_keeps_them(
     KINDS[name].write(data)
     options = {}
     if method == "splat":
-        correcting = replace(pds_splat.config.pipeline.model.camera_optimizer, mode="SO3xR3")
+        model: Any = pds_splat.config.pipeline.model
+        correcting = replace(model.camera_optimizer, mode="SO3xR3")
         options["pipeline__model__camera_optimizer"] = correcting
     trainer = run(
         make_config(
