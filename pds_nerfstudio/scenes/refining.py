@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from nerfstudio.utils.comms import get_rank, get_world_size
 from nerfstudio.utils.rich_utils import CONSOLE
@@ -60,8 +59,7 @@ class Refining:
 
     def redraw(self, view: SourceView) -> None:
         """Redraw a view from the scene as it is."""
-        with torch.no_grad():
-            rgb = self._model.see(view).rgb
+        rgb = self._model.see(view).rgb.detach()
         image = rgb.float().permute(2, 0, 1)[None]
         redrawn = self._guidance.redraw(image, view.image, self._config, keys=[view.index])
         # What the data set masks out stays as it is.
