@@ -311,8 +311,9 @@ class TestRefinement:
     ) -> None:
         def fit(view: SourceView, redrawn: RedrawnViews, turn: int) -> dict[str, torch.Tensor]:
             assert view.index in redrawn and view_at(0, 9, 0) in redrawn and turn == 0
-            green = torch.tensor([0.0, 1.0, 0.0]).expand(32, 48, 3)
-            torch.testing.assert_close(redrawn.tile(view.index, turn).target, green)
+            target = redrawn.tile(view.index, turn).target
+            assert target.shape == (32, 48, 3)  # as large as the photograph, with what is left of its detail
+            assert (target - torch.tensor([0.0, 1.0, 0.0])).abs().mean() < 0.03
             return {"photometric_loss": torch.tensor(7.0)}
 
         refining.get_train_loss_dict(0)
