@@ -65,9 +65,10 @@ class EditPipelineConfig(VanillaPipelineConfig):
     guidance_loss_mult: float = 1.0
     """Multiplies the guidance's loss (a mean over the numbers of a latent)."""
     photometric_loss_mult: float = 0.0
-    """Holds what the edit is not about to the source images at their full size, by an L1 loss outside the guidance's
-    mask (with --pipeline.guidance.localize 0 there is no mask and it acts everywhere). A splat's step compares a part
-    of its view, a NeRF's as many random rays of all views as a step that reconstructs."""
+    """Holds what the edit is not about to the source images at their full size, by the distance from them outside the
+    guidance's mask (with --pipeline.guidance.localize 0 there is no mask and it acts everywhere). A splat's step
+    compares a part of its view, by an L1 loss; a NeRF's as many random rays of all views as a step that reconstructs,
+    by squares, as that does."""
     lr_mult: float = 1.0
     """Multiplies the learning rates of all parameter groups when the edit begins."""
     lr_warmup_steps: int = 0

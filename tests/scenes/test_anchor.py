@@ -217,7 +217,8 @@ class TestDistance:
         rays, colors, indices = views.random_rays(0)
         assert set(indices[:, 0].tolist()) == set(range(9))
         assert indices[:, 1].max() > 28 and indices[:, 2].max() > 43
-        for ray, color, (view, row, column) in zip(rays, colors, indices.tolist(), strict=True):
+        for k, (view, row, column) in enumerate(indices.tolist()):
+            ray, color = rays[k], colors[k]
             torch.testing.assert_close(color, views.full_size_image(view)[row, column])
             camera = views.full_size_camera(view)
             same = camera.generate_rays(camera_indices=0, coords=torch.tensor([row + 0.5, column + 0.5]))

@@ -60,29 +60,23 @@ class KeptSpace:
         """What answers for all else."""
         self._usual = list(model.density_fns)
         self._field: Field = model.field
-        usual = self.all_of(self._usual, model.field.forward, self.source)
-        model.density_fns[:], model.field.forward = usual
+        both = (
+            PartsForColors(self._usual, model.field.forward),
+            PartsForColors(self.source.density_fns, self.source.field.forward),
+        )
+        parts = self.parts_of(*both)
+        model.density_fns[:], model.field.forward = parts.density_fns, parts.field
 
-    def all_of(self, density_fns: Any, field: FieldFn, source: Any) -> tuple[list[DensityFn], FieldFn]:
-        """Return densities and colours of all space.
-
-        Args:
-            density_fns: Of the model's proposal networks.
-            field: Of the model's field.
-            source: The same of what answers for all else.
-        """
-        kept = source.field.forward if isinstance(source, FrozenParts) else source.field
-        pairs = zip(density_fns, source.density_fns, strict=True)
-        return [self._densities(ours, theirs) for ours, theirs in pairs], self._outputs(field, kept)
-
-    def parts_for_colors(self, ours: PartsForColors, source: PartsForColors) -> PartsForColors:
-        """Return what renders colours of all space.
+    def parts_of(self, ours: PartsForColors, source: PartsForColors) -> PartsForColors:
+        """Return what renders all of space.
 
         Args:
-            ours: The model's own parts.
-            source: The same parts of what answers for all else.
+            ours: What renders it as the model would.
+            source: What renders it as the frozen copy does.
         """
-        return KeptPartsForColors(*self.all_of(ours.density_fns, ours.field, source), (ours, source))
+        pairs = zip(ours.density_fns, source.density_fns, strict=True)
+        densities = [self._densities(*pair) for pair in pairs]
+        return KeptPartsForColors(densities, self._outputs(ours.field, source.field), (ours, source))
 
     def _densities(self, ours: DensityFn, source: DensityFn) -> DensityFn:
         def densities(points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*points 1"]:

@@ -121,7 +121,7 @@ class EditNerfModel(NerfactoModel):
 
     def _keep(self, kept: KeptSpace) -> None:
         self._kept = kept
-        self._for_colors = kept.parts_for_colors(self._for_colors, parts_for_colors(kept.source, self._triton))
+        self._for_colors = kept.parts_of(self._for_colors, parts_for_colors(kept.source, self._triton))
 
     def begin_edit(self, first: bool, cameras: Cameras) -> None:
         """Keep poses and per-image appearance as they were learned: an edit changes the scene, not the photographs.

@@ -30,7 +30,8 @@ class SelectionConfig:
     around are enough; views without a mask say nothing."""
     threshold: float = 0.5
     """With masks: share of what a Gaussian adds to the pictures that has to lie inside for it to change. Of a NeRF,
-    share of the rays through a small place that has to, in each view that has a mask and sees it."""
+    share of the rays through a small place that has to, in each view that has a mask and sees it; 1 changes nothing
+    that a mask shows outside."""
 
     @property
     def selects(self) -> bool:

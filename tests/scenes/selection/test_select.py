@@ -16,7 +16,7 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.models.splat import EditSplatModel
 from pds_nerfstudio.scenes.selection.config import SelectionConfig
 from pds_nerfstudio.scenes.selection.masks import read_masks
-from pds_nerfstudio.scenes.selection.select import select, shares_inside
+from pds_nerfstudio.scenes.selection.select import select, select_gaussians, shares_inside
 from pds_nerfstudio.scenes.trainer import EditTrainer
 
 BUSY = {
@@ -195,7 +195,7 @@ class TestMasks:
             self.write(tmp_path / "masks", f"{path.stem}.png", np.full((32, 48), 255, np.uint8))
         config = SelectionConfig(masks=tmp_path / "masks")
         seen = [model.contributions(views.view_cameras[i : i + 1], torch.ones(32, 48, 1)) for i in range(len(views))]
-        assert torch.equal(select(config, model, views), torch.cat(seen, 1).sum(1) > 0)
+        assert torch.equal(select_gaussians(config, model, views), torch.cat(seen, 1).sum(1) > 0)
 
     @pytest.mark.parametrize("kind", ["no mask named", "all black", "no picture"])
     def test_useless_folders_are_refused(self, kind: str, prepared: EditTrainer, tmp_path: Path) -> None:
