@@ -1,7 +1,7 @@
 """The two methods with other options: for scenes of the embedded world, and as PDS was published.
 
-Scenes of that world are small, and quick enough for a CPU. What was published is for comparison. All are registered through
-pyproject.toml's entry points. Every option can still be given on the command line.
+Scenes of that world are small, and quick enough for a CPU. What was published is for comparison. All are registered
+through pyproject.toml's entry points. Every option can still be given on the command line.
 """
 
 from __future__ import annotations
