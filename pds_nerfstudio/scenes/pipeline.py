@@ -95,7 +95,7 @@ class EditPipelineConfig(VanillaPipelineConfig):
     which where nothing is asked for is noise."""
     only: SelectionConfig = EVERYTHING
     """What of a splat may change. All else is held to the bit."""
-    hold_below: float = 0.3
+    hold_below: float = 0.2
     """Of a splat, with --pipeline.guidance.localize: Gaussians that the prompts ask no change of are held to the bit.
     Those are the ones of whose light less than this share lies where the model tells the prompts apart, which it is
     asked for in up to 48 views before the edit. 0 holds none of them."""
