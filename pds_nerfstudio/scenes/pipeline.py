@@ -99,7 +99,7 @@ class EditPipelineConfig(VanillaPipelineConfig):
     only: SelectionConfig = EVERYTHING
     """What may change. All else is held: of splats Gaussians, to the bit; of NeRFs what is shown of space
     outside the box and outside what all masks show inside."""
-    hold_below: float = 0.3
+    hold_below: float = 0.2
     """Of a splat, with --pipeline.guidance.localize: Gaussians that the prompts ask no change of are held to the bit.
     Those are the ones of whose light less than this share lies where the model tells the prompts apart, which it is
     asked for in up to 48 views before the edit. 0 holds none of them."""

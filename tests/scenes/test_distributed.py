@@ -27,7 +27,7 @@ def together(tmp_path_factory: pytest.TempPathFactory, config_in: Any) -> Callab
     """What each of two ranks saw of an edit of "splat" or "nerf". Both are run by one pair of processes."""
     folder = tmp_path_factory.mktemp("two")
     grow = {"pipeline__model__edit_refine_every": 2, "pipeline__model__edit_densify_grad_thresh": 0.0}
-    local = {"pipeline__guidance__localize": 1.0, "pipeline__hold_below": 0.7}
+    local = {"pipeline__guidance__localize": 1.0, "pipeline__hold_below": 0.5}
     configs = {
         kind: config_in(folder, kind, kind, steps=STEPS, reconstruct=RECONSTRUCT, **options)
         for kind, options in (("splat", {**grow, **local, "show_edit": True}), ("nerf", {}))
