@@ -16,7 +16,7 @@ from pds_nerfstudio.scenes.selection.region import Region
 
 @dataclass(frozen=True)
 class SelectionConfig:
-    """What of a scene may change. A box and masks together leave what is in both."""
+    """What of a scene may change. A box, masks and words together leave what is in all of them."""
 
     obb_center: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Centre of a box outside which nothing changes, in the scene's coordinates. Boxes are said as to ns-export: the
@@ -28,15 +28,19 @@ class SelectionConfig:
     masks: Path | None = None
     """Folder of masks, pictures named as the views' images are: what is white there may change. A few views from all
     around are enough; views without a mask say nothing."""
+    words: str = ""
+    """What may change, in words, such as "the man's hat": looked for in up to 48 views by --pipeline.only.segmenter."""
+    segmenter: str = "CIDAS/clipseg-rd64-refined"
+    """Finds words in pictures: folder or hub id of a CLIPSeg model."""
     threshold: float = 0.5
-    """With masks: share of what a Gaussian adds to the pictures that has to lie inside for it to change. Of a NeRF,
+    """With masks or words: share of what a Gaussian adds to the pictures that has to lie inside for it to change. Of a NeRF,
     share of the rays through a small place that has to, in each view that has a mask and sees it; 1 changes nothing
     that a mask shows outside."""
 
     @property
     def selects(self) -> bool:
         """Whether anything is held at all."""
-        return self.masks is not None or any(self.obb_scale)
+        return self.masks is not None or bool(self.words) or any(self.obb_scale)
 
     def region(self, device: torch.device | str) -> Region:
         """Return the box on a device; all of space if there is none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
@@ -16,7 +16,11 @@ from pds_nerfstudio.scenes.selection.carving import carve
 from pds_nerfstudio.scenes.selection.config import SelectionConfig
 from pds_nerfstudio.scenes.selection.masks import read_masks
 from pds_nerfstudio.scenes.selection.region import Region
+from pds_nerfstudio.scenes.selection.words import load_segmenter, masks_of_words
 from pds_nerfstudio.scenes.views import SourceViews
+
+Masks = Mapping[int, Float[Tensor, "_ _"]]
+"""Of some views, by their numbers, in 0..1 and of their cameras' sizes."""
 
 
 @runtime_checkable
@@ -47,15 +51,17 @@ def select(config: SelectionConfig, scene: object, views: SourceViews) -> Bool[T
     if isinstance(scene, Gaussians):
         return select_gaussians(config, scene, views)
     region = config.region(views.view_cameras.device)
-    if config.masks is None:
-        return region
-    cells = carve(views.view_cameras, read_masks(config.masks, views), config.threshold)
-    _refuse_none(cells, f"--pipeline.only.masks {config.masks} at threshold {config.threshold}")
-    return replace(region, cells=cells)
+    for said, masks in _all_masks(config, views):
+        cells = carve(views.view_cameras, masks, config.threshold)
+        if region.cells is not None:
+            cells &= region.cells
+        _refuse_none(cells, said)
+        region = replace(region, cells=cells)
+    return region
 
 
 def select_gaussians(config: SelectionConfig, gaussians: Gaussians, views: SourceViews) -> Bool[Tensor, " gaussians"]:
-    """Return which Gaussians may change: those with their centre in the box, and most of their light in the masks.
+    """Return which Gaussians may change: those with their centre in the box, and most of their light in all masks.
 
     Raises:
         UserError: If that is none of them, or there are no masks.
@@ -63,10 +69,22 @@ def select_gaussians(config: SelectionConfig, gaussians: Gaussians, views: Sourc
     means = gaussians.means.detach()
     free = config.region(means.device).contains(means)
     _refuse_none(free, f"--pipeline.only.obb-center {config.obb_center} and obb-scale {config.obb_scale}")
-    if config.masks is not None:
-        free &= shares_inside(gaussians, views.view_cameras, read_masks(config.masks, views)) >= config.threshold
-        _refuse_none(free, f"--pipeline.only.masks {config.masks} at threshold {config.threshold}")
+    for said, masks in _all_masks(config, views):
+        free &= shares_inside(gaussians, views.view_cameras, masks) >= config.threshold
+        _refuse_none(free, said)
     return free
+
+
+def _all_masks(config: SelectionConfig, views: SourceViews) -> Iterator[tuple[str, Masks]]:
+    """Yield each set of masks that is asked for, after the options that ask for it."""
+    if config.masks is not None:
+        yield f"--pipeline.only.masks {config.masks} at threshold {config.threshold}", read_masks(config.masks, views)
+    if config.words:
+        segment = load_segmenter(config.segmenter, views.view_cameras.device)
+        yield (
+            f"--pipeline.only.words {config.words!r} at threshold {config.threshold}",
+            masks_of_words(config.words, segment, views),
+        )
 
 
 def shares_inside(
