@@ -33,9 +33,9 @@ class SelectionConfig:
     segmenter: str = "CIDAS/clipseg-rd64-refined"
     """Finds words in pictures: folder or hub id of a CLIPSeg model."""
     threshold: float = 0.5
-    """With masks or words: share of what a Gaussian adds to the pictures that has to lie inside for it to change. Of a NeRF,
-    share of the rays through a small place that has to, in each view that has a mask and sees it; 1 changes nothing
-    that a mask shows outside."""
+    """With masks or words: share of what a Gaussian adds to the pictures that has to lie inside for it to change. Of
+    a NeRF, share of the rays through a small place that has to, in each view that has a mask and sees it; 1 changes
+    nothing that a mask shows outside."""
 
     @property
     def selects(self) -> bool:
