@@ -10,6 +10,7 @@ from nerfstudio.configs.base_config import LocalWriterConfig, LoggingConfig, Mac
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManagerConfig
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanagerConfig
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+from nerfstudio.data.pixel_samplers import PixelSamplerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from pds_nerfstudio.command_help import CommandHelp, FirstOption
@@ -21,6 +22,7 @@ from pds_nerfstudio.scenes.live.viewer_access import THIS_MACHINE, guard_viewers
 from pds_nerfstudio.scenes.models.nerf import EditNerfModelConfig
 from pds_nerfstudio.scenes.models.splat import EditSplatModelConfig
 from pds_nerfstudio.scenes.optimizers import EditAdamConfig
+from pds_nerfstudio.scenes.photos import MaskedPixels, RaysOfPhotos, WholePhotos
 from pds_nerfstudio.scenes.pipeline import EditPipeline, EditPipelineConfig
 from pds_nerfstudio.scenes.trainer import EditTrainerConfig
 
@@ -116,13 +118,14 @@ pds_splat = _method(
     "Edit a Gaussian splat scene by text, with Posterior Distillation Sampling.",
     EditPipelineConfig(
         datamanager=FullImageDatamanagerConfig(
+            _target=WholePhotos,
             dataparser=NerfstudioDataParserConfig(load_3D_points=True),
-            # "gpu" is nerfstudio's word for the model's device; "cpu" pins memory, which needs a GPU.
             cache_images="gpu",
             cache_images_type="uint8",
         ),
         model=EditSplatModelConfig(num_downscales=0),
-        guidance=GuidanceConfig(),
+        guidance=GuidanceConfig(localize=1.0),
+        photometric_loss_mult=3.0,
     ),
     {
         "means": 1.6e-4,
@@ -143,6 +146,8 @@ pds_nerf = _method(
     EditPipelineConfig(
         # The plain data manager: nerfacto's parallel one starts processes that a plugin can't count on.
         datamanager=VanillaDataManagerConfig(
+            _target=RaysOfPhotos,
+            pixel_sampler=PixelSamplerConfig(_target=MaskedPixels),
             dataparser=NerfstudioDataParserConfig(),
             train_num_rays_per_batch=4096,
             eval_num_rays_per_batch=4096,
@@ -152,7 +157,8 @@ pds_nerf = _method(
             eval_num_rays_per_chunk=1 << 15,
             camera_optimizer=CameraOptimizerConfig(mode="SO3xR3"),
         ),
-        guidance=GuidanceConfig(),
+        guidance=GuidanceConfig(localize=1.0),
+        photometric_loss_mult=3.0,
         refine_from="source",
         lr_warmup_steps=100,  # a hash grid is shattered by the first steps of fresh optimisers
     ),

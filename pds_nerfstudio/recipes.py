@@ -1,6 +1,7 @@
-"""The two methods with options for scenes of the embedded world: small, and quick enough for a CPU.
+"""The two methods with other options: for scenes of the embedded world, and as PDS was published.
 
-Registered through pyproject.toml's entry points. Every option can still be given on the command line.
+Scenes of that world are small, and quick enough for a CPU. What was published is for comparison. All are registered
+through pyproject.toml's entry points. Every option can still be given on the command line.
 """
 
 from __future__ import annotations
@@ -41,7 +42,6 @@ def _toyworld(method: MethodSpecification) -> EditTrainerConfig:
         identity_weight=1.0,
         identity_inside=0.5,
     )
-    config.pipeline.photometric_loss_mult = 3.0
     return config
 
 
@@ -99,6 +99,31 @@ def _toyworld_nerf() -> EditTrainerConfig:
     return config
 
 
+def _published(method: MethodSpecification) -> EditTrainerConfig:
+    """Return a copy of a method's configuration with nothing but what was published (Koo et al., CVPR 2024).
+
+    The objective's own options are the defaults: times drawn evenly from .02 to .98, weights of 500 steps.
+    """
+    config = copy.deepcopy(method.config)
+    assert isinstance(config, EditTrainerConfig)
+    config.method_name = f"{config.method_name}-published"
+    pipeline = config.pipeline
+    pipeline.guidance = replace(pipeline.guidance, guidance_scale=100.0, localize=0.0)
+    pipeline.hold_below = pipeline.photometric_loss_mult = 0.0
+    pipeline.lr_warmup_steps, pipeline.lr_final_mult = 0, 1.0
+    if isinstance(pipeline.model, EditSplatModelConfig):
+        pipeline.model.strewn_gaussians, pipeline.model.edit_opacity_loss_mult = 0, 0.0
+    if isinstance(pipeline.model, EditNerfModelConfig):
+        pipeline.model.fog_opacity, pipeline.model.edit_rays_per_step = 0.0, 0
+    return config
+
+
+pds_splat_published = described(
+    "pds-splat as PDS was published: all moves, at constant rates. For comparison.", _published(pds_splat)
+)
+pds_nerf_published = described(
+    "pds-nerf as PDS was published: all moves, at constant rates. For comparison.", _published(pds_nerf)
+)
 pds_splat_toyworld = described(
     "pds-splat with options for small scenes of the embedded world, on a CPU.", _toyworld_splat()
 )

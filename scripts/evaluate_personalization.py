@@ -28,6 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torchvision.utils import save_image
 
+from pds_nerfstudio.carry_back import carry_back
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import resolve_device
 from pds_nerfstudio.guidance.denoiser import Denoiser
@@ -37,7 +38,7 @@ from pds_nerfstudio.guidance.networks.loading import EMBEDDED_MODEL
 from pds_nerfstudio.guidance.redraw import RedrawConfig
 from pds_nerfstudio.images.cli import ImageEdit
 from pds_nerfstudio.images.edit_loop import ImageEditLoop
-from pds_nerfstudio.images.editor import ImageEditor, carry_back
+from pds_nerfstudio.images.editor import ImageEditor
 from pds_nerfstudio.images.recipes import RECIPES
 from pds_nerfstudio.measures import decibels, psnr
 from pds_nerfstudio.personalization import cli as personalization
@@ -88,12 +89,13 @@ class Look:
 
 LOOKS = {
     "raglan": Look(Attributes(subject="man", color="blue"), ("arm",), PALETTE["yellow"], "yellow"),
+    "candy": Look(Attributes(subject="man", color="red"), ("arm",), PALETTE["white"], "white"),
     "baseball": Look(Attributes(subject="man", color="white"), ("arm",), PALETTE["red"], "red"),
     "plum": Look(Attributes(subject="man", color="purple"), ("arm",), PALETTE["yellow"], "yellow"),
     "bear": Look(Attributes(subject="bear", color="brown"), ("arm", "leg"), PALETTE["yellow"], "yellow"),
     "rust": Look(Attributes(subject="man", color="brown"), ("torso", "arm"), (0.72, 0.32, 0.14), "orange"),
 }
-"""The first is the one that options were chosen by; the others are to report on. The embedded VAE can hold them,
+"""The first two are the ones that options were chosen by; the others are to report on. The embedded VAE can hold them,
 which it can't every shade between the world's colours, nor every pair of colours side by side."""
 TRUE_CHANGE = 0.05
 """Where the true edit changes a pixel by more than this, it counts as changed."""
@@ -105,7 +107,7 @@ class Evaluation:
 
     out: Path = Path("outputs/personalization")
     """The results go into a new folder in here."""
-    looks: tuple[str, ...] = tuple(LOOKS)[1:]
+    looks: tuple[str, ...] = tuple(LOOKS)[2:]
     """Which looks."""
     views: int = 8
     """Pictures to learn from."""

@@ -148,7 +148,7 @@ def watch(trainer: EditTrainer, timeline: Timeline) -> None:
         setattr(owner, name, watched)
 
     wrap(pipeline, "_edit_loss_dict", timeline.begin, "guidance")
-    wrap(model, "render_edit_view", None, "render")
+    wrap(model, "see", None, "render")
     wrap(model, "compare_with_source", None, "anchor")
     # What lies between the losses and the optimisers is the backward pass.
     step = optimizers.optimizer_scaler_step_some

@@ -22,6 +22,8 @@ METHODS = {
     "pds-nerf": methods.pds_nerf,
     "pds-splat-toyworld": recipes.pds_splat_toyworld,
     "pds-nerf-toyworld": recipes.pds_nerf_toyworld,
+    "pds-splat-published": recipes.pds_splat_published,
+    "pds-nerf-published": recipes.pds_nerf_published,
 }
 OF_THE_TOYWORLD = {
     "steps_per_save": 100,
@@ -102,7 +104,23 @@ def test_a_recipe_leaves_its_method_alone() -> None:
         assert isinstance(config.pipeline, EditPipelineConfig) and isinstance(recipe.pipeline, EditPipelineConfig)
         assert config.pipeline.guidance == GuidanceConfig() != recipe.pipeline.guidance
     rates = {name: METHODS[name].config.optimizers["means"]["optimizer"].lr for name in METHODS if "splat" in name}
-    assert rates == {"pds-splat": 1.6e-4, "pds-splat-toyworld": 1.6e-3}
+    assert rates == {"pds-splat": 1.6e-4, "pds-splat-toyworld": 1.6e-3, "pds-splat-published": 1.6e-4}
+
+
+@pytest.mark.parametrize(
+    ("name", "of_the_model"),
+    [
+        ("pds-splat", {"strewn_gaussians": 0, "edit_opacity_loss_mult": 0.0}),
+        ("pds-nerf", {"fog_opacity": 0.0, "edit_rays_per_step": 0}),
+    ],
+)
+def test_as_published_nothing_is_added_and_nothing_held(name: str, of_the_model: dict[str, Any]) -> None:
+    config = METHODS[f"{name}-published"].config
+    assert isinstance(config.pipeline, EditPipelineConfig)
+    assert config.pipeline.guidance == GuidanceConfig(guidance_scale=100.0)
+    wanted = {"hold_below": 0, "lr_final_mult": 1, "lr_warmup_steps": 0, "refine_steps": 0, "photometric_loss_mult": 0}
+    assert {option: getattr(config.pipeline, option) for option in wanted} == wanted
+    assert {option: getattr(config.pipeline.model, option) for option in of_the_model} == of_the_model
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from filelock import FileLock
 from nerfstudio.configs.base_config import MachineConfig
 from nerfstudio.configs.method_configs import all_methods
 
+from pds_nerfstudio.carry_back import carry_back
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.evaluation.cases import EditCase
 from pds_nerfstudio.evaluation.scene_edits import edit_scene, reconstruct
@@ -32,7 +33,7 @@ from pds_nerfstudio.guidance.networks.loading import EMBEDDED_MODEL
 from pds_nerfstudio.guidance.objectives import make_objective
 from pds_nerfstudio.guidance.redraw import RedrawConfig
 from pds_nerfstudio.images.edit_loop import ImageEditConfig, ImageEditLoop, picture_guidance
-from pds_nerfstudio.images.editor import ImageEditor, carry_back
+from pds_nerfstudio.images.editor import ImageEditor
 from pds_nerfstudio.scenes.loading import FinishedEdit
 from pds_nerfstudio.scenes.models.nerf import EditNerfModelConfig
 from pds_nerfstudio.scenes.models.splat import EditSplatModelConfig

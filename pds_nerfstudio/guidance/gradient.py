@@ -8,8 +8,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pds_nerfstudio.guidance.config import GuidanceConfig
+from pds_nerfstudio.guidance.draws import Draws
 from pds_nerfstudio.guidance.masks import MaskAverage, difference_mask, soften
-from pds_nerfstudio.guidance.objectives.form import Combination, Latents, combine, predictions_of, weight_table
+from pds_nerfstudio.guidance.objectives.form import (
+    Combination,
+    Latents,
+    Prediction,
+    combine,
+    predictions_of,
+    weight_table,
+)
 from pds_nerfstudio.guidance.objectives.registry import make_objective
 from pds_nerfstudio.guidance.prompted import PromptedDenoiser
 from pds_nerfstudio.guidance.timesteps import stride_of
@@ -135,17 +143,8 @@ class ObjectiveGradient:
             keys: One for each element, under which its mask is averaged over the steps; None leaves the averages.
             progress: Share of the run that is done, from 0 to 1.
         """
-        config, denoiser = self._config, self._prompted.denoiser
-        noisy = {name: denoiser.add_noise(x, noise, t) for name, x in (("target", target), ("source", source))}
-        wanted = predictions_of(self._text, self._contrast)
-        raw_mask: Tensor | None = None
-        if config.localize > 0 and config.localize_by == "attention":
-            predictions, raw_mask = self._prompted.predict_and_attend(wanted, noisy, t)
-        else:
-            predictions = self._prompted.predict(wanted, noisy, t, beside=source)
-            if self._contrast:
-                raw_mask = difference_mask(combine(self._contrast, predictions, noise))
-
+        config = self._config
+        predictions, raw_mask = self._predict(target, source, t, noise)
         text = config.text_weight * _per_element(self._text_weights[t]) * combine(self._text, predictions, noise)
         identity = config.identity_weight * _per_element(self._identity_weights[t]) * (target - source)
         mask = None if raw_mask is None else self._averaged(raw_mask, keys)
@@ -157,6 +156,45 @@ class ObjectiveGradient:
             factor = std / _deviation(text + identity)
             text, identity = factor * text, factor * identity
         return GradientTerms(text=text, identity=identity, mask=mask)
+
+    @torch.no_grad()
+    def look(
+        self, source: Float[Tensor, "1 channels height width"], times: Int[Tensor, " looks"], draws: Draws, batch: int
+    ) -> Float[Tensor, "1 1 height width"]:
+        """Return where the text is to act on a view that has not been edited, in [0, 1].
+
+        That is what the average of the view's masks tends to in an edit's first steps; the average does not move on.
+
+        Args:
+            source: The view's latent.
+            times: Of the masks that are averaged.
+            draws: Of their noise.
+            batch: Latents in one call of the model: best as many as in an edit's step, for which it is compiled.
+        """
+        if self._config.localize == 0:
+            return torch.ones_like(source[:, :1])
+        masks = []
+        for t in times.repeat(batch).unfold(0, batch, batch)[: -(-len(times) // batch)]:  # the last call is full, too
+            some = source.expand(batch, -1, -1, -1)
+            _, mask = self._predict(some, some, t, draws.noise(some))
+            assert mask is not None
+            masks.append(mask)
+        raw = torch.cat(masks)
+        raw = raw[raw.isfinite().flatten(1).all(1)]  # of predictions that are not, nothing is known
+        return soften(raw.mean(0, keepdim=True), self._config) if len(raw) else torch.ones_like(source[:, :1])
+
+    def _predict(
+        self, target: Latents, source: Latents, t: Int[Tensor, " batch"], noise: Latents
+    ) -> tuple[dict[Prediction, Latents], Float[Tensor, "batch 1 height width"] | None]:
+        """Return what the objective asks for, and where the prompts disagree; None if nothing is to be made of that."""
+        config, denoiser = self._config, self._prompted.denoiser
+        noisy = {name: denoiser.add_noise(x, noise, t) for name, x in (("target", target), ("source", source))}
+        wanted = predictions_of(self._text, self._contrast)
+        if config.localize > 0 and config.localize_by == "attention":
+            return self._prompted.predict_and_attend(wanted, noisy, t)
+        predictions = self._prompted.predict(wanted, noisy, t, beside=source)
+        difference = combine(self._contrast, predictions, noise) if self._contrast else None
+        return predictions, None if difference is None else difference_mask(difference)
 
     def _averaged(
         self, mask: Float[Tensor, "batch 1 height width"], keys: Sequence[Hashable] | None

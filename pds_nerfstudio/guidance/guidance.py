@@ -230,6 +230,18 @@ class Guidance:
             return redrawn
         return put_back(redrawn, source_image, soften(self._masks.learned(keys, everywhere), self.config))
 
+    @torch.no_grad()
+    def look(
+        self, source_image: Float[Tensor, "1 3 _ _"], looks: int, seed: int, keys: Keys = None, batch: int = 1
+    ) -> Float[Tensor, "1 1 _ _"]:
+        """Return where the text is to act on a view, before any edit; see `ObjectiveGradient.look`.
+
+        The random state does not move on: times, spread over a run, and noise are drawn from a seed.
+        """
+        draws, steps = Draws(seed, self.denoiser.device), torch.linspace(0, 1, looks).tolist()
+        times = torch.cat([self._times.draw(1, progress, draws.generator) for progress in steps])
+        return self._gradient.look(self._encode.sources(source_image, keys), times, draws, batch)
+
     def draw_timesteps(self, batch: int, progress: float) -> Int[Tensor, " batch"]:
         """Return one time for each element, as the configuration says. Moves the random state on."""
         return self._times.draw(batch, progress, self._draws.generator)

@@ -11,13 +11,14 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from pds_nerfstudio.carry_back import carry_back
 from pds_nerfstudio.checks import at_least
 from pds_nerfstudio.command_help import CommandHelp, FirstOption
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.images.edit_loop import ImageEditConfig, ImageEditLoop, picture_guidance
-from pds_nerfstudio.images.editor import ImageEditor, carry_back
+from pds_nerfstudio.images.editor import ImageEditor
 from pds_nerfstudio.images.picture import Picture
 from pds_nerfstudio.images.recipes import RECIPES
 from pds_nerfstudio.runs import EditCommand, Results, Saved, new_folder

@@ -1,4 +1,4 @@
-"""What is optimised when a picture is edited, its latent or its pixels, and how the change gets back to the picture."""
+"""What is optimised when a picture is edited: its latent or its pixels."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from pds_nerfstudio.guidance.redraw import RedrawConfig
 
 ParameterName = Literal["latent", "pixels"]
 Images = Float[Tensor, "batch 3 height width"]
-Shrunk = Float[Tensor, "batch 3 model_height model_width"]
-"""Images at the size that the model works at."""
 
 
 class ImageEditor:
@@ -107,30 +105,3 @@ class ImageEditor:
         """Return the pictures as they are now, in 0..1, at the size that the model works at."""
         parameter = self.parameter.detach()
         return self.guidance.denoiser.decode_latents(parameter) if self.latent else parameter.clone()
-
-
-def carry_back(source: Images, before: Shrunk, after: Shrunk) -> Images:
-    """Apply the change from `before` to `after` to `source`, whose detail the model never saw.
-
-    Where nothing has changed, the source stays as it is, to the bit; where much has, what the model made takes its
-    place, and no ghost of the source's detail is left. In between the two are mixed.
-
-    Args:
-        source: In 0..1, of any size.
-        before: The source as the model works with it, at the model's size.
-        after: The same after the edit.
-    """
-    size = (source.shape[-2], source.shape[-1])
-    before, after = before.to(source), after.to(source)
-    change = (after - before).abs().amax(1, keepdim=True)
-    change = F.avg_pool2d(change, 5, stride=1, padding=2, count_include_pad=False)  # no lone pixel of noise counts
-    taken, replaced = (resize(((change - low) / (high - low)).clamp(0, 1), size) for low, high in (_TAKEN, _REPLACED))
-    detail = source - resize(before, size)
-    edited = (resize(after, size) + (1 - replaced) * detail).clamp(0, 1)
-    return torch.where(taken > 0, torch.lerp(source, edited, taken), source)
-
-
-_TAKEN = (0.01, 0.03)
-"""Changes, of 0..1, from which an edit begins to count and from which it counts in full."""
-_REPLACED = (0.04, 0.12)
-"""Changes, of 0..1, from which the source's detail begins to fade and from which it is gone."""

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from pds_nerfstudio.scenes.views import SourceViews
+from pds_nerfstudio.scenes.views import Part, SourceViews
 
 _TILE = 16
 """Pixels along a side of a tile of gsplat's, at whose borders Gaussians are cut off: a part consists of whole tiles."""
@@ -27,16 +27,6 @@ _SHARE = 0.5
 """Pixels of a part, as a share of those that the guidance looks at: what a part costs is to be little beside a step."""
 _SIDE = 128
 """Places along a side of a view for which is known whether the edit is about them; a mask of latents has fewer."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A rectangle of a picture's pixels."""
-
-    rows: slice
-    """With a start and a stop."""
-    columns: slice
-    """With a start and a stop."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +126,9 @@ class Anchor:
         places = torch.cartesian_prod(rows / height, columns / width)
         views = torch.full((len(places),), index, device=shown.device)
         source = self.views.full_size_image(index, part.rows, part.columns)
+        mask = self.views.full_size_mask(index, part.rows, part.columns)
+        if mask is not None:  # what the data set masks out is compared with itself
+            source = torch.where(mask[..., None], source, shown.detach())
         return Pixels(views, places, source.reshape(-1, 3), shown.reshape(-1, 3), share / (height * width), False)
 
     def rays(

@@ -41,3 +41,10 @@ def take_from_first_rank(tensors: Iterable[Tensor]) -> None:
         return
     for tensor in tensors:
         dist.broadcast(tensor.detach(), src=0)
+
+
+def sum_over_ranks(tensor: Tensor) -> None:
+    """Replace a tensor by the sum of those of all ranks, the same to the bit on each."""
+    if get_world_size() > 1:
+        dist.all_reduce(tensor)
+        take_from_first_rank([tensor])

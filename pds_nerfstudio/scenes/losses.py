@@ -45,6 +45,8 @@ def guide(
         progress: Share of the edit that is done, from 0 to 1.
         loss_mult: Multiplies the loss, a mean over the numbers of a latent.
     """
+    # What the data set masks out is shown as in the source, so that nothing is asked for there.
+    renders = [v.where_shown(rgb, v.image[0].permute(1, 2, 0)) for v, rgb in zip(views, renders, strict=True)]
     # The guidance's gradient stops at the image: the render's own graph is walked once, with everything else.
     images = torch.stack([rgb.float().permute(2, 0, 1) for rgb in renders])
     sources = torch.cat([view.image for view in views])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -15,7 +16,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.cuda.amp.grad_scaler import GradScaler
 
-from pds_nerfstudio.checks import finite
+from pds_nerfstudio.checks import finite, share
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.guidance import Guidance
@@ -23,8 +24,9 @@ from pds_nerfstudio.guidance.networks.loading import EMBEDDED_MODELS
 from pds_nerfstudio.guidance.redraw import RedrawConfig
 from pds_nerfstudio.scenes.anchor import Anchor, Pixels
 from pds_nerfstudio.scenes.compat import read_points_without_open3d
+from pds_nerfstudio.scenes.holding import Holding, Holds
 from pds_nerfstudio.scenes.losses import guide
-from pds_nerfstudio.scenes.models.scene_model import SceneModel
+from pds_nerfstudio.scenes.models.scene_model import SceneModel, Seen
 from pds_nerfstudio.scenes.optimizers import EditOptimizers
 from pds_nerfstudio.scenes.output.pictures import EditedView
 from pds_nerfstudio.scenes.plan import EditPlan
@@ -32,7 +34,6 @@ from pds_nerfstudio.scenes.rates import Rates
 from pds_nerfstudio.scenes.refining import Refining
 from pds_nerfstudio.scenes.run import GUIDANCE_SETTINGS, Settings
 from pds_nerfstudio.scenes.selection.config import EVERYTHING, SelectionConfig
-from pds_nerfstudio.scenes.selection.select import select
 from pds_nerfstudio.scenes.signal import measure_floors
 from pds_nerfstudio.scenes.views import SourceView, SourceViews, view_at
 
@@ -98,6 +99,10 @@ class EditPipelineConfig(VanillaPipelineConfig):
     only: SelectionConfig = EVERYTHING
     """What may change. All else is held: of splats Gaussians, to the bit; of NeRFs what is shown of space
     outside the box and outside what all masks show inside."""
+    hold_below: float = 0.2
+    """Of a splat, with --pipeline.guidance.localize: Gaussians that the prompts ask no change of are held to the bit.
+    Those are the ones of whose light less than this share lies where the model tells the prompts apart, which it is
+    asked for in up to 48 views before the edit. 0 holds none of them."""
     turntable_frames: int = 90
     """Frames of the video that shows the finished edit from all around; 0 makes none."""
 
@@ -131,7 +136,7 @@ class EditPipeline(VanillaPipeline):
         self.last_view: EditedView | None = None
         """What the last edit step has seen."""
         self._editing = False
-        self._free: Tensor | None = None  # which Gaussians may change, of a run that is resumed
+        self._folder: Path | None = None  # of the run
         self.guidance: Guidance | None = None
         if self.training_run:
             self.guidance = Guidance.from_config(config.guidance, torch.device(device), get_rank())
@@ -150,6 +155,8 @@ class EditPipeline(VanillaPipeline):
                 config.refine_rounds,
                 from_source=config.refine_from == "source",
             )
+            holds = Holds(config.only, config.hold_below, config.views_per_step * config.guidance.samples)
+            self._holding = Holding(self.model, self.views, self.guidance, holds)
 
     @property
     def model(self) -> SceneModel:  # type: ignore[override]
@@ -231,13 +238,13 @@ class EditPipeline(VanillaPipeline):
         n = self.config.views_per_step
         first = n * (step - self.plan.start)
         views = [self._view_at(k) for k in range(first, first + n)]
-        renders = [self.model.render_edit_view(view.camera, view.index) for view in views]
-        parts = [losses for _, losses in renders]
-        anchored = self._compare_with_source(step, views, [rgb for rgb, _ in renders])
+        seen = [self.model.see(view) for view in views]
+        parts = [look.losses for look in seen]
+        anchored = self._compare_with_source(step, list(zip(views, seen, strict=True)))
         metrics: dict[str, Tensor] = {}
         together: dict[torch.Size, list[tuple[SourceView, Tensor]]] = defaultdict(list)
-        for view, (rgb, _) in zip(views, renders, strict=True):
-            together[rgb.shape].append((view, rgb))
+        for view, look in zip(views, seen, strict=True):
+            together[look.rgb.shape].append((view, look.rgb))
         for group in together.values():
             of_one_size = [view for view, _ in group], [rgb for _, rgb in group]
             guided = guide(self.guidance, *of_one_size, self.plan.progress(step), self.config.guidance_loss_mult)
@@ -252,15 +259,15 @@ class EditPipeline(VanillaPipeline):
             pixels, others = anchored
             distance = self.config.photometric_loss_mult * self._anchor.distance(pixels)
             losses |= {"photometric_loss": distance, **{name: losses[name] + others[name] for name in others}}
-        return {"rgb": renders[-1][0]}, losses, metrics
+        return {"rgb": seen[-1].rgb}, losses, metrics
 
     def _compare_with_source(
-        self, step: int, views: list[SourceView], renders: list[Tensor]
+        self, step: int, seen: list[tuple[SourceView, Seen]]
     ) -> tuple[list[Pixels], dict[str, Tensor]] | None:
         # Before the guidance, because splatfacto waits for the device when it renders.
         if not self.config.photometric_loss_mult:
             return None
-        return self.model.compare_with_source(self._anchor, step, list(zip(views, renders, strict=True)))
+        return self.model.compare_with_source(self._anchor, step, seen)
 
     def _refine_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         k = step - self.plan.refine_start
@@ -281,6 +288,8 @@ class EditPipeline(VanillaPipeline):
         callbacks = super().get_training_callbacks(training_callback_attributes)
         optimizers = training_callback_attributes.optimizers
         assert optimizers is not None
+        trainer = training_callback_attributes.trainer
+        self._folder = None if trainer is None else trainer.base_dir
         before = TrainingCallback(
             [TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self._before_step, args=[optimizers]
         )
@@ -297,10 +306,11 @@ class EditPipeline(VanillaPipeline):
             if first and self.config.smallest_gradient:
                 self._measure_floors(cast(EditOptimizers, optimizers))
             if self.model.kind == "nerf":  # fog is let into what may change, and strewn Gaussians may be chosen
-                self._hold(first)
+                self._holding.begin(first, self._folder)
             self.model.begin_edit(first=first, cameras=self.views.cameras)
             if self.model.kind == "splat":
-                self._hold(first)
+                self._holding.begin(first, self._folder)
+        self._holding.follow_words(self._folder)
         config = self.config
         rates = Rates(
             config.lr_warmup_steps, config.lr_final_mult, config.refine_lr_mult, config.refine_from == "source"
@@ -318,14 +328,6 @@ class EditPipeline(VanillaPipeline):
         config = self.config
         measure_floors(optimizers, self.model, self.guidance, seen, config.smallest_gradient, config.guidance_loss_mult)
 
-    def _hold(self, first: bool) -> None:
-        """Hold what the edit may not change: as is selected, or as a run that is resumed here held it."""
-        free = None if first else self._free
-        if free is not None:
-            self.model.hold(lambda _: free)
-        elif self.config.only.selects and not self.model.holds:
-            self.model.hold(lambda scene: select(self.config.only, scene, self.views))
-
     def get_extra_state(self) -> dict[str, Any]:
         """Return what a resumed run needs beside weights and optimisers; while it refines, also the redrawn views."""
         state: dict[str, Any] = {"edit_start": self.plan.start}
@@ -335,18 +337,19 @@ class EditPipeline(VanillaPipeline):
                 state["anchor"] = learned
             if redrawn := self._refining.state_dict():
                 state["redrawn"] = redrawn
-            if (free := self.model.free) is not None:
-                state["free"] = free.cpu()
             if (held := self.model.held_state()) is not None:
                 state["held"] = held
+            state |= self._holding.state_dict()
         return state
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take up a run of this method where it was."""
         self.plan = replace(self.plan, start=state["edit_start"])
-        self._free = state.get("free")
         self.model.load_held_state(state.get("held"))
-        if self.guidance is not None and "guidance" in state:
+        if self.guidance is None:
+            return
+        self._holding.load_state_dict(state)
+        if "guidance" in state:
             guidance = state["guidance"]
             self._anchor.load_state_dict(state.get("anchor", {}))
             if get_rank() != 0:  # the random state is the first rank's: noise that all share would be drawn for nothing
@@ -362,6 +365,7 @@ def _check(config: EditPipelineConfig) -> None:
     if config.guidance.model in EMBEDDED_MODELS:  # of others it is known once they are loaded
         _check_prompt("src-prompt", config.src_prompt, "shows")
     finite(config, "smallest_gradient", prefix="pipeline.")
+    share(config, "hold_below", of="a Gaussian's light", prefix="pipeline.")
     config.only.check()
     if config.views_per_step < 1:
         raise UserError(f"--pipeline.views-per-step is {config.views_per_step}: give at least 1.")

@@ -81,6 +81,7 @@ def say_what_next(run: Run) -> None:
     """Say what a finished run has done, and commands to go on with."""
     folder = run.base_dir
     config, data = _as_typed(folder / "config.yml"), _as_typed(run.facts["data"])
+    parser = f" {run.facts['data parser']}" if "data parser" in run.facts else ""
     rows = []
     if (folder / "report.html").exists():
         rows.append(("look at it", f"{folder}/report.html (any browser)"))
@@ -89,7 +90,7 @@ def say_what_next(run: Run) -> None:
         (
             "other words",
             f"ns-train {run.facts['method']} --data {data} --load-dir {_as_typed(run.source_folder)} "
-            '--pipeline.src-prompt "..." --pipeline.tgt-prompt "..."',
+            f'--pipeline.src-prompt "..." --pipeline.tgt-prompt "..."{parser}',
         ),
         (
             "more steps",

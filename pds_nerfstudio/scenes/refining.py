@@ -41,7 +41,7 @@ class Refining:
     ) -> None:
         self._model, self._views, self._guidance, self._config = model, views, guidance, config
         self.rounds, self.from_source = rounds, from_source
-        self._redrawn = RedrawnViews(views.view_cameras)
+        self._redrawn = RedrawnViews(views)
         self.last_view: EditedView | None = None
         """What was redrawn last."""
 
@@ -59,10 +59,11 @@ class Refining:
 
     def redraw(self, view: SourceView) -> None:
         """Redraw a view from the scene as it is."""
-        rgb = self._model.render_edit_view(view.camera, view.index)[0].detach()
+        rgb = self._model.see(view).rgb.detach()
         image = rgb.float().permute(2, 0, 1)[None]
         redrawn = self._guidance.redraw(image, view.image, self._config, keys=[view.index])
-        self._redrawn[view.index] = target = redrawn[0].permute(1, 2, 0)
+        # What the data set masks out stays as it is.
+        self._redrawn[view.index] = target = view.where_shown(redrawn[0].permute(1, 2, 0), rgb)
         self.last_view = EditedView(view.index, view.image[0].permute(1, 2, 0), rgb, rgb - target.to(rgb))
 
     def losses(self, k: int, view: SourceView) -> dict[str, Float[Tensor, ""]]:
@@ -73,11 +74,12 @@ class Refining:
             view: The one whose turn it is.
         """
         of_this_gpu = len(views_of(len(self._views), get_rank(), get_world_size()))
-        due = (k // of_this_gpu) % self.rounds == 0
+        turn = k // of_this_gpu
+        due = turn % self.rounds == 0
         drawn_before = self.from_source and k < of_this_gpu  # the scene doesn't show the edit yet
         if (due and not drawn_before) or view.index not in self._redrawn:
             self.redraw(view)
-        return self._model.fit_redrawn(view, self._redrawn)
+        return self._model.fit_redrawn(view, self._redrawn, turn)
 
     def forget(self) -> None:
         """Forget what was redrawn."""

@@ -51,7 +51,7 @@ def measure_floors(
     squares: dict[str, list[Tensor]] = {}
     size: Tensor | None = None
     for view in views:
-        rgb, _ = model.render_edit_view(view.camera, view.index)
+        rgb = model.see(view).rgb
         if size is None:
             size = smallest * loss_mult * _pixels_per_latent(guidance, rgb, view)
         optimizers.zero_grad_all()

@@ -6,7 +6,8 @@ import errno
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from pds_nerfstudio.errors import UserError
 
@@ -46,3 +47,25 @@ def one_line_errors() -> Iterator[None]:
         raise SystemExit(
             f"Error: The disk is full ({error}): make room, then resume from the last checkpoint."
         ) from None
+
+
+@contextmanager
+def nothing_left_if_refused(folder: Path, above: Path) -> Iterator[None]:
+    """Remove a run's folder after a `UserError` inside, if nothing but the config.yml of ns-train was written into it.
+
+    Args:
+        folder: Of the run.
+        above: A folder above it, which stays; those between go where they are empty.
+    """
+    try:
+        yield
+    except UserError:
+        written = list(folder.rglob("*"))
+        if [path.name for path in written] in ([], ["config.yml"]):
+            with suppress(OSError):  # another run of the same name may have begun to write
+                for path in written:
+                    path.unlink(missing_ok=True)
+                while folder != above:
+                    folder.rmdir()
+                    folder = folder.parent
+        raise

@@ -21,7 +21,7 @@ from nerfstudio.viewer.viewer import Viewer
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.checkpointing import CheckpointingTrainer
 from pds_nerfstudio.scenes.checkpoints import Checkpoint
-from pds_nerfstudio.scenes.data import check_data, lacks_data
+from pds_nerfstudio.scenes.data import check_data, data_of, ending_of, lacks_data
 from pds_nerfstudio.scenes.distributed import take_from_first_rank
 from pds_nerfstudio.scenes.files.orbit import USUAL_ORBIT, OrbitConfig
 from pds_nerfstudio.scenes.files.start import StartingSplat
@@ -36,7 +36,7 @@ from pds_nerfstudio.scenes.plan import EditPlan
 from pds_nerfstudio.scenes.progress import ProgressLine, say_what_next
 from pds_nerfstudio.scenes.readback import Readback
 from pds_nerfstudio.scenes.run import GUIDANCE_SETTINGS
-from pds_nerfstudio.scenes.signals import one_line_errors, stopped_by_ctrl_c
+from pds_nerfstudio.scenes.signals import nothing_left_if_refused, one_line_errors, stopped_by_ctrl_c
 from pds_nerfstudio.scenes.terminal import say
 
 _STEPS_IN_PACE = 20
@@ -82,7 +82,7 @@ class EditTrainerConfig(TrainerConfig):
         pipeline = self.pipeline
         say(f"{self.method_name}: '{pipeline.src_prompt}' -> '{pipeline.tgt_prompt}'", "bold")
         say(
-            f"scene {self.load_ply or pipeline.datamanager.data}, model {pipeline.guidance.model}, "
+            f"scene {self.load_ply or data_of(self)}, model {pipeline.guidance.model}, "
             f"{pipeline.guidance.objective} with {_scale(pipeline.guidance.guidance_scale)} guidance scale, "
             f"{self.max_num_iterations} edit steps",
             before="  ",
@@ -94,7 +94,7 @@ class EditTrainerConfig(TrainerConfig):
         pipeline, guidance = self.pipeline, self.pipeline.guidance
         chosen = {
             "method": self.method_name,
-            "data": pipeline.datamanager.data,
+            "data": data_of(self),
             "model": guidance.model,
             **{name: getattr(guidance, name) for name in GUIDANCE_SETTINGS},
             "guidance_scale": _scale(guidance.guidance_scale),
@@ -105,6 +105,8 @@ class EditTrainerConfig(TrainerConfig):
         }
         if self.load_ply is not None:
             chosen["splat"] = self.load_ply
+        if parser := ending_of(self):
+            chosen["data_parser"] = parser
         return {name.replace("_", " "): str(value) for name, value in chosen.items()}
 
 
@@ -134,13 +136,13 @@ class EditTrainer(CheckpointingTrainer):
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """Set up as nerfstudio does, with a checkpoint's architecture taken over first."""
-        with one_line_errors():
+        with one_line_errors(), nothing_left_if_refused(self.base_dir, self.config.output_dir.parent):
             if self.config.max_num_iterations < 1:
                 raise UserError(
                     f"--max-num-iterations is {self.config.max_num_iterations}: give at least one edit step."
                 )
             self._read_start()
-            check_data(self.config)
+            check_data(self.config, self.config.pipeline.model._target.kind)
             if self.device.startswith("cuda:"):
                 torch.cuda.set_device(self.device)  # what splatfacto means by .cuda()
             super().setup(test_mode)

@@ -12,14 +12,17 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, Shaped, UInt8
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.datamanagers.base_datamanager import DataManager
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.data.utils.data_utils import get_image_mask_tensor_from_path
 from torch import Tensor
 
+FINE = 8
+"""Most pixels of a view that a step renders, in those that the guidance looks at: beside 512×512 that is 1080p."""
 _CACHED_VIEWS = 512
 _ALL = slice(None)
 
@@ -34,6 +37,29 @@ class SourceView:
     """One camera that matches `image`."""
     image: Float[Tensor, "1 3 height width"]
     """The source image, in 0..1."""
+    fine: Cameras
+    """The same camera, with up to `FINE` times as many pixels: the full size, if that is no more."""
+    mask: Float[Tensor, "1 1 height width"] | None = None
+    """How much of each pixel the data set's mask shows, in 0..1; None if it masks nothing."""
+
+    def where_shown(
+        self, picture: Float[Tensor, "height width 3"], elsewhere: Float[Tensor, "height width 3"]
+    ) -> Float[Tensor, "height width 3"]:
+        """Return a picture of this view, and another one in its place where the data set masks it out."""
+        if self.mask is None:
+            return picture
+        shown = self.mask[0, 0, :, :, None].to(picture)
+        return shown * picture + (1 - shown) * elsewhere
+
+
+@dataclass(frozen=True)
+class Part:
+    """A rectangle of a picture's pixels."""
+
+    rows: slice
+    """With a start and a stop."""
+    columns: slice
+    """With a start and a stop."""
 
 
 class SourceViews:
@@ -58,7 +84,7 @@ class SourceViews:
         self._device = device
         assert datamanager.train_dataset is not None
         self._dataset = datamanager.train_dataset
-        self._recent: OrderedDict[int, tuple[Cameras, UInt8[Tensor, "3 height width"]]] = OrderedDict()
+        self._recent: OrderedDict[int, tuple[Cameras, UInt8[Tensor, "channels height width"]]] = OrderedDict()
         self._cached_images, self._cached_places = _cached_by(datamanager)
         self._read: dict[int, UInt8[Tensor, "height width channels"]] = {}
 
@@ -108,6 +134,17 @@ class SourceViews:
         at = torch.stack([rows, columns])[:, order].to(images[0].device).split(counts.tolist(), dim=1)
         pixels = torch.cat([image[y, x] for image, (y, x) in zip(images, at, strict=True)])
         return opaque(self.to_device(pixels), self._background)[self.to_device(order.argsort())]
+
+    def full_size_mask(
+        self, index: int, rows: slice = _ALL, columns: slice = _ALL
+    ) -> Bool[Tensor, "height width"] | None:
+        """Return which pixels of `full_size_image` the model was trained on; None if the data set masks none out."""
+        if isinstance(self._datamanager, FullImageDatamanager):
+            mask = self._datamanager.cached_train[index].get("mask")
+        else:
+            files = self.outputs.mask_filenames
+            mask = None if files is None else get_image_mask_tensor_from_path(files[index], self._dataset.scale_factor)
+        return None if mask is None else self.to_device(mask[rows, columns, 0])
 
     def full_size_camera(self, index: int) -> Cameras:
         """Return the camera of `full_size_image`, batched as one."""
@@ -167,11 +204,18 @@ class SourceViews:
     @cached_property
     def view_cameras(self) -> Cameras:
         """The cameras of all views at the size of the guidance, on the device."""
-        cameras = self.full_size_cameras
+        return self._cameras_of(self._side)
+
+    @cached_property
+    def fine_cameras(self) -> Cameras:
+        """The cameras of all views at the size at which a step may render them, on the device."""
+        return self._cameras_of(FINE**0.5 * self._side)
+
+    def _cameras_of(self, side: float) -> Cameras:
+        """Return all cameras with no more pixels than a square of this side has."""
         # As plain numbers: a rounded side must not depend on the device.
-        sides = zip(cameras.height[:, 0].tolist(), cameras.width[:, 0].tolist(), strict=True)
-        scales = [min(1.0, self._side / (height * width) ** 0.5) for height, width in sides]
-        return _resized(cameras, torch.tensor(scales, device=self._device))
+        scales = [min(1.0, side / (height * width) ** 0.5) for height, width in self._sizes]
+        return _resized(self.full_size_cameras, torch.tensor(scales, device=self._device))
 
     def __getitem__(self, index: int) -> SourceView:
         if index not in self._recent:
@@ -179,13 +223,20 @@ class SourceViews:
             if len(self._recent) > _CACHED_VIEWS:
                 self._recent.popitem(last=False)
         camera, image = self._recent[index]
-        return SourceView(index, copy.copy(camera), image[None].float() / 255)
+        channels = image[None].float() / 255
+        mask = channels[:, 3:] if len(image) > 3 else None
+        return SourceView(index, copy.copy(camera), channels[:, :3], _pick(self.fine_cameras, index), mask)
 
-    def _prepare(self, index: int) -> tuple[Cameras, UInt8[Tensor, "3 height width"]]:
-        """Return a view's camera and source image at the size of the guidance, on the device: each is made once."""
+    def _prepare(self, index: int) -> tuple[Cameras, UInt8[Tensor, "channels height width"]]:
+        """Return a view's camera and source image at the size of the guidance, on the device: each is made once.
+
+        A mask is the image's last channel.
+        """
         camera = _pick(self.view_cameras, index)
         size = int(camera.height.item()), int(camera.width.item())
         full = self.full_size_image(index).permute(2, 0, 1)[None]
+        if (mask := self.full_size_mask(index)) is not None:
+            full = torch.cat([full, mask[None, None].to(full)], dim=1)
         if full.shape[-2:] != size:
             full = F.interpolate(full, size, mode="bilinear", antialias=True)
         return camera, (full[0] * 255).round().to(torch.uint8)

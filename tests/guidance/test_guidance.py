@@ -16,10 +16,12 @@ from pds_nerfstudio.guidance import guidance as guidance_module
 from pds_nerfstudio.guidance import redraw
 from pds_nerfstudio.guidance.config import GuidanceConfig, resolve_device, resolve_dtypes
 from pds_nerfstudio.guidance.denoiser import Denoiser
+from pds_nerfstudio.guidance.draws import Draws
 from pds_nerfstudio.guidance.flow_edit import FlowEditConfig
 from pds_nerfstudio.guidance.gradient import GuidanceOutput
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.guidance.latents import resize
+from pds_nerfstudio.guidance.masks import difference_mask, sharpen
 from pds_nerfstudio.guidance.networks.network import Network
 from pds_nerfstudio.guidance.networks.options import LoadOptions
 from pds_nerfstudio.guidance.objectives.pds import chi, psi
@@ -445,6 +447,58 @@ def test_the_identity_term_may_let_go_inside_the_mask(denoiser: Denoiser) -> Non
     torch.testing.assert_close(free.identity, (1 - 0.75 * held.mask) * held.identity)
     unmasked = guidance_of(denoiser, identity_inside=0.25).gradient_terms(target, source, t, noise)
     assert torch.equal(unmasked.identity, held.identity)
+
+
+class TestLook:
+    """What is asked of a view before it is edited."""
+
+    VIEW = random(1, 3, 32, 32, seed=3)
+
+    def test_it_is_the_mean_of_masks_of_the_source_without_their_noise_floor(self, denoiser: Denoiser) -> None:
+        guidance = guidance_of(denoiser, localize=0.8)
+        seen = guidance.look(self.VIEW, looks=3, seed=7)
+        source = denoiser.encode_image(self.VIEW)
+        draws, raw = Draws(7, denoiser.device), []
+        times = [guidance._times.draw(1, progress, draws.generator) for progress in (0, 0.5, 1)]
+        for t in times:
+            x_t = denoiser.add_noise(source, draws.noise(source), t)
+            dog, cat = (denoiser.predict_noise(x_t, t, denoiser.encode_prompts([p])) for p in ("a dog", "a cat"))
+            raw.append(difference_mask(dog - cat))
+        torch.testing.assert_close(seen, 0.2 + 0.8 * sharpen(torch.cat(raw).mean(0, keepdim=True)), atol=1e-3, rtol=0)
+
+    def test_neither_the_noise_of_the_edit_nor_its_masks_move_on(self, denoiser: Denoiser) -> None:
+        guidance = guidance_of(denoiser, localize=1.0)
+        before = guidance.state_dict()
+        one, again = (guidance.look(self.VIEW, 2, seed=7, keys=["view"]) for _ in range(2))
+        assert torch.equal(one, again) and not torch.equal(one, guidance.look(self.VIEW, 2, seed=8))
+        after = guidance.state_dict()
+        assert torch.equal(before["generator"], after["generator"]) and after["masks"] == []
+
+    def test_calls_of_the_model_are_as_large_as_an_edits(
+        self, denoiser: Denoiser, count_calls: list[tuple[int, int]]
+    ) -> None:
+        guidance = guidance_of(denoiser, localize=1.0, samples=3)
+        guidance(self.VIEW, self.VIEW, 0.0)
+        guidance.look(self.VIEW, looks=4, seed=0, batch=3)
+        assert len(count_calls) == 3 and len(set(count_calls)) == 1
+
+    def test_without_localize_it_is_everywhere(self, denoiser: Denoiser) -> None:
+        assert torch.equal(guidance_of(denoiser).look(self.VIEW, 2, 0), torch.ones(1, 1, 16, 16))
+
+    def test_predictions_that_are_not_finite_say_nothing(
+        self, denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        guidance, predict, calls = guidance_of(denoiser, localize=1.0), denoiser.predict_noise, list[int]()
+        whole = guidance.look(self.VIEW, looks=1, seed=7)
+
+        def fails(*arguments: Any) -> Tensor:
+            calls.append(0)
+            answer = predict(*arguments)
+            return answer if len(calls) == 1 else torch.full_like(answer, torch.nan)
+
+        monkeypatch.setattr(denoiser, "predict_noise", fails)
+        assert guidance.look(self.VIEW, looks=2, seed=7).isfinite().all()
+        assert torch.equal(guidance.look(self.VIEW, looks=1, seed=7), torch.ones_like(whole))
 
 
 def test_masks_of_a_view_are_averaged_over_the_steps_until_the_prompts_change(denoiser: Denoiser) -> None:

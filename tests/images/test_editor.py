@@ -9,7 +9,7 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.latents import resize
 from pds_nerfstudio.guidance.redraw import RedrawConfig
-from pds_nerfstudio.images.editor import ImageEditor, ParameterName, carry_back
+from pds_nerfstudio.images.editor import ImageEditor, ParameterName
 
 from .conftest import KnownGuidance
 
@@ -18,44 +18,6 @@ def edited(
     pictures: Tensor, guidance: KnownGuidance, parameters: ParameterName, allowed: Tensor | None = None
 ) -> ImageEditor:
     return ImageEditor(pictures, guidance, parameters, allowed)  # type: ignore[arg-type]
-
-
-def smooth(picture: Tensor) -> Tensor:
-    return resize(picture, (24, 40))
-
-
-class TestCarryBack:
-    def test_no_change_is_no_change_to_the_bit(self, pictures: Tensor) -> None:
-        before = smooth(pictures)
-        assert torch.equal(carry_back(pictures, before, before.clone()), pictures)
-        noise = 0.008 * torch.rand(before.shape, generator=torch.Generator().manual_seed(1))
-        assert torch.equal(carry_back(pictures, before, before + noise), pictures)
-
-    def test_a_slight_change_keeps_the_detail(self, pictures: Tensor) -> None:
-        before = smooth(pictures)
-        changed = carry_back(pictures, before, before - 0.035)
-        assert torch.allclose(changed, pictures - 0.035, atol=1e-5)
-
-    def test_what_is_replaced_leaves_no_ghost(self, pictures: Tensor) -> None:
-        before = smooth(pictures)
-        changed = carry_back(pictures, before, torch.zeros_like(before))
-        assert changed.abs().max() < 1e-6
-
-    def test_a_change_here_is_none_there(self, pictures: Tensor) -> None:
-        before = smooth(pictures)
-        after = before.clone()
-        after[..., :10] = 0.0
-        changed = carry_back(pictures, before, after)
-        assert torch.equal(changed[..., 27:], pictures[..., 27:])
-        assert changed[..., :12].abs().max() < 1e-6
-
-    @pytest.mark.parametrize("size", [(45, 70), (24, 40), (9, 16), (300, 20)])
-    def test_any_size_will_do(self, size: tuple[int, int]) -> None:
-        source = torch.rand(1, 3, *size)
-        before = smooth(source)
-        changed = carry_back(source, before, 1 - before)
-        assert changed.shape == source.shape
-        assert 0 <= changed.min() and changed.max() <= 1
 
 
 @pytest.mark.parametrize("parameters", ["latent", "pixels"])

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from nerfstudio.utils import comms, profiler, writer
 
+from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.scenes import optimizers
 from pds_nerfstudio.scenes.pipeline import EditPipeline
 
@@ -57,8 +58,14 @@ def edit(rank: int, world_size: int, config: Any) -> dict[str, Any]:
     return seen
 
 
+def left_half(self: Guidance, image: Any, *_: Any) -> torch.Tensor:
+    """What is asked of each view, in place of what an untrained model sees: everything everywhere."""
+    return (torch.arange(20) < 10).float().expand(1, 1, 14, 20)
+
+
 def main(rank: int, world_size: int, port: int, configs: dict[str, Any], out: Path) -> None:
     torch.set_num_threads(1)
+    Guidance.look = left_half  # type: ignore[method-assign,assignment]
     dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=world_size)
     comms.LOCAL_PROCESS_GROUP = dist.new_group(range(world_size))  # type: ignore[assignment]
     torch.save({kind: edit(rank, world_size, config) for kind, config in configs.items()}, out)

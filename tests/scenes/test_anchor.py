@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from pds_nerfstudio.scenes.anchor import Anchor, Part, parts_of
+from pds_nerfstudio.scenes.anchor import Anchor, parts_of
 from pds_nerfstudio.scenes.models.drawing_part import drawing_part
 from pds_nerfstudio.scenes.models.splat import EditSplatModel
 from pds_nerfstudio.scenes.trainer import EditTrainer
-from pds_nerfstudio.scenes.views import tile_of
+from pds_nerfstudio.scenes.views import Part, tile_of
 
 SIDE = 24
 """What the guidance of these tests would look at; views are 32 × 48."""
@@ -271,3 +271,16 @@ def test_a_resumed_run_draws_the_same_parts(make_config: Any, run: Any, last_sta
     second = run(make_config("splat", "second", steps=6, load_checkpoint=cut, **options))
     assert last_state(whole)["pipeline"]["_extra_state"]["anchor"]
     assert not differences(last_state(whole)["pipeline"], last_state(second)["pipeline"])
+
+
+def test_what_the_data_set_masks_out_is_held_to_nothing(
+    trainer: EditTrainer, splat: EditSplatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anchor, part = anchor_of(trainer), Part(slice(0, 16), slice(0, 48))
+    anchor.learn(3, None)
+    mask = torch.rand(16, 48, generator=torch.Generator().manual_seed(0)) < 0.5
+    monkeypatch.setattr(anchor.views, "full_size_mask", lambda index, rows, columns: mask[rows, columns])
+    shown = torch.full((16, 48, 3), 0.31, requires_grad=True)
+    anchor.distance([anchor.pixels(3, part, shown, 1.0)]).backward()
+    assert shown.grad is not None
+    assert torch.equal(shown.grad.abs().sum(-1) > 0, mask)

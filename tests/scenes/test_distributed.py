@@ -27,9 +27,10 @@ def together(tmp_path_factory: pytest.TempPathFactory, config_in: Any) -> Callab
     """What each of two ranks saw of an edit of "splat" or "nerf". Both are run by one pair of processes."""
     folder = tmp_path_factory.mktemp("two")
     grow = {"pipeline__model__edit_refine_every": 2, "pipeline__model__edit_densify_grad_thresh": 0.0}
+    local = {"pipeline__guidance__localize": 1.0, "pipeline__hold_below": 0.5}
     configs = {
         kind: config_in(folder, kind, kind, steps=STEPS, reconstruct=RECONSTRUCT, **options)
-        for kind, options in (("splat", {**grow, "show_edit": True}), ("nerf", {}))
+        for kind, options in (("splat", {**grow, **local, "show_edit": True}), ("nerf", {}))
     }
     for config in configs.values():
         config.save_config()
@@ -90,6 +91,13 @@ class TestTwoRanks:
 
 def test_the_results_are_written(together: Any) -> None:
     assert (together("splat")[0]["folder"] / "report.html").exists()
+
+
+def test_what_is_held_is_what_all_ranks_views_say(together: Any) -> None:
+    """Some is and some isn't; that no rank holds others, their parameters tell, which are the same."""
+    (path,) = (together("splat")[0]["folder"] / "nerfstudio_models").iterdir()
+    free = torch.load(path, weights_only=True)["pipeline"]["_extra_state"]["free"]
+    assert free.any() and not free.all()
 
 
 def test_gaussians_grew_on_both_ranks(together: Any) -> None:

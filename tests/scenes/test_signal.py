@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.gradient import GuidanceOutput
+from pds_nerfstudio.scenes.models.scene_model import Seen
 from pds_nerfstudio.scenes.optimizers import EditAdamConfig, EditOptimizers
 from pds_nerfstudio.scenes.plan import EditPlan
 from pds_nerfstudio.scenes.signal import measure_floors
@@ -22,8 +23,9 @@ class Painting:
     def __init__(self) -> None:
         self.pixels = nn.Parameter(torch.rand(2 * SIDE, SIDE, 3))
 
-    def render_edit_view(self, camera: Any, index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        return 2 * self.pixels[:SIDE], {}
+    def see(self, view: SourceView) -> Seen:
+        rgb = 2 * self.pixels[:SIDE]
+        return Seen(rgb, rgb, {})
 
 
 class Asking:
@@ -44,7 +46,7 @@ def test_a_floor_is_the_mean_square_of_what_random_gradients_of_that_size_do() -
     optimizers = EditOptimizers(
         {"all": {"optimizer": EditAdamConfig(lr=0.1, fused=False), "scheduler": None}}, {"all": [painting.pixels]}
     )
-    views = [SourceView(k, None, torch.rand(1, 3, SIDE, SIDE)) for k in range(40)]  # type: ignore[arg-type]
+    views = [SourceView(k, None, torch.rand(1, 3, SIDE, SIDE), None) for k in range(40)]  # type: ignore[arg-type]
     measure_floors(optimizers, painting, Asking(), views, smallest=0.1, loss_mult=5.0)  # type: ignore[arg-type]
     (floor,) = optimizers._floors["all"]
     # On a pixel: 0.1 of the latent's standard deviation, times 3, times the loss's 5, over 4 numbers, times the 2.
@@ -65,6 +67,8 @@ def test_an_edit_that_asks_for_nothing_moves_a_scene_less(make_config: Any, prep
             "pipeline__smallest_gradient": smallest,
             "pipeline__guidance__text_weight": 0.0,
             "pipeline__model__edit_refine_every": 0,
+            "pipeline__hold_below": 0.0,
+            "pipeline__photometric_loss_mult": 0.0,
         }
         trainer = prepare(make_config("splat", f"smallest-{smallest}", steps=3, reconstruct=0, **options))
         before = {name: p.detach().clone() for name, p in trainer.pipeline.model.gauss_params.items()}

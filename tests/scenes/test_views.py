@@ -15,7 +15,7 @@ from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataPars
 from PIL import Image
 from torch import Tensor
 
-from pds_nerfstudio.scenes.views import SourceViews, view_at
+from pds_nerfstudio.scenes.views import SourceViews, tile_of, view_at
 
 BACKGROUND = torch.tensor([0.2, 0.6, 0.4])
 LANDSCAPE, PORTRAIT = (60, 40), (40, 60)
@@ -66,12 +66,14 @@ def write_views(
     return folder
 
 
-def open_views(kind: str, folder: Path, side: int = 1000, **options: Any) -> SourceViews:
+def open_views(
+    kind: str, folder: Path, side: int = 1000, manager: dict[str, Any] | None = None, **options: Any
+) -> SourceViews:
     config: Any
     if kind == "splat":
         config = FullImageDatamanagerConfig(cache_images="gpu", cache_images_type="uint8")
     else:
-        config = VanillaDataManagerConfig()
+        config = VanillaDataManagerConfig(**(manager or {}))
     config.dataparser = NerfstudioDataParserConfig(data=folder, eval_mode="all", **options)
     datamanager = config.setup(device="cpu", test_mode="test")
     return SourceViews(datamanager, side, BACKGROUND, "cpu")
@@ -164,3 +166,31 @@ class TestViewAt:
         assert random.random() == first[1]
         random.seed(2)
         assert view_at(3, 10, 0) == first[0]
+
+
+class TestFullSize:
+    @pytest.mark.parametrize("alpha", [False, True])
+    @pytest.mark.parametrize("kept", ["splat", "nerf", "files"])
+    def test_parts_and_pixels_are_those_of_the_whole(self, kept: str, alpha: bool, tmp_path: Path) -> None:
+        """Wherever the images are: in either data manager's memory, or where it keeps only some, in files."""
+        folder = write_views(tmp_path / "data", [LANDSCAPE, PORTRAIT, LANDSCAPE, LANDSCAPE], alpha=alpha)
+        few = {"train_num_images_to_sample_from": 2} if kept == "files" else {}
+        views = open_views("splat" if kept == "splat" else "nerf", folder, manager=few)
+        whole = {i: views.full_size_image(i) for i in range(4)}
+        assert all(image.shape == ((60, 40, 3) if i == 1 else (40, 60, 3)) for i, image in whole.items())
+        for i in range(4):
+            assert (whole[i][:, -18:] - colors(views.full_size_camera(i))[:, -18:]).abs().max() < 0.003
+        part = views.full_size_image(1, slice(10, 35), slice(4, 40))
+        assert torch.equal(part, whole[1][10:35, 4:40])
+        indices, rows, columns = (torch.randint(n, (500,)) for n in (4, 40, 40))
+        expected = torch.stack([whole[i][y, x] for i, y, x in torch.stack([indices, rows, columns], 1).tolist()])
+        assert torch.equal(views.full_size_pixels(indices, rows, columns), expected)
+
+    def test_the_camera_of_a_tile_sees_a_part_of_what_the_whole_one_sees(self, tmp_path: Path) -> None:
+        views = open_views("splat", write_views(tmp_path / "data", [LANDSCAPE, PORTRAIT]))
+        camera = views.full_size_camera(0)
+        tile = tile_of(camera, slice(7, 30), slice(20, 60))
+        seen = colors(tile)
+        assert seen.shape == (23, 40, 3) and tile.metadata == {"cam_idx": 0}
+        torch.testing.assert_close(seen, colors(camera)[7:30, 20:60], atol=1e-6, rtol=0)
+        assert (camera.height.item(), camera.width.item()) == (40, 60)

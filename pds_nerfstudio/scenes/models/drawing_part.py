@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pds_nerfstudio.scenes.anchor import Part
 from pds_nerfstudio.scenes.compat import replaced
+from pds_nerfstudio.scenes.views import Part
 from pds_nerfstudio.splat_rasterizer import rasterizer
 from pds_nerfstudio.splat_rasterizer.projection import Projection
 

@@ -30,7 +30,8 @@ class HoldingStrategy(DefaultStrategy):
             state: Of this strategy.
             free: A truth value for each Gaussian.
         """
-        state["free"], state["hooked"] = free, {}
+        state["free"] = free
+        state.setdefault("hooked", {})
         for name, parameter in params.items():
             memory = optimizers[name].state.get(parameter, {})
             if "exp_avg" in memory:
@@ -42,9 +43,22 @@ class HoldingStrategy(DefaultStrategy):
         super().step_pre_backward(params, optimizers, state, step, info)
         if "free" in state:
             for name, parameter in params.items():
-                if state["hooked"].get(name) is not parameter:  # growth and culling make new ones
-                    parameter.register_post_accumulate_grad_hook(lambda p: _hold_gradient(p, state["free"]))
-                    state["hooked"][name] = parameter
+                hooked, _ = state["hooked"].get(name, (None, None))
+                if hooked is not parameter:  # growth and culling make new ones
+                    hook = parameter.register_post_accumulate_grad_hook(lambda p: _hold_gradient(p, state["free"]))
+                    state["hooked"][name] = parameter, hook
+
+    def step_post_backward(  # noqa: D102
+        self,
+        params: Parameters,
+        optimizers: Optimizers,
+        state: dict[str, Any],
+        step: int,
+        info: dict[str, Any],
+        packed: bool = False,
+    ) -> None:
+        # At step 0 gsplat resets all opacities, however seldom it is to, which would undo the scene.
+        super().step_post_backward(params, optimizers, state, step or -1, info, packed)
 
     def _grow_gs(self, params: Parameters, optimizers: Optimizers, state: dict[str, Any], step: int) -> Any:
         if "free" in state:
@@ -59,6 +73,13 @@ class HoldingStrategy(DefaultStrategy):
         if n:
             remove(params=params, optimizers=optimizers, state=state, mask=faint)
         return n
+
+
+def release(state: dict[str, Any]) -> None:
+    """Hold nothing any more by a strategy's state, which is to be replaced by another."""
+    for _, hook in state.pop("hooked", {}).values():
+        hook.remove()
+    state.pop("free", None)
 
 
 def _hold_gradient(parameter: Tensor, free: Bool[Tensor, " gaussians"]) -> None:

@@ -26,7 +26,7 @@ from pds_nerfstudio.scenes.models.fog import fill_with_fog
 from pds_nerfstudio.scenes.models.kept_space import KeptSpace
 from pds_nerfstudio.scenes.models.ray_sampling import LastLosses, render_through_sampled_rays
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
-from pds_nerfstudio.scenes.models.scene_model import SceneKind
+from pds_nerfstudio.scenes.models.scene_model import SceneKind, Seen
 from pds_nerfstudio.scenes.selection.region import Region
 from pds_nerfstudio.scenes.views import SourceView
 
@@ -174,8 +174,17 @@ class EditNerfModel(NerfactoModel):
             colors, interlevel, distortion = self._render_in_chunks(rays)
         return colors.reshape(height, width, 3), self._regularizers(interlevel, distortion)
 
+    def see(self, view: SourceView) -> Seen:
+        """Return a view with gradients, at the guidance's size: a ray has the same colour at any size.
+
+        Args:
+            view: A training view.
+        """
+        rgb, losses = self.render_edit_view(view.camera, view.index)
+        return Seen(rgb, rgb, losses)
+
     def compare_with_source(
-        self, anchor: Anchor, step: int, seen: Sequence[tuple[SourceView, Float[Tensor, "_ _ 3"]]]
+        self, anchor: Anchor, step: int, seen: Sequence[tuple[SourceView, Seen]]
     ) -> tuple[list[Pixels], dict[str, Float[Tensor, ""]]]:
         """Return random rays of all full-size views, as many as reconstruct it, and what keeps the geometry sound.
 
@@ -184,13 +193,13 @@ class EditNerfModel(NerfactoModel):
         Args:
             anchor: Draws the rays.
             step: Of the run.
-            seen: The step's views and their renders, which are not needed.
+            seen: The step's views, which are not needed.
         """
         rays, source, pixels = anchor.views.random_rays(step)
         shown, interlevel, distortion = self._render_in_chunks(rays)
         return [anchor.rays(pixels, source, shown)], self._regularizers(interlevel, distortion)
 
-    def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews) -> dict[str, Float[Tensor, ""]]:
+    def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews, turn: int) -> dict[str, Float[Tensor, ""]]:
         """Return the losses of a step that refines: how far rays are from the redrawn views.
 
         As many as `edit_rays_per_step`. Rays of one view alone could be satisfied by haze in front of its camera.
@@ -198,6 +207,7 @@ class EditNerfModel(NerfactoModel):
         Args:
             view: A training view that was redrawn; all of its rays would be a step's, if the number is 0.
             redrawn: All that were.
+            turn: Not used: rays are drawn anew in each step.
         """
         rays, wanted = redrawn.sample(self.config.edit_rays_per_step or view.image[0, 0].numel())
         colors, interlevel, distortion = self._render_in_chunks(rays)

@@ -1,85 +1,180 @@
-"""What a scene is fitted to while an edit is refined: its views, as the diffusion model has redrawn them."""
+"""What a scene is fitted to while an edit is refined: its views, with what the diffusion model has redrawn in them.
+
+The model redraws views at the size it works with. At full size a view is its source photograph, with the change that
+the redrawn one shows carried back to it (see `carry_back`): detail that the model never saw stays, and what has not
+changed is pulled to the photograph, as it was in reconstruction.
+"""
 
 from __future__ import annotations
 
-from typing import cast
+import itertools
+import random
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
+
+from pds_nerfstudio.carry_back import compose, shares
+from pds_nerfstudio.scenes.views import FINE, Part, SourceViews
+
+_KEPT = 3, 3, 1, 1
+"""Channels of what is kept of a view: redrawn, source, and the shares taken and detail of `compose`."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A part of a view at full size, or all of it."""
+
+    camera: Cameras
+    """Of the whole view, batched as one."""
+    size: tuple[int, int]
+    """Height and width of the whole view."""
+    part: Part
+    """Of the whole view."""
+    target: Float[Tensor, "height width 3"]
+    """What the part is to look like, in 0..1."""
+
+    @property
+    def share(self) -> float:
+        """Of the view's pixels."""
+        return self.target[..., 0].numel() / (self.size[0] * self.size[1])
 
 
 class RedrawnViews:
     """Redrawn views by their numbers, in bytes on the cameras' device.
 
     Args:
-        cameras: Of all views, of the redrawn views' sizes.
+        views: The source views.
     """
 
-    def __init__(self, cameras: Cameras) -> None:
-        self._cameras = cameras
-        sizes = (cameras.height * cameras.width)[:, 0]
-        self._starts = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
-        self._starts_on_host: list[int] = self._starts.tolist()
-        self._widths_on_host: list[int] = cameras.width[:, 0].tolist()
-        self._pixels: Tensor | None = None  # of all views, row by row; made when the first comes
+    def __init__(self, views: SourceViews) -> None:
+        self._views = views
+        cameras = views.view_cameras
+        sizes = torch.cat([cameras.height, cameras.width], dim=1)
+        starts = torch.cat([sizes.new_zeros(1), sizes.prod(1).cumsum(0)])
+        self._sizes, self._starts = sizes, starts[:-1]
+        self._sizes_on_host: list[list[int]] = sizes.tolist()
+        self._starts_on_host: list[int] = starts.tolist()
+        full = views.full_size_cameras
+        self._full_sizes = torch.cat([full.height, full.width], dim=1)
+        self._full_sizes_on_host = self._full_sizes.cpu()
+        self._kept: Tensor | None = None  # of all views, row by row; made when the first comes
         self._redrawn: dict[int, None] = {}
-        self._indices = torch.zeros(0, dtype=torch.long)
 
     def __contains__(self, index: int) -> bool:
         return index in self._redrawn
 
     def __setitem__(self, index: int, picture: Float[Tensor, "height width 3"]) -> None:
         """Keep a redrawn view; numbers outside 0..1 are clamped."""
-        if self._pixels is None:
-            self._pixels = torch.zeros(self._starts_on_host[-1], 3, dtype=torch.uint8, device=self._starts.device)
-        first, end = self._starts_on_host[index : index + 2]
-        self._pixels[first:end] = (picture.clamp(0, 1) * 255).round().to(torch.uint8).reshape(-1, 3)
-        if index not in self._redrawn:
-            self._redrawn[index] = None
-            self._indices = torch.tensor([*self._redrawn], device=self._starts.device)
+        self._keep(index, (picture.clamp(0, 1) * 255).round().to(torch.uint8).reshape(-1, 3))
 
-    def __getitem__(self, index: int) -> Float[Tensor, "height width 3"]:
-        """Return a redrawn view in 0..1.
-
-        Raises:
-            KeyError: If that view hasn't been redrawn.
-        """
-        if index not in self._redrawn:
-            raise KeyError(index)
-        assert self._pixels is not None
+    def _keep(self, index: int, pixels: UInt8[Tensor, "pixels 3"]) -> None:
+        if self._kept is None:
+            self._kept = torch.zeros(self._starts_on_host[-1], sum(_KEPT), dtype=torch.uint8, device=self._sizes.device)
+        # Of what is kept, and not of what was given: a resumed run has nothing else.
+        before = self._views[index].image
+        after = pixels.to(before.device).reshape(*before.shape[-2:], 3).permute(2, 0, 1)[None].float() / 255
+        of_view = torch.cat([after, before, *shares(before, after)], dim=1)[0]
         first, end = self._starts_on_host[index : index + 2]
-        return self._pixels[first:end].reshape(-1, self._widths_on_host[index], 3).float() / 255
+        self._kept[first:end] = (of_view * 255).round().to(torch.uint8).flatten(1).T
+        self._redrawn[index] = None
 
     def __len__(self) -> int:
         return len(self._redrawn)
 
     def state_dict(self) -> dict[int, UInt8[Tensor, "pixels 3"]]:
         """Return all redrawn views in bytes, row by row, by their numbers."""
-        assert self._pixels is not None or not self._redrawn
+        if self._kept is None:
+            return {}
         bounds = {index: slice(*self._starts_on_host[index : index + 2]) for index in self._redrawn}
-        return {index: cast(Tensor, self._pixels)[pixels].cpu() for index, pixels in bounds.items()}
+        return {index: self._kept[pixels, :3].cpu() for index, pixels in bounds.items()}
 
     def load_state_dict(self, state: dict[int, UInt8[Tensor, "pixels 3"]]) -> None:
         """Keep the redrawn views of a state, and no others."""
         self.clear()
         for index, pixels in state.items():
-            self[index] = pixels.reshape(-1, self._widths_on_host[index], 3).to(self._starts.device) / 255
+            self._keep(index, pixels)
 
     def clear(self) -> None:
         """Forget all redrawn views."""
         self._redrawn.clear()
-        self._indices = self._indices[:0]
+
+    def tile(self, index: int, turn: int) -> Tile:
+        """Return a part of a redrawn view at full size, of `FINE` times the guidance's pixels at most.
+
+        The parts cover the view, and come one after another in an order that depends on nothing else but the view.
+
+        Args:
+            index: Of the view.
+            turn: How often its turn has come before.
+
+        Raises:
+            KeyError: If that view hasn't been redrawn.
+        """
+        if index not in self._redrawn:
+            raise KeyError(index)
+        size = self._views.full_size(index)
+        most = (round(FINE**0.5 * side) for side in self._sizes_on_host[index])
+        parts = [Part(*both) for both in itertools.product(*map(_parts, size, most))]
+        random.Random(f"{index}/{turn // len(parts)}").shuffle(parts)
+        part = parts[turn % len(parts)]
+        return Tile(self._views.full_size_camera(index), size, part, self._composed(index, part))
+
+    def _composed(self, index: int, part: Part) -> Float[Tensor, "height width 3"]:
+        source = self._views.full_size_image(index, part.rows, part.columns)
+        y, x = (torch.arange(side.start, side.stop, device=source.device) for side in (part.rows, part.columns))
+        places = torch.cartesian_prod(y, x)
+        views = torch.full_like(places[:, 0], index)
+        return compose(source.reshape(-1, 3), *self._enlarged(views, places)).reshape(source.shape)
 
     def sample(self, n: int) -> tuple[RayBundle, Float[Tensor, "n 3"]]:
-        """Return `n` rays through random pixels of views that were redrawn, each view alike, and their colours."""
-        assert self._pixels is not None
-        views = self._indices[torch.randint(len(self._indices), (n,), device=self._indices.device)]
-        height, width = self._cameras.height[views, 0], self._cameras.width[views, 0]
-        rows, columns = (torch.rand(n, device=views.device) * side for side in (height, width))
-        rows, columns = rows.long(), columns.long()
-        colors = self._pixels[self._starts[views] + rows * width + columns].float() / 255
-        through = torch.stack([rows, columns], dim=-1) + 0.5  # the pixels' centres
-        return self._cameras.generate_rays(camera_indices=views[:, None], coords=through), colors
+        """Return rays through random pixels of full-size views that were redrawn, each view alike, and their colours.
+
+        Args:
+            n: How many.
+        """
+        # On the CPU, where the source images may be: nobody waits for a GPU to say which pixels these are.
+        views = torch.tensor([*self._redrawn])[torch.randint(len(self._redrawn), (n,))]
+        rows, columns = ((torch.rand(n) * sides[views]).long() for sides in self._full_sizes_on_host.T)
+        source = self._views.full_size_pixels(views, rows, columns)
+        on_device = self._views.to_device(torch.stack([views, rows, columns]))
+        views, places = on_device[0], on_device[1:].T
+        colors = compose(source, *self._enlarged(views, places))
+        through = places + 0.5  # the pixels' centres
+        return self._views.full_size_cameras.generate_rays(camera_indices=views[:, None], coords=through), colors
+
+    def _enlarged(
+        self, views: Int[Tensor, " n"], places: Int[Tensor, "n 2"]
+    ) -> tuple[Float[Tensor, "n _"], Float[Tensor, "n _"], Float[Tensor, "n _"], Float[Tensor, "n _"]]:
+        """Return what `compose` wants beside pixels of full-size views, bilinearly from what is kept of the views.
+
+        Args:
+            views: Of each pixel.
+            places: Row and column of each.
+        """
+        kept = self._kept
+        assert kept is not None
+        sizes = self._sizes[views]
+        position = ((places + 0.5) * (sizes / self._full_sizes[views]) - 0.5).clamp_min(0)
+        first = position.long()
+        second, weight = torch.minimum(first + 1, sizes - 1), position - first
+
+        def row(y: Int[Tensor, " n"]) -> Float[Tensor, "n channels"]:
+            start = self._starts[views] + y * sizes[:, 1]
+            left, right = (kept[start + x].float() for x in (first[:, 1], second[:, 1]))
+            return torch.lerp(left, right, weight[:, 1:])
+
+        after, before, taken, detail = (torch.lerp(row(first[:, 0]), row(second[:, 0]), weight[:, :1]) / 255).split(
+            _KEPT, dim=1
+        )
+        return before, after, taken, detail
+
+
+def _parts(side: int, most: int) -> list[slice]:
+    """Return parts of a side, evenly spaced, which cover it; each has `most` pixels, or the side is no longer."""
+    n = -(-side // most)
+    starts = [round(k * (side - most) / (n - 1)) for k in range(n)] if n > 1 else [0]
+    return [slice(start, start + min(side, most)) for start in starts]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
@@ -17,6 +18,18 @@ from pds_nerfstudio.scenes.views import SourceView
 
 SceneKind = Literal["splat", "nerf"]
 """What sort of scene there is. The method that edits it is named pds- and this."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A view of the scene in a step."""
+
+    rgb: Float[Tensor, "height width 3"]
+    """At the guidance's size, in 0..1."""
+    fine: Float[Tensor, "fine_height fine_width 3"]
+    """As it was rendered, of that size or of more pixels."""
+    losses: dict[str, Float[Tensor, ""]]
+    """What keeps the scene sound."""
 
 
 @runtime_checkable
@@ -76,23 +89,31 @@ class SceneModel(Protocol):
             index: Of the training view.
         """
 
+    def see(self, view: SourceView) -> Seen:
+        """Return a view as the guidance looks at it, with gradients.
+
+        Args:
+            view: A training view.
+        """
+
     def compare_with_source(
-        self, anchor: Anchor, step: int, seen: Sequence[tuple[SourceView, Float[Tensor, "_ _ 3"]]]
+        self, anchor: Anchor, step: int, seen: Sequence[tuple[SourceView, Seen]]
     ) -> tuple[list[Pixels], dict[str, Float[Tensor, ""]]]:
         """Return some pixels of full-size views, with gradients, and losses that keep the scene sound.
 
         Args:
             anchor: Draws them.
             step: Of the run.
-            seen: The step's views and their renders.
+            seen: The step's views, as it sees them.
         """
 
-    def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews) -> dict[str, Float[Tensor, ""]]:
+    def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews, turn: int) -> dict[str, Float[Tensor, ""]]:
         """Return the losses of a step that refines.
 
         Args:
             view: A training view that was redrawn.
             redrawn: All that were.
+            turn: How often the turn of that view has come before.
         """
 
     def splats(self) -> Mapping[str, Float[Tensor, " gaussians"]] | None:

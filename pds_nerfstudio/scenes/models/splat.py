@@ -17,15 +17,16 @@ from nerfstudio.models.splatfacto import SplatfactoModel, SplatfactoModelConfig,
 from nerfstudio.utils.comms import get_rank, get_world_size
 from torch import Tensor, nn
 
-from pds_nerfstudio.scenes.anchor import Anchor, Part, Pixels
+from pds_nerfstudio.guidance.latents import resize
+from pds_nerfstudio.scenes.anchor import Anchor, Pixels
 from pds_nerfstudio.scenes.compat import cpu_splatfacto, offline_lpips
 from pds_nerfstudio.scenes.distributed import take_from_first_rank
 from pds_nerfstudio.scenes.models.ball import looked_at_ball, random_in_ball
 from pds_nerfstudio.scenes.models.drawing_part import drawing_part
-from pds_nerfstudio.scenes.models.held import HoldingStrategy
+from pds_nerfstudio.scenes.models.held import HoldingStrategy, release
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
-from pds_nerfstudio.scenes.models.scene_model import SceneKind
-from pds_nerfstudio.scenes.views import SourceView, SourceViews, tile_of
+from pds_nerfstudio.scenes.models.scene_model import SceneKind, Seen
+from pds_nerfstudio.scenes.views import Part, SourceView, SourceViews, tile_of
 
 _NEVER = 10**12
 
@@ -113,6 +114,7 @@ class EditSplatModel(SplatfactoModel):
         """
         self.editing = True
         self.camera_optimizer.requires_grad_(False)
+        release(self.strategy_state)
         self.strategy = HoldingStrategy(
             prune_opa=self.config.edit_cull_alpha_thresh,
             grow_grad2d=self.config.edit_densify_grad_thresh,
@@ -154,10 +156,13 @@ class EditSplatModel(SplatfactoModel):
             choose: Returns which of a scene's Gaussians may change.
         """
         free = choose(self).to(self.device)
+        if self.free is None and bool(free.all()):
+            return
         in_vain = ~free
         in_vain[: len(free) - self._strewn] = False
         if bool(in_vain.any()):
             remove(self.gauss_params, self.optimizers, self.strategy_state, in_vain)
+        self._strewn = 0
         self.strategy.hold(self.gauss_params, self.optimizers, self.strategy_state, free[~in_vain])
 
     def contributions(
@@ -173,7 +178,23 @@ class EditSplatModel(SplatfactoModel):
         """
         height, width, channels = weights.shape
         colors = torch.zeros(self.num_points, channels, device=self.device, requires_grad=True)
-        with self._on_this_device(), torch.enable_grad():
+        with torch.enable_grad():
+            picture = self.picture_of(colors, camera, height, width)
+            (sums,) = torch.autograd.grad((picture * weights.to(picture)).sum(), colors)
+        return sums
+
+    def picture_of(
+        self, colors: Float[Tensor, "gaussians channels"], camera: Cameras, height: int, width: int
+    ) -> Float[Tensor, "{height} {width} channels"]:
+        """Return a picture in which the Gaussians have other colours than their own, before black.
+
+        Args:
+            colors: Of the Gaussians.
+            camera: One camera.
+            height: Of its picture, in pixels.
+            width: Of its picture, in pixels.
+        """
+        with self._on_this_device():
             picture, _, _ = splatfacto.rasterization(
                 means=self.means.detach(),
                 quats=self.quats.detach(),
@@ -187,8 +208,7 @@ class EditSplatModel(SplatfactoModel):
                 packed=False,
                 rasterize_mode=self.config.rasterize_mode,
             )
-            (sums,) = torch.autograd.grad((picture[0] * weights.to(picture)).sum(), colors)
-        return sums
+        return picture[0]
 
     @torch.no_grad()
     def _strew(self, cameras: Cameras) -> None:
@@ -250,6 +270,7 @@ class EditSplatModel(SplatfactoModel):
             free = free if len(free) == n else free.new_empty(n)
             take_from_first_rank([free])
         if get_rank() != 0:
+            release(self.strategy_state)
             self.strategy_state = self.strategy.initialize_state(scene_scale=1.0)
         if free is not None:
             self.strategy.hold(self.gauss_params, self.optimizers, self.strategy_state, free)
@@ -263,41 +284,63 @@ class EditSplatModel(SplatfactoModel):
             camera: One camera.
             index: Of the training view.
         """
-        rgb = cast(Tensor, self.get_outputs(camera)["rgb"])
+        return cast(Tensor, self.get_outputs(camera)["rgb"]), self._regularizers()
+
+    def _regularizers(self) -> dict[str, Float[Tensor, ""]]:
         if not self.config.edit_opacity_loss_mult:
-            return rgb, {}
-        return rgb, {"opacity_loss": self.config.edit_opacity_loss_mult * self.opacities.sigmoid().mean()}
+            return {}
+        return {"opacity_loss": self.config.edit_opacity_loss_mult * self.opacities.sigmoid().mean()}
+
+    def see(self, view: SourceView) -> Seen:
+        """Return a view with gradients, rendered fine and made as small as the guidance looks at it.
+
+        The photograph was made small, too. A rasteriser blurs every Gaussian by a part of a pixel, of which a smaller
+        picture has larger ones: rendered small, the scene would differ from its photograph all over, and be edited for
+        it.
+
+        Args:
+            view: A training view.
+        """
+        fine, losses = self.render_edit_view(view.fine, view.index)
+        rgb = resize(fine.permute(2, 0, 1)[None], (view.image.shape[-2], view.image.shape[-1]))[0].permute(1, 2, 0)
+        return Seen(rgb, fine, losses)
 
     def compare_with_source(
-        self, anchor: Anchor, step: int, seen: Sequence[tuple[SourceView, Float[Tensor, "_ _ 3"]]]
+        self, anchor: Anchor, step: int, seen: Sequence[tuple[SourceView, Seen]]
     ) -> tuple[list[Pixels], dict[str, Float[Tensor, ""]]]:
         """Return a part of each view of a step at its full size, with gradients.
 
         Args:
             anchor: Draws the parts.
             step: Of the run.
-            seen: The step's views and their renders, of which those are taken that have the full size.
+            seen: The step's views, of which those need no second render that have the full size.
         """
         pixels = []
-        for view, rgb in seen:
+        for view, look in seen:
             part, n = anchor.part(view.index, step)
-            shown = rgb if n == 1 else self.render_part(anchor.views, view.index, part)
+            if look.fine.shape[:2] == anchor.views.full_size(view.index):
+                shown = look.fine[part.rows, part.columns]
+            else:
+                shown = self.render_part(anchor.views, view.index, part)
             pixels.append(anchor.pixels(view.index, part, shown, n / len(seen)))
         return pixels, {}
 
     def render_part(self, views: SourceViews, index: int, part: Part) -> Float[Tensor, "height width 3"]:
         """Return a part of a full-size view, with gradients. Densification doesn't see it."""
-        whole = views.full_size(index)
-        camera = tile_of(views.full_size_camera(index), part.rows, part.columns)
         kept = {name: getattr(self, name) for name in ("info", "last_size") if hasattr(self, name)}
-        self._part = part, *whole
         try:
-            with self._on_this_device(), drawing_part(part, *whole):
-                return cast(Tensor, self.get_outputs(camera)["rgb"])
+            return self._draw_part(views.full_size_camera(index), views.full_size(index), part)
         finally:
-            self._part = None
             for name, value in kept.items():
                 setattr(self, name, value)
+
+    def _draw_part(self, camera: Cameras, size: tuple[int, int], part: Part) -> Float[Tensor, "height width 3"]:
+        self._part = part, *size
+        try:
+            with self._on_this_device(), drawing_part(part, *size):
+                return cast(Tensor, self.get_outputs(tile_of(camera, part.rows, part.columns))["rgb"])
+        finally:
+            self._part = None
 
     def _apply_bilateral_grid(self, rgb: Tensor, cam_idx: int, H: int, W: int) -> Tensor:
         if self._part is None:
@@ -308,15 +351,20 @@ class EditSplatModel(SplatfactoModel):
         whole = super()._apply_bilateral_grid(F.pad(rgb, beside), cam_idx, height, width)
         return whole[:, rows, columns]
 
-    def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews) -> dict[str, Float[Tensor, ""]]:
-        """Return the losses of a step that refines: how far a render is from its redrawn view.
+    def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews, turn: int) -> dict[str, Float[Tensor, ""]]:
+        """Return the losses of a step that refines: how far a part of a full-size view is from its target.
 
         Args:
             view: A training view that was redrawn.
             redrawn: All that were.
+            turn: How often the turn of that view has come before, which says what part.
         """
-        rgb, losses = self.render_edit_view(view.camera, view.index)
-        return {"photometric_loss": (rgb - redrawn[view.index]).abs().mean(), **losses}
+        tile = redrawn.tile(view.index, turn)
+        rgb = self._draw_part(tile.camera, tile.size, tile.part)
+        # The strategy measures positional gradients in halves of a view, and the loss is a mean over its pixels.
+        for side in ("width", "height"):
+            self.info[side] *= tile.share**0.5
+        return {"photometric_loss": (rgb - tile.target).abs().mean(), **self._regularizers()}
 
     def splats(self) -> Mapping[str, Float[Tensor, " gaussians"]]:
         """Return what a .ply file holds of each Gaussian, in the order and with the names of Kerbl et al., 2023."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -87,15 +87,20 @@ def write_results(scene: Scene, folder: Path, turntable_frames: int, coordinates
         ffmpeg.
     """
     views, model = scene.views, scene.model
-    edited = [
-        to_bytes(render(model, views.full_size_camera(i)))
-        for i in track(range(len(views)), description="Rendering the edited views", console=CONSOLE, transient=True)
-    ]
-    written = [write_dataset(folder / "edited_views", views, edited)]
     shown = shown_views(views)
+    after: list[OfAnySize] = []
+
+    def edited() -> Iterator[OfAnySize]:
+        for i in track(range(len(views)), description="Rendering the edited views", console=CONSOLE, transient=True):
+            picture = to_bytes(render(model, views.full_size_camera(i)))
+            if i in shown:
+                after.append(picture)
+            yield picture
+
+    written = [write_dataset(folder / "edited_views", views, edited())]
     before = [to_bytes(views.full_size_image(i)) for i in shown]
     titles = before_and_after(scene.settings["src_prompt"], scene.settings["tgt_prompt"])
-    sheet = contact_sheet(dict(zip(titles, (before, [edited[i] for i in shown]), strict=True)))
+    sheet = contact_sheet(dict(zip(titles, (before, after), strict=True)))
     sheet.save(folder / "before_after.png")
     written.append(folder / "before_after.png")
     if (columns := model.splats()) is not None:
@@ -131,8 +136,8 @@ def shown_views(views: SourceViews) -> list[int]:
     return sorted({round(i * (n - 1) / max(1, _SHEET_VIEWS - 1)) for i in range(_SHEET_VIEWS)})
 
 
-def write_dataset(folder: Path, views: SourceViews, images: Sequence[Picture]) -> Path:
-    """Write rendered views as a nerfstudio data set in the source data's own coordinates.
+def write_dataset(folder: Path, views: SourceViews, images: Iterable[OfAnySize]) -> Path:
+    """Write rendered views as a nerfstudio data set in the source data's own coordinates, one at a time.
 
     The intrinsics are those of the cameras that rendered, so they match whatever downscaling or undistortion the
     source images went through.

@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pds_nerfstudio.carry_back import carry_back
 from pds_nerfstudio.editing import Descent, Goal, Metrics
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.images.edit_loop import ImageEditConfig, ImageEditLoop
-from pds_nerfstudio.images.editor import ImageEditor, carry_back
+from pds_nerfstudio.images.editor import ImageEditor
 from pds_nerfstudio.vector.edit.augmentation import Augmentation, Framing
 from pds_nerfstudio.vector.edit.editor import VectorEditor
 

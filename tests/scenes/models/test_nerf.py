@@ -90,7 +90,7 @@ def test_refining_fits_rays_of_all_redrawn_views(
     trainer: EditTrainer, model: EditNerfModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     views = trainer.pipeline.views
-    redrawn = RedrawnViews(views.view_cameras)
+    redrawn = RedrawnViews(views)
     black, white = (torch.full_like(views[i].image[0].permute(1, 2, 0), value) for i, value in ((2, 0.0), (5, 1.0)))
     redrawn[2], redrawn[5] = black, white
     asked: list[RayBundle] = []
@@ -104,7 +104,7 @@ def test_refining_fits_rays_of_all_redrawn_views(
     monkeypatch.setattr(model, "_render_rays", render)
     monkeypatch.setattr(model.config, "edit_rays_per_step", 50)
     monkeypatch.setattr(model.config, "edit_rays_per_chunk", 20)
-    losses = model.fit_redrawn(views[2], redrawn)
+    losses = model.fit_redrawn(views[2], redrawn, 0)
     assert [len(rays) for rays in asked] == [20, 20, 10]
     share = torch.cat([rays.camera_indices for rays in asked if rays.camera_indices is not None]).eq(2).float().mean()
     assert 0 < share < 1

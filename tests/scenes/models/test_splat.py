@@ -5,12 +5,16 @@ from typing import Any
 import pytest
 import torch
 
+from pds_nerfstudio.guidance.latents import resize
+from pds_nerfstudio.scenes.models import redrawn as redrawn_views
 from pds_nerfstudio.scenes.models.ball import looked_at_ball
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.models.scene_model import render
 from pds_nerfstudio.scenes.models.splat import EditSplatModel, EditSplatModelConfig
 from pds_nerfstudio.scenes.trainer import EditTrainer
+from pds_nerfstudio.scenes.views import SourceViews
 
+RED = torch.tensor([0.95, 0.05, 0.05])  # of which nothing in the scene is
 NAMES = {"means", "scales", "quats", "features_dc", "features_rest", "opacities"}
 
 
@@ -39,17 +43,68 @@ def test_a_fresh_models_parameters_suit_a_fused_optimizer(make_config: Any, prep
     assert all(parameter.is_contiguous() for parameter in parameters.values())
 
 
-def test_refining_fits_a_view_to_its_redrawn_picture(make_config: Any, prepare: Any) -> None:
+@pytest.fixture
+def coarsely_seen(make_config: Any, prepare: Any, monkeypatch: pytest.MonkeyPatch) -> EditTrainer:
+    """Ready to refine views of 48×32 that the guidance sees at a sixteenth of their pixels: so many has a tile."""
+    monkeypatch.setattr(redrawn_views, "FINE", 1)
     trainer = prepare(make_config("splat", reconstruct=0))
-    model, views = trainer.pipeline.model, trainer.pipeline.views
-    model.begin_edit(first=False, cameras=views.cameras)
-    model.step_cb(trainer.optimizers, 0)
-    view, redrawn = views[1], RedrawnViews(views.view_cameras)
-    redrawn[1] = torch.full_like(view.image[0].permute(1, 2, 0), 0.2)
-    losses = model.fit_redrawn(view, redrawn)
-    rgb, others = model.render_edit_view(view.camera, view.index)
-    torch.testing.assert_close(losses.pop("photometric_loss"), (rgb - 0.2).abs().mean())
-    torch.testing.assert_close(losses, others)
+    pipeline = trainer.pipeline
+    pipeline.views = SourceViews(pipeline.datamanager, 10, pipeline.model.edit_background, "cpu")
+    pipeline.model.begin_edit(first=False, cameras=pipeline.views.cameras)
+    pipeline.model.step_cb(trainer.optimizers, 0)
+    return trainer
+
+
+def test_large_views_are_fitted_in_tiles_at_full_size(coarsely_seen: EditTrainer) -> None:
+    model, views = model_of(coarsely_seen), coarsely_seen.pipeline.views
+    redrawn = RedrawnViews(views)
+    redrawn[1] = RED.expand(8, 12, 3)
+    for turn in range(3):
+        losses = model.fit_redrawn(views[1], redrawn, turn)
+        sides = model.info["width"], model.info["height"]
+        tile = redrawn.tile(1, turn)
+        torch.testing.assert_close(tile.target, RED.expand(8, 12, 3), atol=0.5 / 255, rtol=0)
+        assert tile.target.shape == (8, 12, 3) and tile.share == 1 / 16
+        rgb, (_, others) = model.render_part(views, 1, tile.part), model.render_edit_view(views[1].camera, 1)
+        torch.testing.assert_close(losses.pop("photometric_loss"), (rgb - tile.target).abs().mean())
+        torch.testing.assert_close(losses, others)
+        assert sides == (12 / 4, 8 / 4)
+
+
+def test_positional_gradients_are_as_large_in_a_tile_as_in_the_view(
+    coarsely_seen: EditTrainer,
+) -> None:
+    """As the strategy measures them, in halves of a view's sides; else parts of views would grow more Gaussians."""
+    model, views = model_of(coarsely_seen), coarsely_seen.pipeline.views
+    with torch.no_grad():
+        model.scales.sub_(2)
+
+    def measured(losses: torch.Tensor) -> torch.Tensor:
+        losses.backward()
+        sides = torch.tensor([model.info["width"], model.info["height"]]) / 2
+        gradient = model.info["means2d"].grad
+        assert gradient is not None
+        return gradient[0] * sides
+
+    whole = measured((model.render_edit_view(views.full_size_camera(1), 1)[0] - RED).abs().mean())
+    redrawn = RedrawnViews(views)
+    redrawn[1] = RED.expand(8, 12, 3)
+    sums = sum(measured(model.fit_redrawn(views[1], redrawn, turn)["photometric_loss"]) for turn in range(16))
+    torch.testing.assert_close(sums, whole, atol=0.02 * whole.abs().max().item(), rtol=0)
+
+
+def test_what_the_guidance_looks_at_is_rendered_fine(coarsely_seen: EditTrainer) -> None:
+    """Every Gaussian is blurred by a part of a pixel, which in a smaller picture is more."""
+    model, views = model_of(coarsely_seen), coarsely_seen.pipeline.views
+    view = views[2]
+    look = model.see(view)
+    whole, _ = model.render_edit_view(view.fine, 2)
+    assert torch.equal(look.fine, whole) and look.rgb.shape == (8, 12, 3)
+    rgb, expected = look.rgb, resize(whole.permute(2, 0, 1)[None], (8, 12))[0].permute(1, 2, 0)
+    torch.testing.assert_close(rgb, expected)
+    exact = model.render_edit_view(views.full_size_camera(2), 2)[0].reshape(8, 4, 12, 4, 3).mean((1, 3))
+    small, _ = model.render_edit_view(view.camera, 2)
+    assert (rgb - exact).abs().mean() < 0.5 * (small - exact).abs().mean()
 
 
 class TestGrowth:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,14 @@ class TestDataSet:
         pipeline = prepare(make_config("splat", data=own_scene, pipeline__datamanager__data=own_scene)).pipeline
         pipeline.eval()
         pictures = [to_bytes(render(pipeline.model, pipeline.views.full_size_camera(i))) for i in range(9)]
-        outputs = read(write_dataset(tmp_path / "written", pipeline.views, pictures).parent)
+
+        def one_by_one() -> Iterator[np.ndarray]:
+            """Each is written before the next is wanted: all of a large capture would fill the memory."""
+            for i, picture in enumerate(pictures):
+                assert len([*(tmp_path / "written" / "images").iterdir()]) == i
+                yield picture
+
+        outputs = read(write_dataset(tmp_path / "written", pipeline.views, one_by_one()).parent)
         assert len(set(outputs.image_filenames)) == 9
         source = pipeline.views.outputs
         for i, (file, picture_) in enumerate(zip(outputs.image_filenames, pictures, strict=True)):

@@ -1,0 +1,151 @@
+"""What an edit may not change: by what the user selects, and by what the prompts ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from nerfstudio.utils.comms import get_rank
+from torch import Tensor
+
+from pds_nerfstudio.guidance.guidance import Guidance
+from pds_nerfstudio.scenes.distributed import take_from_first_rank
+from pds_nerfstudio.scenes.models.scene_model import SceneModel
+from pds_nerfstudio.scenes.models.splat import EditSplatModel
+from pds_nerfstudio.scenes.output.held import write_heat_map
+from pds_nerfstudio.scenes.selection.asked import shares_asked
+from pds_nerfstudio.scenes.selection.config import SelectionConfig
+from pds_nerfstudio.scenes.selection.select import select, select_gaussians
+from pds_nerfstudio.scenes.terminal import say
+from pds_nerfstudio.scenes.views import SourceViews
+
+_NEARLY_ALL = 0.9
+"""Share of the Gaussians from which on an edit that is about them may change all: a style, or another light."""
+
+
+@dataclass(frozen=True)
+class Holds:
+    """What is held."""
+
+    only: SelectionConfig
+    """What the user lets change."""
+    below: float
+    """Gaussians with a smaller share of their light where the text acts are held; 0 holds none of them."""
+    batch: int
+    """Latents in one call of the model in an edit's step."""
+
+
+class Holding:
+    """Holds Gaussians, and looks again when the edit is about something else; of a NeRF, what is not selected.
+
+    Args:
+        model: Of the scene.
+        views: Its training views.
+        guidance: With its prompts.
+        holds: What is held.
+    """
+
+    def __init__(self, model: SceneModel, views: SourceViews, guidance: Guidance, holds: Holds) -> None:
+        self._model, self._views, self._guidance, self._holds = model, views, guidance, holds
+        self._looked_for: list[Any] | None = None
+        self._resumed: dict[str, Any] | None = None
+
+    def begin(self, first: bool, folder: Path | None) -> None:
+        """Hold what the edit may not change, when it begins or goes on after weights were loaded.
+
+        Args:
+            first: Whether this is the edit's very first step.
+            folder: Of the run, for a picture of what may change; None for none.
+        """
+        resumed, self._resumed = self._resumed, None
+        if resumed is None or first:
+            self._hold(folder)
+            return
+        self._looked_for = resumed["looked_for"] or self._about  # earlier versions did not keep it
+        free = resumed["free"]
+        if free is not None:
+            self._model.hold(lambda _: free)
+        self.follow_words(folder)
+
+    def follow_words(self, folder: Path | None) -> None:
+        """Look again, if the edit is about something else than when this last looked.
+
+        What may change by then may go on to, also back. Strewn Gaussians come anew.
+        """
+        before = self._model.free
+        if before is None or self._looked_for is None or self._looked_for == self._about:
+            return
+        self._model.begin_edit(first=True, cameras=self._views.cameras)
+        self._hold(folder, before)
+
+    def _hold(self, folder: Path | None, before: Bool[Tensor, " gaussians"] | None = None) -> None:
+        self._looked_for = self._about
+        if self._model.kind == "nerf":
+            if self._holds.only.selects and not self._model.holds:
+                self._model.hold(lambda field: select(self._holds.only, field, self._views))
+        elif self._holds.only.selects or self._follows_prompts:
+            self._model.hold(lambda gaussians: self._choose(gaussians, before, folder))
+
+    def _choose(
+        self, gaussians: EditSplatModel, before: Bool[Tensor, " gaussians"] | None, folder: Path | None
+    ) -> Bool[Tensor, " gaussians"]:
+        """Return which Gaussians may change: those that both the user and the prompts let, and those of `before`."""
+        free = torch.ones(gaussians.num_points, dtype=torch.bool, device=gaussians.device)
+        if self._holds.only.selects:
+            free &= select_gaussians(self._holds.only, gaussians, self._views)
+        if self._follows_prompts:
+            shares = self._shares(gaussians)
+            asked = shares >= self._holds.below
+            free &= asked | (asked.float().mean() >= _NEARLY_ALL)
+            if folder is not None and get_rank() == 0:
+                say(f"Wrote {write_heat_map(folder / 'may_change.jpg', gaussians, self._views, shares * free)}")
+        if before is not None:
+            free[: len(before)] |= before
+        take_from_first_rank([free])
+        if get_rank() == 0:
+            _say_how_many(free)
+        return free
+
+    def _shares(self, gaussians: EditSplatModel) -> Float[Tensor, " gaussians"]:
+        source, target = self._guidance.prompts or ([], [])
+        if source == target or self._guidance.config.text_weight == 0:
+            # What the model would still see of equal prompts is rounding, and the masks would make much of it.
+            return torch.zeros(gaussians.num_points, device=gaussians.device)
+        return shares_asked(self._guidance, gaussians, self._views, self._holds.batch)
+
+    @property
+    def _follows_prompts(self) -> bool:
+        return self._holds.below > 0 and self._guidance.config.localize > 0 and self._model.kind == "splat"
+
+    @property
+    def _about(self) -> list[Any]:
+        """What decides what the prompts ask for, of kinds that a checkpoint may hold."""
+        config, prompts = self._guidance.config, self._guidance.prompts
+        return [*(prompts or ()), config.localize, config.localize_by, config.objective, config.text_weight == 0]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return which Gaussians may change, for a checkpoint; nothing if all may."""
+        free = self._model.free
+        return {} if free is None else {"free": free.cpu(), "looked_for": self._looked_for}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the state of a run that goes on: of an edit that had begun, or of the scene before it.
+
+        Args:
+            state: Of the pipeline, with this state in it.
+        """
+        began = "guidance" in state
+        self._resumed = {name: state.get(name) for name in ("free", "looked_for")} if began else None
+
+
+def _say_how_many(free: Bool[Tensor, " gaussians"]) -> None:
+    n = int(free.sum())
+    if n == len(free):
+        say("The edit is about all of the scene: all Gaussians may change.")
+    elif n:
+        say(f"The edit is about {n} of {len(free)} Gaussians; the others keep every bit (see --pipeline.hold-below).")
+    else:
+        say("The prompts ask for no change of the scene, or of what is selected: all of it keeps every bit.", "yellow")

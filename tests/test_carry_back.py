@@ -1,0 +1,79 @@
+"""How a change gets from what the model works on to the picture."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from pds_nerfstudio.carry_back import carry_back
+from pds_nerfstudio.guidance.latents import resize
+
+
+@pytest.fixture
+def pictures() -> Tensor:
+    """Two pictures of a size that no model wants, with fine detail."""
+    return torch.rand(2, 3, 45, 70, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.5
+
+
+def smooth(picture: Tensor) -> Tensor:
+    return resize(picture, (24, 40))
+
+
+def test_no_change_is_no_change_to_the_bit(pictures: Tensor) -> None:
+    before = smooth(pictures)
+    assert torch.equal(carry_back(pictures, before, before.clone()), pictures)
+    noise = 0.008 * torch.rand(before.shape, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(carry_back(pictures, before, before + noise), pictures)
+
+
+def test_a_slight_change_keeps_the_detail(pictures: Tensor) -> None:
+    before = smooth(pictures)
+    changed = carry_back(pictures, before, before - 0.035)
+    assert torch.allclose(changed, pictures - 0.035, atol=1e-5)
+
+
+def test_another_color_on_a_flat_thing_keeps_the_texture_that_the_model_never_saw() -> None:
+    texture = 0.1 * ((torch.arange(64)[:, None] + torch.arange(64)) % 2).float() - 0.05  # gone at half the size
+    source = (torch.tensor([0.3, 0.4, 0.6])[:, None, None] + texture)[None]
+    before = resize(source, (32, 32))
+    after = before.clone()
+    after[..., :16] += torch.tensor([0.4, -0.1, -0.4])[:, None, None]
+    changed = carry_back(source, before, after)
+    expected = source[..., :26] + torch.tensor([0.4, -0.1, -0.4])[:, None, None]
+    assert torch.allclose(changed[..., :26], expected, atol=1e-3)
+    assert torch.equal(changed[..., 37:], source[..., 37:])
+
+
+@pytest.mark.parametrize(("light", "color"), [(1.0, 0.2), (0.4, 0.0), (0.6, 0.4)])
+def test_detail_follows_another_light(light: float, color: float) -> None:
+    """As the structure does that the model saw."""
+    source = 0.2 + 0.3 * resize(torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)), (160, 160))
+    source += 0.05 * torch.rand(1, 3, 160, 160, generator=torch.Generator().manual_seed(1))
+    before = resize(source, (80, 80))
+    changed = carry_back(source, before, before * light + color)
+    expected = source * light + color
+    plain = resize(before * light + color, (160, 160))
+    assert (changed - expected).square().mean() < 0.02 * (plain - expected).square().mean()
+
+
+def test_what_is_replaced_leaves_no_ghost(pictures: Tensor) -> None:
+    before = smooth(pictures)
+    changed = carry_back(pictures, before, torch.zeros_like(before))
+    assert changed.abs().max() < 0.5 / 255
+
+
+def test_a_change_here_is_none_there(pictures: Tensor) -> None:
+    before = smooth(pictures)
+    after = before.clone()
+    after[..., :10] = 0.0
+    changed = carry_back(pictures, before, after)
+    assert torch.equal(changed[..., 27:], pictures[..., 27:])
+    assert changed[..., :12].abs().max() < 0.5 / 255
+
+
+@pytest.mark.parametrize("size", [(45, 70), (24, 40), (9, 16), (300, 20)])
+def test_any_size_will_do(size: tuple[int, int]) -> None:
+    source = torch.rand(1, 3, *size)
+    before = smooth(source)
+    changed = carry_back(source, before, 1 - before)
+    assert changed.shape == source.shape
+    assert 0 <= changed.min() and changed.max() <= 1
