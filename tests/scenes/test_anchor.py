@@ -262,6 +262,17 @@ class TestDistance:
         assert distance() == pytest.approx(9 / 4)
 
 
+def test_a_resumed_run_draws_the_same_parts(make_config: Any, run: Any, last_state: Any, differences: Any) -> None:
+    """And knows of the views what it knew: the checkpoints are the same, to the bit."""
+    options = {"reconstruct": 1, "pipeline__photometric_loss_mult": 1.0, "pipeline__guidance__localize": 1.0}
+    whole = run(make_config("splat", "whole", steps=6, **options))
+    first = run(make_config("splat", "first", steps=6, steps_per_save=4, save_only_latest_checkpoint=False, **options))
+    cut = next(path for path in first.checkpoint_dir.glob("step-*.ckpt") if "4" in path.stem)
+    second = run(make_config("splat", "second", steps=6, load_checkpoint=cut, **options))
+    assert last_state(whole)["pipeline"]["_extra_state"]["anchor"]
+    assert not differences(last_state(whole)["pipeline"], last_state(second)["pipeline"])
+
+
 def test_what_the_data_set_masks_out_is_held_to_nothing(
     trainer: EditTrainer, splat: EditSplatModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

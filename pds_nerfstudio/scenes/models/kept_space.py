@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -43,7 +43,8 @@ class FrozenParts(nn.Module):
         for parameter in self.requires_grad_(False).parameters():
             parameter.grad = None
         rounds = len(model.density_fns) // len(self.proposal_networks)  # one network may serve all of them
-        self.density_fns = [network.density_fn for network in self.proposal_networks] * rounds  # type: ignore[union-attr]
+        densities = [cast(Field, network).density_fn for network in self.proposal_networks]
+        self.density_fns: list[Any] = densities * rounds
 
 
 class KeptSpace:
