@@ -177,16 +177,18 @@ class TestWhatHoldsEverything:
 
     def test_a_selection_that_the_prompts_ask_nothing_of(self, make_config: Any, run: Any, looks: Looks) -> None:
         trainer = run(make_config("splat", steps=1, reconstruct=0, pipeline__tgt_prompt="nothing", **LOCAL, **BOX))
-        assert splat(trainer).free is not None and not splat(trainer).free.any()
+        free = splat(trainer).free
+        assert free is not None and not free.any()
 
 
 def test_both_the_user_and_the_prompts_have_to_let_it_change(make_config: Any, prepare: Any, looks: Looks) -> None:
     chosen: dict[str, Tensor] = {}
-    for name, options in {
+    ways: dict[str, dict[str, Any]] = {
         "box": {**BOX, "pipeline__hold_below": 0.0},
         "prompts": {},
         "both": BOX,
-    }.items():
+    }
+    for name, options in ways.items():
         trainer = prepare(make_config("splat", name, reconstruct=0, **{**LOCAL, **options}))
         splat(trainer).step_cb(trainer.optimizers, 0)
         trainer.pipeline._before_step(trainer.optimizers, 0)
@@ -214,9 +216,9 @@ class TestNewWords:
         before = numbers(model)
         asking(trainer, watch, {2: [Request("edit", {"tgt_prompt": "a horse"})]})
         assert looks.targets == ["a dog"] * 9 + ["a horse"] * 9
-        first, last = seen[0], seen[-1]
-        assert first is not None and last is not None
-        assert torch.equal(seen[2], first) and torch.equal(seen[3], last)
+        first, third, fourth, last = seen[0], seen[2], seen[3], seen[-1]
+        assert first is not None and third is not None and fourth is not None and last is not None
+        assert torch.equal(third, first) and torch.equal(fourth, last)
         assert (last | first).equal(last) and last.sum() > first.sum()
         newly = last & ~first
         assert not torch.equal(before["means"][newly], model.means.detach()[:200][newly])
@@ -229,8 +231,9 @@ class TestNewWords:
         asking(trainer, watch, {1: again})
         other = prepare(make_config("splat", "other", steps=3, reconstruct=1, **bare, pipeline__tgt_prompt="a horse"))
         other.train()
-        assert model.free is not None and splat(other).free is not None
-        assert torch.equal(model.free, splat(other).free)
+        free, expected = model.free, splat(other).free
+        assert free is not None and expected is not None
+        assert torch.equal(free, expected)
 
     def test_other_settings_are_no_other_edit(self, make_config: Any, prepare: Any, watch: Any, looks: Looks) -> None:
         trainer = prepare(make_config("splat", steps=3, reconstruct=0, **LOCAL))
@@ -245,7 +248,9 @@ class TestNewWords:
             )
         )
         assert looks.targets == ["a dog"] * 9 + ["a horse"] * 9
-        assert splat(second).free.sum() > splat(first).free.sum()
+        more, less = splat(second).free, splat(first).free
+        assert more is not None and less is not None
+        assert more.sum() > less.sum()
 
 
 def test_refining_from_the_source_looks_at_it_again(make_config: Any, run: Any, looks: Looks) -> None:

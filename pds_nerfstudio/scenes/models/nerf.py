@@ -209,9 +209,10 @@ class EditNerfModel(NerfactoModel):
             redrawn: All that were.
             turn: Not used: rays are drawn anew in each step.
         """
-        rays, wanted = redrawn.sample(self.config.edit_rays_per_step or view.image[0, 0].numel())
+        rays, wanted, shown = redrawn.sample(self.config.edit_rays_per_step or view.image[0, 0].numel())
         colors, interlevel, distortion = self._render_in_chunks(rays)
-        return {"photometric_loss": (colors - wanted).abs().mean(), **self._regularizers(interlevel, distortion)}
+        distance = (shown * (colors - wanted).abs()).mean()
+        return {"photometric_loss": distance, **self._regularizers(interlevel, distortion)}
 
     def _regularizers(
         self, interlevel: Float[Tensor, ""], distortion: Float[Tensor, ""]

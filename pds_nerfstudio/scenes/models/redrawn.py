@@ -20,8 +20,8 @@ from torch import Tensor
 from pds_nerfstudio.carry_back import compose, shares
 from pds_nerfstudio.scenes.views import FINE, Part, SourceViews
 
-_KEPT = 3, 3, 1, 1
-"""Channels of what is kept of a view: redrawn, source, and the shares taken and detail of `compose`."""
+_KEPT = 3, 3, 1, 1, 1
+"""Channels of what is kept of a view: redrawn, source, shares taken and detail of `compose`, the data set's mask."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Tile:
     """Of the whole view."""
     target: Float[Tensor, "height width 3"]
     """What the part is to look like, in 0..1."""
+    shown: Float[Tensor, "height width 1"]
+    """How much of each pixel the data set's mask shows, in 0..1: of what it hides, nothing is asked."""
 
     @property
     def share(self) -> float:
@@ -75,9 +77,10 @@ class RedrawnViews:
         if self._kept is None:
             self._kept = torch.zeros(self._starts_on_host[-1], sum(_KEPT), dtype=torch.uint8, device=self._sizes.device)
         # Of what is kept, and not of what was given: a resumed run has nothing else.
-        before = self._views[index].image
+        view = self._views[index]
+        before, mask = view.image, torch.ones_like(view.image[:, :1]) if view.mask is None else view.mask
         after = pixels.to(before.device).reshape(*before.shape[-2:], 3).permute(2, 0, 1)[None].float() / 255
-        of_view = torch.cat([after, before, *shares(before, after)], dim=1)[0]
+        of_view = torch.cat([after, before, *shares(before, after), mask], dim=1)[0]
         first, end = self._starts_on_host[index : index + 2]
         self._kept[first:end] = (of_view * 255).round().to(torch.uint8).flatten(1).T
         self._redrawn[index] = None
@@ -121,17 +124,23 @@ class RedrawnViews:
         parts = [Part(*both) for both in itertools.product(*map(_parts, size, most))]
         random.Random(f"{index}/{turn // len(parts)}").shuffle(parts)
         part = parts[turn % len(parts)]
-        return Tile(self._views.full_size_camera(index), size, part, self._composed(index, part))
+        return Tile(self._views.full_size_camera(index), size, part, *self._composed(index, part))
 
-    def _composed(self, index: int, part: Part) -> Float[Tensor, "height width 3"]:
+    def _composed(
+        self, index: int, part: Part
+    ) -> tuple[Float[Tensor, "height width 3"], Float[Tensor, "height width 1"]]:
         source = self._views.full_size_image(index, part.rows, part.columns)
         y, x = (torch.arange(side.start, side.stop, device=source.device) for side in (part.rows, part.columns))
         places = torch.cartesian_prod(y, x)
         views = torch.full_like(places[:, 0], index)
-        return compose(source.reshape(-1, 3), *self._enlarged(views, places)).reshape(source.shape)
+        *changes, shown = self._enlarged(views, places)
+        target = compose(source.reshape(-1, 3), *changes)
+        return target.reshape(source.shape), shown.reshape(*source.shape[:2], 1)
 
-    def sample(self, n: int) -> tuple[RayBundle, Float[Tensor, "n 3"]]:
-        """Return rays through random pixels of full-size views that were redrawn, each view alike, and their colours.
+    def sample(self, n: int) -> tuple[RayBundle, Float[Tensor, "n 3"], Float[Tensor, "n 1"]]:
+        """Return rays through random pixels of full-size views that were redrawn, each view alike.
+
+        With them come their colours and how much of each the data set's mask shows.
 
         Args:
             n: How many.
@@ -142,14 +151,14 @@ class RedrawnViews:
         source = self._views.full_size_pixels(views, rows, columns)
         on_device = self._views.to_device(torch.stack([views, rows, columns]))
         views, places = on_device[0], on_device[1:].T
-        colors = compose(source, *self._enlarged(views, places))
-        through = places + 0.5  # the pixels' centres
-        return self._views.full_size_cameras.generate_rays(camera_indices=views[:, None], coords=through), colors
+        *changes, shown = self._enlarged(views, places)
+        colors, through = compose(source, *changes), places + 0.5  # the pixels' centres
+        return self._views.full_size_cameras.generate_rays(camera_indices=views[:, None], coords=through), colors, shown
 
-    def _enlarged(
-        self, views: Int[Tensor, " n"], places: Int[Tensor, "n 2"]
-    ) -> tuple[Float[Tensor, "n _"], Float[Tensor, "n _"], Float[Tensor, "n _"], Float[Tensor, "n _"]]:
-        """Return what `compose` wants beside pixels of full-size views, bilinearly from what is kept of the views.
+    def _enlarged(self, views: Int[Tensor, " n"], places: Int[Tensor, "n 2"]) -> list[Float[Tensor, "n _"]]:
+        """Return what `compose` wants beside pixels of full-size views, and how much of each the data set's mask shows.
+
+        That is bilinear, from what is kept of the views.
 
         Args:
             views: Of each pixel.
@@ -167,10 +176,9 @@ class RedrawnViews:
             left, right = (kept[start + x].float() for x in (first[:, 1], second[:, 1]))
             return torch.lerp(left, right, weight[:, 1:])
 
-        after, before, taken, detail = (torch.lerp(row(first[:, 0]), row(second[:, 0]), weight[:, :1]) / 255).split(
-            _KEPT, dim=1
-        )
-        return before, after, taken, detail
+        enlarged = torch.lerp(row(first[:, 0]), row(second[:, 0]), weight[:, :1]) / 255
+        after, before, *others = enlarged.split(_KEPT, dim=1)
+        return [before, after, *others]
 
 
 def _parts(side: int, most: int) -> list[slice]:

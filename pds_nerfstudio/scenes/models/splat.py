@@ -364,7 +364,7 @@ class EditSplatModel(SplatfactoModel):
         # The strategy measures positional gradients in halves of a view, and the loss is a mean over its pixels.
         for side in ("width", "height"):
             self.info[side] *= tile.share**0.5
-        return {"photometric_loss": (rgb - tile.target).abs().mean(), **self._regularizers()}
+        return {"photometric_loss": (tile.shown * (rgb - tile.target).abs()).mean(), **self._regularizers()}
 
     def splats(self) -> Mapping[str, Float[Tensor, " gaussians"]]:
         """Return what a .ply file holds of each Gaussian, in the order and with the names of Kerbl et al., 2023."""

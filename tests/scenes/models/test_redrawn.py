@@ -137,7 +137,8 @@ def test_rays_have_the_colors_of_the_pixels_that_they_run_through(views: SourceV
     redrawn.clear()
     redrawn[2], redrawn[0] = edited(views, 2), edited(views, 0)
     targets = {index: whole(redrawn, views, index) for index in (0, 2)}
-    rays, colors = redrawn.sample(120000)
+    rays, colors, shown = redrawn.sample(120000)
+    assert bool((shown == 1).all())
     assert rays.camera_indices is not None and colors.shape == (120000, 3)
     indices = rays.camera_indices[:, 0]
     assert {*indices.tolist()} == {0, 2}

@@ -70,6 +70,10 @@ class Views:
         return SimpleNamespace(index=index, camera=straight_on(), image=torch.zeros(1, 3, 4, 8))
 
 
+def some_views(n: int) -> Any:
+    return Views(n)
+
+
 def guidance_that_sees(*masks: Tensor) -> Any:
     """A guidance whose mask of view i is the i-th, or the last."""
 
@@ -85,20 +89,20 @@ class TestShares:
         """The first view asks for its left half, the other two for nothing."""
         half = (torch.arange(8) < 4).float().expand(1, 1, 4, 8)
         discs = Discs(torch.full((4, 3), 99.0), [(0, 0)], [(0, 7)], [(1, 1), (1, 6)], [])
-        shares = shares_asked(guidance_that_sees(half, 0 * half), discs, Views(3), 1)
+        shares = shares_asked(guidance_that_sees(half, 0 * half), discs, some_views(3), 1)
         assert shares.tolist() == pytest.approx([1 / 3, 0, 1 / 6, 0])
 
     def test_what_is_hidden_counts_where_its_centre_is(self) -> None:
         """The inside of what is to go has to go, too."""
         left = (torch.arange(8) < 4).float().expand(1, 1, 4, 8)
         means = torch.tensor([[-1.0, 0.1, 0.0], [1.0, 0.1, 0.0], [1.0, 0.1, 0.0]])
-        shares = shares_asked(guidance_that_sees(left), Discs(means, [], [], [(0, 0)]), Views(2), 1)
+        shares = shares_asked(guidance_that_sees(left), Discs(means, [], [], [(0, 0)]), some_views(2), 1)
         assert shares[:2].tolist() == [1, 0]
         assert shares[2] > 0.99  # it is seen inside, which says more than its centre does
 
     def test_at_most_48_views_are_looked_at_evenly(self) -> None:
         nothing, discs = torch.zeros(1, 1, 4, 8), Discs(torch.zeros(1, 3), [(0, 0)])
-        views = Views(96)
+        views = some_views(96)
         shares_asked(guidance_that_sees(nothing), discs, views, 1)
         assert views.asked_for == list(range(0, 96, 2)) and discs.cameras == 48
 
@@ -109,7 +113,7 @@ class TestShares:
         seen = []
         for rank in range(2):
             monkeypatch.setattr(asked, "get_rank", lambda rank=rank: rank)
-            views = Views(7)
+            views = some_views(7)
             shares_asked(guidance_that_sees(torch.ones(1, 1, 4, 8)), Discs(torch.zeros(1, 3), [(0, 0)]), views, 1)
             seen.append(views.asked_for)
         assert seen == [[0, 2, 4, 6], [1, 3, 5]]
@@ -121,9 +125,10 @@ def test_of_a_real_scene_and_the_real_guidance(make_config: Any, prepare: Any) -
     trainer: EditTrainer = prepare(make_config("splat", reconstruct=0, pipeline__guidance__localize=1.0))
     pipeline = trainer.pipeline
     guidance: Guidance | None = pipeline.guidance
+    model: Any = pipeline.model
     assert guidance is not None
-    shares = shares_asked(guidance, pipeline.model, pipeline.views, 1)
+    shares = shares_asked(guidance, model, pipeline.views, 1)
     assert 0 <= shares.min() < shares.max() <= 1
     guidance.reconfigure(localize=0.0)
-    everywhere = shares_asked(guidance, pipeline.model, pipeline.views, 1)
+    everywhere = shares_asked(guidance, model, pipeline.views, 1)
     torch.testing.assert_close(everywhere, torch.ones_like(everywhere))

@@ -94,8 +94,13 @@ def test_what_is_found_is_lifted_as_masks_are(pipeline: Any, monkeypatch: pytest
     masks = masks_of_words("the shirt", blue, views)
     assert [*masks] == [*range(len(views))]
     assert all(mask.shape == views[k].image.shape[2:] for k, mask in masks.items())
-    asked = []
-    monkeypatch.setattr(selection, "load_segmenter", lambda model, device: asked.append(model) or blue)
+    asked: list[str] = []
+
+    def load(model: str, device: torch.device) -> Any:
+        asked.append(model)
+        return blue
+
+    monkeypatch.setattr(selection, "load_segmenter", load)
     free = select_gaussians(SelectionConfig(words="the shirt", segmenter="mine", threshold=0.1), model, views)
     assert asked == ["mine"]
     assert torch.equal(free, shares_inside(model, views.view_cameras, masks) >= 0.1)
