@@ -51,6 +51,7 @@ class Holding:
     def __init__(self, model: SceneModel, views: SourceViews, guidance: Guidance, holds: Holds) -> None:
         self._model, self._views, self._guidance, self._holds = model, views, guidance, holds
         self._looked_for: list[Any] | None = None
+        self._asked = True
         self._resumed: dict[str, Any] | None = None
 
     def begin(self, first: bool, folder: Path | None) -> None:
@@ -61,6 +62,7 @@ class Holding:
             folder: Of the run, for a picture of what may change; None for none.
         """
         resumed, self._resumed = self._resumed, None
+        self._asked = self.asks
         if resumed is None or first:
             self._hold(folder)
             return
@@ -75,8 +77,10 @@ class Holding:
 
         What may change by then may go on to, also back. Strewn Gaussians come anew.
         """
-        before = self._model.free
-        if before is None or self._looked_for is None or self._looked_for == self._about:
+        before, asked = self._model.free, self._asked
+        self._asked = self.asks
+        grows = self.asks and not asked  # what is to be new needs something to grow from
+        if not grows and (before is None or self._looked_for is None or self._looked_for == self._about):
             return
         self._model.begin_edit(first=True, cameras=self._views.cameras)
         self._hold(folder, before)
@@ -110,11 +114,16 @@ class Holding:
         return free
 
     def _shares(self, gaussians: EditSplatModel) -> Float[Tensor, " gaussians"]:
-        source, target = self._guidance.prompts or ([], [])
-        if source == target or self._guidance.config.text_weight == 0:
+        if not self.asks:
             # What the model would still see of equal prompts is rounding, and the masks would make much of it.
             return torch.zeros(gaussians.num_points, device=gaussians.device)
         return shares_asked(self._guidance, gaussians, self._views, self._holds.batch)
+
+    @property
+    def asks(self) -> bool:
+        """Whether the edit asks for anything; if not, nothing new has to grow."""
+        source, target = self._guidance.prompts or ([], [])
+        return source != target and self._guidance.config.text_weight != 0
 
     @property
     def _follows_prompts(self) -> bool:

@@ -27,6 +27,8 @@ _ORIENTATION = 0x0112
 _ON_THEIR_SIDE = (5, 6, 7, 8)
 """Values of Exif's orientation for which width and height are exchanged."""
 _DEEP = 65535 / 255
+_MOST_BYTES_ON_GPU = 2 << 30
+"""Photographs of more bytes than this stay in the main memory: they would take the GPU's from scene and model."""
 
 Size = tuple[int, int]
 """Width and height."""
@@ -120,7 +122,11 @@ class WholePhotos(FullImageDatamanager[Photos]):
     ) -> list[dict[str, Any]]:
         # "gpu" is nerfstudio's word for the model's device; "cpu", which it takes for more than 500 images, pins
         # memory, which needs a GPU.
-        return super()._load_images(split, cache_images_device if torch.cuda.is_available() else "gpu")
+        if not torch.cuda.is_available():
+            return super()._load_images(split, "gpu")
+        cameras = (self.train_dataset if split == "train" else self.eval_dataset).cameras
+        many = 3 * int((cameras.height * cameras.width).sum()) > _MOST_BYTES_ON_GPU
+        return super()._load_images(split, "cpu" if many else cache_images_device)
 
 
 def _mark_wide_lenses(cameras: Cameras) -> None:

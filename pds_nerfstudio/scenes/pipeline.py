@@ -307,7 +307,7 @@ class EditPipeline(VanillaPipeline):
                 self._measure_floors(cast(EditOptimizers, optimizers))
             if self.model.kind == "nerf":  # fog is let into what may change, and strewn Gaussians may be chosen
                 self._holding.begin(first, self._folder)
-            self.model.begin_edit(first=first, cameras=self.views.cameras)
+            self.model.begin_edit(first=first and self._holding.asks, cameras=self.views.cameras)
             if self.model.kind == "splat":
                 self._holding.begin(first, self._folder)
         self._holding.follow_words(self._folder)

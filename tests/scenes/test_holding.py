@@ -155,6 +155,26 @@ class TestWhatHoldsNothing:
         assert looks.count == 0 and splat(second).free is None
 
 
+@pytest.mark.parametrize("method", ["splat", "nerf"])
+def test_nothing_is_made_to_grow_from_until_something_is_asked_for(
+    method: str, make_config: Any, prepare: Any, looks: Looks
+) -> None:
+    options = {"pipeline__guidance__text_weight": 0.0, "pipeline__hold_below": 0.0}
+    pipeline = (trainer := prepare(make_config(method, reconstruct=0, steps=3, **options))).pipeline
+    if method == "splat":
+        pipeline.model.step_cb(trainer.optimizers, 0)
+    before = {name: value.clone() for name, value in pipeline.model.state_dict().items()}
+    pipeline._before_step(trainer.optimizers, 0)
+    after = pipeline.model.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    pipeline.change_settings({"text_weight": 1.0})
+    pipeline._before_step(trainer.optimizers, 1)
+    grown = pipeline.model.state_dict()
+    assert any(
+        grown[name].shape != value.shape or not torch.equal(grown[name], value) for name, value in before.items()
+    )
+
+
 class TestWhatHoldsEverything:
     @pytest.mark.parametrize(
         "options",

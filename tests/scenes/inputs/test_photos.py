@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 from nerfstudio.data.datamanagers.base_datamanager import variable_res_collate
+from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager
 from nerfstudio.data.pixel_samplers import PixelSamplerConfig
 from PIL import Image
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.methods import pds_nerf, pds_splat
+from pds_nerfstudio.scenes import photos
 from pds_nerfstudio.scenes.photos import MaskedPixels, RaysOfPhotos, WholePhotos, fits, read_photo
 from tests.scenes.inputs import folders
 from tests.scenes.inputs.shots import WIDTH, shoot
@@ -75,6 +77,24 @@ def test_images_are_cached_without_a_gpu_whatever_is_asked_for(make_config: Any,
     """Nerfstudio asks for the CPU's pinned memory itself where there are more than 500 images."""
     trainer = prepare(make_config("splat", pipeline__datamanager__cache_images="cpu"))
     assert trainer.pipeline.datamanager.cached_train[0]["image"].device.type == "cpu"
+
+
+@pytest.mark.parametrize(("most", "place"), [(10**9, "gpu"), (1000, "cpu")])
+def test_many_bytes_of_photographs_stay_in_the_main_memory(
+    most: int, place: str, make_config: Any, prepare: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = prepare(make_config("splat")).pipeline.datamanager
+    asked: list[str] = []
+
+    def load(self: object, split: str, place: str) -> list[Any]:
+        asked.append(place)
+        return []
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(photos, "_MOST_BYTES_ON_GPU", most)
+    monkeypatch.setattr(FullImageDatamanager, "_load_images", load)
+    assert [manager._load_images(split, "gpu") for split in ("train", "eval")] == [[], []]
+    assert asked == [place, place]
 
 
 def test_evaluation_images_may_differ_in_size_where_training_images_do_not(
