@@ -102,7 +102,7 @@ def test_a_recipe_leaves_its_method_alone() -> None:
         config, recipe = METHODS[name].config, METHODS[f"{name}-toyworld"].config
         assert config.max_num_iterations == 3000 and config.vis == "viewer"
         assert isinstance(config.pipeline, EditPipelineConfig) and isinstance(recipe.pipeline, EditPipelineConfig)
-        assert config.pipeline.guidance == GuidanceConfig() != recipe.pipeline.guidance
+        assert config.pipeline.guidance == GuidanceConfig(localize=1.0) != recipe.pipeline.guidance
     rates = {name: METHODS[name].config.optimizers["means"]["optimizer"].lr for name in METHODS if "splat" in name}
     assert rates == {"pds-splat": 1.6e-4, "pds-splat-toyworld": 1.6e-3, "pds-splat-published": 1.6e-4}
 

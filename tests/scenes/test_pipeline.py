@@ -211,7 +211,10 @@ class TestLoss:
         monkeypatch.setattr(pipeline._anchor, "_side", 40)
         monkeypatch.setattr(views, "_side", 40)
         monkeypatch.setattr(views, "view_cameras", views.full_size_cameras)
+        monkeypatch.setattr(views, "fine_cameras", views.full_size_cameras)
         views._recent.clear()
+        assert pipeline.guidance is not None
+        pipeline.guidance.reconfigure(localize=0.0)
         try:
             outputs, losses, _ = pipeline.get_train_loss_dict(0)
             source = views[view_at(0, 9, 0)].image[0].permute(1, 2, 0)
@@ -220,6 +223,7 @@ class TestLoss:
             assert losses["photometric_loss"].item() == pytest.approx(expected, rel=1e-4)
         finally:
             views._recent.clear()
+            pipeline.guidance.reconfigure(localize=1.0)
 
     def test_what_keeps_a_fields_geometry_sound_is_added_to_its_own(
         self, trainer: EditTrainer, monkeypatch: pytest.MonkeyPatch

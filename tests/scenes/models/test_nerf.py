@@ -108,7 +108,8 @@ def test_refining_fits_rays_of_all_redrawn_views(
     assert [len(rays) for rays in asked] == [20, 20, 10]
     share = torch.cat([rays.camera_indices for rays in asked if rays.camera_indices is not None]).eq(2).float().mean()
     assert 0 < share < 1
-    torch.testing.assert_close(losses["photometric_loss"], 0.25 * share)
+    # Of a white picture next to nothing of the photograph's detail is left.
+    torch.testing.assert_close(losses["photometric_loss"], 0.25 * share, atol=1e-3, rtol=0)
     torch.testing.assert_close(losses["interlevel_loss"], torch.tensor(3.0) * model.config.interlevel_loss_mult)
     torch.testing.assert_close(losses["distortion_loss"], share * model.config.distortion_loss_mult)
 
