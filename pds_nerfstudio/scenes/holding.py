@@ -121,9 +121,12 @@ class Holding:
 
     @property
     def asks(self) -> bool:
-        """Whether the edit asks for anything; if not, nothing new has to grow."""
-        source, target = self._guidance.prompts or ([], [])
-        return source != target and self._guidance.config.text_weight != 0
+        """Whether the edit asks for anything; if not, nothing new has to grow.
+
+        Equal prompts ask for nothing where two are compared; without `localize`, an objective may look at one alone.
+        """
+        config, (source, target) = self._guidance.config, self._guidance.prompts or ([], [])
+        return config.text_weight != 0 and (source != target or config.localize == 0)
 
     @property
     def _follows_prompts(self) -> bool:

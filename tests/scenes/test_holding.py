@@ -9,31 +9,15 @@ from torch import Tensor
 
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.scenes.live.session import Request
-from pds_nerfstudio.scenes.models.splat import EditSplatModel
 from pds_nerfstudio.scenes.trainer import EditTrainer
+from tests.scenes.splats import BOX, GROWING, numbers, splat
 
 LOCAL = {
     "pipeline__guidance__localize": 1.0,
     "pipeline__hold_below": 0.5,
     "pipeline__model__strewn_gaussians": 200,
 }
-BUSY = {
-    "pipeline__model__edit_refine_every": 2,
-    "pipeline__model__edit_densify_grad_thresh": 1e-12,
-    "pipeline__model__edit_cull_alpha_thresh": 0.0,
-    "pipeline__model__densify_size_thresh": 1e9,  # duplicated, not split, which draws random numbers
-}
-BOX = {"pipeline__only__obb_center": (0.0, 0.0, 0.0), "pipeline__only__obb_scale": (0.6, 0.6, 0.6)}
-
-
-def splat(trainer: EditTrainer) -> EditSplatModel:
-    model = trainer.pipeline.model
-    assert isinstance(model, EditSplatModel)
-    return model
-
-
-def numbers(model: EditSplatModel, which: Any = slice(None)) -> dict[str, Tensor]:
-    return {name: parameter.detach()[which].clone() for name, parameter in model.gauss_params.items()}
+BUSY = {**GROWING, "pipeline__model__edit_cull_alpha_thresh": 0.0}
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor], which: Any = slice(None)) -> dict[str, bool]:

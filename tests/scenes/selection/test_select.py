@@ -13,30 +13,14 @@ from PIL import Image
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.scenes.models.splat import EditSplatModel
 from pds_nerfstudio.scenes.selection.config import SelectionConfig
 from pds_nerfstudio.scenes.selection.masks import read_masks
 from pds_nerfstudio.scenes.selection.select import select, select_gaussians, shares_inside
 from pds_nerfstudio.scenes.trainer import EditTrainer
+from tests.scenes.splats import BOX, GROWING, numbers, splat
 
-BUSY = {
-    "pipeline__model__edit_refine_every": 2,
-    "pipeline__model__edit_densify_grad_thresh": 1e-12,
-    "pipeline__model__edit_cull_alpha_thresh": 0.1,
-    "pipeline__model__densify_size_thresh": 1e9,  # duplicated, not split, which draws random numbers
-}
+BUSY = {**GROWING, "pipeline__model__edit_cull_alpha_thresh": 0.1}
 """Growth and culling at every second step, wherever they are let."""
-BOX = {"pipeline__only__obb_center": (0.0, 0.0, 0.0), "pipeline__only__obb_scale": (0.6, 0.6, 0.6)}
-
-
-def splat(trainer: EditTrainer) -> EditSplatModel:
-    model = trainer.pipeline.model
-    assert isinstance(model, EditSplatModel)
-    return model
-
-
-def numbers(model: EditSplatModel, which: Tensor) -> dict[str, Tensor]:
-    return {name: parameter.detach()[which].clone() for name, parameter in model.gauss_params.items()}
 
 
 @pytest.fixture
