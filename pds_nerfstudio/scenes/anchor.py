@@ -1,9 +1,12 @@
 """The photometric anchor: what an edit is not about is held to the source images, at their full size.
 
 The guidance looks at views of some 512² pixels; what a scene holds beyond that is free to drift in its sight. So each
-step also compares some pixels of full-size views with the source images, of splats a part of the step's view, of NeRFs
-random rays of all views, and leaves out what the edit is about. On average over the draws it is the mean over all
-pixels of all views.
+step also compares full-size views with the source images, of splats the step's view, of NeRFs random rays of all
+views, and leaves out what the edit is about. On average over the draws it is the mean over all pixels of all views.
+
+Of a view of more pixels than a step may render, a part is compared, which counts for as much as it does in the whole.
+It must not make up for the others: Adam, which remembers the small gradients of many steps, answers one that is many
+times as large with a leap, away from what fits.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from pds_nerfstudio.scenes.views import Part, SourceViews
 _TILE = 16
 """Pixels along a side of a tile of gsplat's, at whose borders Gaussians are cut off: a part consists of whole tiles."""
 _SHARE = 0.5
-"""Pixels of a part, as a share of those that the guidance looks at: what a part costs is to be little beside a step."""
+"""Pixels of a part, as a share of those that a step may render anyway: what a part costs is to be little beside it."""
 _SIDE = 128
 """Places along a side of a view for which is known whether the edit is about them; a mask of latents has fewer."""
 
@@ -53,14 +56,13 @@ class Anchor:
 
     Args:
         views: Of the scene.
-        side: The guidance looks at no more pixels of a view than a square of this side has.
         seed: Of what is drawn for splats.
         device: Of the scene.
     """
 
-    def __init__(self, views: SourceViews, side: int, seed: str, device: torch.device | str) -> None:
+    def __init__(self, views: SourceViews, seed: str, device: torch.device | str) -> None:
         self.views = views
-        self._side, self._seed = side, seed
+        self._seed = seed
         self._inside = torch.zeros(len(views), _SIDE, _SIDE, dtype=torch.uint8, device=device)
         self._known = torch.zeros(len(views), device=device)
         self._learned: set[int] = set()
@@ -98,17 +100,17 @@ class Anchor:
             self._inside[index], self._known[index] = inside.to(self._inside.device), 1.0
             self._learned.add(index)
 
-    def part(self, index: int, step: int) -> tuple[Part, int]:
-        """Draw one of the parts of a full-size view, each alike, and return it and how many there are.
+    def part(self, index: int, step: int) -> Part:
+        """Draw one of the parts of a full-size view, each alike.
 
-        A part has about half as many pixels as the guidance looks at; a view that is no larger than that is one part.
+        A part has about half as many pixels as a step may render; a view that is no larger than that is one part.
 
         Args:
             index: Of the view.
             step: Decides, with the seed, what is drawn.
         """
-        parts = parts_of(*self.views.full_size(index), self._side)
-        return random.Random(f"{self._seed}/{step}/{index}").choice(parts), len(parts)
+        parts = parts_of(*self.views.full_size(index), self.views.fine_side)
+        return random.Random(f"{self._seed}/{step}/{index}").choice(parts)
 
     def pixels(self, index: int, part: Part, shown: Float[Tensor, "height width 3"], share: float) -> Pixels:
         """Return the pixels of a part of a view.
@@ -117,7 +119,7 @@ class Anchor:
             index: Of the view.
             part: Of it.
             shown: What the scene shows there.
-            share: Of the view in the mean, over the chance of this part to be drawn.
+            share: Of the view in the mean over a step's views.
         """
         height, width = self.views.full_size(index)
         rows, columns = (
@@ -161,7 +163,7 @@ class Anchor:
         return weight * (counts * distances.mean(-1)).sum()
 
 
-def parts_of(height: int, width: int, side: int) -> list[Part]:
+def parts_of(height: int, width: int, side: float) -> list[Part]:
     """Return the parts of a picture: rectangles that together are all of it, of about the same size.
 
     Args:

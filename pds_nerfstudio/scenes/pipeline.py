@@ -67,8 +67,8 @@ class EditPipelineConfig(VanillaPipelineConfig):
     photometric_loss_mult: float = 0.0
     """Holds what the edit is not about to the source images at their full size, by the distance from them outside the
     guidance's mask (with --pipeline.guidance.localize 0 there is no mask and it acts everywhere). A splat's step
-    compares a part of its view, by an L1 loss; a NeRF's as many random rays of all views as a step that reconstructs,
-    by squares, as that does."""
+    compares its view (one larger than 1080p in parts), by an L1 loss; a NeRF's as many random rays of all views as a
+    step that reconstructs, by squares, as that does."""
     lr_mult: float = 1.0
     """Multiplies the learning rates of all parameter groups when the edit begins."""
     lr_warmup_steps: int = 0
@@ -146,7 +146,7 @@ class EditPipeline(VanillaPipeline):
             config.guidance = self.guidance.config  # which has the model's own guidance scale, if none was given
             side = config.guidance.resolution or self.guidance.denoiser.resolution
             self.views = SourceViews(self.datamanager, side, self.model.edit_background, device)
-            self._anchor = Anchor(self.views, side, f"{config.guidance.seed}/{get_rank()}", device)
+            self._anchor = Anchor(self.views, f"{config.guidance.seed}/{get_rank()}", device)
             self._refining = Refining(
                 self.model,
                 self.views,

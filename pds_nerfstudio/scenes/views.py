@@ -23,6 +23,8 @@ from torch import Tensor
 
 FINE = 8
 """Most pixels of a view that a step renders, in those that the guidance looks at: beside 512×512 that is 1080p."""
+FINE_PIXELS = 1920 * 1080
+"""Or this many, if that is more: a step then compares all of a 1080p photograph, whatever the guidance looks at."""
 _CACHED_VIEWS = 512
 _ALL = slice(None)
 
@@ -38,7 +40,7 @@ class SourceView:
     image: Float[Tensor, "1 3 height width"]
     """The source image, in 0..1."""
     fine: Cameras
-    """The same camera, with up to `FINE` times as many pixels: the full size, if that is no more."""
+    """The same camera, with as many pixels as a step may render: the full size, if that is no more."""
     mask: Float[Tensor, "1 1 height width"] | None = None
     """How much of each pixel the data set's mask shows, in 0..1; None if it masks nothing."""
 
@@ -209,7 +211,12 @@ class SourceViews:
     @cached_property
     def fine_cameras(self) -> Cameras:
         """The cameras of all views at the size at which a step may render them, on the device."""
-        return self._cameras_of(FINE**0.5 * self._side)
+        return self._cameras_of(self.fine_side)
+
+    @cached_property
+    def fine_side(self) -> float:
+        """The side of a square with as many pixels as a step may render."""
+        return max(FINE**0.5 * self._side, FINE_PIXELS**0.5)
 
     def _cameras_of(self, side: float) -> Cameras:
         """Return all cameras with no more pixels than a square of this side has."""

@@ -18,7 +18,7 @@ from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
 from pds_nerfstudio.carry_back import compose, shares
-from pds_nerfstudio.scenes.views import FINE, Part, SourceViews
+from pds_nerfstudio.scenes.views import Part, SourceViews
 
 _KEPT = 3, 3, 1, 1, 1
 """Channels of what is kept of a view: redrawn, source, shares taken and detail of `compose`, the data set's mask."""
@@ -58,7 +58,8 @@ class RedrawnViews:
         sizes = torch.cat([cameras.height, cameras.width], dim=1)
         starts = torch.cat([sizes.new_zeros(1), sizes.prod(1).cumsum(0)])
         self._sizes, self._starts = sizes, starts[:-1]
-        self._sizes_on_host: list[list[int]] = sizes.tolist()
+        fine = views.fine_cameras
+        self._most_on_host: list[list[int]] = torch.cat([fine.height, fine.width], dim=1).tolist()
         self._starts_on_host: list[int] = starts.tolist()
         full = views.full_size_cameras
         self._full_sizes = torch.cat([full.height, full.width], dim=1)
@@ -106,7 +107,7 @@ class RedrawnViews:
         self._redrawn.clear()
 
     def tile(self, index: int, turn: int) -> Tile:
-        """Return a part of a redrawn view at full size, of `FINE` times the guidance's pixels at most.
+        """Return a part of a redrawn view at full size, of as many pixels as a step may render at most.
 
         The parts cover the view, and come one after another in an order that depends on nothing else but the view.
 
@@ -120,8 +121,7 @@ class RedrawnViews:
         if index not in self._redrawn:
             raise KeyError(index)
         size = self._views.full_size(index)
-        most = (round(FINE**0.5 * side) for side in self._sizes_on_host[index])
-        parts = [Part(*both) for both in itertools.product(*map(_parts, size, most))]
+        parts = [Part(*both) for both in itertools.product(*map(_parts, size, self._most_on_host[index]))]
         random.Random(f"{index}/{turn // len(parts)}").shuffle(parts)
         part = parts[turn % len(parts)]
         return Tile(self._views.full_size_camera(index), size, part, *self._composed(index, part))

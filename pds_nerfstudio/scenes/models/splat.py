@@ -317,12 +317,12 @@ class EditSplatModel(SplatfactoModel):
         """
         pixels = []
         for view, look in seen:
-            part, n = anchor.part(view.index, step)
+            part = anchor.part(view.index, step)
             if look.fine.shape[:2] == anchor.views.full_size(view.index):
                 shown = look.fine[part.rows, part.columns]
             else:
                 shown = self.render_part(anchor.views, view.index, part)
-            pixels.append(anchor.pixels(view.index, part, shown, n / len(seen)))
+            pixels.append(anchor.pixels(view.index, part, shown, 1 / len(seen)))
         return pixels, {}
 
     def render_part(self, views: SourceViews, index: int, part: Part) -> Float[Tensor, "height width 3"]:

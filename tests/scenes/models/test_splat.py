@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pds_nerfstudio.guidance.latents import resize
-from pds_nerfstudio.scenes.models import redrawn as redrawn_views
+from pds_nerfstudio.scenes import views as source_views
 from pds_nerfstudio.scenes.models.ball import looked_at_ball
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.models.scene_model import render
@@ -46,7 +46,8 @@ def test_a_fresh_models_parameters_suit_a_fused_optimizer(make_config: Any, prep
 @pytest.fixture
 def coarsely_seen(make_config: Any, prepare: Any, monkeypatch: pytest.MonkeyPatch) -> EditTrainer:
     """Ready to refine views of 48×32 that the guidance sees at a sixteenth of their pixels: so many has a tile."""
-    monkeypatch.setattr(redrawn_views, "FINE", 1)
+    monkeypatch.setattr(source_views, "FINE", 1)
+    monkeypatch.setattr(source_views, "FINE_PIXELS", 0)
     trainer = prepare(make_config("splat", reconstruct=0))
     pipeline = trainer.pipeline
     pipeline.views = SourceViews(pipeline.datamanager, 10, pipeline.model.edit_background, "cpu")
@@ -93,8 +94,11 @@ def test_positional_gradients_are_as_large_in_a_tile_as_in_the_view(
     torch.testing.assert_close(sums, whole, atol=0.02 * whole.abs().max().item(), rtol=0)
 
 
-def test_what_the_guidance_looks_at_is_rendered_fine(coarsely_seen: EditTrainer) -> None:
+def test_what_the_guidance_looks_at_is_rendered_fine(
+    coarsely_seen: EditTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every Gaussian is blurred by a part of a pixel, which in a smaller picture is more."""
+    monkeypatch.setattr(coarsely_seen.pipeline.views, "fine_side", 10 * 8**0.5)
     model, views = model_of(coarsely_seen), coarsely_seen.pipeline.views
     view = views[2]
     look = model.see(view)
