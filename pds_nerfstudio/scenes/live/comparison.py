@@ -89,11 +89,10 @@ class Comparison:
     def _heat_of(
         self, what: Any, camera: Cameras, edited: Float[Tensor, "height width 3"]
     ) -> Float[Tensor, "height width 3"]:
-        if what is None:
-            light = torch.ones_like(edited[..., 0])
-        else:
+        light = torch.ones_like(edited[..., 0])
+        if what is not None:
             light = cast(SceneModel, self._model).light_from(what, camera).to(edited)
-        return heat(light, edited)
+        return heat(light * (1 + edited.mean(-1)) / 2, edited)  # shaded: what may change is to be recognised, too
 
     @torch.no_grad()
     def source(self, camera: Cameras, obb_box: OrientedBox | None = None) -> _Outputs:

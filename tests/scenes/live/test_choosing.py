@@ -331,12 +331,13 @@ class TestHeat:
         with torch.no_grad():
             outputs = model.get_outputs_for_camera(camera)
             light = outputs["accumulation"][..., 0].clamp(0, 1)
-            assert torch.allclose(outputs["may_change"][..., 0].clamp_min(0), (3 * light).clamp(0, 1), atol=0.35)
+            hot = outputs["may_change"][..., 0]
+            assert (hot[light > 0.67] == 1).all() and (hot[light < 0.2] < 0.67).all()
             trainer.pipeline.change_settings({"only": {"balls": BALL}})
             part = model.get_outputs_for_camera(camera)["may_change"]
-            assert part[..., 0].sum() < outputs["may_change"][..., 0].sum()
+            assert part[..., 0].sum() < hot.sum()
             trainer.pipeline.change_settings({"only": {"balls": []}})
-            assert (model.get_outputs_for_camera(camera)["may_change"] == 1).all()
+            assert (model.get_outputs_for_camera(camera)["may_change"][..., 0] == 1).all()
 
     def test_light_is_of_what_is_chosen(self, make_config: Any, prepare: Any) -> None:
         """Of a NeRF, all that half-spaces add to a ray is what the whole adds."""
