@@ -81,8 +81,10 @@ def select_gaussians(config: SelectionConfig, gaussians: Gaussians, views: Sourc
     """
     means = gaussians.means.detach()
     free = config.region(means.device).contains(means)
-    balls = f" and {len(config.balls) // 4} balls" if config.balls else ""
-    _refuse_none(free, f"--pipeline.only.obb-center {config.obb_center} and obb-scale {config.obb_scale}{balls}")
+    if config.balls and not bool(free.any()):
+        where = "a ball of --pipeline.only.balls" + (" that is in the box, too" if any(config.obb_scale) else "")
+        raise UserError(f"No Gaussian has its centre in {where}: pick with a larger brush, or elsewhere.")
+    _refuse_none(free, f"--pipeline.only.obb-center {config.obb_center} and obb-scale {config.obb_scale}")
     for said, masks in _all_masks(config, views):
         free &= shares_inside(gaussians, views.view_cameras, masks) >= config.threshold
         _refuse_none(free, said)
