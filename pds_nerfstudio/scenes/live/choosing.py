@@ -44,8 +44,8 @@ class Choosing:
             self._brush = gui.add_slider(
                 "Brush", 0.01, 0.3, 0.01, 0.05, hint="Radius of a piece, as a share of the picture's height where it is"
             )
-            for row in ((_LAST, _BOX), (_ALL,)):
-                group = gui.add_button_group("", row)
+            for button in (_LAST, _BOX, _ALL):
+                group = gui.add_button_group("", (button,))
                 group.value = ""  # viser reports no click on the button that was clicked last
                 group.on_click(lambda event: self._clicked(event.target))
         picks.on_update(lambda _: self._listen(picks.value))

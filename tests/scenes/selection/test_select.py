@@ -204,7 +204,7 @@ class TestBalls:
         near, far = points.norm(dim=-1), (points - torch.tensor([1.0, 0.0, 0.0])).norm(dim=-1)
         region = SelectionConfig(balls=self.BALLS).region("cpu")
         assert torch.equal(region.contains(points), (near < 0.5) | (far < 0.25))
-        both = SelectionConfig(obb_center=(0.0, 0.0, 1.0), obb_scale=(2.0, 2.0, 2.0), balls=self.BALLS).region("cpu")
+        both = SelectionConfig(obb_center=(0.0, 0.0, 1.0), obb_scale=(4.0, 4.0, 2.0), balls=self.BALLS).region("cpu")
         assert torch.equal(both.contains(points), region.contains(points) & (points[:, 2] > 0))
         assert torch.equal(Region.from_state(both.state_dict(), "cpu").contains(points), both.contains(points))
 
