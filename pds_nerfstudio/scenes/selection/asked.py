@@ -30,7 +30,11 @@ _UNSEEN = 1e-3
 
 
 def shares_asked(
-    guidance: Guidance, gaussians: Gaussians, views: SourceViews, batch: int, known: dict[int, Tensor]
+    guidance: Guidance,
+    gaussians: Gaussians,
+    views: SourceViews,
+    batch: int,
+    known: dict[int, Tensor] | None = None,
 ) -> Float[Tensor, " gaussians"]:
     """Return the share of what each Gaussian adds to the views that lies where the text is to act, in 0..1.
 
@@ -44,6 +48,7 @@ def shares_asked(
         batch: Latents in one call of the model in an edit's step.
         known: Where the text is to act, by the numbers of the views that were looked at before; it is added to.
     """
+    known = {} if known is None else known
     own = views_of(len(views), get_rank(), get_world_size())
     n = min(len(own), -(-_MOST_VIEWS // get_world_size()))
     sums = torch.zeros(len(gaussians.means), 2, device=gaussians.means.device)
