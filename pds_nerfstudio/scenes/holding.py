@@ -231,10 +231,15 @@ class Holding:
         config, prompts = self._guidance.config, self._guidance.prompts
         return [*(prompts or ()), config.localize, config.localize_by, config.objective, config.text_weight == 0]
 
-    @property
-    def choice(self) -> dict[str, Any]:
-        """What the user lets change, and what the options do, for a checkpoint."""
-        return {"now": self.only.plain, "given": self._holds.only.plain}
+    def choice(self, began: bool) -> dict[str, Any]:
+        """Return what the user lets change, and what the options do, for a checkpoint.
+
+        Args:
+            began: Whether the edit has begun; else nothing is returned until something else is chosen.
+        """
+        if not began and self.only == self._holds.only:
+            return {}
+        return {"only": {"now": self.only.plain, "given": self._holds.only.plain}}
 
     def take_up_choice(self, state: dict[str, Any]) -> SelectionConfig:
         """Let change what was chosen in a run that goes on, unless the options say something else than they did.

@@ -336,7 +336,7 @@ class EditPipeline(VanillaPipeline):
         """Return what a resumed run needs beside weights and optimisers; while it refines, also the redrawn views."""
         state: dict[str, Any] = {"edit_start": self.plan.start}
         if self.guidance is not None:
-            state["only"] = self._holding.choice
+            state |= self._holding.choice(self._editing)
         if self.guidance is not None and self._editing:
             state["guidance"] = self.guidance.state_dict()
             if learned := self._anchor.state_dict():
