@@ -219,6 +219,19 @@ class CheckpointingTrainer(Trainer):
             self.optimizers = self.setup_optimizers()
             say(f"The optimisers in {checkpoint.path} don't fit this run: starting with fresh ones.", "yellow")
 
+    def _take_up_choice(self, checkpoint: Checkpoint) -> None:
+        """Let change what was chosen by hand in an edit to resume; the scene before an edit is of no edit's choice."""
+        if checkpoint.path.parent.name == self.source_folder.name:
+            return
+        self.pipeline.take_up_choice(checkpoint.state["pipeline"]["_extra_state"])
+        if self.local_rank == 0:
+            self.save_settings()
+
+    def save_settings(self) -> None:
+        """Write the current settings into config.yml."""
+        config = dataclasses.replace(self.config, max_num_iterations=self.round_steps)
+        (self.base_dir / "config.yml").write_text(yaml.dump(config), "utf8")
+
     @property
     def source_folder(self) -> Path:
         """Folder of the scene as it was before the edit; undo and the next edit start from it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from nerfstudio.utils.comms import get_rank
 from torch import Tensor
 
+from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.scenes.distributed import take_from_first_rank
 from pds_nerfstudio.scenes.models.scene_model import SceneModel
@@ -18,7 +19,8 @@ from pds_nerfstudio.scenes.models.splat import EditSplatModel
 from pds_nerfstudio.scenes.output.held import write_heat_map
 from pds_nerfstudio.scenes.selection.asked import shares_asked
 from pds_nerfstudio.scenes.selection.config import SelectionConfig
-from pds_nerfstudio.scenes.selection.select import select, select_gaussians
+from pds_nerfstudio.scenes.selection.region import Region
+from pds_nerfstudio.scenes.selection.select import select
 from pds_nerfstudio.scenes.terminal import say
 from pds_nerfstudio.scenes.views import SourceViews
 
@@ -50,9 +52,13 @@ class Holding:
 
     def __init__(self, model: SceneModel, views: SourceViews, guidance: Guidance, holds: Holds) -> None:
         self._model, self._views, self._guidance, self._holds = model, views, guidance, holds
+        self.only = holds.only
+        """What the user lets change by now."""
         self._looked_for: list[Any] | None = None
         self._asked = True
         self._resumed: dict[str, Any] | None = None
+        self._masks: dict[int, Tensor] = {}  # of views, where the text is to act
+        self._masks_of: list[Any] | None = None
 
     def begin(self, first: bool, folder: Path | None) -> None:
         """Hold what the edit may not change, when it begins or goes on after weights were loaded.
@@ -70,7 +76,41 @@ class Holding:
         free = resumed["free"]
         if free is not None:
             self._model.hold(lambda _: free)
+        was = resumed["only"] and SelectionConfig().changed({**resumed["only"]["now"], "masks": None})
+        if was is not None and resumed["only"]["now"] != self.only.plain:
+            self._choose_anew(was, folder)
         self.follow_words(folder)
+
+    def choose(self, only: SelectionConfig, began: bool, folder: Path | None) -> None:
+        """Let something else change from now on: what is not in it stays as it is by now.
+
+        Args:
+            only: What may change.
+            began: Whether the edit has begun; else this counts from its first step on.
+            folder: Of the run, for a picture of what may change; None for none.
+
+        Raises:
+            UserError: If that is nothing of the scene. What could change before still may.
+        """
+        if only == self.only:
+            return
+        select(only, self._model, self._views)
+        was, self.only = self.only, only
+        if began:
+            self._choose_anew(was, folder)
+
+    def may_change(self, began: bool) -> Bool[Tensor, " gaussians"] | Region | None:
+        """Return which Gaussians, or which region of space, may change; None if all may.
+
+        Args:
+            began: Whether the edit has begun; else box and balls alone say it.
+        """
+        if began:
+            return self._model.may_change
+        if not self.only.selects:
+            return None
+        region = self.only.region(self._model.device)
+        return region.contains(self._model.means.detach()) if isinstance(self._model, EditSplatModel) else region
 
     def follow_words(self, folder: Path | None) -> None:
         """Look again, if the edit is about something else than when this last looked.
@@ -88,36 +128,89 @@ class Holding:
     def _hold(self, folder: Path | None, before: Bool[Tensor, " gaussians"] | None = None) -> None:
         self._looked_for = self._about
         if self._model.kind == "nerf":
-            if self._holds.only.selects and not self._model.holds:
-                self._model.hold(lambda field: select(self._holds.only, field, self._views))
-        elif self._holds.only.selects or self._follows_prompts:
-            self._model.hold(lambda gaussians: self._choose(gaussians, before, folder))
+            if self.only.selects and not self._model.holds:
+                self._model.hold(self._selected)
+        elif self.only.selects or self._follows_prompts:
 
-    def _choose(
-        self, gaussians: EditSplatModel, before: Bool[Tensor, " gaussians"] | None, folder: Path | None
+            def choose(gaussians: EditSplatModel) -> Bool[Tensor, " gaussians"]:
+                chosen = self._selected(gaussians)
+                free = chosen & self._asked_for(gaussians, chosen, folder)
+                if before is not None:
+                    free[: len(before)] |= before
+                return _as_first_rank(free)
+
+            self._model.hold(choose)
+
+    def _choose_anew(self, was: SelectionConfig, folder: Path | None) -> None:
+        """Hold by another choice in the middle of an edit. Gaussians are strewn where none were before.
+
+        What the prompts let change before, they still do: it may have become something that they say nothing of.
+        """
+        if not isinstance(self._model, EditSplatModel):
+            if self.only.selects:
+                self._model.hold(self._selected)
+            else:
+                self._model.load_held_state(None)
+            return
+        n, before = self._model.num_points, self._model.free
+        self._looked_for, self._asked = self._about, self.asks
+        if self.asks:
+            self._model.begin_edit(first=True, cameras=self._views.cameras)
+
+        def choose(gaussians: EditSplatModel) -> Bool[Tensor, " gaussians"]:
+            chosen = self._selected(gaussians)
+            free = self._asked_for(gaussians, chosen, folder)
+            free[:n] |= torch.ones_like(free[:n]) if before is None else before
+            free &= chosen
+            free[n:] &= ~was.region(gaussians.device).contains(gaussians.means[n:].detach())
+            return _as_first_rank(free)
+
+        self._model.hold(choose)
+
+    def _selected(self, scene: Any) -> Any:
+        """Return what the user lets change: which Gaussians, or a region.
+
+        Raises:
+            UserError: If the options let nothing change; what was chosen since the run began does not end it.
+        """
+        try:
+            return select(self.only, scene, self._views)
+        except UserError as error:
+            if self.only == self._holds.only:
+                raise
+            say(f"{error} All of it keeps every bit until something else is chosen.", "yellow")
+        region = self.only.region(self._model.device)
+        nowhere = replace(region, sides=torch.zeros_like(region.sides))
+        return nowhere.contains(scene.means.detach()) if self._model.kind == "splat" else nowhere
+
+    def _asked_for(
+        self, gaussians: EditSplatModel, chosen: Bool[Tensor, " gaussians"], folder: Path | None
     ) -> Bool[Tensor, " gaussians"]:
-        """Return which Gaussians may change: those that both the user and the prompts let, and those of `before`."""
-        free = torch.ones(gaussians.num_points, dtype=torch.bool, device=gaussians.device)
-        if self._holds.only.selects:
-            free &= select_gaussians(self._holds.only, gaussians, self._views)
-        if self._follows_prompts:
-            shares = self._shares(gaussians)
-            asked = shares >= self._holds.below
-            free &= asked | (asked.float().mean() >= _NEARLY_ALL)
-            if folder is not None and get_rank() == 0:
-                say(f"Wrote {write_heat_map(folder / 'may_change.jpg', gaussians, self._views, shares * free)}")
-        if before is not None:
-            free[: len(before)] |= before
-        take_from_first_rank([free])
-        if get_rank() == 0:
-            _say_how_many(free)
-        return free
+        """Return which Gaussians the prompts ask to change; all, if the prompts hold none.
+
+        Args:
+            gaussians: Of the scene.
+            chosen: Which of them the user lets change, for the picture.
+            folder: For the picture; None for none.
+        """
+        if not self._follows_prompts:
+            return torch.ones(gaussians.num_points, dtype=torch.bool, device=gaussians.device)
+        shares = self._shares(gaussians)
+        asked = shares >= self._holds.below
+        asked |= asked.float().mean() >= _NEARLY_ALL
+        if folder is not None and get_rank() == 0:
+            shown = write_heat_map(folder / "may_change.jpg", gaussians, self._views, shares * (asked & chosen))
+            say(f"Wrote {shown}")
+        return asked
 
     def _shares(self, gaussians: EditSplatModel) -> Float[Tensor, " gaussians"]:
         if not self.asks:
             # What the model would still see of equal prompts is rounding, and the masks would make much of it.
             return torch.zeros(gaussians.num_points, device=gaussians.device)
-        return shares_asked(self._guidance, gaussians, self._views, self._holds.batch)
+        about = [self._guidance.prompts, self._guidance.config]
+        if about != self._masks_of:
+            self._masks, self._masks_of = {}, about
+        return shares_asked(self._guidance, gaussians, self._views, self._holds.batch, self._masks)
 
     @property
     def asks(self) -> bool:
@@ -138,6 +231,29 @@ class Holding:
         config, prompts = self._guidance.config, self._guidance.prompts
         return [*(prompts or ()), config.localize, config.localize_by, config.objective, config.text_weight == 0]
 
+    def choice(self, began: bool) -> dict[str, Any]:
+        """Return what the user lets change, and what the options do, for a checkpoint.
+
+        Args:
+            began: Whether the edit has begun; else nothing is returned until something else is chosen.
+        """
+        if not began and self.only == self._holds.only:
+            return {}
+        return {"only": {"now": self.only.plain, "given": self._holds.only.plain}}
+
+    def take_up_choice(self, state: dict[str, Any]) -> SelectionConfig:
+        """Let change what was chosen in a run that goes on, unless the options say something else than they did.
+
+        Returns what that is.
+
+        Args:
+            state: Of the pipeline, of a checkpoint to resume from.
+        """
+        chosen = state.get("only")
+        if chosen is not None and (not self.only.selects or self.only.plain == chosen["given"]):
+            self.only = SelectionConfig().changed(chosen["now"])
+        return self.only
+
     def state_dict(self) -> dict[str, Any]:
         """Return which Gaussians may change, for a checkpoint; nothing if all may."""
         free = self._model.free
@@ -150,7 +266,15 @@ class Holding:
             state: Of the pipeline, with this state in it.
         """
         began = "guidance" in state
-        self._resumed = {name: state.get(name) for name in ("free", "looked_for")} if began else None
+        self._resumed = {name: state.get(name) for name in ("free", "looked_for", "only")} if began else None
+
+
+def _as_first_rank(free: Bool[Tensor, " gaussians"]) -> Bool[Tensor, " gaussians"]:
+    """Return what the first of several GPUs holds, and say how much that is."""
+    take_from_first_rank([free])
+    if get_rank() == 0:
+        _say_how_many(free)
+    return free
 
 
 def _say_how_many(free: Bool[Tensor, " gaussians"]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
+from jaxtyping import Bool
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
@@ -34,13 +35,12 @@ from pds_nerfstudio.scenes.rates import Rates
 from pds_nerfstudio.scenes.refining import Refining
 from pds_nerfstudio.scenes.run import GUIDANCE_SETTINGS, Settings
 from pds_nerfstudio.scenes.selection.config import EVERYTHING, SelectionConfig
+from pds_nerfstudio.scenes.selection.region import Region
 from pds_nerfstudio.scenes.signal import measure_floors
 from pds_nerfstudio.scenes.views import SourceView, SourceViews, view_at
 
 read_points_without_open3d()  # here, because no scene is edited without this module, in whichever process
 
-_PROBED = 48
-"""Views, evenly among all, that say how much each number of a scene does."""
 _FEW_STEPS = 300
 """With fewer steps, a NeRF that is fitted to redrawn views hardly shows what is new in them."""
 
@@ -168,7 +168,7 @@ class EditPipeline(VanillaPipeline):
         """Settings that may change while the edit runs, as they are now; without the number of steps."""
         config = self.config
         guidance = {name: getattr(config.guidance, name) for name in GUIDANCE_SETTINGS}
-        return {"src_prompt": config.src_prompt, "tgt_prompt": config.tgt_prompt, **guidance}
+        return {"src_prompt": config.src_prompt, "tgt_prompt": config.tgt_prompt, **guidance, "only": config.only.plain}
 
     def change_settings(self, changes: Settings) -> None:
         """Change settings from the next step on: all of them or, if one is invalid, none.
@@ -183,12 +183,21 @@ class EditPipeline(VanillaPipeline):
             may_be_empty = name == "source" and self.guidance.denoiser.looks_at_source
             if not prompt and not may_be_empty:
                 raise UserError(f"The {name} prompt is empty: say in a few words what the scene shows or should show.")
-        self.guidance.reconfigure(**{name: value for name, value in changes.items() if name in GUIDANCE_SETTINGS})
-        self.config.guidance = self.guidance.config
+        guidance = {name: value for name, value in changes.items() if name in GUIDANCE_SETTINGS}
+        replace(self.guidance.config, **guidance).check()
+        only = self.config.only.changed(changes.get("only", {}))
+        self._holding.choose(only, self._editing, self._folder)
+        self.guidance.reconfigure(**guidance)
+        self.config.guidance, self.config.only = self.guidance.config, only
         if (source, target) != (self.config.src_prompt, self.config.tgt_prompt):
             self._anchor.forget()
         self.guidance.set_prompts(source, target)
         self.config.src_prompt, self.config.tgt_prompt = source, target
+
+    @property
+    def may_change(self) -> Bool[Tensor, " gaussians"] | Region | None:
+        """Which Gaussians, or which region of space, may change; None if all may."""
+        return self._holding.may_change(self._editing) if self.training_run else None
 
     @property
     def takes_requests(self) -> bool:
@@ -304,7 +313,9 @@ class EditPipeline(VanillaPipeline):
             if first:
                 cast(EditOptimizers, optimizers).come_to_rest()
             if first and self.config.smallest_gradient:
-                self._measure_floors(cast(EditOptimizers, optimizers))
+                assert self.guidance is not None
+                least = self.config.smallest_gradient, self.config.guidance_loss_mult
+                measure_floors(cast(EditOptimizers, optimizers), self.model, self.guidance, self.views, *least)
             if self.model.kind == "nerf":  # fog is let into what may change, and strewn Gaussians may be chosen
                 self._holding.begin(first, self._folder)
             self.model.begin_edit(first=first and self._holding.asks, cameras=self.views.cameras)
@@ -321,16 +332,11 @@ class EditPipeline(VanillaPipeline):
             for group in optimizer.param_groups:
                 group["lr"] = rate
 
-    def _measure_floors(self, optimizers: EditOptimizers) -> None:
-        assert self.guidance is not None
-        n = len(self.views)
-        seen = [self.views[k * n // min(n, _PROBED)] for k in range(min(n, _PROBED))]
-        config = self.config
-        measure_floors(optimizers, self.model, self.guidance, seen, config.smallest_gradient, config.guidance_loss_mult)
-
     def get_extra_state(self) -> dict[str, Any]:
         """Return what a resumed run needs beside weights and optimisers; while it refines, also the redrawn views."""
         state: dict[str, Any] = {"edit_start": self.plan.start}
+        if self.guidance is not None:
+            state |= self._holding.choice(self._editing)
         if self.guidance is not None and self._editing:
             state["guidance"] = self.guidance.state_dict()
             if learned := self._anchor.state_dict():
@@ -357,6 +363,10 @@ class EditPipeline(VanillaPipeline):
             elif "redrawn" in state:
                 self._refining.load_state_dict(state["redrawn"])
             self.guidance.load_state_dict(guidance)
+
+    def take_up_choice(self, state: dict[str, Any]) -> None:
+        """Let change what the user chose in the run that goes on; see `Holding.take_up_choice`."""
+        self.config.only = self._holding.take_up_choice(state)
 
 
 def _check(config: EditPipelineConfig) -> None:

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from jaxtyping import Bool
 from nerfstudio.data.datamanagers.base_datamanager import DataManager
+from torch import Tensor
 
 from pds_nerfstudio.scenes.models.scene_model import SceneModel
 from pds_nerfstudio.scenes.output.history import History
 from pds_nerfstudio.scenes.output.pictures import EditedView
 from pds_nerfstudio.scenes.plan import EditPlan
+from pds_nerfstudio.scenes.selection.region import Region
 from pds_nerfstudio.scenes.views import SourceViews
 
 GUIDANCE_SETTINGS = (
@@ -32,8 +35,9 @@ GUIDANCE_SETTINGS = (
     "t_schedule",
 )
 """Settings of the guidance that may change while an edit runs."""
-SETTINGS = ("src_prompt", "tgt_prompt", *GUIDANCE_SETTINGS, "steps_left")
-"""All settings that may change while an edit runs."""
+SETTINGS = ("src_prompt", "tgt_prompt", *GUIDANCE_SETTINGS, "only", "steps_left")
+"""All settings that may change while an edit runs. "only" says what of the scene may, by some of the values of
+`SelectionConfig.plain`; those that are left out stay."""
 
 Settings = dict[str, Any]
 """Values of some of `SETTINGS`, by their names."""
@@ -106,6 +110,10 @@ class Scene(Protocol):
     @property
     def editing(self) -> bool:
         """Whether the edit has begun."""
+
+    @property
+    def may_change(self) -> Bool[Tensor, " gaussians"] | Region | None:
+        """Which Gaussians, or which region of space, may change; None if all may. While it is edited only."""
 
     def train(self, mode: bool = True) -> object:
         """Set the model to train, or to render."""

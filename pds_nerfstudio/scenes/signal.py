@@ -22,8 +22,10 @@ from torch import Tensor
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.scenes.models.scene_model import SceneModel
 from pds_nerfstudio.scenes.optimizers import EditOptimizers
-from pds_nerfstudio.scenes.views import SourceView
+from pds_nerfstudio.scenes.views import SourceView, SourceViews
 
+_PROBED = 48
+"""Views, evenly among all, that say how much each number of a scene does."""
 _GRAIN = 8
 """Pixels along a side of which one is asked for the same: the noise of a latent's place is as coarse."""
 
@@ -32,7 +34,7 @@ def measure_floors(
     optimizers: EditOptimizers,
     model: SceneModel,
     guidance: Guidance,
-    views: Sequence[SourceView],
+    views: SourceViews | Sequence[SourceView],
     smallest: float,
     loss_mult: float,
 ) -> None:
@@ -42,7 +44,7 @@ def measure_floors(
         optimizers: Of the model.
         model: Whose edit begins.
         guidance: With its prompts.
-        views: At least one; together they should show all of the scene.
+        views: At least one, of which up to 48 are looked at; together they should show all of the scene.
         smallest: What means anything: the root mean square of a gradient on latents, whose own standard deviation is 1.
         loss_mult: Multiplies the guidance's loss.
     """
@@ -50,7 +52,9 @@ def measure_floors(
     names = list(optimizers.optimizers)
     squares: dict[str, list[Tensor]] = {}
     size: Tensor | None = None
-    for view in views:
+    n = min(len(views), _PROBED)
+    for k in range(n):
+        view = views[k * len(views) // n]
         rgb = model.see(view).rgb
         if size is None:
             size = smallest * loss_mult * _pixels_per_latent(guidance, rgb, view)
@@ -61,7 +65,7 @@ def measure_floors(
             squares[name] = [a + b for a, b in zip(squares[name], got, strict=True)] if name in squares else got
     optimizers.zero_grad_all()
     for name, sums in squares.items():
-        optimizers.set_floor(name, [total / len(views) for total in sums])
+        optimizers.set_floor(name, [total / n for total in sums])
 
 
 def _pixels_per_latent(guidance: Guidance, rgb: Float[Tensor, "height width 3"], view: SourceView) -> Tensor:

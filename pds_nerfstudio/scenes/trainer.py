@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import yaml
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.utils import writer
 from nerfstudio.viewer.viewer import Viewer
@@ -214,6 +213,7 @@ class EditTrainer(CheckpointingTrainer):
             say(f"Editing the scene in {checkpoint.path}, with fresh optimisers.")
             return self._start_step
         say(f"Resuming the edit in {checkpoint.path} at step {self._start_step}.")
+        self._take_up_choice(checkpoint)
         return self.pipeline.plan.start
 
     def _refine_from_source(self) -> None:
@@ -391,8 +391,3 @@ class EditTrainer(CheckpointingTrainer):
             say("Stopping after this step (Ctrl-C again stops at once, and loses it) ...")
         self.interrupted = True
         self.stop_training = True
-
-    def save_settings(self) -> None:
-        """Write the current settings into config.yml."""
-        config = dataclasses.replace(self.config, max_num_iterations=self.round_steps)
-        (self.base_dir / "config.yml").write_text(yaml.dump(config), "utf8")

@@ -159,6 +159,7 @@ class Looker:
             model.eval()
             image = model.get_outputs_for_camera(get_camera(camera, height // 4, width // 4))[output]
             model.train()
+        image = image.expand(*image.shape[:2], 3)
         picture = Image.fromarray((image.clamp(0, 1) * 255).byte().numpy()).resize((width, height))
         left, top = REGION["x"], REGION["y"] - round(box["y"])
         right, bottom = left + REGION["width"], top + REGION["height"]
@@ -273,6 +274,68 @@ def test_a_prompt_is_shown_as_it_stands(live_run: LiveRun, browser: Any) -> None
     shown = page.get_by_text(prompt)
     shown.wait_for()
     assert shown.locator("*").count() == 0  # text, and nothing in it
+
+
+def test_what_may_change_is_chosen_by_clicks(live_run: LiveRun, browser: Any, tmp_path: Path) -> None:
+    trainer = live_run.trainer
+    viewer: Any = trainer.viewer_state
+    first, second = open_viewer(browser, live_run.url), open_viewer(browser, live_run.url)
+    wait_for(lambda: len(viewer.viser_server.get_clients()) == 2, "both browsers have a camera")
+    wait_for(lambda: trainer.pipeline.editing, "the edit begins")
+    press(first, "Pause")
+    wait_for(lambda: live_run.state == "paused", "Pause pauses")
+    press(first, "Hide Train Cams")
+    for page in (first, second):
+        page.get_by_text("Only this").click()
+        page.get_by_text("All may change.").wait_for()
+    first.get_by_label("Pick").check()
+    wait_for(lambda: viewer.viser_server.scene._scene_pointer_cb is not None, "picks are listened to")
+
+    def balls() -> list[float]:
+        return trainer.pipeline.settings["only"]["balls"]
+
+    # A click picks what is seen there: it lies in the direction of the pixel.
+    looker = Looker(first, trainer, tmp_path)
+    model = trainer.pipeline.model
+    assert isinstance(model, EditSplatModel)
+    with trainer.train_lock, torch.no_grad():
+        model.gauss_params["opacities"].fill_(5)
+    trainer.panel._choosing._brush.value = 0.25  # its Gaussians are large and few
+    solid = looker.rendered("accumulation")[..., 0] > 250
+    down, across = np.argwhere(solid)[np.abs(np.argwhere(solid) - np.array(solid.shape) / 2).sum(1).argmin()]
+    x, y = REGION["x"] + int(across), REGION["y"] + int(down)
+    first.mouse.click(x, y)
+    wait_for(lambda: len(balls()) == 4, "a piece is picked")
+    clients = viewer.viser_server.get_clients()
+    camera = viewer.get_camera_state(clients[min(clients)])
+    box = first.locator("canvas").first.bounding_box()
+    rays = get_camera(camera, round(box["height"]), round(box["height"] * camera.aspect)).generate_rays(
+        camera_indices=0
+    )
+    ray = rays[y - round(box["y"]), x - round(box["x"])]
+    away = torch.tensor(balls()[:3]) - ray.origins
+    assert torch.nn.functional.cosine_similarity(away, ray.directions, dim=0) > 0.99999
+    second.get_by_text("What may change: 1 picked piece.").wait_for()
+    show(first, "may change")
+    wait_for(lambda: viewer.control_panel.output_render == "may_change", "the switch has arrived")
+    hot = looker.rendered("may_change")
+    wait_for(lambda: looker.sees(hot, [looker.rendered("rgb")]), "the choice is shown")
+
+    # A drag picks more, the view stays, and all can be taken back.
+    first.mouse.move(x - 40, y - 40)
+    first.mouse.down()
+    first.mouse.move(x + 40, y + 40, steps=5)
+    first.mouse.up()
+    wait_for(lambda: len(balls()) > 4, "a rectangle is picked")
+    n = len(balls())
+    assert torch.equal(viewer.get_camera_state(clients[min(clients)]).c2w, camera.c2w)
+    press(second, "Take back last")
+    wait_for(lambda: len(balls()) == n - 4, "a piece is taken back")
+    press(first, "Let all change")
+    second.get_by_text("All may change.").wait_for()
+    assert not balls() and live_run.state == "paused"
+    press(first, "Take crop box")
+    second.get_by_text("What may change: a box.").wait_for()
 
 
 def look_at_report(browser: Any, path: Path, tmp_path: Path) -> None:

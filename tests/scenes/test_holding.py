@@ -257,7 +257,10 @@ class TestNewWords:
         assert more.sum() > less.sum()
 
 
-def test_refining_from_the_source_looks_at_it_again(make_config: Any, run: Any, looks: Looks) -> None:
+def test_refining_from_the_source_holds_it_anew(make_config: Any, run: Any, looks: Looks) -> None:
+    """By what the model has said of the views before."""
     options = {"pipeline__refine_steps": 2, "pipeline__refine_from": "source"}
     trainer = run(make_config("splat", steps=2, reconstruct=1, **LOCAL, **options))
-    assert looks.count == 18 and splat(trainer).free is not None
+    free = splat(trainer).free
+    assert looks.count == 9 and free is not None and len(free) == splat(trainer).num_points
+    assert 0 < free.sum() < len(free)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,14 @@ from pds_nerfstudio.scenes.compat import uninterrupted
 from pds_nerfstudio.scenes.models.scene_model import SceneModel
 from pds_nerfstudio.scenes.output.pictures import heat
 
-SHOWN = {"edited": "rgb", "source": "source", "before | after": "before_after", "change": "change"}
+MAY_CHANGE = "may change"
+SHOWN = {
+    "edited": "rgb",
+    "source": "source",
+    "before | after": "before_after",
+    "change": "change",
+    MAY_CHANGE: "may_change",
+}
 """What the panel's switch shows, and the output of that name in nerfstudio's own switch."""
 
 _FULL_CHANGE = 0.5
@@ -25,20 +33,23 @@ _Outputs = dict[str, Any]
 
 
 class Comparison:
-    """Adds the outputs source, before_after and change to what a model renders.
+    """Adds the outputs source, before_after, change and may_change to what a model renders.
 
-    The source's weights are read when one of these is first looked at, and they are rendered only while one is.
+    The source's weights are read when one of the first three is first looked at. All are rendered only while one is.
 
     Args:
         model: Its `get_outputs_for_camera` is wrapped.
         switch: The viewer's control panel, which says what is looked at.
-        source: Folder of the checkpoint that holds the source; while it isn't there, nothing is added.
+        source: Folder of the checkpoint that holds the source; while it isn't there, the first three are not added.
+        may_change: Returns what of the scene may change, all if None; None does not add it.
     """
 
-    def __init__(self, model: SceneModel, switch: ControlPanel, source: Path) -> None:
+    def __init__(
+        self, model: SceneModel, switch: ControlPanel, source: Path, may_change: Callable[[], Any] | None = None
+    ) -> None:
         self.split = 0.5
         """Share of the picture's width that shows the source in the output before_after."""
-        self._switch, self._source = switch, source
+        self._switch, self._source, self._may_change = switch, source, may_change
         self._weights: dict[str, Tensor] | None = None
         self._edited = model.get_outputs_for_camera
         self._model, self._device = cast(nn.Module, model), model.device
@@ -56,12 +67,16 @@ class Comparison:
 
     def _outputs(self, camera: Cameras, obb_box: OrientedBox | None = None) -> _Outputs:
         outputs = self._edited(camera, obb_box)
-        if not self.available:
-            return outputs
         edited = outputs["rgb"]
         looked_at = {self._switch.output_render} | ({self._switch.split_output_render} if self._switch.split else set())
+        # The viewer offers only outputs that are there; their content matters only once one is chosen.
+        if self._may_change is not None:
+            outputs = {**outputs, "may_change": edited}
+            if "may_change" in looked_at:
+                outputs["may_change"] = self._heat_of(self._may_change(), camera, edited)
+        if not self.available:
+            return outputs
         if not looked_at & {"source", "before_after", "change"}:
-            # The viewer offers only outputs that are there; their content matters only once one is chosen.
             return {**outputs, "source": edited, "before_after": edited, "change": edited}
         source = self.source(camera, obb_box)["rgb"].to(edited)
         return {
@@ -70,6 +85,14 @@ class Comparison:
             "before_after": side_by_side(source, edited, self.split),
             "change": heat((edited - source).abs().mean(-1) / _FULL_CHANGE, source),
         }
+
+    def _heat_of(
+        self, what: Any, camera: Cameras, edited: Float[Tensor, "height width 3"]
+    ) -> Float[Tensor, "height width 3"]:
+        light = torch.ones_like(edited[..., 0])
+        if what is not None:
+            light = cast(SceneModel, self._model).light_from(what, camera).to(edited)
+        return heat(light * (1 + edited.mean(-1)) / 2, edited)  # shaded: what may change is to be recognised, too
 
     @torch.no_grad()
     def source(self, camera: Cameras, obb_box: OrientedBox | None = None) -> _Outputs:

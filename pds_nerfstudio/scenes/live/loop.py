@@ -13,6 +13,7 @@ from pds_nerfstudio.scenes.live.session import Action, EditSession, Request, bra
 from pds_nerfstudio.scenes.output.pictures import jpeg
 from pds_nerfstudio.scenes.output.results import fixed_view
 from pds_nerfstudio.scenes.run import Run, Settings, Status
+from pds_nerfstudio.scenes.selection.seen import balls_seen
 from pds_nerfstudio.scenes.terminal import say
 
 _POLL_SECONDS = 0.02
@@ -105,11 +106,13 @@ class LiveEdit:
 
     def _answer(self) -> None:
         requests = self.session.take(self.run.next_step)
-        for request in requests:
+        for asked in requests:
+            request = asked
             self._message = ""
             try:
                 with self.run.train_lock, warnings.catch_warnings(record=True) as caught:
                     warnings.simplefilter("always", UserWarning)
+                    request = self._with_seen(request)
                     self._actions[request.action](request.settings)
             except UserError as error:
                 self._message = str(error)
@@ -137,8 +140,24 @@ class LiveEdit:
         if steps is not None and not (isinstance(steps, int) and steps > 0):
             raise UserError(f"The number of steps left is {steps}: give a whole number from 1 up.")
         self.scene.change_settings(changes)
+        if "only" in changes:
+            self.panel.rerender()
         if steps is not None:
             self.scene.plan = self.scene.plan.with_steps_left(self.run.next_step, steps)
+
+    def _with_seen(self, request: Request) -> Request:
+        """Return a pick as the change of settings that it becomes: a replay then need not see the same."""
+        if request.action != "pick":
+            return request
+        was_training = self.scene.training
+        self.scene.eval()
+        try:
+            balls = balls_seen(self.scene.model, **request.settings)
+        finally:
+            self.scene.train(was_training)
+        if not balls:
+            raise UserError("There is nothing where you clicked: click where the scene is to be seen.")
+        return Request("set", {"only": {"balls": [*self.scene.settings["only"]["balls"], *balls]}})
 
     def _edit(self, settings: Settings) -> None:
         self._set(settings)

@@ -21,7 +21,8 @@ from pds_nerfstudio.guidance.config import TimestepSchedule
 from pds_nerfstudio.guidance.objectives import OBJECTIVES
 from pds_nerfstudio.one_line import one_line
 from pds_nerfstudio.scenes.checkpoints import read_method_name
-from pds_nerfstudio.scenes.live.comparison import SHOWN, Comparison
+from pds_nerfstudio.scenes.live.choosing import Choosing
+from pds_nerfstudio.scenes.live.comparison import MAY_CHANGE, SHOWN, Comparison
 from pds_nerfstudio.scenes.live.session import Action, EditSession, Request
 from pds_nerfstudio.scenes.output.history import History
 from pds_nerfstudio.scenes.output.pictures import data_url, jpeg, plot
@@ -63,7 +64,12 @@ class EditPanel(ViewerControl):
         self._setup(viewer)
         self._folder: Path = viewer.log_filename.parent
         self._method = read_method_name(self._folder / "config.yml") or f"pds-{self._scene.model.kind}"
-        self._comparison = Comparison(self._scene.model, viewer.control_panel, self._folder / "reconstruction")
+        self._comparison = Comparison(
+            self._scene.model,
+            viewer.control_panel,
+            self._folder / "reconstruction",
+            (lambda: self._scene.may_change) if self._scene.training_run else None,
+        )
         gui = self.viser_server.gui
         with gui.add_folder("Text edit", order=viewer.stats_markdown.order + 0.5):
             self._status = gui.add_markdown("", image_root=self._folder)
@@ -74,6 +80,8 @@ class EditPanel(ViewerControl):
                     group.value = ""  # viser reports no click on the button that was clicked last
                     group.on_click(lambda event: self._clicked(event.target))
             self._add_switch()
+            if self._scene.takes_requests:
+                self._choosing = Choosing(viewer, self._session)
             with gui.add_folder("Settings", expand_by_default=False):
                 self._add_settings()
             with gui.add_folder("Progress"):
@@ -100,7 +108,8 @@ class EditPanel(ViewerControl):
 
     def _add_switch(self) -> None:
         gui = self.viser_server.gui
-        show = gui.add_dropdown("Show", tuple(SHOWN), hint="change: where the edit changed the scene, white most")
+        shown = [name for name in SHOWN if name != MAY_CHANGE or self._scene.training_run]
+        show = gui.add_dropdown("Show", shown, hint="change: where the edit changed the scene, white most")
         split = gui.add_slider("Split at", 0.0, 1.0, 0.01, 0.5, visible=False)
 
         @show.on_update
@@ -140,6 +149,8 @@ class EditPanel(ViewerControl):
                 paused = self._session.status.state == "paused"
                 self.viewer.pause_train.visible, self.viewer.resume_train.visible = not paused, paused
             self._status.content = self._status_text()
+            if self._scene.takes_requests:
+                self._choosing.refresh()
             self._pictures.content = self._picture_text()
 
     def take_back(self, settings: Settings) -> None:

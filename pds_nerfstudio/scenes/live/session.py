@@ -18,9 +18,10 @@ from typing import Any, Literal, get_args
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.run import SETTINGS, Settings, Status
 
-Action = Literal["set", "edit", "pause", "undo", "branch", "snapshot", "export", "stop"]
-"""set: change settings. edit: change them and go on (with a new round of steps, if all have been run). undo: back to
-the scene before the edit. branch, snapshot, export: keep the present result. stop: end the run."""
+Action = Literal["set", "pick", "edit", "pause", "undo", "branch", "snapshot", "export", "stop"]
+"""set: change settings. pick: let change, too, what is seen along some "rays", by a "brush", the radius of what is at a
+distance of one; it becomes a set. edit: change settings and go on (with a new round of steps, if all have been run).
+undo: back to the scene before the edit. branch, snapshot, export: keep the present result. stop: end the run."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Request:
     action: Action
     """What to do."""
     settings: Settings = field(default_factory=dict)
-    """New values of settings, for the actions set and edit."""
+    """New values of settings, for the actions set and edit; what to pick."""
 
 
 class EditSession:

@@ -100,12 +100,31 @@ class EditNerfModel(NerfactoModel):
         return self._kept is not None
 
     def hold(self, choose: Callable[[Any], Region]) -> None:
-        """From now on, keep what is shown of space outside a region as it is now. For before `begin_edit`.
+        """From now on, keep what is shown of space outside a region as it is now.
 
         Args:
             choose: Returns the region in which the scene may change.
         """
-        self._keep(KeptSpace(self, choose(self)))
+        region = choose(self)
+        earlier = self._release()
+        self._keep(KeptSpace(self, region) if earlier is None else earlier.moved(region))
+
+    @property
+    def may_change(self) -> Region | None:
+        """The region in which the scene may change; None if that is all of space."""
+        return None if self._kept is None else self._kept.region
+
+    @torch.no_grad()
+    def light_from(self, region: Region, camera: Cameras) -> Float[Tensor, "height width"]:
+        """Return how much of each pixel's light comes from a region, in 0..1."""
+        rays = camera.generate_rays(camera_indices=0, keep_shape=True).to(self.device)
+        size, rays, chunk = rays.shape, rays.flatten(), self._colors_per_chunk
+        light = []
+        for start in range(0, len(rays), chunk):
+            samples, _, weights = self._samples_for_colors(rays[start : start + chunk])
+            inside = region.contains(samples.frustums.get_positions())
+            light.append((weights[..., 0] * inside).sum(-1))
+        return torch.cat(light).view(size)
 
     def held_state(self) -> dict[str, Any] | None:
         """Return what is held, for a checkpoint; None if nothing is."""
@@ -113,15 +132,22 @@ class EditNerfModel(NerfactoModel):
 
     def load_held_state(self, state: dict[str, Any] | None) -> None:
         """Hold what a checkpoint held, and nothing else."""
-        if self._kept is not None:
-            self._kept.release()
-            self._kept, self._for_colors = None, parts_for_colors(self, self._triton)
+        self._release()
         if state is not None:
             self._keep(KeptSpace.from_state(self, state, self.device))
 
     def _keep(self, kept: KeptSpace) -> None:
         self._kept = kept
-        self._for_colors = kept.parts_of(self._for_colors, parts_for_colors(kept.source, self._triton))
+        frozen = [parts_for_colors(parts, self._triton) for parts in kept.frozen]
+        self._for_colors = kept.parts_of(self._for_colors, frozen)
+
+    def _release(self) -> KeptSpace | None:
+        """Hold nothing any more; return what has been held."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.release()
+            self._for_colors = parts_for_colors(self, self._triton)
+        return kept
 
     def begin_edit(self, first: bool, cameras: Cameras) -> None:
         """Keep poses and per-image appearance as they were learned: an edit changes the scene, not the photographs.
@@ -261,6 +287,13 @@ class EditNerfModel(NerfactoModel):
     @torch.no_grad()
     def _render_colors(self, rays: RayBundle) -> Float[Tensor, "rays 3"]:
         """Return the colours of `_render_rays` alone: of what nerfacto computes beside them, depths cost most."""
+        _, colors, weights = self._samples_for_colors(rays)
+        return cast(Tensor, self.renderer_rgb(rgb=colors, weights=weights))
+
+    def _samples_for_colors(
+        self, rays: RayBundle
+    ) -> tuple[RaySamples, Float[Tensor, "rays samples 3"], Float[Tensor, "rays samples 1"]]:
+        """Return samples along rays, their colours and their weights."""
         rays = replace(rays)
         if self.collider is not None:
             rays = self.collider(rays)
@@ -268,8 +301,7 @@ class EditNerfModel(NerfactoModel):
             self.camera_optimizer.apply_to_raybundle(rays)
         samples, _, _ = self.proposal_sampler(rays, density_fns=self._for_colors.density_fns)
         outputs = self._for_colors.field(samples)
-        weights = samples.get_weights(outputs[FieldHeadNames.DENSITY])
-        return cast(Tensor, self.renderer_rgb(rgb=outputs[FieldHeadNames.RGB], weights=weights))
+        return samples, outputs[FieldHeadNames.RGB], samples.get_weights(outputs[FieldHeadNames.DENSITY])
 
 
 def ray_interlevel_losses(weights: list[Tensor], samples: list[RaySamples]) -> Float[Tensor, "rays"]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pds_nerfstudio.scenes.anchor import Anchor, Pixels
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
+from pds_nerfstudio.scenes.selection.region import Region
 from pds_nerfstudio.scenes.views import SourceView
 
 SceneKind = Literal["splat", "nerf"]
@@ -67,10 +68,24 @@ class SceneModel(Protocol):
         """Whether a part of the scene is held."""
 
     def hold(self, choose: Callable[[Any], Any]) -> None:
-        """From now on, keep what is not chosen. Splats do so after `begin_edit`, to the bit; NeRFs before.
+        """From now on, keep what is not chosen as it is, also if something else was chosen before.
+
+        When the edit begins, splats do so after `begin_edit`, NeRFs before.
 
         Args:
             choose: Returns what may change: of a scene made of Gaussians which of them, else a region of space.
+        """
+
+    @property
+    def may_change(self) -> Bool[Tensor, " gaussians"] | Region | None:
+        """What an edit may change: some Gaussians, or a region of space; None if that is all of the scene."""
+
+    def light_from(self, what: Any, camera: Cameras) -> Float[Tensor, "height width"]:
+        """Return how much of each pixel's light comes from a part of the scene, in 0..1.
+
+        Args:
+            what: As of `may_change`.
+            camera: One camera.
         """
 
     def held_state(self) -> dict[str, Any] | None:

@@ -141,6 +141,15 @@ class EditSplatModel(SplatfactoModel):
         """Whether a part of the scene is held."""
         return self.free is not None
 
+    @property
+    def may_change(self) -> Bool[Tensor, " gaussians"] | None:
+        """The same as `free`."""
+        return self.free
+
+    def light_from(self, which: Bool[Tensor, " gaussians"], camera: Cameras) -> Float[Tensor, "height width"]:
+        """Return how much of each pixel's light comes from some Gaussians, in 0..1."""
+        return self.picture_of(which.float()[:, None], camera, int(camera.height), int(camera.width))[..., 0]
+
     def held_state(self) -> None:
         """Return nothing: of what is held, `free` says all."""
 

@@ -30,7 +30,11 @@ _UNSEEN = 1e-3
 
 
 def shares_asked(
-    guidance: Guidance, gaussians: Gaussians, views: SourceViews, batch: int
+    guidance: Guidance,
+    gaussians: Gaussians,
+    views: SourceViews,
+    batch: int,
+    known: dict[int, Tensor] | None = None,
 ) -> Float[Tensor, " gaussians"]:
     """Return the share of what each Gaussian adds to the views that lies where the text is to act, in 0..1.
 
@@ -42,15 +46,20 @@ def shares_asked(
         gaussians: Of the scene.
         views: Of the scene.
         batch: Latents in one call of the model in an edit's step.
+        known: Where the text is to act, by the numbers of the views that were looked at before; it is added to.
     """
+    known = {} if known is None else known
     own = views_of(len(views), get_rank(), get_world_size())
     n = min(len(own), -(-_MOST_VIEWS // get_world_size()))
     sums = torch.zeros(len(gaussians.means), 2, device=gaussians.means.device)
     quiet = get_rank() != 0
     for k in track(range(n), "Looking for what the prompts ask to change", console=CONSOLE, disable=quiet):
         view = views[own[k * len(own) // n]]
-        mask = guidance.look(view.image, _LOOKS, guidance.config.seed + view.index, [view.index], batch)
-        inside = F.interpolate(mask.to(view.image), view.image.shape[-2:], mode="bilinear")[0, 0]
+        if view.index not in known:
+            known[view.index] = guidance.look(
+                view.image, _LOOKS, guidance.config.seed + view.index, [view.index], batch
+            )
+        inside = F.interpolate(known[view.index].to(view.image), view.image.shape[-2:], mode="bilinear")[0, 0]
         weights = torch.stack([inside, torch.ones_like(inside)], -1)
         sums += gaussians.contributions(view.camera, weights)
         sums += _UNSEEN * at_centers(weights, view.camera, gaussians.means.detach())

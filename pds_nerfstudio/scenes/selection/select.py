@@ -22,6 +22,9 @@ from pds_nerfstudio.scenes.views import SourceViews
 Masks = Mapping[int, Float[Tensor, "_ _"]]
 """Of some views, by their numbers, in 0..1 and of their cameras' sizes."""
 
+_LATTICE = 9
+"""Points along a ball's diameter that are tried."""
+
 
 @runtime_checkable
 class Gaussians(Protocol):
@@ -46,7 +49,7 @@ def select(config: SelectionConfig, scene: object, views: SourceViews) -> Bool[T
         views: Of the scene.
 
     Raises:
-        UserError: If there are Gaussians and none is chosen, or there are no masks.
+        UserError: If that is nothing, or there are no masks.
     """
     if isinstance(scene, Gaussians):
         return select_gaussians(config, scene, views)
@@ -57,17 +60,30 @@ def select(config: SelectionConfig, scene: object, views: SourceViews) -> Bool[T
             cells &= region.cells
         _refuse_none(cells, said)
         region = replace(region, cells=cells)
+    if region.balls is not None:
+        _refuse_none(region.contains(_points_in(region.balls)), "What --pipeline.only.balls leaves of the selection")
     return region
 
 
+def _points_in(balls: Float[Tensor, "balls 4"]) -> Float[Tensor, "points 3"]:
+    """Return points of a lattice in balls."""
+    line = torch.linspace(-0.9, 0.9, _LATTICE, device=balls.device)
+    lattice = torch.cartesian_prod(line, line, line)
+    inside = lattice[lattice.norm(dim=-1) < 1]
+    return (balls[:, None, :3] + balls[:, None, 3:] * inside).flatten(0, 1)
+
+
 def select_gaussians(config: SelectionConfig, gaussians: Gaussians, views: SourceViews) -> Bool[Tensor, " gaussians"]:
-    """Return which Gaussians may change: those with their centre in the box, and most of their light in all masks.
+    """Return which Gaussians may change: with their centre in box and balls, and most of their light in all masks.
 
     Raises:
         UserError: If that is none of them, or there are no masks.
     """
     means = gaussians.means.detach()
     free = config.region(means.device).contains(means)
+    if config.balls and not bool(free.any()):
+        where = "a ball of --pipeline.only.balls" + (" that is in the box, too" if any(config.obb_scale) else "")
+        raise UserError(f"No Gaussian has its centre in {where}: pick with a larger brush, or elsewhere.")
     _refuse_none(free, f"--pipeline.only.obb-center {config.obb_center} and obb-scale {config.obb_scale}")
     for said, masks in _all_masks(config, views):
         free &= shares_inside(gaussians, views.view_cameras, masks) >= config.threshold

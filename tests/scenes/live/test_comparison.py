@@ -64,7 +64,7 @@ def test_nothing_is_rendered_twice_unless_it_is_looked_at(
         return usual(camera)
 
     monkeypatch.setattr(model, "get_outputs", counted)
-    comparison = Comparison(model, switch, finished("splat").base_dir / "reconstruction")
+    comparison = Comparison(model, switch, finished("splat").base_dir / "reconstruction", lambda: None)
     model.eval()
     with torch.no_grad():
         outputs = model.get_outputs_for_camera(camera)

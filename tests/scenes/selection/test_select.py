@@ -1,5 +1,6 @@
 """What a selection lets change: all else keeps every bit."""
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.selection.config import SelectionConfig
 from pds_nerfstudio.scenes.selection.masks import read_masks
+from pds_nerfstudio.scenes.selection.region import Region
 from pds_nerfstudio.scenes.selection.select import select, select_gaussians, shares_inside
 from pds_nerfstudio.scenes.trainer import EditTrainer
 from tests.scenes.splats import BOX, GROWING, numbers, splat
@@ -194,12 +196,46 @@ class TestMasks:
             read_masks(folder, views)
 
 
+class TestBalls:
+    BALLS = (0.0, 0.0, 0.0, 0.5, 1.0, 0.0, 0.0, 0.25)
+
+    def test_a_point_has_to_lie_in_one_of_them_and_in_the_box(self) -> None:
+        points = torch.rand(3000, 3, generator=torch.Generator().manual_seed(1)) * 3 - 1.5
+        near, far = points.norm(dim=-1), (points - torch.tensor([1.0, 0.0, 0.0])).norm(dim=-1)
+        region = SelectionConfig(balls=self.BALLS).region("cpu")
+        assert torch.equal(region.contains(points), (near < 0.5) | (far < 0.25))
+        both = SelectionConfig(obb_center=(0.0, 0.0, 1.0), obb_scale=(4.0, 4.0, 2.0), balls=self.BALLS).region("cpu")
+        assert torch.equal(both.contains(points), region.contains(points) & (points[:, 2] > 0))
+        assert torch.equal(Region.from_state(both.state_dict(), "cpu").contains(points), both.contains(points))
+
+    @pytest.mark.parametrize(
+        ("larger", "smaller", "covers"),
+        [
+            ({}, {"balls": BALLS}, True),
+            ({"balls": BALLS}, {}, False),
+            ({"balls": BALLS}, {"balls": BALLS[4:]}, True),
+            ({"balls": BALLS[:4]}, {"balls": BALLS}, False),
+            ({"balls": BALLS}, {"balls": BALLS, "obb_scale": (1.0, 1.0, 1.0)}, True),
+            ({"balls": BALLS, "obb_scale": (1.0, 1.0, 1.0)}, {"balls": BALLS}, False),
+        ],
+    )
+    def test_what_a_region_covers(self, larger: dict[str, Any], smaller: dict[str, Any], covers: bool) -> None:
+        one, other = SelectionConfig(**larger).region("cpu"), SelectionConfig(**smaller).region("cpu")
+        assert one.covers(other) == covers
+
+    def test_it_says_all_of_itself_in_plain_values(self, tmp_path: Path) -> None:
+        config = SelectionConfig((0.5, 0.0, 0.0), (0.0, 0.1, 0.0), (1.0, 1.0, 2.0), self.BALLS, tmp_path, "a hat")
+        assert SelectionConfig().changed(json.loads(json.dumps(config.plain))) == config
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("options", "says"),
         [
             ({"obb_scale": (1.0, 0.0, 1.0)}, "obb-scale"),
             ({"obb_scale": (1.0, float("nan"), 1.0)}, "obb-scale"),
+            ({"balls": (0.0, 0.0, 0.0)}, "balls"),
+            ({"balls": (0.0, 0.0, 0.0, 0.0)}, "balls"),
             ({"threshold": 0.0}, "threshold"),
             ({"masks": Path("nowhere")}, "nowhere is no folder"),
         ],
