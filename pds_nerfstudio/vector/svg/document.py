@@ -37,10 +37,15 @@ class Document:
         self.name = name
         self._source = parse_xml(data, name)
         self._drawing = import_svg(self._source, name)
-        if self._drawing.unsupported:
-            features = ", ".join(self._drawing.unsupported)
-            line = one_line(f"{name}: kept in the file, but neither drawn nor edited: {features}")
-            warnings.warn(line, stacklevel=2)
+        drawing = self._drawing
+        parts = (
+            ("kept in the file, but neither drawn nor edited", drawing.undrawn),
+            ("drawn without, but kept in the file", drawing.plain),
+            ("kept as it is, for it could not be read", drawing.unread),
+        )
+        said = "; ".join(f"{what}: {', '.join(features)}" for what, features in parts if features)
+        if said:
+            warnings.warn(one_line(f"{name}: {said}"), stacklevel=2)
 
     @classmethod
     def read(cls, path: Path) -> "Document":
@@ -71,8 +76,8 @@ class Document:
 
     @property
     def unsupported(self) -> tuple[str, ...]:
-        """Features of the file that the scene lacks."""
-        return self._drawing.unsupported
+        """Features of the file that the scene lacks, or that could not be read."""
+        return tuple(sorted({*self._drawing.undrawn, *self._drawing.plain, *self._drawing.unread}))
 
     def view(self, width: int, height: int) -> Affine:
         """Return the map that centres the drawing on a canvas, as large as it fits.
@@ -91,7 +96,7 @@ class Document:
         for slot in self._drawing.slots:
             masks[slot.kind][slot.row] = slot.editable
         for path in self._drawing.paths:
-            masks["points"][path.first : path.first + len(path.source.outline.points)] = True
+            masks["points"][path.first : path.first + len(path.source.outline.points)] = path.editable
         return masks
 
     @cached_property
