@@ -3,19 +3,31 @@
 from dataclasses import dataclass, field, replace
 
 from pds_nerfstudio.vector.raster import affine
-from pds_nerfstudio.vector.raster.affine import IDENTITY, Affine
+from pds_nerfstudio.vector.raster.affine import Affine
 from pds_nerfstudio.vector.raster.scene import Clip, ClipShape, Group, Shape
 from pds_nerfstudio.vector.svg.basic_shapes import GEOMETRY
 from pds_nerfstudio.vector.svg.cascade import Style
 from pds_nerfstudio.vector.svg.context import Context, geometry_of, is_for_this_reader
 from pds_nerfstudio.vector.svg.import_record import TO_ITSELF, FileIndex
-from pds_nerfstudio.vector.svg.outline_importer import Members, OutlineImporter, is_degenerate
+from pds_nerfstudio.vector.svg.outline_importer import Members, OutlineImporter, inverse_of, is_degenerate
 from pds_nerfstudio.vector.svg.url import parse_url
 from pds_nerfstudio.vector.svg.xml_source import Element
 
 Node = Shape | Group | ClipShape
 """What a clip path may cut."""
 _Key = tuple[Element, Affine]
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """How a clip path follows a box."""
+
+    members: Members
+    """What is in the box."""
+    to_unit: Affine
+    """From the drawing's units to the unit square that is stretched over the box."""
+    transform: Affine
+    """From the box' units to the drawing's."""
 
 
 @dataclass
@@ -65,24 +77,27 @@ class ClipImporter:
         """Return a clip path, fitted to the box of a node if there is one."""
         style = self.file.cascade.own_style(element)
         inside = self.outlines.enter(element, style, outside)
-        # what is fitted is in units of the box, from where the transform of the clip path leads on
-        around = inside if node is None else replace(inside, transform=IDENTITY)
-        shapes = [shape for child in element.children if (shape := self._shape(child, around)) is not None]
-        if node is not None:
-            members = self.outlines.members(node, outside.transform)
-            shapes = [self._fitted(shape, members, inside.transform) for shape in shapes]
-        return Clip(tuple(shapes), self.read(element, style, replace(inside, transform=outside.transform), node))
+        around = inside
+        members = () if node is None else self.outlines.members(node, outside.transform)
+        box = self.outlines.box(members)
+        if box is not None:
+            x, y, width, height = box
+            unit: Affine = (width, 0.0, 0.0, height, x, y)
+            around = replace(inside, transform=affine.compose(inside.transform, unit))
+        cut = Clip(tuple(shape for child in element.children if (shape := self._shape(child, around)) is not None))
+        if box is not None and not is_degenerate(around.transform):
+            cut = self._fitted(cut, _Fit(members, inverse_of(around.transform), inside.transform))
+        return replace(cut, clip=self.read(element, style, replace(inside, transform=outside.transform), node))
 
-    def _fitted(self, shape: ClipShape, members: Members, transform: Affine) -> ClipShape:
-        """Return a shape in the unit square, stretched over the box of some paths, and then transformed."""
-        path = self.outlines.rows.builder.add_follower(shape.path, shape.transform, members)
-        return ClipShape(path, transform, shape.evenodd, self._fitted_clip(shape.clip, members, transform))
-
-    def _fitted_clip(self, clip: Clip | None, members: Members, transform: Affine) -> Clip | None:
-        if clip is None:
-            return None
-        shapes = tuple(self._fitted(shape, members, transform) for shape in clip.shapes)
-        return Clip(shapes, self._fitted_clip(clip.clip, members, transform))
+    def _fitted(self, clip: Clip, fit: _Fit) -> Clip:
+        """Return a clip path that follows the box it is drawn in."""
+        shapes = []
+        for shape in clip.shapes:
+            to_unit = affine.compose(fit.to_unit, shape.transform)
+            path = self.outlines.rows.builder.add_follower(shape.path, to_unit, fit.members)
+            inner = None if shape.clip is None else self._fitted(shape.clip, fit)
+            shapes.append(ClipShape(path, fit.transform, shape.evenodd, inner))
+        return Clip(tuple(shapes), None if clip.clip is None else self._fitted(clip.clip, fit))
 
     def _shape(self, element: Element, outside: Context) -> ClipShape | None:
         self.file.visit(outside.chain)

@@ -139,14 +139,14 @@ class OutlineImporter:
 
     def members(self, node: Shape | Group | ClipShape, frame: Affine) -> Members:
         """Return the paths that a node draws, each with the map to the units of a frame."""
-        inverse = affine.inverse(torch.tensor(frame, dtype=torch.float64)).tolist()
+        inverse = inverse_of(frame)
         found, stack = [], [node]
         while stack:
             current = stack.pop()
             if isinstance(current, Group):
                 stack.extend(current.children)
             else:
-                found.append((current.path, affine.compose(tuple(inverse), current.transform)))
+                found.append((current.path, affine.compose(inverse, current.transform)))
         return tuple(found)
 
     def box(self, members: Members) -> Box | None:
@@ -166,6 +166,12 @@ class OutlineImporter:
 def viewport_of(width: float, height: float, around: Viewport) -> Viewport:
     """Return a viewport of another size with the fonts of the one around it."""
     return replace(around, width=width, height=height)
+
+
+def inverse_of(transform: Affine) -> Affine:
+    """Return the inverse of a map."""
+    a, b, c, d, e, f = affine.inverse(torch.tensor(transform, dtype=torch.float64)).tolist()
+    return a, b, c, d, e, f
 
 
 def is_degenerate(transform: Affine) -> bool:

@@ -1,6 +1,6 @@
-from pds_nerfstudio.vector.svg.cascade import Cascade, Style
-from pds_nerfstudio.vector.svg.url import parse_url
+from pds_nerfstudio.vector.svg.cascade import Cascade
 from pds_nerfstudio.vector.svg.css import StyleSheet
+from pds_nerfstudio.vector.svg.url import parse_url
 from pds_nerfstudio.vector.svg.xml_source import Element, parse_xml
 
 

@@ -1,8 +1,7 @@
 import pytest
 
 from pds_nerfstudio.vector.raster import affine
-from pds_nerfstudio.vector.svg.numbers import Viewport
-from pds_nerfstudio.vector.svg.transforms import parse_origin, parse_transform, read_transform
+from pds_nerfstudio.vector.svg.transforms import parse_transform
 
 
 @pytest.mark.parametrize(
