@@ -170,12 +170,11 @@ class StyleSheet:
             try:
                 if len(selectors) > MAX_SELECTORS or selectors.count("(") > MAX_BRACKETS:
                     raise cssselect2.SelectorError
-                cost = (
-                    0 if re.fullmatch(r"[\w.#,-]*", selectors) else _cost(selectors, len(self._wrapped), depth, width)
-                )
-                left -= cost
-                if left < 0:
+                plain = re.fullmatch(r"[\w.#,-]*", selectors)
+                cost = 0 if plain else _cost(selectors, len(self._wrapped), depth, width)
+                if cost > left:
                     raise cssselect2.SelectorError
+                left -= cost
                 for selector in cssselect2.compile_selector_list(selectors):
                     matcher.add_selector(selector, declarations)
             except (cssselect2.SelectorError, NotImplementedError, RecursionError, SyntaxError):
