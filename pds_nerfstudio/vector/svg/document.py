@@ -75,6 +75,11 @@ class Document:
         return self._drawing.size
 
     @property
+    def suffix(self) -> str:
+        """How the name of the file that `write` returns ends: .svgz if it is compressed, as the original, else .svg."""
+        return ".svg" if self._source.packed is None else ".svgz"
+
+    @property
     def unsupported(self) -> tuple[str, ...]:
         """Features of the file that the scene lacks, or that could not be read."""
         return tuple(sorted({*self._drawing.undrawn, *self._drawing.plain, *self._drawing.unread}))
