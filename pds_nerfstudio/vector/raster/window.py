@@ -58,6 +58,25 @@ def within_window(
         view: From the drawing's units to canvas pixels.
     """
     cover = None if window is None else window_cover(window, view, picture)
-    if cover is None:
+    if window is None or cover is None:
         return picture
-    return picture * cover if background is None else torch.lerp(background.to(picture), picture, cover)
+    below = torch.zeros_like(picture) if background is None else background.to(picture)
+    return torch.lerp(below, _from_inside(picture, window, view), cover)
+
+
+def _from_inside(drawn: Float[Tensor, "c h w"], window: tuple[float, float], view: Affine) -> Float[Tensor, "c h w"]:
+    """Return what is drawn, with the nearest pixel that lies wholly in the viewport for those that lie partly in it.
+
+    What ends at the viewport's edge covers these in part already, and must not be cut twice.
+    """
+    for axis, side in enumerate((view[:4:2], view[1:4:2])):
+        if side[0] != 0 and side[1] != 0:
+            return drawn  # a turned viewport has no rows and columns
+        start = view[4 + axis]
+        low, high = sorted((start, start + side[0] * window[0] + side[1] * window[1]))
+        size = drawn.shape[2 - axis]
+        first, last = max(math.ceil(low - 1e-4), 0), min(math.floor(high + 1e-4), size) - 1
+        if first <= last:
+            rows = torch.arange(size, device=drawn.device).clamp(first, last)
+            drawn = drawn.index_select(2 - axis, rows)
+    return drawn

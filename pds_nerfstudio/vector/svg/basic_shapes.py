@@ -149,11 +149,11 @@ def read_shape(tag: str, get: Callable[[str], str | None], viewport: Viewport) -
             if name == "r"
             else viewport.height
         )
-        text = get(name)
-        value = viewport.length(text, reference)
+        length = get(name)
+        value = viewport.length(length, reference)
         if value is not None:
             numbers[name] = value
-        elif text and text.strip() not in ("", "auto"):
+        elif length and length.strip() not in ("", "auto"):
             unread.append(name)
     if tag in ("rect", "ellipse"):
         # one radius stands for both

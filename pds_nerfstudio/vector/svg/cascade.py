@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pds_nerfstudio.vector.svg.basic_shapes import GEOMETRY
 from pds_nerfstudio.vector.svg.css import StyleSheet, parse_declarations
@@ -58,7 +59,7 @@ class Cascade:
         """Return what is declared on the element itself: by attributes, then sheets, then its style attribute."""
         if element not in self._declared:
             found: dict[str, Declared] = {}
-            others = GEOMETRY_PROPERTIES.difference(GEOMETRY.get(element.tag, _VIEWPORT))
+            others = _foreign_geometry(element.tag)
             for name, value in element.attributes.items():
                 if name in ATTRIBUTES and value:
                     # what is wrong with a transform shows where it is composed
@@ -79,14 +80,14 @@ class Cascade:
 
     def style(self, element: Element, parent: Style) -> Style:
         """Return the values on an element whose parent has the given ones."""
-        style = Style((name, value) for name, value in parent.items() if name in INHERITED or name.startswith("--"))
-        unread = parent.unread & INHERITED
+        style = Style({name: value for name, value in parent.items() if name in INHERITED or name[:2] == "--"})
+        unread = parent.unread & INHERITED if parent.unread else parent.unread
         declared = self.declared(element)
         for name, given in declared.items():
-            if name.startswith("--") and given.value is not None:
+            if name[:2] == "--" and given.value is not None:
                 style[name] = given.value
         for name, given in declared.items():
-            if name.startswith("--"):
+            if name[:2] == "--":
                 continue
             value = given.value
             if value is not None and "var(" in value:
@@ -120,6 +121,12 @@ class Cascade:
         for ancestor in reversed(chain):
             style = self.style(ancestor, style)
         return style
+
+
+@lru_cache(maxsize=64)
+def _foreign_geometry(tag: str) -> frozenset[str]:
+    """Return the geometry of other shapes, which elements with this tag have not."""
+    return GEOMETRY_PROPERTIES.difference(GEOMETRY.get(tag, _VIEWPORT))
 
 
 def _declare(found: dict[str, Declared], name: str, value: str, origin: str, important: bool) -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import cssselect2
 import tinycss2
@@ -96,13 +97,14 @@ class StyleSheet:
     """What of them could not be read."""
     _rules: list[tuple[str, tuple[Declaration, ...]]] = field(default_factory=list)
     _matcher: cssselect2.Matcher | None = None
+    _known: dict[tuple[str, str], list[Declaration]] = field(default_factory=dict)
     _wrapped: dict[Element, cssselect2.ElementWrapper] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         """Tell whether there is any rule."""
         return bool(self._rules)
 
-    @property
+    @cached_property
     def asks_for_attributes(self) -> bool:
         """Tell whether more than ids and classes decides whether a rule applies."""
         return not all(_BY_NAME.fullmatch(selectors) for selectors, _ in self._rules)
@@ -119,6 +121,8 @@ class StyleSheet:
         text = text.replace("<!--", "").replace("-->", "")
         self._rules += self._read(tinycss2.parse_stylesheet(text, skip_comments=True, skip_whitespace=True), 0)
         self._matcher = None
+        self._known.clear()
+        self.__dict__.pop("asks_for_attributes", None)
 
     def _read(self, rules: Sequence[tinycss2.ast.Node], depth: int) -> Iterator[tuple[str, tuple[Declaration, ...]]]:
         for rule in rules:
@@ -144,6 +148,14 @@ class StyleSheet:
         """Return what the sheet declares for an element; later ones win."""
         if not self._rules:
             return []
+        if self.asks_for_attributes:
+            return self._match(element)
+        names = element.attributes.get("class", ""), element.attributes.get("id", "")
+        if names not in self._known:
+            self._known[names] = self._match(element)
+        return self._known[names]
+
+    def _match(self, element: Element) -> list[Declaration]:
         if element not in self._wrapped:
             root = element
             while root.parent is not None:

@@ -22,6 +22,11 @@ from pds_nerfstudio.vector.svg.xml_source import Element
 MAX_SEGMENTS = 1_000_000
 """Bound on segments drawn, each counted as often as it is used."""
 
+_MOVES = ("translate", "rotate", "scale")
+_MOVING = {"transform", *_MOVES}
+_PLACING = {"transform", "clip-path"}
+"""What decides where an element shows: unread, it must stay where it is."""
+
 Box = tuple[float, float, float, float]
 """x, y, width, height."""
 Members = tuple[tuple[int, Affine], ...]
@@ -93,17 +98,17 @@ class OutlineImporter:
         if size != viewport.font_size:
             viewport = replace(viewport, font_size=size, root_font_size=self.file.cascade.root_font_size)
         inside = Context(style, outside.transform, viewport, (*outside.chain, element), outside.locked)
-        own, fixed = self._transform(element, inside)
-        if own == IDENTITY and not fixed:
+        if not style.keys() & _MOVING and not style.unread:
             return inside
+        own, fixed = self._transform(element, inside)
         transform = affine.compose(outside.transform, own)
         return replace(inside, transform=transform, locked=outside.locked or fixed)
 
     def _transform(self, element: Element, inside: Context) -> tuple[Affine, bool]:
         """Return an element's own transform, and whether it must stay where that puts it."""
         style = inside.style
-        fixed = "transform" in style.unread
-        for name in ("translate", "rotate", "scale"):
+        fixed = bool(style.unread & _PLACING)
+        for name in _MOVES:
             if style.get(name, "none") != "none":
                 self.file.note_unread(name, style[name])
                 fixed = True

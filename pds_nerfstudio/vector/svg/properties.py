@@ -106,6 +106,7 @@ def _path(value: str, lowered: str) -> str | None:
     return inside[1:-1] if len(inside) > 1 and inside[0] in "\"'" and inside[-1] == inside[0] else None
 
 
+_PAINT_ORDER = frozenset(("normal", "fill", "stroke", "markers"))
 _INHERITED: dict[str, _Reader] = {
     "clip-rule": _one_of("nonzero evenodd"),
     "color": _color,
@@ -128,7 +129,6 @@ _INHERITED: dict[str, _Reader] = {
     "stroke-width": _length,
     "visibility": _one_of("visible hidden collapse"),
 }
-_PAINT_ORDER = frozenset(("normal", "fill", "stroke", "markers"))
 _OWN: dict[str, _Reader] = {
     "clip-path": _reference,
     "display": lambda value, lowered: lowered,

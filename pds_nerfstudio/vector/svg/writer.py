@@ -136,7 +136,7 @@ class _Writer:
         sheet = self.drawing.cascade.sheet
         if not sheet or not sheet.asks_for_attributes:
             return
-        after, root = sheet.elsewhere(), parse_xml(self.result(), "SVG").root
+        after, root = sheet.elsewhere(), parse_xml(self.source.encode(self.result()), "SVG").root
         for element, edited in zip(self.source.root.walk(), root.walk(), strict=True):
             old, new = (
                 {d.name: d for d in sorted(s.declarations(e), key=lambda d: d.important) if is_property(d.name)}

@@ -147,6 +147,17 @@ def test_nothing_shows_outside_of_the_viewport() -> None:
     torch.testing.assert_close(alone[3], cover)
 
 
+def test_what_ends_at_the_viewport_is_not_cut_twice() -> None:
+    builder = SceneBuilder()
+    red = Fill(Solid(builder.add_color(1, 0, 0)))
+    corners = [(0.0, 0.0), (10.0, 0.0), (10.0, 4.0), (0.0, 4.0)]
+    scene, parameters = builder.build([Shape(builder.add_polygon(corners), fill=red)], (10, 4))
+    views: list[Affine] = [(1, 0, 0, 1, 1.25, 3.6), (0, 1, 1, 0, 3.7, 1.4), (-1, 0, 0, 1, 11.5, 1.4)]
+    for view in views:
+        alone = Rasterizer(scene).render(parameters, 12, 12, view)
+        torch.testing.assert_close(alone, Rasterizer(replace(scene, window=None)).render(parameters, 12, 12, view))
+
+
 def test_a_turned_viewport_has_its_area() -> None:
     builder = SceneBuilder()
     red = Fill(Solid(builder.add_color(1, 0, 0)))
