@@ -19,11 +19,20 @@ from pds_nerfstudio.vector.svg.writer import write_svg
 from pds_nerfstudio.vector.svg.xml_source import parse_xml
 
 
+MOST_NAMED = 12
+"""Things of one kind that a warning names."""
+
+
+def _listed(features: tuple[str, ...]) -> str:
+    more = len(features) - MOST_NAMED
+    return ", ".join(features[:MOST_NAMED]) + (f", and {more} more" if more > 0 else "")
+
+
 class Document:
     """A parsed SVG file.
 
-    Nothing is fetched, and the time and memory that parsing takes are bounded. What the scene has no place for stays in
-    the file; one warning names all such elements and properties.
+    Nothing is fetched, and the time and memory that parsing takes are bounded. What the scene has no place for, or what
+    could not be read, stays in the file as it is, and is not edited; one warning names all that.
 
     Args:
         data: The bytes of the file.
@@ -43,7 +52,7 @@ class Document:
             ("drawn without, but kept in the file", drawing.plain),
             ("kept as it is, for it could not be read", drawing.unread),
         )
-        said = "; ".join(f"{what}: {', '.join(features)}" for what, features in parts if features)
+        said = "; ".join(f"{what}: {_listed(features)}" for what, features in parts if features)
         if said:
             warnings.warn(one_line(f"{name}: {said}"), stacklevel=2)
 

@@ -245,6 +245,11 @@ def test_what_could_not_be_read_is_not_edited(body: str, locked: dict[str, list[
         assert len(caught) == 1 and "could not be read" in str(caught[0].message)
 
 
+def test_a_warning_has_an_end() -> None:
+    with pytest.warns(UserWarning, match=r"fill 'x21', and 18 more$"):
+        _document("".join(f'<path fill="x{k:02}" d="M0 0h1v1z"/>' for k in range(10, 40)))
+
+
 def test_what_is_drawn_plain_is_said_so() -> None:
     with pytest.warns(UserWarning, match=r"drawn without, but kept in the file: mask$"):
         document = _document('<mask id="m"/><g mask="url(#m)"><path d="M0 0h9v9z"/></g>')
