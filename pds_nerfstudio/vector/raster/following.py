@@ -8,10 +8,8 @@ from pds_nerfstudio.vector.raster.affine import Affine
 from pds_nerfstudio.vector.raster.bezier import bounding_boxes
 from pds_nerfstudio.vector.raster.scene import Scene
 
-
-def _apply(matrix: Affine, points: Float[Tensor, "*n 2"]) -> Float[Tensor, "*n 2"]:
-    a, b, c, d, e, f = matrix
-    return points @ points.new_tensor([[a, b], [c, d]]) + points.new_tensor([e, f])
+Members = tuple[tuple[int, Affine], ...]
+"""Paths, each with a map from its units."""
 
 
 class Followers:
@@ -25,16 +23,35 @@ class Followers:
         topology = scene.topology
         path = torch.tensor(topology.path, dtype=torch.long)[topology.contour]
         self._fitted = scene.fitted
-        self._segments = {p: topology.segments[path == p] for f in scene.fitted for p, _ in f.members}
+        self._boxed: dict[Members, tuple[Tensor, Tensor]] = {}
+        """For each set of paths in a box, the rows of their control points, and the map of each segment."""
+        for members in {fitted.members for fitted in scene.fitted}:
+            segments = [topology.segments[path == number] for number, _ in members]
+            maps = [
+                torch.tensor(matrix, dtype=torch.float64).expand(len(own), 6)
+                for own, (_, matrix) in zip(segments, members, strict=True)
+            ]
+            self._boxed[members] = torch.cat(segments), torch.cat(maps)
 
     def __call__(self, points: Float[Tensor, "n 2"]) -> Float[Tensor, "n 2"]:
         """Return all points with those that follow in their places, differentiable in those that they follow."""
+        boxes: dict[Members, tuple[Tensor, Tensor]] = {}
         for fitted in self._fitted:
-            controls = [_apply(m, points[self._segments[p].to(points.device)]) for p, m in fitted.members]
-            ctrl = torch.cat(controls)
-            owner = torch.zeros(len(ctrl), dtype=torch.long, device=points.device)
-            low, high = bounding_boxes(ctrl, owner, 1)[0].split(2)
+            if fitted.members not in boxes:
+                boxes[fitted.members] = self._box(points, fitted.members)
+            low, size = boxes[fitted.members]
+            a, b, c, d, e, f = fitted.transform
             own = points[fitted.source : fitted.source + fitted.count]
-            placed = low + _apply(fitted.transform, own) * (high - low)
-            points = torch.cat([points[: fitted.first], placed, points[fitted.first + fitted.count :]])
+            in_box = own @ points.new_tensor([[a, b], [c, d]]) + points.new_tensor([e, f])
+            after = points[fitted.first + fitted.count :]
+            points = torch.cat([points[: fitted.first], low + in_box * size, after])
         return points
+
+    def _box(self, points: Float[Tensor, "n 2"], members: Members) -> tuple[Float[Tensor, " 2"], Float[Tensor, " 2"]]:
+        """Return corner and size of the box around some paths."""
+        segments, maps = (t.to(points.device) for t in self._boxed[members])
+        matrices = maps.to(points).view(-1, 3, 2)
+        ctrl = points[segments] @ matrices[:, :2] + matrices[:, 2:]
+        owner = torch.zeros(len(ctrl), dtype=torch.long, device=points.device)
+        low, high = bounding_boxes(ctrl, owner, 1)[0].split(2)
+        return low, high - low

@@ -4,12 +4,13 @@ from dataclasses import dataclass, field, replace
 
 from pds_nerfstudio.vector.raster import affine
 from pds_nerfstudio.vector.raster.affine import Affine
+from pds_nerfstudio.vector.raster.following import Members
 from pds_nerfstudio.vector.raster.scene import Clip, ClipShape, Group, Shape
 from pds_nerfstudio.vector.svg.basic_shapes import GEOMETRY
 from pds_nerfstudio.vector.svg.cascade import Style
 from pds_nerfstudio.vector.svg.context import Context, geometry_of, is_for_this_reader
 from pds_nerfstudio.vector.svg.import_record import TO_ITSELF, FileIndex
-from pds_nerfstudio.vector.svg.outline_importer import Members, OutlineImporter, inverse_of, is_degenerate
+from pds_nerfstudio.vector.svg.outline_importer import OutlineImporter, inverse_of, is_degenerate
 from pds_nerfstudio.vector.svg.url import parse_url
 from pds_nerfstudio.vector.svg.xml_source import Element
 

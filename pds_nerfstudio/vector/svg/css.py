@@ -113,8 +113,15 @@ class StyleSheet:
         """Return the same rules for another tree."""
         return StyleSheet(_rules=self._rules)
 
-    def add(self, text: str) -> None:
-        """Append the rules of one style element."""
+    def add(self, text: str, media: str = "") -> None:
+        """Append the rules of one style element.
+
+        Args:
+            text: The rules.
+            media: The media queries under which they apply.
+        """
+        if not self._is_seen(media):
+            return
         if len(text) > MAX_SHEET:
             self.skipped.add(f"style sheets of more than {MAX_SHEET // 2**20} MiB")
             return
@@ -123,6 +130,13 @@ class StyleSheet:
         self._matcher = None
         self._known.clear()
         self.__dict__.pop("asks_for_attributes", None)
+
+    def _is_seen(self, queries: str) -> bool:
+        """Tell whether media queries hold; note what they ask for beyond a light screen."""
+        seen = _is_seen(queries)
+        if seen is None:
+            self.skipped.add(f"@media {queries[:40]}")
+        return bool(seen)
 
     def _read(self, rules: Sequence[tinycss2.ast.Node], depth: int) -> Iterator[tuple[str, tuple[Declaration, ...]]]:
         for rule in rules:
@@ -135,10 +149,7 @@ class StyleSheet:
             if rule.type == "qualified-rule":
                 yield prelude, tuple(parse_declarations(block))
             elif rule.type == "at-rule" and rule.lower_at_keyword == "media" and depth < MAX_BRACKETS:
-                seen = _is_seen(prelude)
-                if seen is None:
-                    self.skipped.add(f"@media {prelude[:40]}")
-                elif seen:
+                if self._is_seen(prelude):
                     inner = tinycss2.parse_rule_list(rule.content or (), skip_comments=True, skip_whitespace=True)
                     yield from self._read(inner, depth + 1)
             elif rule.type == "at-rule" and rule.lower_at_keyword not in _UNSEEN:

@@ -18,7 +18,6 @@ from pds_nerfstudio.vector.svg.viewbox import fit_view_box
 from pds_nerfstudio.vector.svg.writer import write_svg
 from pds_nerfstudio.vector.svg.xml_source import parse_xml
 
-
 MOST_NAMED = 12
 """Things of one kind that a warning names."""
 

@@ -101,7 +101,7 @@ class FileIndex:
             if "id" in element.attributes:
                 self.ids.setdefault(element.attributes["id"], element)
             if element.tag == "style" and element.attributes.get("type", "text/css") in ("", "text/css"):
-                sheet.add(element.text)
+                sheet.add(element.text, element.attributes.get("media", ""))
             if element.tag.startswith("animate") or element.tag == "set":
                 self.undrawn.add("animation")
         self.cascade = Cascade(sheet)

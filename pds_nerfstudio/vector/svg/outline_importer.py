@@ -9,6 +9,7 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.vector.raster import affine
 from pds_nerfstudio.vector.raster.affine import IDENTITY, Affine
 from pds_nerfstudio.vector.raster.bezier import bounding_boxes
+from pds_nerfstudio.vector.raster.following import Members
 from pds_nerfstudio.vector.raster.scene import ClipShape, Group, Shape
 from pds_nerfstudio.vector.svg.basic_shapes import GEOMETRY, read_shape
 from pds_nerfstudio.vector.svg.cascade import Style
@@ -29,8 +30,6 @@ _PLACING = {"transform", "clip-path"}
 
 Box = tuple[float, float, float, float]
 """x, y, width, height."""
-Members = tuple[tuple[int, Affine], ...]
-"""Paths, each with a map from its units."""
 
 
 @dataclass

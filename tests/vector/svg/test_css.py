@@ -105,6 +105,8 @@ def test_media(queries: str, applies: bool) -> None:
     sheet.add(f"path{{fill:red}} @media {queries} {{ @media all {{path{{fill:lime}}}} }} path{{stroke:red}}")
     path = parse_xml(b"<svg><path/></svg>", "x").root.children[0]
     assert _found(sheet, path) == {"fill": "lime" if applies else "red", "stroke": "red"}
+    sheet.add("path{fill:blue}", queries)
+    assert (_found(sheet, path)["fill"] == "blue") == applies
     assert not sheet.skipped
 
 
