@@ -4,12 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pds_nerfstudio.vector.raster.affine import Affine
 from pds_nerfstudio.vector.raster.bezier import bounding_boxes
-from pds_nerfstudio.vector.raster.scene import Scene
-
-Members = tuple[tuple[int, Affine], ...]
-"""Paths, each with a map from its units."""
+from pds_nerfstudio.vector.raster.scene import Members, Scene
 
 
 class Followers:

@@ -200,6 +200,10 @@ class Group:
     """What cuts it, if anything."""
 
 
+Members = tuple[tuple[int, Affine], ...]
+"""Paths, each with a map from its units."""
+
+
 @dataclass(frozen=True)
 class Fitted:
     """A path that follows others: another path's points, stretched from the unit square over a bounding box."""
@@ -212,7 +216,7 @@ class Fitted:
     """Number of points of each."""
     transform: Affine
     """From the other path's units to the unit square."""
-    members: tuple[tuple[int, Affine], ...]
+    members: Members
     """The paths in the box, each with the map from its units to those that the box is upright in. The path is in
     these, too."""
 
@@ -285,7 +289,7 @@ class SceneBuilder:
         _, _, first, last = self._spans[path]
         return [[self.points[k] for k in segment] for segment in self._segments[first:last]]
 
-    def add_follower(self, path: int, transform: Affine, members: tuple[tuple[int, Affine], ...]) -> int:
+    def add_follower(self, path: int, transform: Affine, members: Members) -> int:
         """Add a path that is another one, stretched over the bounding box of some paths; see `Fitted`.
 
         Args:

@@ -4,8 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from pds_nerfstudio.vector.raster import affine
 from pds_nerfstudio.vector.raster.affine import Affine
-from pds_nerfstudio.vector.raster.following import Members
-from pds_nerfstudio.vector.raster.scene import Clip, ClipShape, Group, Shape
+from pds_nerfstudio.vector.raster.scene import Clip, ClipShape, Group, Members, Shape
 from pds_nerfstudio.vector.svg.basic_shapes import GEOMETRY
 from pds_nerfstudio.vector.svg.cascade import Style
 from pds_nerfstudio.vector.svg.context import Context, geometry_of, is_for_this_reader

@@ -98,6 +98,8 @@ class StyleSheet:
     _rules: list[tuple[str, tuple[Declaration, ...]]] = field(default_factory=list)
     _matcher: cssselect2.Matcher | None = None
     _known: dict[tuple[str, str], list[Declaration]] = field(default_factory=dict)
+    _keys: set[str] = field(default_factory=set)
+    """An id, a class or a tag that an element needs for a rule to apply; empty where one needs none of them."""
     _wrapped: dict[Element, cssselect2.ElementWrapper] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
@@ -176,6 +178,10 @@ class StyleSheet:
             self._matcher = None
         if self._matcher is None:
             self._matcher = self._compile()
+        names = {element.tag, "#" + element.attributes.get("id", "")}
+        names.update("." + name for name in element.attributes.get("class", "").split())
+        if self._keys.isdisjoint(names) and "" not in self._keys:
+            return []
         matches = self._matcher.match(self._wrapped[element])
         return [declaration for _, _, pseudo, rule in matches if pseudo is None for declaration in rule]
 
@@ -200,6 +206,8 @@ class StyleSheet:
                 left -= cost
                 for selector in cssselect2.compile_selector_list(selectors):
                     matcher.add_selector(selector, declarations)
+                    named = f".{selector.class_name}" if selector.class_name else selector.local_name or ""
+                    self._keys.add(f"#{selector.id}" if selector.id else named)
             except (cssselect2.SelectorError, NotImplementedError, RecursionError, SyntaxError):
                 self.skipped.add(f"selector {selectors[:40]!r}")
         return matcher

@@ -9,8 +9,7 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.vector.raster import affine
 from pds_nerfstudio.vector.raster.affine import IDENTITY, Affine
 from pds_nerfstudio.vector.raster.bezier import bounding_boxes
-from pds_nerfstudio.vector.raster.following import Members
-from pds_nerfstudio.vector.raster.scene import ClipShape, Group, Shape
+from pds_nerfstudio.vector.raster.scene import ClipShape, Group, Members, Shape
 from pds_nerfstudio.vector.svg.basic_shapes import GEOMETRY, read_shape
 from pds_nerfstudio.vector.svg.cascade import Style
 from pds_nerfstudio.vector.svg.context import Context, geometry_of

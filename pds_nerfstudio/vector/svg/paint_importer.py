@@ -15,6 +15,7 @@ from pds_nerfstudio.vector.svg.transforms import read_transform
 from pds_nerfstudio.vector.svg.url import parse_url
 from pds_nerfstudio.vector.svg.xml_source import Element
 
+_OF_FONT = ("em", "ex", "ch")
 _LINEAR = {"x1": ("0%", "width"), "y1": ("0%", "height"), "x2": ("100%", "width"), "y2": ("0%", "height")}
 _RADIAL = {
     "cx": ("50%", "width"),
@@ -159,7 +160,9 @@ class PaintImporter:
             return next((link.attributes[name] for link in links if name in link.attributes), None)
 
         bounding_box = attribute("gradientUnits") != "userSpaceOnUse"
-        size = float(self.file.cascade.own_style(element).get("font-size", "16"))
+        size = viewport.font_size
+        if any(value.endswith(_OF_FONT) for link in chain for value in link.attributes.values()):
+            size = float(self.file.cascade.own_style(element).get("font-size", "16"))
         view = replace(viewport, font_size=size, **({"width": 1.0, "height": 1.0} if bounding_box else {}))
         radial = element.tag == "radialGradient"
         numbers = {}
