@@ -153,7 +153,7 @@ class SvgResults(Results):
         self._write_drawing()
 
     def _write_drawing(self) -> Path:
-        file = self.folder / "final.svg"
+        file = self.folder / f"final{self.editor.document.suffix}"
         file.write_bytes(self.editor.svg())
         return file
 

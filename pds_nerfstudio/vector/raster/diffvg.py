@@ -17,6 +17,7 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.vector.raster import affine
 from pds_nerfstudio.vector.raster.affine import Affine
 from pds_nerfstudio.vector.raster.scene import Fill, Group, Scene, SceneParameters, Shape, Solid, Stroke
+from pds_nerfstudio.vector.raster.window import within_window
 
 SAMPLES = 2
 """Samples along each side of a pixel, as edits with it use."""
@@ -44,6 +45,7 @@ class DiffvgRenderer:
     def __init__(self, scene: Scene) -> None:
         self._pydiffvg = _installed()
         self._shapes = list(_shapes(scene.root))
+        self._window = scene.window
         self._contours: dict[int, list[_Contour]] = {}
         for number, path in enumerate(scene.topology.path):
             segments = scene.topology.segments[scene.topology.contour == number].tolist()
@@ -73,7 +75,8 @@ class DiffvgRenderer:
         opaque = torch.cat([background, torch.ones_like(background[:1])]).permute(1, 2, 0).contiguous()
         function = self._pydiffvg.RenderFunction
         scene = function.serialize_scene(width, height, paths, groups)
-        return function.apply(width, height, SAMPLES, SAMPLES, 0, opaque, *scene)[..., :3].permute(2, 0, 1)
+        picture = function.apply(width, height, SAMPLES, SAMPLES, 0, opaque, *scene)[..., :3].permute(2, 0, 1)
+        return within_window(picture, background, self._window, view)
 
     def _add(
         self,

@@ -1,5 +1,7 @@
 """From a scene's numbers to directed edges in canvas pixels: fills, and the outlines of strokes."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -7,8 +9,8 @@ from torch import Tensor
 from pds_nerfstudio.vector.raster.affine import MAX_COORDINATE
 from pds_nerfstudio.vector.raster.bezier import MAX_CHORDS, chord_counts, flatten, turning
 from pds_nerfstudio.vector.raster.plan import Plan
-from pds_nerfstudio.vector.raster.polyline import Polylines, dash_contours, drop_points
-from pds_nerfstudio.vector.raster.scene import SceneParameters
+from pds_nerfstudio.vector.raster.polyline import Polylines, dash_contours, drop_points, lengths
+from pds_nerfstudio.vector.raster.scene import SceneParameters, Stroke
 from pds_nerfstudio.vector.raster.stroke import Pens, arc_step, stroke_outline
 
 
@@ -76,12 +78,25 @@ def stroke_edges(
     styles = [plan.strokes[region] for region in plan.stroke_regions]
     of = part.instance_region
     if any(style.dashes for style in styles):
-        lines, owner = dash_contours(lines, [(s.dashes, s.dash_offset) for s in styles])
+        units = _dash_units(lines, styles, of)
+        lines, owner = dash_contours(lines, [(s.dashes, s.dash_offset) for s in styles], units)
         pens = Pens(**{name: values[owner] for name, values in vars(pens).items()})
         of = of[owner]
     outline, contour = stroke_outline(lines, pens)
     region = of[contour]
     return _apply(matrices[region], outline), region
+
+
+def _dash_units(
+    lines: Polylines, styles: Sequence[Stroke], region: Int[Tensor, " c"]
+) -> list[Float[Tensor, ""] | None]:
+    """Return for each contour what its dashes are measured in: a share of its path's length (SVG 2, section 9.6.1)."""
+    if not any(style.path_length for style in styles):
+        return [None] * len(styles)
+    total = lines.edges.new_zeros(int(region.max()) + 1)
+    total = total.index_add(0, region[lines.contour], lengths(lines.edges))
+    own = total[region].clamp(min=1e-9)
+    return [own[k] / s.path_length if s.path_length else None for k, s in enumerate(styles)]
 
 
 def _apply(matrices: Float[Tensor, "n 2 3"], points: Float[Tensor, "n k 2"]) -> Float[Tensor, "n k 2"]:

@@ -4,6 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+INSIDE, OUTSIDE = 0.998, 1.002
+"""How far from the end circle's centre, in radii, the focus of a radial gradient is moved to, and from where on it is
+taken to lie outside."""
+
 
 def linear_parameter(points: Float[Tensor, "h w 2"], geometry: Float[Tensor, " 6"]) -> Float[Tensor, "h w"]:
     """Return the place along the vector (x1, y1) → (x2, y2): 0 at its start, 1 at its end; 1 if it is a point."""
@@ -17,8 +21,9 @@ def linear_parameter(points: Float[Tensor, "h w 2"], geometry: Float[Tensor, " 6
 def radial_parameter(points: Float[Tensor, "h w 2"], geometry: Float[Tensor, " 6"]) -> Float[Tensor, "h w"]:
     """Return the largest t for which the point lies on the circle about f + t (c − f) with radius fr + t (r − fr).
 
-    With d = p − f, e = c − f and ρ = r − fr this solves (e·e − ρ²) t² − 2 (d·e + fr ρ) t + d·d − fr² = 0. A focal point
-    outside of the end circle is moved just inside of it, as SVG 1.1 (13.2.3) asks for.
+    With d = p − f, e = c − f and ρ = r − fr this solves (e·e − ρ²) t² − 2 (d·e + fr ρ) t + d·d − fr² = 0. If the first
+    circle is not inside of the other, that holds within a cone only, and for circles of a radius of 0 or more (SVG 2,
+    14.2.3); see `cone_cover`. One that touches the other is moved just inside of it.
     """
     centre, radius, focus, start_radius = geometry[:2], geometry[2], geometry[3:5], geometry[5]
     if not bool(radius > 0):
@@ -26,7 +31,12 @@ def radial_parameter(points: Float[Tensor, "h w 2"], geometry: Float[Tensor, " 6
     growth = radius - start_radius
     axis = centre - focus
     distance = axis.square().sum()
-    reach = 0.998 * growth.abs()
+    if _is_cone(geometry):
+        a, half_b, square = _cone(points, geometry)
+        root = square.clamp(min=1e-12).sqrt()
+        far = (half_b + root) / a
+        return torch.where(start_radius + far * growth >= 0, far, (half_b - root) / a)
+    reach = INSIDE * growth.abs()
     if bool(distance > reach**2):
         axis = axis * (reach / distance.sqrt())
         focus, distance = centre - axis, axis.square().sum()
@@ -36,6 +46,34 @@ def radial_parameter(points: Float[Tensor, "h w 2"], geometry: Float[Tensor, " 6
     c = offset.square().sum(-1) - start_radius**2
     root = (half_b * half_b - a * c).clamp(min=1e-12).sqrt()
     return (half_b - root) / torch.where(a < 0, a, -1e-12)
+
+
+def cone_cover(points: Float[Tensor, "h w 2"], geometry: Float[Tensor, " 6"]) -> Float[Tensor, "#h #w"]:
+    """Return 1 where a radial gradient paints, and 0 outside of the cone that it may be."""
+    if not bool(geometry[2] > 0) or not _is_cone(geometry):
+        return points.new_ones(1, 1)
+    with torch.no_grad():
+        growth, start_radius = geometry[2] - geometry[5], geometry[5]
+        a, half_b, square = _cone(points, geometry)
+        root = square.clamp(min=0).sqrt()
+        radius = start_radius + torch.maximum((half_b + root) * growth, (half_b - root) * growth) / a
+        return ((square >= 0) & (radius >= 0)).to(points)
+
+
+def _is_cone(geometry: Float[Tensor, " 6"]) -> bool:
+    """Tell whether a radial gradient's first circle is not inside of the other."""
+    return bool((geometry[:2] - geometry[3:5]).norm() > OUTSIDE * (geometry[2] - geometry[5]).abs())
+
+
+def _cone(
+    points: Float[Tensor, "h w 2"], geometry: Float[Tensor, " 6"]
+) -> tuple[Float[Tensor, ""], Float[Tensor, "h w"], Float[Tensor, "h w"]]:
+    """Return the equation's first coefficient, half of its second one, negated, and a quarter of its discriminant."""
+    axis, growth, start_radius = geometry[:2] - geometry[3:5], geometry[2] - geometry[5], geometry[5]
+    offset = points - geometry[3:5]
+    a = axis.square().sum() - growth**2
+    half_b = offset @ axis + start_radius * growth
+    return a, half_b, half_b * half_b - a * (offset.square().sum(-1) - start_radius**2)
 
 
 def spread_parameter(t: Float[Tensor, "*b"], spread: str) -> Float[Tensor, "*b"]:

@@ -67,6 +67,7 @@ def dash_contour(
     closed: bool,
     pattern: Sequence[float],
     offset: float,
+    unit: Float[Tensor, ""] | None = None,
 ) -> Polylines:
     """Cut one contour into its dashes (SVG 2, section 13.5.6), differentiable in the points.
 
@@ -78,8 +79,9 @@ def dash_contour(
         pattern: Lengths of dash, gap, dash, gap, …, none negative; a pattern of odd length is repeated once. A pattern
             without any length, or one that would give more than MAX_DASHES dashes, leaves the contour solid.
         offset: How far into the pattern the contour begins.
+        unit: What pattern and offset are measured in, if not in the units of the edges.
     """
-    length = lengths(edges)
+    length = lengths(edges) if unit is None else lengths(edges) / unit
     end = torch.cumsum(length, 0)
     start = end - length
     with torch.no_grad():
@@ -121,9 +123,11 @@ def dash_contour(
 
 
 def dash_contours(
-    lines: Polylines, patterns: Sequence[tuple[Sequence[float], float]]
+    lines: Polylines,
+    patterns: Sequence[tuple[Sequence[float], float]],
+    units: Sequence[Float[Tensor, ""] | None] | None = None,
 ) -> tuple[Polylines, Int[Tensor, " c"]]:
-    """Cut each contour by its own pattern and offset; see `dash_contour`.
+    """Cut each contour by its own pattern, offset and unit; see `dash_contour`.
 
     Returns:
         The dashes, and for each the contour that it comes from.
@@ -136,7 +140,8 @@ def dash_contours(
     for contour, count in enumerate(counts):
         pattern, offset = patterns[contour]
         own = slice(start, start + count)
-        part = dash_contour(lines.edges[own], lines.smooth[own], closed[contour], pattern, offset)
+        unit = None if units is None else units[contour]
+        part = dash_contour(lines.edges[own], lines.smooth[own], closed[contour], pattern, offset, unit)
         parts.append(Polylines(part.edges, part.contour + made, part.smooth, part.closed))
         owner += [contour] * part.closed.numel()
         start, made = start + count, made + part.closed.numel()

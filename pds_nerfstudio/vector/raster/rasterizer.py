@@ -1,5 +1,6 @@
 """From a scene and its numbers to pixels."""
 
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -11,11 +12,13 @@ from pds_nerfstudio.vector.raster.affine import IDENTITY, MAX_SCALE, Affine
 from pds_nerfstudio.vector.raster.bezier import bounding_boxes
 from pds_nerfstudio.vector.raster.compositor import Item, LayerItem, SolidItem, TextureItem, over
 from pds_nerfstudio.vector.raster.coverage import Windows, coverage, fit_windows, union_box
+from pds_nerfstudio.vector.raster.following import Followers
 from pds_nerfstudio.vector.raster.outlines import fill_edges, stroke_edges
-from pds_nerfstudio.vector.raster.paint import gradient_colors, linear_parameter, radial_parameter
+from pds_nerfstudio.vector.raster.paint import cone_cover, gradient_colors, linear_parameter, radial_parameter
 from pds_nerfstudio.vector.raster.plan import Draw, Layer, Mask, Plan, Segments, make_plan
 from pds_nerfstudio.vector.raster.scene import Gradient, Scene, SceneParameters, Solid
 from pds_nerfstudio.vector.raster.supersampling import supersample
+from pds_nerfstudio.vector.raster.window import within_window
 
 TOLERANCE = 0.03
 """Default distance between a curve and its chords, in pixels."""
@@ -34,6 +37,8 @@ class Rasterizer:
     def __init__(self, scene: Scene, tolerance: float = TOLERANCE) -> None:
         self.scene = scene
         self.tolerance = tolerance
+        self.followers = Followers(scene)
+        """Puts paths that follow others into their places."""
         self.plan = make_plan(scene)
         """The scene, sorted, on the CPU."""
         self.plan_on = lru_cache(maxsize=4)(self._moved)
@@ -59,12 +64,12 @@ class Rasterizer:
         Returns:
             sRGB in 0 … 1 with 3 channels over a background; without one, premultiplied RGBA.
         """
-        points = parameters.points
+        points = self.followers(parameters.points)
         plan = self.plan_on(points.device)
-        frame = _Frame(plan, parameters, view, width, height, self.tolerance)
-        if background is None:
-            background = points.new_zeros(4, height, width)
-        return frame.paint(plan.root.items, background.to(points), (0, 0))
+        frame = _Frame(plan, replace(parameters, points=points), view, width, height, self.tolerance)
+        below = points.new_zeros(4, height, width) if background is None else background.to(points)
+        picture = frame.paint(plan.root.items, below, (0, 0))
+        return within_window(picture, background, self.scene.window, view)
 
     def _moved(self, device: torch.device) -> Plan:
         def moved(value: object) -> object:
@@ -195,8 +200,11 @@ class _Frame:
         step = torch.arange(max(width, height), device=inverse.device, dtype=inverse.dtype) + 0.5
         points = torch.stack(torch.meshgrid(step[:width] + x, step[:height] + y, indexing="xy"), -1)
         points = points @ inverse[:4].view(2, 2) + inverse[4:]
+        seen = numbers.points.new_ones(())
         if paint.bounding_box:
             low, high = self._bounding_box(draw.path).split(2)
+            # a box without area is no measure of anything, and leaves the path unpainted
+            seen = (high > low).all().to(points)
             points = (points - low) / (high - low).clamp(min=1e-12)
         inverse = affine.inverse(numbers.points.new_tensor(paint.transform))
         points = points @ inverse[:4].view(2, 2) + inverse[4:]
@@ -210,7 +218,10 @@ class _Frame:
             ],
             1,
         )
-        return gradient_colors(t, paint.spread, numbers.offsets[[s.offset for s in stops]], values)
+        texture = gradient_colors(t, paint.spread, numbers.offsets[[s.offset for s in stops]], values)
+        if paint.radial:
+            seen = seen * cone_cover(points, geometry)
+        return torch.cat([texture[:3], texture[3:] * seen])
 
     def _bounding_box(self, path: int) -> Float[Tensor, " 4"]:
         if path not in self._boxes:

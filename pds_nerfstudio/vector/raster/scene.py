@@ -140,6 +140,8 @@ class Stroke:
     """Lengths of dash, gap, dash, gap, …; none for a solid stroke."""
     dash_offset: float = 0.0
     """How far into the dashes it begins."""
+    path_length: float = 0.0
+    """How long the path is in the measure of the dashes; 0 if that is the path's own."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,27 @@ class Group:
     """What cuts it, if anything."""
 
 
+Members = tuple[tuple[int, Affine], ...]
+"""Paths, each with a map from its units."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A path that follows others: another path's points, stretched from the unit square over a bounding box."""
+
+    first: int
+    """Row of its first point."""
+    source: int
+    """Row of the other path's first point."""
+    count: int
+    """Number of points of each."""
+    transform: Affine
+    """From the other path's units to the unit square."""
+    members: Members
+    """The paths in the box, each with the map from its units to those that the box is upright in. The path is in
+    these, too."""
+
+
 @dataclass(frozen=True)
 class Scene:
     """A drawing without its numbers."""
@@ -206,6 +229,10 @@ class Scene:
     """How points form paths."""
     root: Group
     """The tree."""
+    fitted: tuple[Fitted, ...] = ()
+    """The paths whose points follow others, each after those that it follows. Their own rows have no effect."""
+    window: tuple[float, float] | None = None
+    """Width and height of the viewport from (0, 0), outside of which nothing shows; None for no such bound."""
 
 
 @dataclass
@@ -224,11 +251,14 @@ class SceneBuilder:
     """Rows of `SceneParameters.gradients` so far."""
     offsets: list[float] = field(default_factory=list)
     """Rows of `SceneParameters.offsets` so far."""
+    fitted: list[Fitted] = field(default_factory=list)
+    """The paths that follow others."""
     _segments: list[tuple[int, int, int, int]] = field(default_factory=list)
     _contour: list[int] = field(default_factory=list)
     _closed: list[bool] = field(default_factory=list)
     _path: list[int] = field(default_factory=list)
-    _paths: int = 0
+    _spans: list[tuple[int, int, int, int]] = field(default_factory=list)
+    """First and last (exclusive) point and segment of each path."""
 
     def add_path(
         self,
@@ -244,15 +274,39 @@ class SceneBuilder:
         Returns:
             The number of the path.
         """
-        base = len(self.points)
+        base, first = len(self.points), len(self._segments)
         self.points.extend(points)
         for segments, closed in contours:
             self._segments.extend((a + base, b + base, c + base, d + base) for a, b, c, d in segments)
             self._contour.extend([len(self._closed)] * len(segments))
             self._closed.append(closed)
-            self._path.append(self._paths)
-        self._paths += 1
-        return self._paths - 1
+            self._path.append(len(self._spans))
+        self._spans.append((base, len(self.points), first, len(self._segments)))
+        return len(self._spans) - 1
+
+    def segments_of(self, path: int) -> list[list[tuple[float, float]]]:
+        """Return the control points of a path's segments."""
+        _, _, first, last = self._spans[path]
+        return [[self.points[k] for k in segment] for segment in self._segments[first:last]]
+
+    def add_follower(self, path: int, transform: Affine, members: Members) -> int:
+        """Add a path that is another one, stretched over the bounding box of some paths; see `Fitted`.
+
+        Args:
+            path: The other one.
+            transform: From its units to the unit square.
+            members: The paths in the box, each with a map to the units of the new path.
+
+        Returns:
+            The number of the path.
+        """
+        start, stop, first, last = self._spans[path]
+        contours: dict[int, list[tuple[int, int, int, int]]] = {}
+        for (a, b, c, d), contour in zip(self._segments[first:last], self._contour[first:last], strict=True):
+            contours.setdefault(contour, []).append((a - start, b - start, c - start, d - start))
+        self.fitted.append(Fitted(len(self.points), start, stop - start, transform, members))
+        closed = [(segments, self._closed[contour]) for contour, segments in contours.items()]
+        return self.add_path(self.points[start:stop], closed)
 
     def add_polygon(self, points: Iterable[tuple[float, float]], closed: bool = True) -> int:
         """Add a path of one contour of straight lines; return its number."""
@@ -286,8 +340,10 @@ class SceneBuilder:
         self.offsets.append(offset)
         return Stop(len(self.offsets) - 1, self.add_color(*color), self.add_opacity(opacity))
 
-    def build(self, children: Iterable[Shape | Group]) -> tuple[Scene, SceneParameters]:
-        """Return the scene with these children, and its numbers in float32 on the CPU."""
+    def build(
+        self, children: Iterable[Shape | Group], window: tuple[float, float] | None = None
+    ) -> tuple[Scene, SceneParameters]:
+        """Return the scene with these children and this viewport, and its numbers in float32 on the CPU."""
         topology = Topology(
             torch.tensor(self._segments, dtype=torch.long).reshape(-1, 4),
             torch.tensor(self._contour, dtype=torch.long),
@@ -303,4 +359,4 @@ class SceneBuilder:
             gradients=torch.tensor(self.gradients, dtype=torch.float32).reshape(-1, 6),
             **numbers,
         )
-        return Scene(topology, Group(tuple(children))), parameters
+        return Scene(topology, Group(tuple(children)), tuple(self.fitted), window), parameters

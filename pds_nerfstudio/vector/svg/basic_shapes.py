@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pds_nerfstudio.vector.svg.numbers import Viewport, parse_length, parse_numbers
+from pds_nerfstudio.vector.svg.numbers import Viewport, is_list, parse_numbers
 from pds_nerfstudio.vector.svg.path_grammar import Outline, OutlineBuilder, Point, parse_path
 
 KAPPA = 0.5522847498307936
@@ -97,7 +97,9 @@ class ShapeSource:
     numbers: Numbers
     """Its geometry attributes in user units; none of a path, polyline or polygon."""
     complete: bool
-    """Whether all of it was read. Path data is read up to its first error."""
+    """Whether all of it was read. Path data and points are read up to their first error."""
+    unread: tuple[str, ...] = ()
+    """Attributes that are no lengths, and count as if they were not there."""
 
 
 GEOMETRY = {
@@ -127,15 +129,18 @@ def read_shape(tag: str, get: Callable[[str], str | None], viewport: Viewport) -
         outline, complete = parse_path(get("d") or "")
         return ShapeSource(tag, outline, {}, complete) if outline.contours else None
     if tag in ("polyline", "polygon"):
-        values = parse_numbers(get("points") or "")
+        text = get("points") or ""
+        values = parse_numbers(text)
         builder = OutlineBuilder()
         for index, point in enumerate(zip(values[::2], values[1::2], strict=False)):
             (builder.line if index else builder.move)(point)
         if tag == "polygon":
             builder.close()
         outline = builder.finish()
-        return ShapeSource(tag, outline, {}, True) if len(values) > 3 else None
+        complete = len(values) % 2 == 0 and is_list(text)
+        return ShapeSource(tag, outline, {}, complete) if len(values) > 3 else None
     numbers: Numbers = {}
+    unread = []
     for name in GEOMETRY[tag]:
         reference = (
             viewport.width
@@ -144,9 +149,12 @@ def read_shape(tag: str, get: Callable[[str], str | None], viewport: Viewport) -
             if name == "r"
             else viewport.height
         )
-        value = parse_length(get(name), reference, viewport.font_size)
+        length = get(name)
+        value = viewport.length(length, reference)
         if value is not None:
             numbers[name] = value
+        elif length and length.strip() not in ("", "auto"):
+            unread.append(name)
     if tag in ("rect", "ellipse"):
         # one radius stands for both
         rx, ry = numbers.get("rx", -1.0), numbers.get("ry", -1.0)
@@ -159,7 +167,7 @@ def read_shape(tag: str, get: Callable[[str], str | None], viewport: Viewport) -
     sizes = {"rect": ("width", "height"), "circle": ("r",), "ellipse": ("rx", "ry"), "line": ()}[tag]
     if any(numbers[name] <= 0 for name in sizes):
         return None
-    return ShapeSource(tag, _build(tag, numbers), numbers, True)
+    return ShapeSource(tag, _build(tag, numbers), numbers, True, tuple(unread))
 
 
 def fit_shape(source: ShapeSource, points: Sequence[Point], tolerance: float) -> Numbers | None:

@@ -1,7 +1,9 @@
-"""CSS colours (CSS Color 4, without colour spaces beyond sRGB)."""
+"""CSS colours (CSS Color 4), as sRGB."""
 
 import colorsys
 import re
+
+from pds_nerfstudio.vector.svg.wide_gamut import parse_wide
 
 _NAMES = """
 aliceblue f0f8ff antiquewhite faebd7 aqua 00ffff aquamarine 7fffd4 azure f0ffff beige f5f5dc bisque ffe4c4
@@ -86,7 +88,11 @@ def _function(name: str, arguments: str) -> Rgba | None:
 
 
 def parse_color(text: str) -> Rgba | None:
-    """Read a colour: a name, "transparent", #rgb, #rgba, #rrggbb, #rrggbbaa, rgb(), rgba(), hsl(), hsla() or hwb().
+    """Read a colour.
+
+    Args:
+        text: A name, "transparent", #rgb, #rgba, #rrggbb, #rrggbbaa, rgb(), rgba(), hsl(), hsla(), hwb(), color() in
+            srgb, srgb-linear or display-p3, oklab() or oklch().
 
     Returns:
         None where the text is no such colour; `currentColor` is for the caller to resolve.
@@ -99,7 +105,7 @@ def parse_color(text: str) -> Rgba | None:
     if text == "transparent":
         return 0.0, 0.0, 0.0, 0.0
     match = _FUNCTION.fullmatch(text)
-    return _function(match[1], match[2]) if match else None
+    return _function(match[1], match[2]) if match else parse_wide(text)
 
 
 def format_color(red: float, green: float, blue: float, alpha: float = 1.0) -> str:

@@ -1,16 +1,33 @@
-"""The part of CSS that SVG files use: declarations, and style sheets of simple selectors."""
+"""CSS as SVG files use it: declarations, and style sheets that select elements."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+
+import cssselect2
+import tinycss2
 
 from pds_nerfstudio.vector.svg.xml_source import Element
 
 _COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.DOTALL)
-_COMPOUND = re.compile(r"(\*|[A-Za-z][\w-]*)?((?:[.#][\w-]+)*)")
-_COMBINATOR = re.compile(r"\s*>\s*|\s+")
 _DECLARATION = re.compile(r"([\w-]+)\s*:\s*((?:[^;\"'(]|\"[^\"]*\"?|'[^']*'?|\([^)]*\)?)*)")
+_BY_NAME = re.compile(r"(?:\s*(?:[.#][\w-]+)+\s*,?)*")
 _IMPORTANT = re.compile(r"!\s*important\s*\Z", re.IGNORECASE)
+
+MAX_SHEET = 4 * 2**20
+"""Longest style sheet that is read, in characters."""
+MAX_SELECTORS = 2000
+"""Longest list of selectors that is read, in characters."""
+MAX_BRACKETS = 16
+"""Most brackets in one."""
+MAX_SIBLINGS = 2000
+"""Most elements in one that selectors may look through."""
+MAX_STEPS = 20_000_000
+"""About how many steps the selectors of a file may take in all; those beyond are left out."""
+
+_UNSEEN = ("font-face", "charset", "namespace", "keyframes", "-webkit-keyframes", "page")
+"""At-rules that change nothing about a still drawing, or nothing that is drawn here."""
 
 
 @dataclass(frozen=True)
@@ -36,162 +53,161 @@ def parse_declarations(text: str) -> list[Declaration]:
         value = match[2].rstrip()
         plain = _IMPORTANT.sub("", value).rstrip()
         start = match.start(2)
-        found.append(Declaration(match[1].lower(), plain, plain != value, (start, start + len(plain))))
+        name = match[1] if match[1].startswith("--") else match[1].lower()
+        found.append(Declaration(name, plain, plain != value, (start, start + len(plain))))
     return found
 
 
-@dataclass(frozen=True)
-class Compound:
-    """A tag, an id and classes, all of which an element must have."""
-
-    tag: str | None
-    """The tag; None for any."""
-    ids: tuple[str, ...]
-    """The ids. No element has two of them."""
-    classes: tuple[str, ...]
-    """The classes."""
-
-    def matches(self, element: Element) -> bool:
-        """Return whether an element has them all."""
-        if self.tag is not None and element.tag != self.tag:
-            return False
-        if any(element.attributes.get("id") != name for name in self.ids):
-            return False
-        return not self.classes or set(self.classes) <= set(element.attributes.get("class", "").split())
+def _is_seen(queries: str) -> bool | None:
+    """Tell whether a list of media queries has one for a light screen; None where it asks for something else."""
+    answers = []
+    for query in queries.lower().split(","):
+        words = query.split()
+        if words[:1] == ["only"]:
+            words = words[1:]
+        negative = words[:1] == ["not"]
+        medium = " ".join(words[1:] if negative else words).replace(": ", ":").replace(" :", ":")
+        known = {"": True, "all": True, "screen": True, "print": False, "speech": False}
+        known |= {
+            f"{p}(prefers-color-scheme:{s})": s == "light" for p in ("", "screen and ") for s in ("light", "dark")
+        }
+        answer = known.get(medium)
+        answers.append(answer if answer is None else answer != negative)
+    return True if True in answers else None if None in answers else False
 
 
-@dataclass(frozen=True)
-class Rule:
-    """One selector with its declarations."""
-
-    compounds: tuple[Compound, ...]
-    """From the element itself to its ancestors."""
-    child: tuple[bool, ...]
-    """For each step to an ancestor, whether that must be the parent."""
-    declarations: tuple[Declaration, ...]
-    """What it says."""
-    order: int
-    """Its place in the file: of two alike, the later one wins."""
-
-    @property
-    def specificity(self) -> tuple[int, int, int]:
-        """The numbers of its ids, classes and tags."""
-        return (
-            sum(len(c.ids) for c in self.compounds),
-            sum(len(c.classes) for c in self.compounds),
-            sum(c.tag is not None for c in self.compounds),
-        )
-
-    def matches(self, element: Element) -> bool:
-        """Return whether the selector picks an element."""
-        return self._matches(element, 0)
-
-    def _matches(self, element: Element, index: int) -> bool:
-        if not self.compounds[index].matches(element):
-            return False
-        if index + 1 == len(self.compounds):
-            return True
-        ancestor = element.parent
-        while ancestor is not None:
-            if self._matches(ancestor, index + 1):
-                return True
-            if self.child[index]:
-                return False
-            ancestor = ancestor.parent
-        return False
-
-
-MAX_COMPOUNDS = 4
-"""Selectors of more steps are left out, which bounds the time that matching can take."""
-
-
-def _parse_selector(text: str) -> tuple[tuple[Compound, ...], tuple[bool, ...]] | None:
-    compounds: list[Compound] = []
-    child: list[bool] = []
-    position, text = 0, text.strip()
-    while True:
-        match = _COMPOUND.match(text, position)
-        if match is None or match.end() == position:
-            return None
-        names = re.findall(r"([.#])([\w-]+)", match[2])
-        compounds.append(
-            Compound(
-                None if match[1] in (None, "*") else match[1],
-                tuple(n for kind, n in names if kind == "#"),
-                tuple(n for kind, n in names if kind == "."),
-            )
-        )
-        position = match.end()
-        if position == len(text):
-            if len(compounds) > MAX_COMPOUNDS:
-                return None
-            return tuple(reversed(compounds)), tuple(reversed(child))
-        joint = _COMBINATOR.match(text, position)
-        if joint is None:
-            return None
-        child.append(">" in joint[0])
-        position = joint.end()
-
-
-def _blocks(text: str) -> Iterator[tuple[str, str]]:
-    """Return (prelude, inside) of every rule; leave out what an at-rule encloses."""
-    position = 0
-    while True:
-        opening = text.find("{", position)
-        semicolon = text.find(";", position)
-        if opening < 0:
-            return
-        if 0 <= semicolon < opening and text[position:semicolon].lstrip().startswith("@"):
-            position = semicolon + 1
-            continue
-        prelude = text[position:opening].strip()
-        depth, at = 1, opening + 1
-        for bracket in re.finditer("[{}]", text[opening + 1 :]):
-            depth += 1 if bracket[0] == "{" else -1
-            if depth == 0:
-                at = opening + 1 + bracket.start()
-                break
-        else:
-            at = len(text)
-        if not prelude.startswith("@"):
-            yield prelude, text[opening + 1 : at]
-        position = at + 1
+def _cost(selectors: str, elements: int, depth: int, width: int) -> int:
+    """Return about how many steps it takes to try selectors on all elements of a tree."""
+    total = 0
+    for selector in selectors.split(","):
+        cost = elements
+        # a blank leads through ancestors, a tilde and some pseudo-classes through siblings
+        for joint in re.findall(r":has|-of-type|\bof\b|\s*[>+]\s*|\s*~(?!=)\s*|\s+", selector.strip()):
+            plain = joint.strip()
+            cost *= {"": depth, ">": 1, "+": 1, ":has": elements}.get(plain, width)
+        total += cost
+    return total
 
 
 @dataclass
 class StyleSheet:
     """The rules of all style elements of a file."""
 
-    rules: list[Rule] = field(default_factory=list)
-    """All of them, in order."""
     skipped: set[str] = field(default_factory=set)
-    """Selectors that could not be read."""
-    _by_key: dict[str, list[Rule]] = field(default_factory=dict)
+    """What of them could not be read."""
+    _rules: list[tuple[str, tuple[Declaration, ...]]] = field(default_factory=list)
+    _matcher: cssselect2.Matcher | None = None
+    _known: dict[tuple[str, str], list[Declaration]] = field(default_factory=dict)
+    _keys: set[str] = field(default_factory=set)
+    """An id, a class or a tag that an element needs for a rule to apply; empty where one needs none of them."""
+    _wrapped: dict[Element, cssselect2.ElementWrapper] = field(default_factory=dict)
 
-    def add(self, text: str) -> None:
-        """Append the rules of one style element."""
-        text = _COMMENT.sub(" ", text.replace("<!--", "").replace("-->", ""))
-        for prelude, block in _blocks(text):
-            declarations = tuple(parse_declarations(block))
-            for selector in prelude.split(","):
-                parsed = _parse_selector(selector)
-                if parsed is None:
-                    self.skipped.add(selector.strip()[:40])
-                    continue
-                rule = Rule(*parsed, declarations, len(self.rules))
-                self.rules.append(rule)
-                first = rule.compounds[0]
-                keys = [f"#{n}" for n in first.ids[:1]] or [f".{n}" for n in first.classes[:1]] or [first.tag or "*"]
-                self._by_key.setdefault(keys[0], []).append(rule)
+    def __bool__(self) -> bool:
+        """Tell whether there is any rule."""
+        return bool(self._rules)
+
+    @cached_property
+    def asks_for_attributes(self) -> bool:
+        """Tell whether more than ids and classes decides whether a rule applies."""
+        return not all(_BY_NAME.fullmatch(selectors) for selectors, _ in self._rules)
+
+    def elsewhere(self) -> "StyleSheet":
+        """Return the same rules for another tree."""
+        return StyleSheet(_rules=self._rules)
+
+    def add(self, text: str, media: str = "") -> None:
+        """Append the rules of one style element.
+
+        Args:
+            text: The rules.
+            media: The media queries under which they apply.
+        """
+        if not self._is_seen(media):
+            return
+        if len(text) > MAX_SHEET:
+            self.skipped.add(f"style sheets of more than {MAX_SHEET // 2**20} MiB")
+            return
+        text = text.replace("<!--", "").replace("-->", "")
+        self._rules += self._read(tinycss2.parse_stylesheet(text, skip_comments=True, skip_whitespace=True), 0)
+        self._matcher = None
+        self._known.clear()
+        self.__dict__.pop("asks_for_attributes", None)
+
+    def _is_seen(self, queries: str) -> bool:
+        """Tell whether media queries hold; note what they ask for beyond a light screen."""
+        seen = _is_seen(queries)
+        if seen is None:
+            self.skipped.add(f"@media {queries[:40]}")
+        return bool(seen)
+
+    def _read(self, rules: Sequence[tinycss2.ast.Node], depth: int) -> Iterator[tuple[str, tuple[Declaration, ...]]]:
+        for rule in rules:
+            try:
+                prelude = tinycss2.serialize(getattr(rule, "prelude", ())).strip()
+                block = tinycss2.serialize(rule.content) if rule.type == "qualified-rule" else ""
+            except RecursionError:
+                self.skipped.add("style sheets with too many brackets")
+                continue
+            if rule.type == "qualified-rule":
+                yield prelude, tuple(parse_declarations(block))
+            elif rule.type == "at-rule" and rule.lower_at_keyword == "media" and depth < MAX_BRACKETS:
+                if self._is_seen(prelude):
+                    inner = tinycss2.parse_rule_list(rule.content or (), skip_comments=True, skip_whitespace=True)
+                    yield from self._read(inner, depth + 1)
+            elif rule.type == "at-rule" and rule.lower_at_keyword not in _UNSEEN:
+                self.skipped.add(f"@{rule.at_keyword[:40]}")
 
     def declarations(self, element: Element) -> list[Declaration]:
         """Return what the sheet declares for an element; later ones win."""
-        keys = ["*", element.tag, "#" + element.attributes.get("id", "")]
-        keys += ["." + name for name in set(element.attributes.get("class", "").split())]
-        rules = [rule for key in keys for rule in self._by_key.get(key, ()) if rule.matches(element)]
-        rules.sort(key=lambda rule: (rule.specificity, rule.order))
-        return [declaration for rule in rules for declaration in rule.declarations]
+        if not self._rules:
+            return []
+        if self.asks_for_attributes:
+            return self._match(element)
+        names = element.attributes.get("class", ""), element.attributes.get("id", "")
+        if names not in self._known:
+            self._known[names] = self._match(element)
+        return self._known[names]
 
-    def selects_tag(self, tag: str) -> bool:
-        """Return whether some selector asks for a tag."""
-        return any(compound.tag == tag for rule in self.rules for compound in rule.compounds)
+    def _match(self, element: Element) -> list[Declaration]:
+        if element not in self._wrapped:
+            root = element
+            while root.parent is not None:
+                root = root.parent
+            wrapped = cssselect2.ElementWrapper.from_xml_root(root)
+            self._wrapped = {wrapper.etree_element: wrapper for wrapper in wrapped.iter_subtree()}
+            self._matcher = None
+        if self._matcher is None:
+            self._matcher = self._compile()
+        names = {element.tag, "#" + element.attributes.get("id", "")}
+        names.update("." + name for name in element.attributes.get("class", "").split())
+        if self._keys.isdisjoint(names) and "" not in self._keys:
+            return []
+        matches = self._matcher.match(self._wrapped[element])
+        return [declaration for _, _, pseudo, rule in matches if pseudo is None for declaration in rule]
+
+    def _compile(self) -> cssselect2.Matcher:
+        """Return what finds the rules of elements; leave out what cannot be read, or would take too long."""
+        matcher, left = cssselect2.Matcher(), MAX_STEPS
+        depth = max((len(wrapper.ancestors) for wrapper in self._wrapped.values()), default=0)
+        width = max((len(element.children) for element in self._wrapped), default=0)
+        if any(re.search(r"~|\bof\b", selectors) for selectors, _ in self._rules) and width <= MAX_SIBLINGS:
+            for wrapper in self._wrapped.values():
+                _ = wrapper.previous_siblings  # which asks the one before: in this order, that is no recursion
+        else:
+            width = MAX_STEPS
+        for selectors, declarations in self._rules:
+            try:
+                if len(selectors) > MAX_SELECTORS or selectors.count("(") > MAX_BRACKETS:
+                    raise cssselect2.SelectorError
+                plain = re.fullmatch(r"[\w.#,-]*", selectors)
+                cost = 0 if plain else _cost(selectors, len(self._wrapped), depth, width)
+                if cost > left:
+                    raise cssselect2.SelectorError
+                left -= cost
+                for selector in cssselect2.compile_selector_list(selectors):
+                    matcher.add_selector(selector, declarations)
+                    named = f".{selector.class_name}" if selector.class_name else selector.local_name or ""
+                    self._keys.add(f"#{selector.id}" if selector.id else named)
+            except (cssselect2.SelectorError, NotImplementedError, RecursionError, SyntaxError):
+                self.skipped.add(f"selector {selectors[:40]!r}")
+        return matcher

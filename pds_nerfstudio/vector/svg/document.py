@@ -18,12 +18,20 @@ from pds_nerfstudio.vector.svg.viewbox import fit_view_box
 from pds_nerfstudio.vector.svg.writer import write_svg
 from pds_nerfstudio.vector.svg.xml_source import parse_xml
 
+MOST_NAMED = 12
+"""Things of one kind that a warning names."""
+
+
+def _listed(features: tuple[str, ...]) -> str:
+    more = len(features) - MOST_NAMED
+    return ", ".join(features[:MOST_NAMED]) + (f", and {more} more" if more > 0 else "")
+
 
 class Document:
     """A parsed SVG file.
 
-    Nothing is fetched, and the time and memory that parsing takes are bounded. What the scene has no place for stays in
-    the file; one warning names all such elements and properties.
+    Nothing is fetched, and the time and memory that parsing takes are bounded. What the scene has no place for, or what
+    could not be read, stays in the file as it is, and is not edited; one warning names all that.
 
     Args:
         data: The bytes of the file.
@@ -37,10 +45,15 @@ class Document:
         self.name = name
         self._source = parse_xml(data, name)
         self._drawing = import_svg(self._source, name)
-        if self._drawing.unsupported:
-            features = ", ".join(self._drawing.unsupported)
-            line = one_line(f"{name}: kept in the file, but neither drawn nor edited: {features}")
-            warnings.warn(line, stacklevel=2)
+        drawing = self._drawing
+        parts = (
+            ("kept in the file, but neither drawn nor edited", drawing.undrawn),
+            ("drawn without, but kept in the file", drawing.plain),
+            ("kept as it is, for it could not be read", drawing.unread),
+        )
+        said = "; ".join(f"{what}: {_listed(features)}" for what, features in parts if features)
+        if said:
+            warnings.warn(one_line(f"{name}: {said}"), stacklevel=2)
 
     @classmethod
     def read(cls, path: Path) -> "Document":
@@ -70,9 +83,14 @@ class Document:
         return self._drawing.size
 
     @property
+    def suffix(self) -> str:
+        """How the name of the file that `write` returns ends: .svgz if it is compressed, as the original, else .svg."""
+        return ".svg" if self._source.packed is None else ".svgz"
+
+    @property
     def unsupported(self) -> tuple[str, ...]:
-        """Features of the file that the scene lacks."""
-        return self._drawing.unsupported
+        """Features of the file that the scene lacks, or that could not be read."""
+        return tuple(sorted({*self._drawing.undrawn, *self._drawing.plain, *self._drawing.unread}))
 
     def view(self, width: int, height: int) -> Affine:
         """Return the map that centres the drawing on a canvas, as large as it fits.
@@ -91,7 +109,7 @@ class Document:
         for slot in self._drawing.slots:
             masks[slot.kind][slot.row] = slot.editable
         for path in self._drawing.paths:
-            masks["points"][path.first : path.first + len(path.source.outline.points)] = True
+            masks["points"][path.first : path.first + len(path.source.outline.points)] = path.editable
         return masks
 
     @cached_property

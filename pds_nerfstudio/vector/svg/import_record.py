@@ -2,11 +2,19 @@
 
 from dataclasses import dataclass, field
 
+from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.vector.raster.scene import Scene, SceneBuilder, SceneParameters
 from pds_nerfstudio.vector.svg.basic_shapes import ShapeSource
 from pds_nerfstudio.vector.svg.cascade import Cascade
 from pds_nerfstudio.vector.svg.css import StyleSheet
 from pds_nerfstudio.vector.svg.xml_source import Element, XmlSource
+
+MAX_VISITS = 100_000
+"""Bound on elements drawn, each counted as often as it is used."""
+MAX_NESTING = 150
+"""Bound on how deep elements, uses and clip paths lead into one another."""
+TO_ITSELF = "references to themselves"
+"""What is said of an element that is used, or cut, in itself."""
 
 
 @dataclass
@@ -43,6 +51,8 @@ class PathSlot:
     """Row of its first point."""
     scale: float
     """Canvas length of one unit where the element was first drawn, on a canvas of the drawing's own size."""
+    editable: bool = True
+    """False where something about its place could not be read."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +69,12 @@ class Imported:
     """Where the numbers of paints, strokes and opacities come from."""
     paths: list[PathSlot]
     """Where the points come from."""
-    unsupported: tuple[str, ...]
-    """What the file uses and the scene lacks."""
+    undrawn: tuple[str, ...]
+    """What the file has and the scene lacks."""
+    plain: tuple[str, ...]
+    """Properties without which the scene shows elements."""
+    unread: tuple[str, ...]
+    """What could not be read."""
     cascade: Cascade
     """Which property stands where."""
 
@@ -76,17 +90,49 @@ class FileIndex:
     def __init__(self, source: XmlSource, name: str) -> None:
         self.root, self.name = source.root, name
         self.ids: dict[str, Element] = {}
-        self.unsupported: set[str] = set()
+        self.undrawn: set[str] = set()
+        """What is not drawn."""
+        self.plain: set[str] = set()
+        """Properties without which elements are drawn."""
+        self._unread: set[str] = set()
+        self._visits = 0
         sheet = StyleSheet()
         for element in self.root.walk():
             if "id" in element.attributes:
                 self.ids.setdefault(element.attributes["id"], element)
             if element.tag == "style" and element.attributes.get("type", "text/css") in ("", "text/css"):
-                sheet.add(element.text)
+                sheet.add(element.text, element.attributes.get("media", ""))
             if element.tag.startswith("animate") or element.tag == "set":
-                self.unsupported.add("animation")
-        self.unsupported.update(f"selector {s!r}" for s in sheet.skipped)
+                self.undrawn.add("animation")
         self.cascade = Cascade(sheet)
+
+    @property
+    def unread(self) -> set[str]:
+        """What could not be read so far."""
+        return self._unread | self.cascade.unread | self.cascade.sheet.skipped
+
+    def note_unread(self, name: str, value: str) -> None:
+        """Remember an attribute or a property that could not be read."""
+        self._unread.add(f"{name} {value[:40]!r}")
+
+    def visit(self, chain: tuple[Element, ...]) -> None:
+        """Count an element that is about to be drawn.
+
+        Args:
+            chain: What it is drawn in.
+
+        Raises:
+            UserError: If there are too many, or it is too deep in others.
+        """
+        self._visits += 1
+        if self._visits > MAX_VISITS:
+            raise UserError(f"{self.name}: draws more than {MAX_VISITS} elements, counting uses; simplify it.")
+        if len(chain) > MAX_NESTING:
+            raise UserError(f"{self.name}: elements lead more than {MAX_NESTING} deep into one another; ungroup some.")
+
+    def target(self, url: str) -> Element | None:
+        """Return the element that a url() points to, if it is in the file."""
+        return self.ids.get(url[1:]) if url.startswith("#") else None
 
     def reference(self, element: Element) -> Element | None:
         """Return the element that an href points to, if it is in the file."""
@@ -94,7 +140,7 @@ class FileIndex:
         if href.startswith("#"):
             return self.ids.get(href[1:])
         if href:
-            self.unsupported.add("references to other files")
+            self.undrawn.add("references to other files")
         return None
 
 
@@ -115,12 +161,14 @@ class RowKeeper:
         value: float | tuple[float, ...],
         scale: float = 1.0,
         alpha: float = 1.0,
+        editable: bool = True,
     ) -> int:
         """Return the row that holds a property of an element; add it where it is new."""
         values: list = getattr(self.builder, kind)
         key = (kind, element, name)
         slot = self.slots.get(key)
         if slot is not None:
+            slot.editable &= editable
             known = values[slot.row]
             if kind == "gradients" or known == value:
                 return slot.row
@@ -132,5 +180,5 @@ class RowKeeper:
             values.append(value)
             row = len(values) - 1
         if slot is None:
-            self.slots[key] = Slot(kind, row, element, name, scale, alpha, scale > 0)
+            self.slots[key] = Slot(kind, row, element, name, scale, alpha, editable and scale > 0)
         return row

@@ -1,19 +1,17 @@
-"""Numbers, lengths and transform lists as SVG writes them."""
+"""Numbers and lengths as SVG writes them."""
 
 import math
 import re
 from dataclasses import dataclass
 
-from pds_nerfstudio.vector.raster import affine
-from pds_nerfstudio.vector.raster.affine import IDENTITY, Affine
-
 MAX_NUMBER = 1e9
 """Larger numbers are taken for nonsense."""
 
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
-_LENGTH = re.compile(rf"({NUMBER.pattern})\s*(px|pt|pc|mm|cm|in|em|rem|ex|%)?")
-_PIXELS = {"": 1.0, "px": 1.0, "pt": 96 / 72, "pc": 16.0, "mm": 96 / 25.4, "cm": 96 / 2.54, "in": 96.0}
-_TRANSFORM = re.compile(r"(matrix|translate|scale|rotate|skewX|skewY)\s*\(([^()]*)\)")
+_LISTED = re.compile(rf"[\s,]*({NUMBER.pattern})(?![\w%])")
+_LENGTH = re.compile(rf"({NUMBER.pattern})\s*([A-Za-z]+|%)?")
+_PIXELS = {"": 1.0, "px": 1.0, "pt": 96 / 72, "pc": 16.0, "mm": 96 / 25.4, "cm": 96 / 2.54, "in": 96.0, "q": 96 / 101.6}
+_EMS = {"em": 1.0, "ex": 0.5, "ch": 0.5}
 
 
 def parse_number(text: str) -> float | None:
@@ -24,14 +22,21 @@ def parse_number(text: str) -> float | None:
 
 
 def parse_numbers(text: str) -> list[float]:
-    """Return all numbers of a list up to the first that is none."""
+    """Return all numbers of a list up to the first that is none. A sign, or a second point, also begins a number."""
     values = []
-    for part in re.split(r"[\s,]+", text.strip()):
-        value = parse_number(part)
-        if value is None:
+    match = _LISTED.match(text)
+    while match is not None:
+        value = float(match[1])
+        if abs(value) > MAX_NUMBER:
             break
         values.append(value)
+        match = _LISTED.match(text, match.end())
     return values
+
+
+def is_list(text: str) -> bool:
+    """Tell whether a text is nothing but numbers."""
+    return not _LISTED.sub("", text).strip(" ,\t\r\n")
 
 
 @dataclass(frozen=True)
@@ -44,20 +49,29 @@ class Viewport:
     """100 % of vertical lengths."""
     font_size: float = 16.0
     """1 em."""
+    root_font_size: float = 16.0
+    """1 rem."""
 
     @property
     def diagonal(self) -> float:
         """The reference for lengths that are neither horizontal nor vertical (SVG 2, section 8.9)."""
         return math.hypot(self.width, self.height) / math.sqrt(2)
 
+    def length(self, text: str | None, reference: float) -> float | None:
+        """Return a length in user units; see `parse_length`."""
+        return parse_length(text, reference, self.font_size, self.root_font_size)
 
-def parse_length(text: str | None, reference: float, font_size: float = 16.0) -> float | None:
+
+def parse_length(
+    text: str | None, reference: float, font_size: float = 16.0, root_font_size: float | None = None
+) -> float | None:
     """Return a length in user units.
 
     Args:
         text: Number with an optional unit.
         reference: What 100 % means.
         font_size: What 1 em means.
+        root_font_size: What 1 rem means, if not the same.
 
     Returns:
         None for no text, or where it is no length.
@@ -65,53 +79,19 @@ def parse_length(text: str | None, reference: float, font_size: float = 16.0) ->
     match = _LENGTH.fullmatch(text.strip()) if text else None
     if match is None:
         return None
-    unit = match[2] or ""
+    unit = (match[2] or "").lower()
     if unit == "%":
         factor = reference / 100
-    elif unit in ("em", "rem", "ex"):
-        factor = font_size * (0.5 if unit == "ex" else 1)
-    else:
+    elif unit in _EMS:
+        factor = font_size * _EMS[unit]
+    elif unit == "rem":
+        factor = font_size if root_font_size is None else root_font_size
+    elif unit in _PIXELS:
         factor = _PIXELS[unit]
+    else:
+        return None
     value = float(match[1]) * factor
     return value if abs(value) <= MAX_NUMBER else None
-
-
-def _single_transform(name: str, numbers: list[float]) -> Affine | None:
-    count = len(numbers)
-    if name == "matrix" and count == 6:
-        a, b, c, d, e, f = numbers
-        return a, b, c, d, e, f
-    if name == "translate" and count in (1, 2):
-        return affine.translation(numbers[0], numbers[1] if count == 2 else 0.0)
-    if name == "scale" and count in (1, 2):
-        return affine.scaling(numbers[0], numbers[-1])
-    if name == "rotate" and count in (1, 3):
-        angle = math.radians(numbers[0])
-        turn: Affine = (math.cos(angle), math.sin(angle), -math.sin(angle), math.cos(angle), 0.0, 0.0)
-        if count == 1:
-            return turn
-        there, back = affine.translation(numbers[1], numbers[2]), affine.translation(-numbers[1], -numbers[2])
-        return affine.compose(affine.compose(there, turn), back)
-    if name in ("skewX", "skewY") and count == 1:
-        slope = math.tan(math.radians(numbers[0]))
-        return (1.0, 0.0, slope, 1.0, 0.0, 0.0) if name == "skewX" else (1.0, slope, 0.0, 1.0, 0.0, 0.0)
-    return None
-
-
-def parse_transform(text: str | None) -> Affine:
-    """Read a transform list; an invalid one counts as none, as SVG asks for."""
-    result = IDENTITY
-    if not text:
-        return result
-    rest = _TRANSFORM.sub("", text)
-    if rest.strip(" ,\t\r\n"):
-        return IDENTITY
-    for match in _TRANSFORM.finditer(text):
-        single = _single_transform(match[1], parse_numbers(match[2]))
-        if single is None:
-            return IDENTITY
-        result = affine.compose(result, single)
-    return result if all(abs(v) <= MAX_NUMBER for v in result) else IDENTITY
 
 
 def format_number(value: float, decimals: int) -> str:

@@ -1,17 +1,21 @@
 """Paints, strokes and opacities of an SVG's elements, with the rows of the numbers they are made of."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.vector.raster import affine
-from pds_nerfstudio.vector.raster.scene import Cap, Gradient, Join, Paint, Solid, Stop, Stroke
-from pds_nerfstudio.vector.svg.cascade import Style, parse_url
+from pds_nerfstudio.vector.raster.affine import IDENTITY
+from pds_nerfstudio.vector.raster.scene import Cap, Fill, Gradient, Join, Paint, Shape, Solid, Stop, Stroke
+from pds_nerfstudio.vector.svg.cascade import Style
 from pds_nerfstudio.vector.svg.color import Rgba, parse_color
-from pds_nerfstudio.vector.svg.import_record import FileIndex, PathSlot, RowKeeper
-from pds_nerfstudio.vector.svg.numbers import Viewport, parse_length, parse_number, parse_transform
+from pds_nerfstudio.vector.svg.import_record import TO_ITSELF, FileIndex, PathSlot, RowKeeper
+from pds_nerfstudio.vector.svg.numbers import Viewport, parse_length, parse_number
+from pds_nerfstudio.vector.svg.outline_importer import OutlineImporter
+from pds_nerfstudio.vector.svg.transforms import read_transform
+from pds_nerfstudio.vector.svg.url import parse_url
 from pds_nerfstudio.vector.svg.xml_source import Element
 
+_OF_FONT = ("em", "ex", "ch")
 _LINEAR = {"x1": ("0%", "width"), "y1": ("0%", "height"), "x2": ("100%", "width"), "y2": ("0%", "height")}
 _RADIAL = {
     "cx": ("50%", "width"),
@@ -31,39 +35,52 @@ class PaintImporter:
     """Where gradients are looked up."""
     rows: RowKeeper
     """Gets the numbers."""
+    outlines: OutlineImporter
+    """Has the boxes that gradients refer to."""
     _gradients: dict[Element, tuple[Paint, tuple[int, ...]] | None] = field(default_factory=dict)
     _colorless: set[tuple[Element, str]] = field(default_factory=set)
 
     def opacity_rows(self, element: Element, style: Style) -> tuple[int, ...]:
         """Return the row of an element's opacity, if it has one."""
         value = _opacity(style, "")
-        return () if value == 1 else (self.rows.row("opacities", element, "opacity", value),)
+        if value == 1:
+            return ()
+        return (self.rows.row("opacities", element, "opacity", value, editable="opacity" not in style.unread),)
+
+    def background(self, root: Element, style: Style, width: float, height: float) -> tuple[Shape, ...]:
+        """Return the colour of the canvas as a shape, if the outermost element has one (CSS Backgrounds 3, 2.11.1)."""
+        red, green, blue, alpha = self._color(style.get("background-color", "transparent"), style) or (0.0,) * 4
+        if alpha == 0:
+            return ()
+        color = self.rows.row("colors", root, "background-color", (red, green, blue), alpha=alpha)
+        corners = [(0.0, 0.0), (width, 0.0), (width, height), (0.0, height)]
+        opacities = () if alpha == 1 else (self.rows.builder.add_opacity(alpha),)
+        return (Shape(self.rows.builder.add_polygon(corners), fill=Fill(Solid(color), opacities)),)
 
     def stroke(
         self, paint: Paint, opacities: tuple[int, ...], element: Element, style: Style, view: Viewport
     ) -> Stroke | None:
         """Return how a paint strokes an element; None for a width of 0."""
-        diagonal, font = view.diagonal, view.font_size
-        width = parse_length(style.get("stroke-width"), diagonal, font)
+        diagonal = view.diagonal
+        width = view.length(style.get("stroke-width"), diagonal)
         width = 1.0 if width is None else width
         if width <= 0:
             return None
-        pattern = [
-            parse_length(part, diagonal, font) for part in style.get("stroke-dasharray", "").replace(",", " ").split()
-        ]
+        pattern = [view.length(part, diagonal) for part in style.get("stroke-dasharray", "").replace(",", " ").split()]
         dashes = tuple(d for d in pattern if d is not None and d >= 0)
         if len(dashes) != len(pattern) or not sum(dashes) > 0:
             dashes = ()
         limit = parse_number(style.get("stroke-miterlimit", "4"))
         return Stroke(
             paint,
-            self.rows.row("widths", element, "stroke-width", width),
+            self.rows.row("widths", element, "stroke-width", width, editable="stroke-width" not in style.unread),
             opacities,
             cap={"round": Cap.ROUND, "square": Cap.SQUARE}.get(style.get("stroke-linecap", ""), Cap.BUTT),
             join={"round": Join.ROUND, "bevel": Join.BEVEL}.get(style.get("stroke-linejoin", ""), Join.MITER),
             miter_limit=4.0 if limit is None or limit < 1 else limit,
             dashes=dashes,
-            dash_offset=parse_length(style.get("stroke-dashoffset"), diagonal, font) or 0.0,
+            dash_offset=view.length(style.get("stroke-dashoffset"), diagonal) or 0.0,
+            path_length=max(parse_number(element.attributes.get("pathLength", "")) or 0.0, 0.0),
         )
 
     def paint(
@@ -84,19 +101,19 @@ class PaintImporter:
         value = style.get(name, initial)
         url = parse_url(value)
         if url is not None:
-            target = self.file.ids.get(url[0][1:]) if url[0].startswith("#") else None
+            target = self.file.target(url[0])
             if target is not None and target.tag in ("linearGradient", "radialGradient"):
                 found = self._gradient(target, viewport)
                 if found is None:
                     return None
                 paint, rows = found
-                if not (isinstance(paint, Gradient) and paint.bounding_box and self._is_flat(slot)):
-                    return paint, (
-                        *rows,
-                        self.rows.row("opacities", element, f"{name}-opacity", _opacity(style, name)),
-                    )
+                boxed = isinstance(paint, Gradient) and paint.bounding_box
+                if not boxed or not url[1] or self.outlines.box(((slot.path, IDENTITY),)) is not None:
+                    return paint, (*rows, self._opacity_row(element, name, style, _opacity(style, name)))
+                # with a box, it would have the gradient
+                self.outlines.lock({slot.path})
             elif target is not None:
-                self.file.unsupported.add(target.tag)
+                self.file.undrawn.add(target.tag)
             value = url[1] or "none"
         if value in ("none", "context-fill", "context-stroke"):
             return None
@@ -107,17 +124,19 @@ class PaintImporter:
         if color is None:
             return None
         *rgb, alpha = color
-        solid = Solid(self.rows.row("colors", element, name, tuple(rgb), alpha=alpha))
-        opacity = _opacity(style, name) * alpha
-        return solid, (self.rows.row("opacities", element, f"{name}-opacity", opacity, scale=alpha),)
+        known = name not in style.unread and not (value == "currentcolor" and "color" in style.unread)
+        solid = Solid(self.rows.row("colors", element, name, tuple(rgb), alpha=alpha, editable=known))
+        return solid, (self._opacity_row(element, name, style, _opacity(style, name) * alpha, alpha),)
+
+    def _opacity_row(self, element: Element, name: str, style: Style, value: float, scale: float = 1.0) -> int:
+        """Return the row of the opacity that goes with a colour."""
+        prop = f"{name}-opacity"
+        return self.rows.row("opacities", element, prop, value, scale=scale, editable=prop not in style.unread)
 
     def _color(self, value: str, style: Style) -> Rgba | None:
         if value.lower() == "currentcolor":
             value = style.get("color", "black")
-            if value.lower() == "currentcolor":
-                value = "black"
-        # a colour profile may follow the colour
-        return parse_color(value.split("icc-color")[0])
+        return parse_color("black" if value == "currentcolor" else value)
 
     def _gradient(self, element: Element, viewport: Viewport) -> tuple[Paint, tuple[int, ...]] | None:
         if element not in self._gradients:
@@ -128,7 +147,8 @@ class PaintImporter:
         chain = [element]
         while (following := self.file.reference(chain[-1])) is not None and following.tag.endswith("Gradient"):
             if following in chain:
-                raise UserError(f"{self.file.name}: the gradient {following.attributes['id'][:40]!r} refers to itself.")
+                self.file.undrawn.add(TO_ITSELF)
+                break
             chain.append(following)
         stops = next((found for link in chain if (found := self._stops(link))), [])
         if not stops:
@@ -140,24 +160,31 @@ class PaintImporter:
             return next((link.attributes[name] for link in links if name in link.attributes), None)
 
         bounding_box = attribute("gradientUnits") != "userSpaceOnUse"
-        view = Viewport(1, 1) if bounding_box else viewport
+        size = viewport.font_size
+        if any(value.endswith(_OF_FONT) for link in chain for value in link.attributes.values()):
+            size = float(self.file.cascade.own_style(element).get("font-size", "16"))
+        view = replace(viewport, font_size=size, **({"width": 1.0, "height": 1.0} if bounding_box else {}))
         radial = element.tag == "radialGradient"
         numbers = {}
         for name, (default, side) in (_RADIAL if radial else _LINEAR).items():
             same_kind = [link for link in chain if link.tag == element.tag]
             text = attribute(name, same_kind) or default
             reference = getattr(view, side)
-            value = parse_length(text, reference)
-            numbers[name] = parse_length(default, reference) if value is None else value
+            value = view.length(text, reference)
+            numbers[name] = view.length(default, reference) if value is None else value
         if radial:
             numbers["fx"] = numbers["cx"] if numbers["fx"] is None else numbers["fx"]
             numbers["fy"] = numbers["cy"] if numbers["fy"] is None else numbers["fy"]
         values = tuple(v or 0.0 for v in numbers.values())
         spread = attribute("spreadMethod")
-        transform = parse_transform(attribute("gradientTransform"))
+        transform = read_transform(attribute("gradientTransform"), view)
+        known = transform is not None
+        if transform is None:
+            self.file.note_unread("gradientTransform", attribute("gradientTransform") or "")
+            transform = IDENTITY
         if affine.determinant(transform) == 0:
             return None
-        row = self.rows.row("gradients", element, element.tag, values)
+        row = self.rows.row("gradients", element, element.tag, values, editable=known)
         paint = Gradient(
             row,
             tuple(stops),
@@ -177,19 +204,15 @@ class PaintImporter:
             offset = parse_length(child.attributes.get("offset", "0"), 1.0) or 0.0
             *rgb, alpha = self._color(style.get("stop-color", "black"), style) or (0.0, 0.0, 0.0, 1.0)
             opacity = _opacity(style, "stop") * alpha
+            known = "stop-color" not in style.unread
             stops.append(
                 Stop(
                     self.rows.row("offsets", child, "offset", min(max(offset, 0.0), 1.0)),
-                    self.rows.row("colors", child, "stop-color", tuple(rgb), alpha=alpha),
-                    self.rows.row("opacities", child, "stop-opacity", opacity, scale=alpha),
+                    self.rows.row("colors", child, "stop-color", tuple(rgb), alpha=alpha, editable=known),
+                    self._opacity_row(child, "stop", style, opacity, alpha),
                 )
             )
         return stops
-
-    def _is_flat(self, slot: PathSlot) -> bool:
-        """Return whether a path's bounding box has no area, which leaves nothing to fit a gradient to."""
-        xs, ys = zip(*slot.source.outline.points, strict=True)
-        return max(xs) == min(xs) or max(ys) == min(ys)
 
 
 def _opacity(style: Style, kind: str) -> float:

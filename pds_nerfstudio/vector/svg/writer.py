@@ -16,12 +16,19 @@ from pds_nerfstudio.vector.svg.css import parse_declarations
 from pds_nerfstudio.vector.svg.import_record import Imported, PathSlot, Slot
 from pds_nerfstudio.vector.svg.numbers import format_number
 from pds_nerfstudio.vector.svg.path_grammar import Point, format_path
-from pds_nerfstudio.vector.svg.xml_source import Element, XmlSource
+from pds_nerfstudio.vector.svg.properties import INHERITED, is_property
+from pds_nerfstudio.vector.svg.xml_source import Element, XmlSource, parse_xml
 
 PRECISION = 1e-4
 """Points are written this exactly, relative to the larger side of the drawing."""
 STILL_A_SHAPE = 1e-3
 """How far the points of a basic shape may stray from it, relative to the larger side of the drawing."""
+
+ORIGINS = frozenset(
+    """type sides cx cy rx ry r1 r2 arg1 arg2 arc-type start end open flatsided rounded randomized expansion revolution
+    radius argument t0 original original-d path-effect""".split()
+)
+"""Attributes of which Inkscape makes the outline of a path anew: of stars, arcs, spirals, offsets, path effects."""
 
 _TAG_NAME = re.compile(rb"(?:[^\s/>:]+:)?([^\s/>:]+)")
 _NAMES = {"linearGradient": ("x1", "y1", "x2", "y2"), "radialGradient": ("cx", "cy", "r", "fx", "fy", "fr")}
@@ -36,7 +43,7 @@ class _Edit:
     properties: dict[str, str] = field(default_factory=dict)
     """New values of properties, for the style attribute."""
     removed: set[str] = field(default_factory=set)
-    """Attributes that go."""
+    """Attributes that go, by their names in the file."""
     tag: str | None = None
     """The new tag, if it changes."""
 
@@ -62,6 +69,23 @@ class _Writer:
         else:
             self.edit(element).properties[name] = value + (" !important" if declared.important else "")
 
+    def set_geometry(self, element: Element, name: str, value: str) -> None:
+        """Set an attribute of a shape, or the property of its name where that overrides it."""
+        if name in self.drawing.cascade.declared(element):
+            self.set_property(element, name, f"path('{value}')" if name == "d" else f"{value}px")
+        else:
+            self.edit(element).attributes[name] = value
+
+    def forget_origin(self, element: Element) -> None:
+        """Remove what Inkscape would make an element's old outline from again."""
+        removed = self.edit(element).removed
+        removed |= {raw for name, raw in element.editor_attributes.items() if name in ORIGINS}
+        around = element.parent
+        while around is not None:
+            if "path-effect" in around.editor_attributes:
+                self.edit(around).removed.add(around.editor_attributes["path-effect"])
+            around = around.parent
+
     def write_slot(self, slot: Slot, value: Tensor) -> None:
         if slot.kind == "colors":
             red, green, blue = value.tolist()
@@ -83,8 +107,13 @@ class _Writer:
 
     def write_path(self, slot: PathSlot, points: Sequence[Point]) -> None:
         unit = self.extent / slot.scale if slot.scale > 0 else 1.0
-        decimals = min(max(math.ceil(-math.log10(PRECISION * unit)), 0), 9)
+        decimals = max(math.ceil(-math.log10(PRECISION * unit)), 0)
+        extents = [max(side) - min(side) for side in zip(*points, strict=True)]
+        # what is thin must not become flat, for then it has no box any more
+        finer = [math.ceil(-math.log10(extent)) + 2 for extent in extents if extent > 0]
+        decimals = min(max([decimals, *finer]), 9)
         edit, tag = self.edit(slot.element), slot.source.tag
+        self.forget_origin(slot.element)
         if tag in ("polyline", "polygon"):
             pairs = (" ".join(format_number(v, decimals) for v in point) for point in points)
             edit.attributes["points"] = " ".join(pairs)
@@ -93,20 +122,43 @@ class _Writer:
             numbers = fit_shape(slot.source, points, STILL_A_SHAPE * unit)
             if numbers is not None:
                 before = slot.source.numbers
-                edit.attributes.update(
-                    {k: format_number(v, decimals) for k, v in numbers.items() if abs(v - before[k]) > PRECISION * unit}
-                )
+                for name, value in numbers.items():
+                    if abs(value - before[name]) > PRECISION * unit:
+                        self.set_geometry(slot.element, name, format_number(value, decimals))
                 return
             edit.tag = "path"
-            edit.removed = set(GEOMETRY[tag])
-            if self.drawing.cascade.sheet.selects_tag(tag):
-                for name, declared in self.drawing.cascade.declared(slot.element).items():
-                    if declared.origin == "sheet":
-                        edit.properties.setdefault(name, declared.value + (" !important" if declared.important else ""))
-        edit.attributes["d"] = format_path(points, slot.source.outline.contours, decimals)
+            raw = slot.element.raw_attributes
+            edit.removed |= {raw[name] for name in GEOMETRY[tag] if name in raw}
+        self.set_geometry(slot.element, "d", format_path(points, slot.source.outline.contours, decimals))
+
+    def keep_styles(self) -> None:
+        """Give elements the properties that they would win or lose because selectors pick others after the edits."""
+        sheet = self.drawing.cascade.sheet
+        if not sheet or not sheet.asks_for_attributes:
+            return
+        after, root = sheet.elsewhere(), parse_xml(self.source.encode(self.result()), "SVG").root
+        for element, edited in zip(self.source.root.walk(), root.walk(), strict=True):
+            old, new = (
+                {d.name: d for d in sorted(s.declarations(e), key=lambda d: d.important) if is_property(d.name)}
+                for s, e in ((sheet, element), (after, edited))
+            )
+            for name in sorted(old.keys() | new.keys()):
+                before, now = old.get(name), new.get(name)
+                declared = self.drawing.cascade.declared(element).get(name)
+                inline = declared is not None and declared.origin == "style"
+                if before == now or inline or name in self.edits.get(element, _Edit()).properties:
+                    continue
+                value = before.value if before else self.attribute(element, name)
+                forced = (before is not None and before.important) or (now is not None and now.important)
+                self.edit(element).properties[name] = value + (" !important" if forced else "")
+
+    def attribute(self, element: Element, name: str) -> str:
+        """Return the value that an element has for a property where neither a sheet nor its style gives one."""
+        default = "inherit" if name in INHERITED else "initial"
+        return self.edit(element).attributes.get(name, element.attributes.get(name, default))
 
     def result(self) -> bytes:
-        """Return the file with all edits made."""
+        """Return the file in UTF-8 with all edits made."""
         changes: list[tuple[int, int, bytes]] = []
         for element, edit in self.edits.items():
             changes += self.changes(element, edit)
@@ -115,7 +167,7 @@ class _Writer:
         for start, end, text in sorted(changes):
             parts += [data[position:start], text]
             position = end
-        return self.source.encode(b"".join([*parts, data[position:]]))
+        return b"".join([*parts, data[position:]])
 
     def changes(self, element: Element, edit: _Edit) -> list[tuple[int, int, bytes]]:
         """Return the replacements in the bytes of one element's tags."""
@@ -134,9 +186,9 @@ class _Writer:
             first, last = spans[raw]
             quote = data[first - 1 : first].decode()
             changes.append((first, last, escape(value, {quote: "&quot;" if quote == '"' else "&apos;"}).encode()))
-        for name in edit.removed & element.raw_attributes.keys():
-            first, last = spans[element.raw_attributes[name]]
-            before = data.rindex(element.raw_attributes[name].encode(), start, first)
+        for raw in edit.removed:
+            first, last = spans[raw]
+            before = data.rindex(raw.encode(), start, first)
             while data[before - 1 : before].isspace() and data[before - 2 : before - 1].isspace():
                 before -= 1
             changes.append((before - 1, last + 1, b""))
@@ -204,10 +256,13 @@ def write_svg(source: XmlSource, drawing: Imported, parameters: SceneParameters)
     for path in drawing.paths:
         rows = slice(path.first, path.first + len(path.source.outline.points))
         points, before = now.points[rows], drawing.parameters.points[rows]
-        if not torch.equal(points, before):
+        if path.editable and not torch.equal(points, before):
             # a point that stayed keeps the digits it was read with
             moved = (points != before).any(1).tolist()
             exact = path.source.outline.points
             pairs = zip(points.tolist(), exact, moved, strict=True)
             writer.write_path(path, [(x, y) if has_moved else read for (x, y), read, has_moved in pairs])
-    return writer.result() if writer.edits else source.encode(source.data)
+    if not writer.edits:
+        return source.encode(source.data)
+    writer.keep_styles()
+    return source.encode(writer.result())

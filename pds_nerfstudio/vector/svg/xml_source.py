@@ -1,11 +1,13 @@
 """An XML file as a tree of elements that know where in the file their start tags and attributes stand.
 
 expat parses, and never fetches anything. What makes XML dangerous is refused as well: external entities, entities that
-contain others or markup, very large files, very deep ones.
+contain markup or grow long, very large files, very deep ones. A file may be compressed by gzip (.svgz).
 """
 
 import codecs
+import gzip
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from xml.parsers import expat
@@ -20,9 +22,15 @@ MAX_ENTITY_LENGTH = 256
 
 SVG = "http://www.w3.org/2000/svg"
 XLINK = "http://www.w3.org/1999/xlink"
+EDITORS = ("http://www.inkscape.org/namespaces/inkscape", "http://sodipodi.sourceforge.net/DTD/sodipodi-0.dtd")
+"""Namespaces of what Inkscape keeps in a file for itself."""
+
+_GZIP = b"\x1f\x8b"
+_PICTURES = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"RIFF": "WebP", b"%PDF": "PDF"}
 
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _ATTRIBUTE = re.compile(rb"\s([^\s=/>]+)\s*=\s*(\"[^\"]*\"|'[^']*')")
+_REFERENCE = re.compile(r"&([^\s&;#]+);")
 _DECLARED = re.compile(rb"<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"']")
 
 
@@ -40,12 +48,27 @@ class Element:
     """Byte where the start tag begins."""
     raw_attributes: dict[str, str]
     """Names as they stand in the file, for each key of `attributes`."""
+    editor_attributes: dict[str, str] = field(default_factory=dict)
+    """Names as they stand in the file, by local names, of attributes in one of the namespaces `EDITORS`."""
     children: list["Element"] = field(default_factory=list)
     """What stands in it."""
     text: str = ""
     """Character data directly inside a style element."""
     end: int = 0
     """Byte where the end tag begins, for an element that has one."""
+
+    @property
+    def attrib(self) -> dict[str, str]:
+        """The attributes, by the name that `cssselect2` knows from `xml.etree`."""
+        return self.attributes
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """Return an attribute."""
+        return self.attributes.get(name, default)
+
+    def __iter__(self) -> Iterator["Element"]:
+        """Return what stands in it."""
+        return iter(self.children)
 
     def walk(self) -> Iterator["Element"]:
         """Return the element and all below it, in document order."""
@@ -68,6 +91,8 @@ class XmlSource:
     """The byte order mark before it."""
     root: Element
     """The outermost element."""
+    packed: bytes | None = None
+    """The file as it came, if it was compressed."""
 
     def tag_span(self, element: Element) -> tuple[int, int]:
         """Return where a start tag begins, and where it has ended."""
@@ -89,13 +114,16 @@ class XmlSource:
         }
 
     def encode(self, data: bytes) -> bytes:
-        """Return UTF-8 text in the file's own encoding.
+        """Return UTF-8 text in the file's own encoding, compressed if the file was.
 
         Raises:
             UserError: If the text has a character which that encoding lacks.
         """
+        if self.packed is not None and data == self.data:
+            return self.packed
         try:
-            return self.mark + data.decode().encode(self.encoding)
+            written = self.mark + data.decode().encode(self.encoding)
+            return written if self.packed is None else gzip.compress(written, mtime=0)
         except UnicodeEncodeError as error:
             raise UserError(f"The file's encoding {self.encoding} cannot hold the edit; save it as UTF-8.") from error
 
@@ -111,6 +139,25 @@ def _open_quote(tag: bytes) -> bytes | None:
         if close < 0:
             return found[0]
         rest = rest[close + 1 :]
+
+
+def _unpacked(data: bytes, name: str) -> bytes:
+    """Return what a gzip file holds, which is no more than MAX_BYTES."""
+    parts: list[bytes] = []
+    left = MAX_BYTES
+    try:
+        while data.startswith(_GZIP):
+            reader = zlib.decompressobj(wbits=31)
+            parts.append(reader.decompress(data, left + 1))
+            left -= len(parts[-1])
+            if left < 0:
+                raise UserError(f"{name}: unpacks to more than {MAX_BYTES // 2**20} MiB; simplify the drawing.")
+            if not reader.eof:
+                raise UserError(f"{name}: the compressed file breaks off; save it again.")
+            data = reader.unused_data
+    except zlib.error as error:
+        raise UserError(f"{name}: cannot be unpacked ({error}); save it as a plain SVG.") from error
+    return b"".join(parts)
 
 
 def _decode(data: bytes, name: str) -> tuple[str, str, bytes]:
@@ -138,6 +185,7 @@ class _Builder:
         self.current: Element | None = None
         self.scopes: list[dict[str, str]] = [{"": "", "xml": "http://www.w3.org/XML/1998/namespace"}]
         self.elements = self.entities = 0
+        self.entity_lengths = {"amp": 1, "lt": 1, "gt": 1, "apos": 1, "quot": 1}
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         self.elements += 1
@@ -150,11 +198,13 @@ class _Builder:
         if declared:
             scope = {**scope, **declared}
         self.scopes.append(scope)
-        local, raw = {}, {}
+        local, raw, editors = {}, {}, {}
         for key, value in attributes.items():
             prefix, _, rest = key.rpartition(":")
             namespace = scope.get(prefix, "") if prefix else ""
             short = rest if not prefix else "href" if (namespace, rest) == (XLINK, "href") else None
+            if namespace in EDITORS:
+                editors[rest] = key
             if short is None or (short in local and prefix):
                 continue
             local[short], raw[short] = value, key
@@ -162,7 +212,7 @@ class _Builder:
         namespace = scope.get(prefix, "")
         # a file that names no namespace at all can only mean SVG
         name = rest if namespace in (SVG, "") else f"{{{namespace}}}{rest}"
-        element = Element(name, local, self.current, self.parser.CurrentByteIndex, raw)
+        element = Element(name, local, self.current, self.parser.CurrentByteIndex, raw, editors)
         if self.current is None:
             self.root = element
         else:
@@ -190,9 +240,13 @@ class _Builder:
         notation: str | None,
     ) -> None:
         self.entities += 1
-        harmless = value is not None and len(value) <= MAX_ENTITY_LENGTH and not set(value) & set("&<%")
+        text, used = value or "", _REFERENCE.findall(value or "")
+        # an entity can only hold those before it, so that each has a length
+        length = len(text) + sum(self.entity_lengths.get(other, MAX_ENTITY_LENGTH + 1) for other in used)
+        harmless = value is not None and length <= MAX_ENTITY_LENGTH and not set(_REFERENCE.sub("", text)) & set("&<%")
         if is_parameter or not harmless or self.entities > MAX_ENTITIES:
-            raise UserError(f"{self.name}: the entity {name[:40]!r} is external, nested or too large; remove it.")
+            raise UserError(f"{self.name}: the entity {name[:40]!r} is external, too large or holds markup; remove it.")
+        self.entity_lengths.setdefault(name, length)
 
 
 def parse_xml(data: bytes, name: str) -> XmlSource:
@@ -205,6 +259,12 @@ def parse_xml(data: bytes, name: str) -> XmlSource:
     Raises:
         UserError: If it is no well-formed XML, or something about it is dangerous.
     """
+    packed = data if data.startswith(_GZIP) else None
+    if packed is not None:
+        data = _unpacked(packed, name)
+    for start, kind in _PICTURES.items():
+        if data.startswith(start):
+            raise UserError(f"{name}: this is a {kind}, not an SVG; give a drawing.")
     if len(data) > MAX_BYTES:
         raise UserError(f"{name}: larger than {MAX_BYTES // 2**20} MiB; simplify the drawing.")
     text, encoding, mark = _decode(data, name)
@@ -221,4 +281,4 @@ def parse_xml(data: bytes, name: str) -> XmlSource:
     except expat.ExpatError as error:
         raise UserError(f"{name}: not well-formed XML ({error}); open and save it in a drawing program.") from error
     assert builder.root is not None
-    return XmlSource(utf8, encoding, mark, builder.root)
+    return XmlSource(utf8, encoding, mark, builder.root, packed)

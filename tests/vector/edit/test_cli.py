@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +74,13 @@ def _middle(path: Path) -> tuple[int, int, int]:
     assert isinstance(color, tuple)
     red, green, blue = (int(part) for part in color)
     return red, green, blue
+
+
+def test_a_compressed_drawing_stays_one(config: SvgEdit, tmp_path: Path) -> None:
+    (tmp_path / "box.svgz").write_bytes(gzip.compress(SVG))
+    config = replace(config, svg=tmp_path / "box.svgz")
+    file = edit_svg(config, Document.read(config.svg), Darken())
+    assert file.name == "final.svgz" and b"<!-- kept -->" in gzip.decompress(file.read_bytes())
 
 
 def test_what_an_edit_leaves(config: SvgEdit) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pds_nerfstudio.vector.raster.paint import (
+    cone_cover,
     gradient_colors,
     linear_parameter,
     radial_parameter,
@@ -41,10 +42,28 @@ def test_radial_parameter_puts_every_point_on_its_circle() -> None:
     torch.testing.assert_close((points - centre).norm(dim=-1), (2 + t * 8).abs())
 
 
-def test_a_focus_outside_of_the_circle_is_moved_into_it() -> None:
-    far, edge = (torch.tensor([0.0, 0, 1, x, 0, 0], dtype=torch.float64) for x in (7, 0.998))
+def test_a_focus_on_the_circle_is_moved_into_it() -> None:
+    on, edge = (torch.tensor([0.0, 0, 1, x, 0, 0], dtype=torch.float64) for x in (1.001, 0.998))
     points = _points((0.3, 0.2), (-2, 0.1))
-    torch.testing.assert_close(radial_parameter(points, far), radial_parameter(points, edge))
+    torch.testing.assert_close(radial_parameter(points, on), radial_parameter(points, edge))
+
+
+@pytest.mark.parametrize("radii", [(1.0, 0.0), (1.0, 0.5), (0.5, 1.0), (1.0, 1.0)])
+def test_a_focus_outside_of_the_circle_makes_a_cone(radii: tuple[float, float]) -> None:
+    """Whatever lies on some circle between the two, or beyond them, is painted with the last of those circles."""
+    geometry = torch.tensor([0.0, 0, radii[0], 4, 1, radii[1]], dtype=torch.float64)
+    points = torch.rand(8, 9, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 8 - 3
+    t, cover = radial_parameter(points, geometry), cone_cover(points, geometry)
+    steps = torch.linspace(-20, 20, 40_001, dtype=torch.float64)
+    radius = radii[1] + steps * (radii[0] - radii[1])
+    centre = geometry[3:5] + steps[:, None] * (geometry[:2] - geometry[3:5])
+    for point, found, painted in zip(points.reshape(-1, 2), t.flatten(), cover.flatten(), strict=True):
+        outside = (point - centre).norm(dim=1) - radius
+        crossings = steps[1:][(outside[1:] * outside[:-1] <= 0) & (radius[1:] >= 0)]
+        assert bool(painted) == bool(len(crossings))
+        if len(crossings):
+            assert float(found) == pytest.approx(float(crossings.max()), abs=2e-3)
+    assert 0 < cover.mean() < 1
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,15 @@ def _line(*points: Point) -> Tensor:
     return torch.stack([corners[:-1], corners[1:]], 1)
 
 
-def _dash(points: Sequence[Point], pattern: tuple[float, ...], offset: float = 0.0, closed: bool = False) -> Polylines:
+def _dash(
+    points: Sequence[Point],
+    pattern: tuple[float, ...],
+    offset: float = 0.0,
+    closed: bool = False,
+    unit: Tensor | None = None,
+) -> Polylines:
     edges = _line(*points)
-    return dash_contour(edges, torch.zeros(len(edges), dtype=torch.bool), closed, pattern, offset)
+    return dash_contour(edges, torch.zeros(len(edges), dtype=torch.bool), closed, pattern, offset, unit)
 
 
 def _spans(dashes: Polylines) -> list[list[Point]]:
@@ -65,6 +71,11 @@ def test_dashes_run_on_around_corners() -> None:
         [(3, 0), (5, 0), (5, 2)],
         [(5, 4), (5, 5)],
     ]
+
+
+def test_dashes_have_a_measure_of_their_own() -> None:
+    dashes = _dash([(0, 0), (8, 0)], (1.0, 1.0), offset=0.5, unit=torch.tensor(2.0))
+    assert _spans(dashes) == [[(0, 0), (1, 0)], [(3, 0), (5, 0)], [(7, 0), (8, 0)]]
 
 
 def test_offsets_count_in_both_directions_and_repeat() -> None:

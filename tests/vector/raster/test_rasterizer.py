@@ -1,11 +1,14 @@
+import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from pds_nerfstudio.vector.raster.affine import compose, scaling, translation
+from pds_nerfstudio.vector.raster.affine import IDENTITY, Affine, compose, scaling, translation
+from pds_nerfstudio.vector.raster.following import Followers
 from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
 from pds_nerfstudio.vector.raster.scene import (
     Clip,
@@ -129,6 +132,76 @@ def test_an_empty_scene_is_its_background() -> None:
     assert _render(builder, [far]).abs().max() == 0
 
 
+def test_nothing_shows_outside_of_the_viewport() -> None:
+    builder = SceneBuilder()
+    red = Fill(Solid(builder.add_color(1, 0, 0)))
+    scene, parameters = builder.build([Shape(_square(builder, -9, -9, 40), fill=red)], (10, 4))
+    below = torch.rand(3, 12, 12, generator=torch.Generator().manual_seed(0))
+    view: Affine = (1, 0, 0, 1, 1.25, 4)
+    picture = Rasterizer(scene).render(parameters, 12, 12, view, below)
+    plain = Rasterizer(replace(scene, window=None)).render(parameters, 12, 12, view, below)
+    cover = torch.zeros(12, 12)
+    cover[4:8, 1:12] = torch.tensor([0.75, *(1.0,) * 9, 0.25])
+    torch.testing.assert_close(picture, below + cover * (plain - below))
+    alone = Rasterizer(scene).render(parameters, 12, 12, view)
+    torch.testing.assert_close(alone[3], cover)
+
+
+def test_what_ends_at_the_viewport_is_not_cut_twice() -> None:
+    builder = SceneBuilder()
+    red = Fill(Solid(builder.add_color(1, 0, 0)))
+    corners = [(0.0, 0.0), (10.0, 0.0), (10.0, 4.0), (0.0, 4.0)]
+    scene, parameters = builder.build([Shape(builder.add_polygon(corners), fill=red)], (10, 4))
+    views: list[Affine] = [(1, 0, 0, 1, 1.25, 3.6), (0, 1, 1, 0, 3.7, 1.4), (-1, 0, 0, 1, 11.5, 1.4)]
+    for view in views:
+        alone = Rasterizer(scene).render(parameters, 12, 12, view)
+        torch.testing.assert_close(alone, Rasterizer(replace(scene, window=None)).render(parameters, 12, 12, view))
+
+
+def test_a_turned_viewport_has_its_area() -> None:
+    builder = SceneBuilder()
+    red = Fill(Solid(builder.add_color(1, 0, 0)))
+    scene, parameters = builder.build([Shape(_square(builder, -90, -90, 400), fill=red)], (30, 20))
+    cos, sin = math.cos(0.4), math.sin(0.4)
+    alpha = Rasterizer(scene).render(parameters, 64, 64, (cos, sin, -sin, cos, 24, 12))[3]
+    assert float(alpha.sum()) == pytest.approx(600, rel=2e-3)
+
+
+def test_a_view_within_the_viewport_is_left_as_it_is() -> None:
+    scene, parameters = _everything()
+    bounded = replace(scene, window=(32.0, 32.0))
+    pictures = [Rasterizer(s).render(parameters, 32, 32) for s in (scene, bounded)]
+    assert torch.equal(*pictures)
+
+
+def test_what_follows_a_box_is_stretched_over_it() -> None:
+    builder = SceneBuilder()
+    first, second = (builder.add_polygon([(x, 2), (x + 4, 2), (x + 4, 6), (x, 6)]) for x in (2, 10))
+    wedge = builder.add_polygon([(0, 0), (50, 0), (0, 50)])
+    members: tuple[tuple[int, Affine], ...] = ((first, IDENTITY), (second, (1, 0, 0, 1, 0, 3)))
+    follower = builder.add_follower(wedge, (0.02, 0, 0, 0.02, 0, 0), members)
+    red = Fill(Solid(builder.add_color(1, 0, 0)))
+    scene, parameters = builder.build([Shape(follower, fill=red)])
+    points = Followers(scene)(parameters.points)
+    assert points[-3:].tolist() == [[2, 2], [14, 2], [2, 9]]
+    assert torch.equal(points[:-3], parameters.points[:-3])
+    step = torch.zeros_like(points)
+    step[:8, 0] = 3
+    moved = replace(parameters, points=parameters.points + step)
+    there = Rasterizer(scene).render(moved, 24, 16)[:, :, 3:]
+    torch.testing.assert_close(there, Rasterizer(scene).render(parameters, 24, 16)[:, :, :-3])
+
+
+def test_a_flat_box_paints_nothing_and_a_thin_one_does() -> None:
+    for height, seen in ((0.0, False), (0.001, True)):
+        builder = SceneBuilder()
+        stops = (builder.add_stop(0, (1, 0, 0)), builder.add_stop(1, (0, 0, 1)))
+        paint = Gradient(builder.add_gradient(0, 0, 1, 0), stops, bounding_box=True)
+        path = builder.add_polygon([(2, 8), (14, 8 + height)], closed=False)
+        scene, parameters = builder.build([Shape(path, stroke=Stroke(paint, builder.add_width(4)))])
+        assert (Rasterizer(scene).render(parameters, 16, 16)[3].max() > 0.9) == seen
+
+
 def _everything() -> tuple[Scene, SceneParameters]:
     """Return a scene with every differentiable quantity in it, away from changes of topology."""
     builder = SceneBuilder()
@@ -163,9 +236,13 @@ def _everything() -> tuple[Scene, SceneParameters]:
     clip = Clip((ClipShape(kite, turned),))
     line = Stroke(linear, builder.add_width(1.7), (most,), join=Join.ROUND)
     plain = Stroke(Solid(builder.add_color(0.7, 0.1, 0.5)), builder.add_width(2.3), (builder.add_opacity(0.7),))
+    follower = builder.add_follower(kite, (0.03, 0, 0, 0.03, 0, 0), ((blob, (0.9, 0.1, 0, 0.8, 1, 2)), (hole, turned)))
+    cone = Gradient(builder.add_gradient(12, 9, 5, 25, 22, 2), stops[::2], True)
+    dashed = Stroke(solid, builder.add_width(2.1), dashes=(3.0, 2.0), dash_offset=0.5, path_length=20)
     return builder.build(
         [
             Shape(blob, fill=Fill(linear, (most,))),
+            Shape(follower, fill=Fill(cone, (half,)), stroke=dashed),
             Group(
                 (
                     Shape(kite, fill=Fill(radial), stroke=line),

@@ -1,5 +1,6 @@
 """Writing back: what is not edited stays byte for byte, what is looks as the rasteriser says."""
 
+import gzip
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.measures import psnr
 from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
 from pds_nerfstudio.vector.svg.document import Document
-from tests.vector.conftest import Oracle
+from tests.vector.conftest import Oracle, Render
 
 STRESS = (Path(__file__).parents[1] / "stress.svg").read_bytes()
 HEAD = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
@@ -176,6 +177,149 @@ def test_an_edited_file_looks_as_the_rasteriser_says(oracle: Oracle) -> None:
     assert (said - read).abs().mean() < 1e-3
     assert psnr(said, read) > 45
     assert psnr(said, oracle(data, size, 4)) > 36
+
+
+def _move(step: float, *rows: int) -> Callable[[Tensor], Tensor]:
+    """Return what moves some points, or all, to the right and down, and the first of them further."""
+
+    def moved(points: Tensor) -> Tensor:
+        chosen = list(rows) or list(range(len(points)))
+        points[chosen] += step
+        points[chosen[0]] += torch.tensor([step, -step / 2])
+        return points
+
+    return moved
+
+
+STAR = """<svg xmlns="http://www.w3.org/2000/svg" xmlns:sodipodi="http://sodipodi.sourceforge.net/DTD/sodipodi-0.dtd"
+xmlns:i="http://www.inkscape.org/namespaces/inkscape" viewBox="0 0 32 32">{}</svg>"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            '<path sodipodi:type="star" sodipodi:sides="3"\n sodipodi:arg1="0" i:flatsided="true" i:label="k"'
+            ' d="M9 5L3 8z"/>',
+            '<path i:label="k" d="M11 5.5L4 9Z"/>',
+        ),
+        (
+            '<g i:path-effect="#e" i:label="l"><path i:original-d="M0 0" d="M9 5L3 8z" sodipodi:nodetypes="cc"/></g>',
+            '<g i:label="l"><path d="M11 5.5L4 9Z" sodipodi:nodetypes="cc"/></g>',
+        ),
+    ],
+)
+def test_inkscape_has_no_old_outline_to_go_back_to(before: str, after: str) -> None:
+    document = Document(STAR.format(before).encode())
+    assert document.write(replace(document.parameters, colors=document.parameters.colors + 0.5)).count(b"i:") > 1
+    moved = replace(document.parameters, points=_move(1)(document.parameters.points.clone()))
+    assert document.write(moved).decode() == STAR.format(after)
+
+
+def test_what_css_gives_is_written_where_it_counts() -> None:
+    document = _document("<style>.a{r:3px;cx:5px}</style><circle class='a' cy='4' r='9'/>")
+    found = _write(document, points=lambda p: 2 * p)
+    assert found == "<style>.a{r:3px;cx:5px}</style><circle class='a' cy='8' r='9' style=\"cx:10px;r:6px\"/>"
+    document = _document("<path style=\"fill:red;d:path('M0 0h4v4z')\"/>")
+    found = _write(document, points=lambda p: 2 * p)
+    assert found == "<path style=\"fill:red;d:path('M0 0L8 0L8 8Z')\"/>"
+    torch.testing.assert_close(_document(found).parameters.points, 2 * document.parameters.points)
+
+
+def test_a_colour_is_written_over_what_could_not_be_read() -> None:
+    for given in ("color(display-p3 1 0 0)", "lab(50 1 1)"):
+        document = _document(f'<path d="M0 0h1v1z" fill="red" style="fill:red;fill:{given}"/>')
+        found = _write(document, colors=lambda c: torch.tensor([[0, 0, 1.0]]))
+        assert found == '<path d="M0 0h1v1z" fill="red" style="fill:#0000ff;fill:#0000ff"/>'
+
+
+def test_a_background_is_edited_in_place() -> None:
+    data = '<svg viewBox="0 0 9 9" style="background-color:#fe8;q:y"><path d="M0 0h1v1z"/></svg>'
+    document = Document(data.encode())
+    blue = replace(document.parameters, colors=torch.tensor([[0, 0, 0], [0, 0, 1.0]]))
+    assert document.write(blue).decode() == data.replace("#fe8", "#0000ff")
+    assert document.editable["points"].tolist() == [True] * 3 + [False] * 4
+
+
+SHEET = """<style>rect{fill:red!important} path{stroke:blue;fill:gold} rect+path{fill:lime} [fill="tan"]{opacity:.5}
+[width]{stroke-width:3}</style>"""
+
+
+def test_rules_that_pick_by_tag_or_attribute_do_as_before() -> None:
+    document = _document(SHEET + '<g stroke="tan"><rect width="9" height="8"/><path d="M9 9h9v9z" fill="tan"/></g>')
+
+    def bend(points: Tensor) -> Tensor:
+        points[2] += 2
+        return points
+
+    found = _write(document, points=bend, colors=lambda c: (c * 0.9).clamp(0, 1))
+    assert "<rect" not in found
+    again = _document(found)
+    for name in ("widths", "opacities"):
+        assert getattr(again.parameters, name).tolist() == pytest.approx(getattr(document.parameters, name).tolist())
+    torch.testing.assert_close(again.parameters.colors, document.parameters.colors * 0.9, atol=0.51 / 255, rtol=0)
+
+
+def test_what_is_locked_stays_in_the_file() -> None:
+    body = '<path d="M0 0h9v9z" transform="rotate3d(1,1,1,45deg)" fill="lab(50 1 1)"/>'
+    with pytest.warns(UserWarning, match="could not be read"):
+        document = _document(body)
+    assert _write(document, points=lambda p: p + 1, colors=lambda c: c + 0.5) == body
+
+
+CLIPPED = [
+    '<path d="M4 4h12v12h-12z" fill="navy" clip-path="url(#c)"/>',
+    '<g transform="rotate(20 9 9)" clip-path="url(#c)"><path d="M4 4h12v12h-12z"/><circle cx="20" cy="9" r="4"/></g>',
+    '<clipPath id="d"><path d="M4 4h12v12h-12z" clip-path="url(#c)"/></clipPath>'
+    '<path d="M2 2h20v20z" clip-path="url(#d)"/>',
+]
+
+
+@pytest.mark.parametrize("body", CLIPPED)
+def test_a_clip_in_units_of_a_box_moves_with_it(body: str, render: Render, oracle: Oracle) -> None:
+    clip = '<clipPath id="c" clipPathUnits="objectBoundingBox"><ellipse cx=".5" cy=".5" rx=".5" ry=".3"/></clipPath>'
+    head = HEAD.replace("viewBox", 'width="32" height="32" viewBox')
+    document = Document(f"{head}{clip}{body}</svg>".encode())
+    points = document.parameters.points
+    changed = replace(
+        document.parameters, points=torch.where(document.editable["points"][:, None], points * 1.2 + 3, points)
+    )
+    said = Rasterizer(document.scene).render(changed, 128, 128, document.view(128, 128), torch.ones(3, 128, 128))
+    data = document.write(changed)
+    assert psnr(said, render(Document(data))) > 45
+    assert psnr(said, oracle(data, 128, 4)) > 36
+    assert psnr(said, render(document)) < 20
+
+
+@pytest.mark.parametrize("height", [0.0, 1e-5, 0.5])
+def test_a_gradient_on_what_has_no_height(height: float, render: Render) -> None:
+    """The file paints it as soon as it has any."""
+    gradient = '<linearGradient id="g"><stop stop-color="red"/><stop offset="1" stop-color="blue"/></linearGradient>'
+    document = _document(gradient + '<path d="M4 16H28" stroke="url(#g)" stroke-width="8"/>')
+    points = document.parameters.points.clone()
+    points[0, 1] = 4 + height
+    points[1, 1] = 4
+    changed = replace(document.parameters, points=points)
+    said = Rasterizer(document.scene).render(changed, 128, 128, document.view(128, 128), torch.ones(3, 128, 128))
+    assert (said - render(Document(document.write(changed)))).abs().max() < 1e-2
+    assert bool((said < 0.9).any()) == (height > 0)
+
+
+def test_compressed_files_stay_compressed(tmp_path: Path) -> None:
+    plain = f'{HEAD}<path d="M0 0h4v4z"/></svg>'.encode()
+    (tmp_path / "a.svgz").write_bytes(gzip.compress(plain))
+    document = Document.read(tmp_path / "a.svgz")
+    assert document.write(document.parameters) == gzip.compress(plain) and document.suffix == ".svgz"
+    moved = document.write(replace(document.parameters, points=document.parameters.points * 2))
+    assert gzip.decompress(moved) == plain.replace(b"M0 0h4v4z", b"M0 0L8 0L8 8Z")
+    assert Document(plain).suffix == ".svg"
+
+
+def test_what_leaves_the_viewport_is_seen_by_nobody() -> None:
+    document = Document(b'<svg viewBox="0 0 40 10"><path d="M0 0h4v4h-4z"/></svg>')
+    below = replace(document.parameters, points=document.parameters.points + torch.tensor([0.0, 12]))
+    said = Rasterizer(document.scene).render(below, 40, 40, document.view(40, 40), torch.ones(3, 40, 40))
+    assert (said == 1).all()
 
 
 def test_editing_twice_adds_nothing_but_numbers() -> None:

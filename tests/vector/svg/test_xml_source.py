@@ -1,3 +1,5 @@
+import gzip
+
 import pytest
 
 from pds_nerfstudio.errors import UserError
@@ -34,6 +36,34 @@ def test_entities_that_only_stand_for_text() -> None:
     assert root.attributes["fill"] == "red" and root.children[0].text == "a{fill:red;}"
 
 
+def test_entities_that_hold_those_before_them() -> None:
+    text = b'<!DOCTYPE svg [<!ENTITY c "red"><!ENTITY s "fill:&c;&amp;&c;">]><svg style="&s;"/>'
+    assert parse_xml(text, "x").root.attributes["style"] == "fill:red&red"
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_compressed_files(parts: int) -> None:
+    plain = "<?xml version='1.0' encoding='latin-1'?><svg id='ü'/>".encode("latin-1")
+    cut = len(plain) // parts
+    packed = b"".join(gzip.compress(plain[k : k + cut]) for k in range(0, len(plain), cut))
+    source = parse_xml(packed, "x")
+    assert source.root.attributes["id"] == "ü"
+    assert source.encode(source.data) == packed
+    assert gzip.decompress(source.encode(source.data.replace(b"svg", b"gvs"))) == plain.replace(b"svg", b"gvs")
+
+
+def test_a_picture_is_called_by_its_name() -> None:
+    with pytest.raises(UserError, match="PNG"):
+        parse_xml(b"\x89PNG\r\n", "x")
+
+
+def test_what_inkscape_keeps_for_itself() -> None:
+    text = b"""<svg xmlns:s="http://sodipodi.sourceforge.net/DTD/sodipodi-0.dtd" xmlns:o="urn:o" s:type="star" o:cx="1"
+    type="k"/>"""
+    root = parse_xml(text, "x").root
+    assert root.editor_attributes == {"type": "s:type"} and root.attributes == {"type": "k"}
+
+
 def test_a_public_doctype_is_not_fetched() -> None:
     doctype = b'<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "http://127.0.0.1:9/svg11.dtd">'
     assert parse_xml(doctype + b"<svg/>", "x").root.tag == "svg"
@@ -66,10 +96,16 @@ BOMB = b'<!DOCTYPE s [<!ENTITY a "aaaaaaaa">' + b"".join(
         b'<!DOCTYPE s [<!ENTITY x SYSTEM "file:///etc/passwd">]><s>&x;</s>',
         b'<!DOCTYPE s [<!ENTITY % x SYSTEM "http://127.0.0.1:9/">%x;]><s/>',
         b'<!DOCTYPE s [<!ENTITY x "<g/>">]><s>&x;</s>',
+        b'<!DOCTYPE s [<!ENTITY x "&y;"><!ENTITY y "&x;">]><s>&x;</s>',
+        b'<!DOCTYPE s [<!ENTITY x "a&later;"><!ENTITY later "b">]><s>&x;</s>',
+        gzip.compress(bytes(MAX_BYTES + 1)),
+        gzip.compress(b"<svg/>")[:-6],
+        b"\x1f\x8bnonsense",
+        b"\x1f\x8b",
         b"<svg>" * (MAX_DEPTH + 10) + b"</svg>" * (MAX_DEPTH + 10),
         b" " * (MAX_BYTES + 1),
     ],
-    ids=range(12),
+    ids=range(18),
 )
 def test_what_is_refused_is_refused_in_one_line(data: bytes) -> None:
     with pytest.raises(UserError) as error:

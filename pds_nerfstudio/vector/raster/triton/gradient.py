@@ -26,6 +26,7 @@ ROWS = tl.constexpr(16)
 COLUMNS = tl.constexpr(32)
 """Pixel columns that it works on at a time."""
 SHARP = tl.constexpr(paint.SHARP)
+INSIDE, OUTSIDE = tl.constexpr(paint.INSIDE), tl.constexpr(paint.OUTSIDE)
 
 
 @triton.jit
@@ -69,15 +70,22 @@ def in_box(x, y, maps, boxes, row):
 
 
 @triton.jit
+def moves(distance, growth):
+    """Return whether a focus that is so far (squared) from the centre is moved inside of the end circle."""
+    reach, beyond = INSIDE * growth, OUTSIDE * growth
+    return (distance > reach * reach) & (distance <= beyond * beyond)
+
+
+@triton.jit
 def axis(geometry):
-    """Return a radial gradient's axis, focus, growth and first radius, with the focus inside of the end circle."""
+    """Return a radial gradient's axis, focus, growth and first radius; a focus on the end circle is moved inside."""
     cx, cy, radius = tl.load(geometry), tl.load(geometry + 1), tl.load(geometry + 2)
     fx, fy, start = tl.load(geometry + 3), tl.load(geometry + 4), tl.load(geometry + 5)
     growth = radius - start
     ax, ay = cx - fx, cy - fy
     distance = ax * ax + ay * ay
-    reach = 0.998 * tl.abs(growth)
-    moved = distance > reach * reach
+    reach = INSIDE * tl.abs(growth)
+    moved = moves(distance, growth)
     shrink = tl.where(moved, reach / tl.sqrt(tl.where(moved, distance, 1.0)), 1.0)
     fx, fy = tl.where(moved, cx - ax * shrink, fx), tl.where(moved, cy - ay * shrink, fy)
     return ax * shrink, ay * shrink, fx, fy, growth, start
@@ -94,15 +102,32 @@ def vector(geometry):
 
 
 @triton.jit
+def roots(ox, oy, ax, ay, growth, start):
+    """Return what a radial gradient's parameter comes from, for offsets from its focus.
+
+    That are the first coefficient of its equation, half of the second, negated, and the quarter of its discriminant;
+    then the root of that, with the sign that it is added with; and last, the parameter and where there is one.
+    """
+    a = ax * ax + ay * ay - growth * growth
+    half_b = ox * ax + oy * ay + start * growth
+    square = half_b * half_b - a * (ox * ox + oy * oy - start * start)
+    root = tl.sqrt(tl.maximum(square, 1e-12))
+    beyond = OUTSIDE * growth
+    cone = ax * ax + ay * ay > beyond * beyond
+    a = tl.where(cone | (a < 0), a, -1e-12)
+    far = cone & (start + (half_b + root) / a * growth >= 0)
+    root = tl.where(far, root, -root)
+    t = (half_b + root) / a
+    return a, half_b, square, root, t, (cone == 0) | ((square >= 0) & (start + t * growth >= 0))
+
+
+@triton.jit
 def _parameter(x, y, radial, geometry):
     """Return `paint.radial_parameter` or `paint.linear_parameter`."""
     if radial:
         ax, ay, fx, fy, growth, start = axis(geometry)
         ox, oy = x - fx, y - fy
-        a = ax * ax + ay * ay - growth * growth
-        half_b = ox * ax + oy * ay + start * growth
-        root = tl.sqrt(tl.maximum(half_b * half_b - a * (ox * ox + oy * oy - start * start), 1e-12))
-        t = (half_b - root) / tl.where(a < 0, a, -1e-12)
+        _, _, _, _, t, _ = roots(ox, oy, ax, ay, growth, start)
         t = tl.where(tl.load(geometry + 2) > 0, t, 1.0)
     else:
         sx, sy, wx, wy, square = vector(geometry)
@@ -116,6 +141,22 @@ def parameter_at(x, y, maps, boxes, row, radial, geometry):
     x, y = in_box(x, y, maps, boxes, row)
     x, y = apply(maps + 6, x, y)
     return _parameter(x, y, radial, geometry)
+
+
+@triton.jit
+def is_painted(x, y, maps, boxes, row, radial, geometry):
+    """Return where a gradient paints: within the cone that it may be, and nowhere where its bounding box is flat."""
+    box, some = boxes + 4 * row, row >= 0
+    wide = tl.load(box + 2, mask=some, other=1.0) > tl.load(box, mask=some, other=0.0)
+    high = tl.load(box + 3, mask=some, other=1.0) > tl.load(box + 1, mask=some, other=0.0)
+    x, y = in_box(x, y, maps, boxes, row)
+    x, y = apply(maps + 6, x, y)
+    painted = (x == x) & wide & high
+    if radial:
+        ax, ay, fx, fy, growth, start = axis(geometry)
+        _, _, _, _, _, within = roots(x - fx, y - fy, ax, ay, growth, start)
+        painted = painted & (within | (tl.load(geometry + 2) <= 0))
+    return painted
 
 
 @triton.jit

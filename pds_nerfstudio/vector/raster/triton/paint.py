@@ -16,6 +16,7 @@ from pds_nerfstudio.vector.raster.triton.gradient import (
     REPEAT,
     ROWS,
     has_sharp,
+    is_painted,
     own_draw,
     own_rows,
     parameter_at,
@@ -68,5 +69,6 @@ def paint(textures, draws, maps, boxes, stops, geometries, offsets, colors, opac
                 dx, dy, _, _ = slopes(x, y, left, top, width, height, own_maps, boxes, box, radial, geometry)
                 footprint = tl.sqrt(tl.maximum(dx * dx + dy * dy, 1e-12))
             r, g, b, a = _blend(t, footprint, spread, stops, first, last, offsets, colors, opacities)
+            a = tl.where(is_painted(x, y, own_maps, boxes, box, radial, geometry), a, 0.0)
             at = line_of(row, width, tl.load(starts + region)) + column
             store4(textures, cells, at, (row < height) & (column < width), r, g, b, a)

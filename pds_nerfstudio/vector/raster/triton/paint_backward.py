@@ -12,6 +12,7 @@ import triton.language as tl
 from pds_nerfstudio.vector.raster.triton.device import block_sum, line_of, load4, sign
 from pds_nerfstudio.vector.raster.triton.gradient import (
     COLUMNS,
+    INSIDE,
     REFLECT,
     REPEAT,
     ROWS,
@@ -21,10 +22,13 @@ from pds_nerfstudio.vector.raster.triton.gradient import (
     box_of,
     has_sharp,
     in_box,
+    is_painted,
+    moves,
     own_draw,
     own_rows,
     parameter_at,
     passage,
+    roots,
     slopes,
     spread_of,
     stop_color,
@@ -46,15 +50,11 @@ def _pull_parameter(pull, x, y, maps, boxes, row, radial, geometry):
         ax, ay, fx, fy, growth, start = axis(geometry)
         pull = tl.where(tl.load(geometry + 2) > 0, pull, 0.0)
         ox, oy = x - fx, y - fy
-        a = ax * ax + ay * ay - growth * growth
-        half_b = ox * ax + oy * ay + start * growth
+        a, half_b, square, root, t, _ = roots(ox, oy, ax, ay, growth, start)
         c = ox * ox + oy * oy - start * start
-        square = half_b * half_b - a * c
-        root = tl.sqrt(tl.maximum(square, 1e-12))
-        divisor = tl.where(a < 0, a, -1e-12)
-        by_half_b, by_root = pull / divisor, -pull / divisor
-        by_a = tl.where(a < 0, by_root * (half_b - root) / divisor, 0.0)
-        by_square = tl.where(square >= 1e-12, by_root / (2 * root), 0.0)
+        by_half_b = pull / a
+        by_a = tl.where(a != -1e-12, -by_half_b * t, 0.0)
+        by_square = tl.where(square >= 1e-12, by_half_b / (2 * root), 0.0)
         by_half_b += by_square * 2 * half_b
         by_a -= by_square * c
         by_c = -by_square * a
@@ -81,15 +81,15 @@ def _hand_on_geometry(s0, s1, s2, s3, s4, s5, radial, geometry, total):
         ax, ay = cx - tl.load(geometry + 3), cy - tl.load(geometry + 4)
         growth = radius - tl.load(geometry + 5)
         distance = ax * ax + ay * ay
-        reach = 0.998 * tl.abs(growth)
-        moved = distance > reach * reach
+        reach = INSIDE * tl.abs(growth)
+        moved = moves(distance, growth)
         # a focus that is moved hangs on the centre and on the axis' direction
         length = tl.sqrt(tl.where(moved, distance, 1.0))
         by_x, by_y = s0 - s2, s1 - s3
         along = (by_x * ax + by_y * ay) / length
         gx = tl.where(moved, reach / length * (by_x - along * ax / length), s0)
         gy = tl.where(moved, reach / length * (by_y - along * ay / length), s1)
-        by_growth = s4 + tl.where(moved, 0.998 * sign(growth) * along, 0.0)
+        by_growth = s4 + tl.where(moved, INSIDE * sign(growth) * along, 0.0)
         tl.atomic_add(total, gx + tl.where(moved, s2, 0.0), sem="relaxed")
         tl.atomic_add(total + 1, gy + tl.where(moved, s3, 0.0), sem="relaxed")
         tl.atomic_add(total + 2, by_growth, sem="relaxed")
@@ -243,6 +243,7 @@ def paint_backward(
             x, y = left + column, top + row
             at = line_of(row, width, tl.load(starts + region)) + column
             gr, gg, gb, ga = load4(on_textures, cells, at, (row < height) & (column < width))
+            ga = tl.where(is_painted(x, y, own_maps, boxes, box, radial, geometry), ga, 0.0)
             t = parameter_at(x, y, own_maps, boxes, box, radial, geometry)
             dx, dy = tl.zeros((ROWS, COLUMNS), tl.float32), tl.zeros((ROWS, COLUMNS), tl.float32)
             across, down = dx + 1.0, dy + 1.0

@@ -17,6 +17,7 @@ Triton. It runs on GPUs, and in Triton's interpreter (TRITON_INTERPRET=1) anywhe
 """
 
 import os
+from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -44,6 +45,7 @@ from pds_nerfstudio.vector.raster.triton.launches import (
     outlines_of,
 )
 from pds_nerfstudio.vector.raster.triton.program import canvas_maps, gradient_maps, make_program
+from pds_nerfstudio.vector.raster.window import within_window
 
 
 class _Render(torch.autograd.Function):
@@ -117,6 +119,8 @@ class TiledRasterizer:
         points = parameters.points
         if points.dtype != torch.float32 or not (points.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
             return self.reference.render(parameters, width, height, view, background)
+        points = self.reference.followers(points)
+        parameters = replace(parameters, points=points)
         device = points.device
         program = self._program_on(device)
         if not len(program.items):
@@ -135,7 +139,8 @@ class TiledRasterizer:
             torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, below)),
         )  # fmt: skip
         with torch.cuda.device_of(points):
-            return _Render.apply(*inputs, below, picture)  # type: ignore[no-untyped-call]
+            drawn = _Render.apply(*inputs, below, picture)  # type: ignore[no-untyped-call]
+        return within_window(drawn, background, self.scene.window, view)
 
     def _make_maps(self, view: Affine, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """Return what the view decides: the maps of regions, those of gradients, and how it stretches strokes."""

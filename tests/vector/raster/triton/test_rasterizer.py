@@ -237,6 +237,32 @@ def test_strokes_of_all_kinds_are_drawn_alike(tiled: type[TiledRasterizer]) -> N
     _assert_alike(*_pair(tiled, *builder.build(shapes), opaque=True, size=(30, 24)))
 
 
+@pytest.mark.parametrize("opaque", [False, True])
+def test_followers_cones_flat_boxes_and_viewports_are_drawn_alike(tiled: type[TiledRasterizer], opaque: bool) -> None:
+    builder = SceneBuilder()
+    kite = builder.add_polygon([(3.1, 7.3), (16.2, 2.9), (27.4, 9.1), (15.7, 20.2)])
+    wedge = builder.add_polygon([(0, 0), (50, 3), (20, 50)])
+    follower = builder.add_follower(wedge, (0.02, 0, 0, 0.02, 0.1, 0), ((kite, (0.9, 0.1, 0, 0.8, 1, 2)),))
+    stops = tuple(builder.add_stop(t, (t, 0.4, 1 - t), 0.8) for t in (0.1, 0.9))
+    half = (builder.add_opacity(0.5),)
+    cones = [
+        Gradient(builder.add_gradient(*numbers), stops, True, spread)
+        for numbers, spread in (((9, 9, 6, 20, 14, 1), "pad"), ((20, 4, 2, 6, 12, 6), "reflect"))
+    ]
+    boxed = Gradient(builder.add_gradient(0, 0, 1, 1), stops, bounding_box=True)
+    flat = builder.add_polygon([(2.2, 18), (25.1, 18)], closed=False)
+    dashed = Stroke(cones[0], builder.add_width(2.1), half, dashes=(3.0, 2.0), dash_offset=0.5, path_length=20)
+    shapes = [
+        Shape(kite, fill=Fill(cones[0], half), stroke=dashed),
+        Shape(kite, (1, 0.2, 0, 1, 0, 0), fill=Fill(cones[1]), clip=Clip((ClipShape(follower),))),
+        Shape(follower, fill=Fill(boxed, half)),
+        Shape(flat, stroke=Stroke(boxed, builder.add_width(3.2))),
+    ]
+    scene, parameters = builder.build(shapes, (22.5, 17.25))
+    view: Affine = (0.97, 0, 0, 1.03, 1.3, 2.6)
+    _assert_alike(*_pair(tiled, scene, parameters, opaque, view, (30, 24)))
+
+
 def test_nothing_to_draw(tiled: type[TiledRasterizer]) -> None:
     scene, parameters = SceneBuilder().build([])
     parameters = parameters.map(lambda t: t.to(DEVICE))
