@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape
 
@@ -23,6 +23,7 @@ PRECISION = 1e-4
 STILL_A_SHAPE = 1e-3
 """How far the points of a basic shape may stray from it, relative to the larger side of the drawing."""
 
+_BLANK_BEFORE = re.compile(rb"\n[ \t]*$")
 _TAG_NAME = re.compile(rb"(?:[^\s/>:]+:)?([^\s/>:]+)")
 _NAMES = {"linearGradient": ("x1", "y1", "x2", "y2"), "radialGradient": ("cx", "cy", "r", "fx", "fy", "fr")}
 
@@ -50,6 +51,8 @@ class _Writer:
         self.extent = max(drawing.size)
         self.opaque: set[tuple[Element, str]] = set()
         """Elements and colour properties whose alpha moves into the opacity beside them."""
+        self.gone: list[tuple[int, int]] = []
+        """Where elements stand that go."""
 
     def edit(self, element: Element) -> _Edit:
         return self.edits.setdefault(element, _Edit())
@@ -105,11 +108,30 @@ class _Writer:
                         edit.properties.setdefault(name, declared.value + (" !important" if declared.important else ""))
         edit.attributes["d"] = format_path(points, slot.source.outline.contours, decimals)
 
+    def hide(self, element: Element) -> None:
+        """Draw an element nowhere."""
+        self.set_property(element, "display", "none")
+
+    def remove(self, element: Element) -> None:
+        """Take an element out, with the `use` elements that draw it; hide it if anything else refers to it."""
+        name = element.attributes.get("id")
+        users = [e for e in self.source.root.walk() if name and e.attributes.get("href") == f"#{name}"]
+        if any(user.tag != "use" for user in users) or self.source.data.count(f"#{name})".encode()):
+            self.hide(element)
+            return
+        for gone in (element, *users):
+            start, end = self.source.tag_span(gone)
+            if self.source.data[end - 2 : end] != b"/>":
+                end = self.source.data.index(b">", gone.end) + 1
+            blank = _BLANK_BEFORE.search(self.source.data, 0, start)
+            self.gone.append((blank.start() if blank else start, end))
+
     def result(self) -> bytes:
         """Return the file with all edits made."""
-        changes: list[tuple[int, int, bytes]] = []
+        changes = [(start, end, b"") for start, end in self.gone]
         for element, edit in self.edits.items():
-            changes += self.changes(element, edit)
+            if not any(start <= element.start < end for start, end in self.gone):
+                changes += self.changes(element, edit)
         data = self.source.data
         parts, position = [], 0
         for start, end, text in sorted(changes):
@@ -178,7 +200,13 @@ def _with_properties(style: str, properties: dict[str, str]) -> str:
     return style
 
 
-def write_svg(source: XmlSource, drawing: Imported, parameters: SceneParameters) -> bytes:
+def write_svg(
+    source: XmlSource,
+    drawing: Imported,
+    parameters: SceneParameters,
+    vanished: Collection[Element] = (),
+    remove: bool = False,
+) -> bytes:
     """Return the file with the numbers that differ from the drawing's own written in place.
 
     Elements, ids, order and every attribute that holds none of those numbers stay as they are, byte for byte. A basic
@@ -188,6 +216,8 @@ def write_svg(source: XmlSource, drawing: Imported, parameters: SceneParameters)
         source: The parsed file.
         drawing: What was read from it.
         parameters: The numbers now.
+        vanished: Elements that are not to be seen.
+        remove: Whether these go; otherwise they are hidden.
     """
     writer = _Writer(source, drawing)
     now = parameters.map(lambda t: t.detach().cpu().to(torch.float32))
@@ -210,4 +240,6 @@ def write_svg(source: XmlSource, drawing: Imported, parameters: SceneParameters)
             exact = path.source.outline.points
             pairs = zip(points.tolist(), exact, moved, strict=True)
             writer.write_path(path, [(x, y) if has_moved else read for (x, y), read, has_moved in pairs])
-    return writer.result() if writer.edits else source.encode(source.data)
+    for element in vanished:
+        (writer.remove if remove else writer.hide)(element)
+    return writer.result() if writer.edits or writer.gone else source.encode(source.data)
