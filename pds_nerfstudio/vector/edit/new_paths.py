@@ -1,17 +1,17 @@
 """New paths for what old ones cannot explain of a draft: as few, of as few nodes, as it takes."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from scipy import ndimage
 from torch import Tensor
 
 from pds_nerfstudio.vector.edit.residual import FINER, Mask, Region, regions
-from pds_nerfstudio.vector.edit.scene_tree import shapes_of
-from pds_nerfstudio.vector.edit.sketch import NODE, Placed, Sketch
+from pds_nerfstudio.vector.edit.scene_tree import shapes_of, without
+from pds_nerfstudio.vector.edit.sketch import CHANGE, NODE, Placed, Sketch
 from pds_nerfstudio.vector.edit.trace import Outlines, trace
 from pds_nerfstudio.vector.edit.visibility import owners
 from pds_nerfstudio.vector.raster import affine
@@ -29,6 +29,10 @@ _UNDER = 0.03
 """How far a path goes on below what it is behind, as a share of the picture."""
 _LINES = 2
 """How many of the lines that the drawing has are tried around a new path."""
+_WELL = 20 * NODE
+"""What a sketch may cost without any thought of other ways."""
+_HOPELESS = 30 * NODE
+"""How much worse a plain outline may be than nothing, for finer ones to be tried."""
 _ROUNDS = 3
 """How often what is still unexplained is looked at again."""
 
@@ -43,7 +47,7 @@ def add_new_paths(sketch: Sketch, most: int, allowed: Bool[Tensor, "h w"] | None
     """
     now = sketch.picture()
     assert now is not None
-    palette, tried = _palette(sketch), list[Region]()
+    palette, owner, tried = _palette(sketch), _owner(sketch), list[Region]()
     for _ in range(_ROUNDS):
         open_regions = regions(sketch.draft, now, sketch.paper, palette, allowed)
         gained = False
@@ -51,7 +55,7 @@ def add_new_paths(sketch: Sketch, most: int, allowed: Bool[Tensor, "h w"] | None
             if len(sketch.new) >= most or any((region.mask ^ other.mask).mean() < NODE for other in tried):
                 continue
             tried.append(region)
-            best = _best(sketch, region, sketch.error(now))
+            best = _best(sketch, region, sketch.error(now), owner)
             if best is not None:
                 sketch.new, gained = best, True
                 picture = sketch.picture()
@@ -59,6 +63,32 @@ def add_new_paths(sketch: Sketch, most: int, allowed: Bool[Tensor, "h w"] | None
                 now = picture
         if not gained:
             break
+
+
+def redo_paths(sketch: Sketch, paths: Sequence[int], most: int, allowed: Bool[Tensor, "h w"]) -> None:
+    """Put new paths in the place of old ones, where that is simpler than what mends them.
+
+    Args:
+        sketch: Has new paths already.
+        paths: The old ones to try, one after another, and then all of them together.
+        most: New paths at most.
+        allowed: Where they may be.
+    """
+    for some in [*({path} for path in paths), set(paths)]:
+        tried = set(some) - sketch.hidden
+        if not tried or cost_of(sketch) < _WELL:
+            continue
+        other = sketch.with_(hidden=sketch.hidden | tried, new=[])
+        add_new_paths(other, most, allowed)
+        if cost_of(other) < cost_of(sketch):
+            sketch.hidden, sketch.new = other.hidden, other.new
+
+
+def cost_of(sketch: Sketch) -> float:
+    """Return the error of a sketch with what its new and its hidden paths cost."""
+    picture = sketch.picture()
+    assert picture is not None
+    return sketch.error(picture) + sum(NODE * p.path.nodes + PATH for p in sketch.new) + CHANGE * len(sketch.hidden)
 
 
 def _palette(sketch: Sketch) -> Tensor:
@@ -71,31 +101,55 @@ def _palette(sketch: Sketch) -> Tensor:
     return sketch.parameters.colors[sorted(rows)]
 
 
-def _best(sketch: Sketch, region: Region, error: float) -> list[Placed] | None:
-    """Return the new paths with the best one for a region; None if none is worth its nodes."""
-    best, found = error, None
-    for place, mask in _places(sketch, region):
-        for path in _paths(sketch, region, mask):
-            new = [*sketch.new, Placed(path, place)]
-            picture = sketch.picture(new)
-            if picture is None:
-                break
-            cost = sketch.error(picture) + NODE * path.nodes + PATH
-            if cost < best:
-                best, found = cost, new
-    return found
+def _best(sketch: Sketch, region: Region, error: float, owner: Int[np.ndarray, "side side"]) -> list[Placed] | None:
+    """Return the new paths with the best one for a region; None if none is worth its nodes.
+
+    The place is chosen by a plain outline, and then the outline at that place.
+    """
+    best, found = float("inf"), None
+
+    def try_out(place: Element | None, path: NewPath) -> bool:
+        nonlocal best, found
+        new = [*sketch.new, Placed(path, place)]
+        picture = sketch.picture(new)
+        cost = best if picture is None else sketch.error(picture) + NODE * path.nodes + PATH
+        better = cost < best
+        if better:
+            best, found = cost, new
+        return better
+
+    chosen: tuple[Element | None, Mask] = (None, region.mask)
+    for place, mask in _places(sketch, region, owner):
+        outlines = trace(mask, _TRACES[1][0], FINER)
+        if outlines.contours and try_out(place, _new_path(sketch, outlines, region, None)):
+            chosen = place, mask
+    if best > error + _HOPELESS:
+        return None
+    for path in _paths(sketch, region, chosen[1]):
+        try_out(chosen[0], path)
+    return found if best < error else None
 
 
 def _paths(sketch: Sketch, region: Region, mask: Mask) -> Iterator[NewPath]:
     """Return outlines of a region, from exact to simple, without and with the drawing's own lines."""
-    known = set()
-    for tolerance, corners in _TRACES:
-        outlines = trace(mask, tolerance, FINER, corners)
-        if not outlines.contours or (outlines.nodes, corners) in known:
-            continue
-        known.add((outlines.nodes, corners))
-        for line in (None, *_lines(sketch)):
-            yield _new_path(sketch, outlines, region, line)
+    for shape, lines in _lined(sketch, mask):
+        known = set()
+        for tolerance, corners in _TRACES:
+            outlines = trace(shape, tolerance, FINER, corners)
+            if outlines.contours and (outlines.nodes, corners) not in known:
+                known.add((outlines.nodes, corners))
+                yield from (_new_path(sketch, outlines, region, line) for line in lines)
+
+
+def _lined(sketch: Sketch, mask: Mask) -> Iterator[tuple[Mask, list[Line | None]]]:
+    """Return a region, and what is left of it inside of each line, with the lines to draw around them."""
+    lines = _lines(sketch)
+    yield mask, [None, *lines]
+    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    for line in lines:
+        inner = depth > line.width / 2 * sketch.editor.view[0] * FINER
+        if inner.any():
+            yield inner, [line]
 
 
 def _lines(sketch: Sketch) -> list[Line]:
@@ -128,23 +182,25 @@ def _new_path(sketch: Sketch, outlines: Outlines, region: Region, line: Line | N
     return NewPath(placed.float(), tuple(rows), region.color, line)
 
 
-def _places(sketch: Sketch, region: Region) -> Iterator[tuple[Element | None, Mask]]:
+def _owner(sketch: Sketch) -> Int[np.ndarray, "side side"]:
+    """Return which old path is seen where, as fine as regions are."""
+    editor = sketch.editor
+    view = affine.compose(affine.scaling(FINER, FINER), editor.view)
+    scene = without(editor.before.scene, sketch.hidden)
+    return owners(scene, sketch.parameters, view, FINER * editor.canvas, editor.backend).cpu().numpy()
+
+
+def _places(
+    sketch: Sketch, region: Region, owner: Int[np.ndarray, "side side"]
+) -> Iterator[tuple[Element | None, Mask]]:
     """Return where a region's path may be, and its shape there: on top, or below what it touches and going on there."""
     yield None, region.mask
-    editor = sketch.editor
-    side = region.mask.shape[-1]
-    scale = affine.scaling(side / editor.canvas, side / editor.canvas)
-    scene = editor.before.scene
-    owner = owners(scene, sketch.parameters, affine.compose(scale, editor.view), side, editor.backend).cpu().numpy()
     rim = ndimage.binary_dilation(region.mask, iterations=FINER) & ~region.mask
     touched = Counter(owner[rim & (owner >= 0)].tolist())
-    element_of = {slot.path: slot.element for slot in editor.before.paths}
-    order = [shape.path for shape in shapes_of(scene)]
-    last = {path: k for k, path in enumerate(order)}
-    reach = max(int(_UNDER * side), 1)
-    near = ndimage.distance_transform_edt(~region.mask) <= reach
+    element_of = {slot.path: slot.element for slot in sketch.editor.before.paths}
+    last = {shape.path: k for k, shape in enumerate(shapes_of(sketch.editor.before.scene))}
+    near = ndimage.distance_transform_edt(~region.mask) <= max(_UNDER * len(owner), 1)
     for path, count in touched.most_common(3):
-        if count < _TOUCHED * rim.sum() or path in sketch.hidden or path not in element_of:
-            continue
-        above = [p for p, k in last.items() if k >= last[path]]
-        yield element_of[path], region.mask | (near & np.isin(owner, above))
+        if count >= _TOUCHED * rim.sum():
+            above = [other for other, k in last.items() if k >= last[path]]
+            yield element_of[path], region.mask | (near & np.isin(owner, above))

@@ -20,7 +20,7 @@ from pds_nerfstudio.vector.edit.editable import DrawingDescent, FramedDrawing, F
 from pds_nerfstudio.vector.edit.editor import VectorEditor
 from pds_nerfstudio.vector.edit.holding import Owned, changed, freedom, locked_paths, pace, paths_to_change, region_mask
 from pds_nerfstudio.vector.edit.likeness import decibels
-from pds_nerfstudio.vector.edit.new_paths import PATH, add_new_paths
+from pds_nerfstudio.vector.edit.new_paths import PATH, add_new_paths, redo_paths
 from pds_nerfstudio.vector.edit.scene_tree import paint_rows
 from pds_nerfstudio.vector.edit.selection import parse_region
 from pds_nerfstudio.vector.edit.settling import recolor, round_off, settle, unseen
@@ -30,6 +30,10 @@ from pds_nerfstudio.vector.svg.insertion import Inserted
 
 Vanished = Literal["keep", "hide", "remove"]
 
+_REDONE = 0.15
+"""Share of what was seen of a path that has to change, for a new path to be tried in its place."""
+_TRIED = 3
+"""How many such paths are tried."""
 _FIRST = 0.5
 """Share of the steps in which old paths move, before there are new ones."""
 
@@ -163,8 +167,17 @@ class PathFit:
         self._moved = settle(sketch, self._paths, self._owned, self._hide)
         allowed = self._inside & ~self._owned.mask(self._locked, sketch.editor.canvas)
         add_new_paths(sketch, self._most, allowed)
+        if self._hide:
+            redo_paths(sketch, self._worst(sketch), self._most, allowed)
+            self._moved -= sketch.hidden
         self._start(sketch, self._moved, self._recolored - sketch.hidden)
         self._descent = self._make_descent(max(self.steps - self._first, 1), 0.3, 0.6, 0.2)
+
+    def _worst(self, sketch: Sketch) -> list[int]:
+        """Return the largest of the paths that show something else over most of what was seen of them."""
+        share = self._owned.share(self._differs(sketch))
+        paths = [path for path in self._paths - sketch.hidden if share.get(path, 0.0) > _REDONE]
+        return sorted(paths, key=lambda path: -self._owned.area[path])[:_TRIED]
 
     def _start(self, sketch: Sketch, shapes: set[int] | dict, paints: set[int] | dict) -> None:
         """Have the editor go on from a sketch, with some of the old paths and all of the new ones free."""

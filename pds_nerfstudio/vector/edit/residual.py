@@ -14,8 +14,10 @@ from pds_nerfstudio.vector.edit.likeness import color_distance, oklab
 
 FINER = 3
 """Regions have so many pixels for each of the picture's, so that edges lie where colours are half and half."""
-_DIFFERENT = 5.0
+_DIFFERENT = 2.0
 """Colour difference from which a pixel is not what it should be."""
+_PLAINLY = 5.0
+"""Colour difference from which that is so even of thin regions; fainter ones have to be thicker."""
 _ALIKE = 7.0
 """Colour difference up to which pixels are of one colour."""
 _NEAR = 5.0
@@ -68,8 +70,8 @@ def regions(
         allowed: Where regions may be; anywhere by default.
     """
     fine = finer(draft).cpu()
-    wrong = color_distance(fine, finer(now).cpu()) > _DIFFERENT
-    wrong &= color_distance(fine, finer(paper).cpu()) > _DIFFERENT
+    difference = torch.minimum(*(color_distance(fine, finer(other).cpu()) for other in (now, paper)))
+    wrong = difference > _DIFFERENT
     if allowed is not None:
         wrong &= finer(allowed[None].float()).cpu()[0] > 0.5
     mask = _opened(wrong.numpy())
@@ -88,7 +90,8 @@ def regions(
             if region.sum() < max(_SMALLEST * mask.size, FINER**2):
                 continue
             depth = float(ndimage.distance_transform_edt(np.pad(region, 1)).max()) / FINER
-            if depth >= _THINNEST:
+            faintness = _PLAINLY / float(difference[torch.from_numpy(region)].median())
+            if depth >= _THINNEST * max(faintness, 1.0) ** 2:
                 found.append(Region(region, _of_palette(color, palette), depth))
     return sorted(found, key=lambda region: -region.area)
 

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from pds_nerfstudio.vector.edit.editor import VectorEditor
 from pds_nerfstudio.vector.edit.likeness import unlike
 from pds_nerfstudio.vector.edit.scene_tree import without
 from pds_nerfstudio.vector.raster.scene import SceneParameters
-from pds_nerfstudio.vector.svg.insertion import Inserted, NewGroup, NewPath, insert_paths
+from pds_nerfstudio.vector.svg.insertion import Inserted, NewGroup, NewPath, Places, insert_paths
 from pds_nerfstudio.vector.svg.xml_source import Element
 
-NODE = 1e-4
+NODE = 8e-5
 """What a node costs, as a share of the picture that it has to put right."""
 CHANGE = 2 * NODE
 """What it costs to change a path at all."""
@@ -46,8 +46,9 @@ class Sketch:
     """Old paths that are not drawn."""
     new: list[Placed] = field(default_factory=list)
     """The new paths, lowest first at each place."""
-    counts: Bool[Tensor, "h w"] | None = None
-    """The pixels that count; all by default."""
+
+    known: Places = field(default_factory=dict)
+    """What is known of places for new paths."""
 
     def insert(self, new: Sequence[Placed]) -> Inserted | None:
         """Return the document with new paths; see `insert_paths`."""
@@ -55,7 +56,7 @@ class Sketch:
         for placed in new:
             places.setdefault(placed.below, []).append(placed.path)
         order = sorted(places, key=lambda e: float("inf") if e is None else e.start)
-        return insert_paths(self.editor.before, [NewGroup(tuple(places[e]), e) for e in order])
+        return insert_paths(self.editor.before, [NewGroup(tuple(places[e]), e) for e in order], self.known)
 
     def merged(self, inserted: Inserted) -> SceneParameters:
         """Return the numbers of a document with new paths, the old paths' as they are by now."""
@@ -90,10 +91,7 @@ class Sketch:
 
     def error(self, picture: Float[Tensor, "3 h w"]) -> float:
         """Return the share of a picture that does not look like the draft."""
-        wrong = unlike(picture, self.draft)
-        if self.counts is not None:
-            wrong = wrong * self.counts
-        return float(wrong.mean())
+        return float(unlike(picture, self.draft).mean())
 
     def with_(self, **changes: object) -> "Sketch":
         """Return another sketch of the same drawing."""

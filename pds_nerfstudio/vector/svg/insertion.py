@@ -84,40 +84,58 @@ class Inserted:
     """From the units of each new path to the drawing's, in the same order."""
 
 
-def insert_paths(document: Document, groups: Sequence[NewGroup]) -> Inserted | None:
+Places = dict[tuple[Element | None, bool], tuple[Affine, bool] | None]
+"""For each place, and paths there with and without a line: the map from its units to the drawing's, and whether what is
+put there looks as its own attributes say. None where nothing can be put."""
+
+
+def insert_paths(document: Document, groups: Sequence[NewGroup], known: Places | None = None) -> Inserted | None:
     """Return a document with new paths in it, and otherwise unchanged to the byte.
 
     Args:
         document: The file before.
         groups: What is put where, in the file's order. Elements are the document's own.
+        known: What is known of places in this document; it is added to.
 
     Returns:
         None where paths cannot be shown at one of the places: in what is not drawn, or drawn more than once.
     """
-    placed = _with(document, groups, [IDENTITY] * len(groups), plain=True)
-    shapes = _shapes(*placed)
-    lines = [path.line is not None for group in groups for path in group.paths]
-    plain = all(s is not None and _is_plain(placed[0], s, line) for s, line in zip(shapes, lines, strict=True))
-    if not plain:
-        placed = _with(document, groups, [IDENTITY] * len(groups), plain=False)
-        shapes = _shapes(*placed)
-    transforms = [shape.transform for shape in shapes if shape is not None]
-    if len(transforms) < len(shapes) or any(affine.determinant(t) == 0 for t in transforms):
-        return None
-    firsts = [sum(len(g.paths) for g in groups[:k]) for k in range(len(groups))]
-    result, positions = _with(document, groups, [transforms[k] for k in firsts], plain)
+    known, places = {} if known is None else known, []
+    for group in groups:
+        keys = [(group.below, path.line is not None) for path in group.paths]
+        for key, path in zip(keys, group.paths, strict=True):
+            if key not in known:
+                known[key] = _place(document, NewGroup((path,), group.below))
+        found = [place for place in (known[key] for key in keys) if place is not None]
+        if len(found) < len(keys):
+            return None
+        places.append((found[0][0], all(plain for _, plain in found)))
+    result, positions = _with(document, groups, places)
+    transforms = [place[0] for group, place in zip(groups, places, strict=True) for _ in group.paths]
     return _inserted(document, result, positions, transforms)
 
 
+def _place(document: Document, group: NewGroup) -> tuple[Affine, bool] | None:
+    """Try out a place with one path; see `Places`."""
+    for plain in (True, False):
+        tried, positions = _with(document, [group], [(IDENTITY, plain)])
+        shape = _shape(tried, positions)
+        if shape is None or affine.determinant(shape.transform) == 0:
+            return None
+        if plain and _is_plain(tried, shape, group.paths[0].line is not None):
+            break
+    return shape.transform, plain
+
+
 def _with(
-    document: Document, groups: Sequence[NewGroup], transforms: Sequence[Affine], plain: bool
+    document: Document, groups: Sequence[NewGroup], places: Sequence[tuple[Affine, bool]]
 ) -> tuple[Document, list[tuple[int, int]]]:
     """Return the document with groups, and where and how long each piece is that was put in, in the file's order."""
     source, exact = document.source, max(document.size) * _EXACT
     decimals = min(max(round(-math.log10(exact)), 0), 6)
     data, taken, last = source.data, _numbers(source.data), 0
     parts, positions = list[bytes](), list[tuple[int, int]]()
-    for group, transform in zip(groups, transforms, strict=True):
+    for group, (transform, plain) in zip(groups, places, strict=True):
         number = next(n for n in range(1, len(taken) + 2) if n not in taken)
         taken.add(number)
         at = _end_of(document) if group.below is None else group.below.start
@@ -180,22 +198,18 @@ def _paint(path: NewPath, transform: Affine, decimals: int, plain: bool) -> str:
     return f'style="{";".join(f"{name}:{value}" for name, value in values.items())}"'
 
 
-def _shapes(document: Document, positions: list[tuple[int, int]]) -> list[Shape | None]:
-    """Return the one shape of each new path, in the file's order; None where there is not one."""
-    drawn: dict[int, list[Shape]] = {}
-    stack: list[Shape | Group] = [document.scene.root]
+def _shape(document: Document, positions: list[tuple[int, int]]) -> Shape | None:
+    """Return the one shape of a new path; None where there is not one."""
+    (element,) = _new_elements(document, positions)
+    of_element = {slot.element: slot.path for slot in document.paths}
+    drawn, stack = list[Shape](), list[Shape | Group]([document.scene.root])
     while stack:
         node = stack.pop()
         if isinstance(node, Group):
             stack.extend(node.children)
-        else:
-            drawn.setdefault(node.path, []).append(node)
-    of_element = {slot.element: slot.path for slot in document.paths}
-    found = []
-    for element in _new_elements(document, positions):
-        shapes = drawn.get(of_element.get(element, -1), [])
-        found.append(shapes[0] if len(shapes) == 1 else None)
-    return found
+        elif node.path == of_element.get(element):
+            drawn.append(node)
+    return drawn[0] if len(drawn) == 1 else None
 
 
 def _new_elements(document: Document, positions: list[tuple[int, int]]) -> list[Element]:
