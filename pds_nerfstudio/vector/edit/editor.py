@@ -78,6 +78,7 @@ class VectorEditor:
         parameters: SceneParameters,
         hidden: Collection[int] = (),
         freedom: dict[str, Tensor] | None = None,
+        remove: bool = False,
     ) -> None:
         """Begin to change something from here on, with no change so far.
 
@@ -87,12 +88,13 @@ class VectorEditor:
             hidden: Numbers of paths that are not drawn, and that `svg` hides or removes.
             freedom: By tensor of the numbers, a factor 0..1 for each row: how far it goes in a step; all of the way
                 by default.
+            remove: Whether `svg` removes what is hidden.
 
         Raises:
             UserError: If nothing in the drawing may change.
         """
         device, scene = self.device, without(document.scene, hidden)
-        self.document, self.hidden = document, frozenset(hidden)
+        self.document, self._hidden, self._remove = document, frozenset(hidden), remove
         known = document is self.before and not hidden
         self.renderer: Renderer = self._source_renderer if known else self.backend(scene)
         self._start = parameters.map(lambda t: t.detach().to(device))
@@ -186,4 +188,5 @@ class VectorEditor:
 
     def svg(self) -> bytes:
         """Return the document with the numbers as they are now."""
-        return self.document.write(self.parameters())
+        vanished = [path.element for path in self.document.paths if path.path in self._hidden]
+        return self.document.write(self.parameters(), vanished, self._remove)

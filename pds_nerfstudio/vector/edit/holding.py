@@ -12,7 +12,7 @@ from torch import Tensor
 from pds_nerfstudio.vector.edit.editor import VectorEditor
 from pds_nerfstudio.vector.edit.likeness import color_distance
 from pds_nerfstudio.vector.edit.scene_tree import paint_rows
-from pds_nerfstudio.vector.edit.selection import selected_paths
+from pds_nerfstudio.vector.edit.selection import parse_region, selected_paths
 from pds_nerfstudio.vector.edit.visibility import owners
 from pds_nerfstudio.vector.raster import affine
 from pds_nerfstudio.vector.svg.document import Document
@@ -26,6 +26,9 @@ _FINE = 512
 _FREE = 0.08
 """Size of a path from which it goes all of the way in a step, as a share of the canvas; smaller ones go less far."""
 _SLOWEST = 0.15
+"""The least share of the way that a path goes in a step."""
+_MOSTLY = 0.5
+"""Share of what is seen of a path that has to be in a region for the path to be in it."""
 
 
 @dataclass(frozen=True)
@@ -78,40 +81,64 @@ def paths_to_change(owned: Owned, where: Bool[Tensor, "h w"], locked: Collection
     return {path for path, share in owned.share(where).items() if share > _SHARE} - set(locked)
 
 
-def region_mask(
-    document: Document, region: tuple[float, float, float, float] | None, editor: VectorEditor
-) -> Bool[Tensor, "canvas canvas"]:
-    """Return the pixels of the canvas in a region of the drawing: all of them without one.
+@dataclass(frozen=True)
+class Holding:
+    """What the user lets change."""
 
-    Args:
-        document: The drawing.
-        region: x, y, width and height, in the units of the outermost element's `viewBox`.
-        editor: Has the canvas.
-    """
-    side = editor.canvas
-    if region is None:
-        return torch.ones(side, side, dtype=torch.bool, device=editor.device)
+    only: str = ""
+    """Selectors of what alone may change; all by default."""
+    lock: str = ""
+    """Selectors of what must not change."""
+    region: str = ""
+    """x,y,width,height in the drawing's units, outside of which nothing may change; all by default."""
+
+
+@dataclass
+class Held:
+    """What that means for one drawing on its canvas."""
+
+    locked: frozenset[int]
+    """Numbers of the paths that stay."""
+    inside: Bool[Tensor, "h w"]
+    """The pixels of the canvas that may change."""
+    _owned: Owned | None = None
+
+    @staticmethod
+    def of(editor: VectorEditor, holding: Holding) -> "Held":
+        """Find what is held, and have the editor hold it.
+
+        Raises:
+            UserError: If an option cannot be read, picks nothing, or leaves nothing that may change.
+        """
+        paths = {path.path for path in editor.before.paths}
+        locked = selected_paths(editor.before, holding.lock, "lock")
+        if holding.only.strip():
+            locked |= paths - selected_paths(editor.before, holding.only, "only")
+        region, owned = parse_region(holding.region), None
+        inside = torch.ones(editor.canvas, editor.canvas, dtype=torch.bool, device=editor.device)
+        if region is not None:
+            inside, owned = _region_mask(editor, region), Owned.of(editor)
+            share = owned.share(inside)
+            locked |= {path for path in paths if share.get(path, 0.0) < _MOSTLY}
+        if locked:
+            free = dict.fromkeys(paths - locked, 1.0)
+            editor.start(editor.before, editor.source, freedom=freedom(editor.before, free, free))
+        return Held(frozenset(locked), inside, owned)
+
+    def owned(self, editor: VectorEditor) -> Owned:
+        """Return which path is seen where."""
+        if self._owned is None:
+            self._owned = Owned.of(editor)
+        return self._owned
+
+
+def _region_mask(editor: VectorEditor, region: tuple[float, float, float, float]) -> Bool[Tensor, "canvas canvas"]:
+    """Return the pixels of the canvas in x, y, width, height of the outermost element's `viewBox`."""
     x, y, width, height = region
-    view = affine.compose(editor.view, document.user_units)
+    view = affine.compose(editor.view, editor.before.user_units)
     (left, top), (right, bottom) = affine.apply(view, x, y), affine.apply(view, x + width, y + height)
-    at = torch.arange(side, device=editor.device) + 0.5
+    at = torch.arange(editor.canvas, device=editor.device) + 0.5
     return ((at >= top) & (at <= bottom))[:, None] & ((at >= left) & (at <= right))[None]
-
-
-def locked_paths(editor: VectorEditor, only: str, lock: str, inside: Bool[Tensor, "h w"], owned: Owned) -> set[int]:
-    """Return the paths that must stay: those that the options name or leave out, and those outside of the region.
-
-    Raises:
-        UserError: If a selector picks nothing.
-    """
-    paths = {path.path for path in editor.before.paths}
-    locked = selected_paths(editor.before, lock, "lock")
-    if only.strip():
-        locked |= paths - selected_paths(editor.before, only, "only")
-    if not bool(inside.all()):
-        share = owned.share(inside)
-        locked |= {path for path in paths if share.get(path, 0.0) < 0.5}
-    return locked
 
 
 def pace(owned: Owned, path: int) -> float:

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 from torch import Tensor
 
+from pds_nerfstudio.vector.edit.palette import palette_of
 from pds_nerfstudio.vector.edit.residual import FINER, Mask, Region, regions
 from pds_nerfstudio.vector.edit.scene_tree import shapes_of, without
 from pds_nerfstudio.vector.edit.sketch import CHANGE, NODE, Placed, Sketch
@@ -47,9 +48,9 @@ def add_new_paths(sketch: Sketch, most: int, allowed: Bool[Tensor, "h w"] | None
     """
     now = sketch.picture()
     assert now is not None
-    palette, owner, tried = _palette(sketch), _owner(sketch), list[Region]()
+    owner, tried = _owner(sketch), list[Region]()
     for _ in range(_ROUNDS):
-        open_regions = regions(sketch.draft, now, sketch.paper, palette, allowed)
+        open_regions = regions(sketch.draft, now, sketch.paper, _palette(sketch), allowed)
         gained = False
         for region in open_regions:
             if len(sketch.new) >= most or any((region.mask ^ other.mask).mean() < NODE for other in tried):
@@ -91,14 +92,9 @@ def cost_of(sketch: Sketch) -> float:
     return sketch.error(picture) + sum(NODE * p.path.nodes + PATH for p in sketch.new) + CHANGE * len(sketch.hidden)
 
 
-def _palette(sketch: Sketch) -> Tensor:
-    rows = {
-        part.paint.color
-        for shape in shapes_of(sketch.editor.before.scene)
-        for part in (shape.fill, shape.stroke)
-        if part is not None and isinstance(part.paint, Solid)
-    }
-    return sketch.parameters.colors[sorted(rows)]
+def _palette(sketch: Sketch) -> Float[Tensor, "k 3"]:
+    known = palette_of(sketch.editor, sketch.parameters)
+    return torch.cat([known, *(known.new_tensor(placed.path.color)[None] for placed in sketch.new)])
 
 
 def _best(sketch: Sketch, region: Region, error: float, owner: Int[np.ndarray, "side side"]) -> list[Placed] | None:

@@ -18,12 +18,11 @@ from torch import Tensor
 from pds_nerfstudio.editing import Goal, Metrics, StepReport, coarse_to_fine
 from pds_nerfstudio.vector.edit.editable import DrawingDescent, FramedDrawing, Framings
 from pds_nerfstudio.vector.edit.editor import VectorEditor
-from pds_nerfstudio.vector.edit.holding import Owned, changed, freedom, locked_paths, pace, paths_to_change, region_mask
+from pds_nerfstudio.vector.edit.holding import Held, changed, freedom, pace, paths_to_change
 from pds_nerfstudio.vector.edit.likeness import decibels
 from pds_nerfstudio.vector.edit.new_paths import PATH, add_new_paths, redo_paths
 from pds_nerfstudio.vector.edit.scene_tree import paint_rows
-from pds_nerfstudio.vector.edit.selection import parse_region
-from pds_nerfstudio.vector.edit.settling import recolor, round_off, settle, unseen
+from pds_nerfstudio.vector.edit.settling import recolor, round_off, settle, settle_paints, unseen
 from pds_nerfstudio.vector.edit.sketch import NODE, Placed, Sketch
 from pds_nerfstudio.vector.raster.scene import SceneParameters
 from pds_nerfstudio.vector.svg.insertion import Inserted
@@ -36,18 +35,6 @@ _TRIED = 3
 """How many such paths are tried."""
 _FIRST = 0.5
 """Share of the steps in which old paths move, before there are new ones."""
-
-
-@dataclass(frozen=True)
-class Holding:
-    """What the user lets change."""
-
-    only: str = ""
-    """Selectors of what alone may change."""
-    lock: str = ""
-    """Selectors of what must not."""
-    region: str = ""
-    """x,y,width,height outside of which nothing may."""
 
 
 @dataclass
@@ -87,10 +74,7 @@ class PathFit:
         steps: How many there are.
         most: New paths at most.
         vanished: What becomes of old paths that should not be seen any more.
-        holding: What may change.
-
-    Raises:
-        UserError: If the selectors pick nothing.
+        held: What must not change.
     """
 
     def __init__(
@@ -101,15 +85,12 @@ class PathFit:
         steps: int,
         most: int,
         vanished: Vanished,
-        holding: Holding,
+        held: Held,
     ) -> None:
         self._drawing, self._make_goal, self._make_descent = drawing, goal, descent
         self.steps, self.done = steps, 0
-        self._most, self._hide = most, vanished != "keep"
-        editor = drawing.editor
-        self._owned = Owned.of(editor)
-        self._inside = region_mask(editor.before, parse_region(holding.region), editor)
-        self._locked = locked_paths(editor, holding.only, holding.lock, self._inside, self._owned)
+        self._most, self._hide, self._remove = most, vanished != "keep", vanished == "remove"
+        self._owned, self._inside, self._locked = held.owned(drawing.editor), held.inside, held.locked
         self._first = round(_FIRST * steps)
         self._sketch: Sketch | None = None
         self._inserted: Inserted | None = None
@@ -140,12 +121,14 @@ class PathFit:
         if self._first >= self.steps:
             self._extend()
         self._take()
-        self._moved = settle(sketch, self._moved, self._owned, False)
+        settle_paints(sketch, self._shared)
+        settle(sketch, self._moved, self._owned, self._hide)
         self._prune(sketch)
         sketch.parameters = round_off(sketch)
         if self._hide and sketch.new:
             sketch.hidden |= self._unseen(sketch)
-        self._start(sketch, {}, {})
+        free = {path.path for path in sketch.editor.before.paths} - self._locked
+        self._start(sketch, free, free)
         self.report = self._summary(sketch)
 
     def _begin(self, goal: Goal[Framings]) -> None:
@@ -155,8 +138,8 @@ class PathFit:
         draft = torch.where(self._inside, goal.images[0].to(source), source)
         sketch = self._sketch = Sketch(editor, draft, paper, editor.source)
         self._paths = paths_to_change(self._owned, changed(source, draft), self._locked)
-        self._recolored = recolor(sketch, self._paths, self._owned)
-        self._start(sketch, self._paths, self._recolored)
+        self._shared = recolor(sketch, self._paths, self._owned)
+        self._start(sketch, self._paths, self._shared)
         self._descent = self._make_descent(max(self._first, 1), 1.0, 0.0, 0.3)
 
     def _extend(self) -> None:
@@ -170,7 +153,7 @@ class PathFit:
         if self._hide:
             redo_paths(sketch, self._worst(sketch), self._most, allowed)
             self._moved -= sketch.hidden
-        self._start(sketch, self._moved, self._recolored - sketch.hidden)
+        self._start(sketch, self._moved, self._shared - sketch.hidden)
         self._descent = self._make_descent(max(self.steps - self._first, 1), 0.3, 0.6, 0.2)
 
     def _worst(self, sketch: Sketch) -> list[int]:
@@ -179,7 +162,7 @@ class PathFit:
         paths = [path for path in self._paths - sketch.hidden if share.get(path, 0.0) > _REDONE]
         return sorted(paths, key=lambda path: -self._owned.area[path])[:_TRIED]
 
-    def _start(self, sketch: Sketch, shapes: set[int] | dict, paints: set[int] | dict) -> None:
+    def _start(self, sketch: Sketch, shapes: set[int], paints: set[int]) -> None:
         """Have the editor go on from a sketch, with some of the old paths and all of the new ones free."""
         editor, document, parameters, hidden = sketch.editor, sketch.editor.before, sketch.parameters, sketch.hidden
         free = {path: pace(self._owned, path) for path in shapes}
@@ -191,7 +174,7 @@ class PathFit:
             free = {now[path]: value for path, value in free.items()}
             painted = {now[path]: value for path, value in painted.items()}
             free |= {slot.path: 1.0 for slot in self._inserted.new}
-        editor.start(document, parameters, hidden, freedom(document, free, painted))
+        editor.start(document, parameters, hidden, freedom(document, free, painted), self._remove)
 
     @torch.no_grad()
     def _take(self) -> None:
@@ -208,12 +191,11 @@ class PathFit:
             rows, moved = inserted.rows[name]
             old[name][rows] = getattr(now, name)[moved]
         sketch.parameters = SceneParameters(**old)
-        slots = dict(zip(range(len(inserted.new)), inserted.new, strict=True))
         in_order = sorted(range(len(sketch.new)), key=lambda k: _byte(sketch.new[k]))
-        for slot_number, k in enumerate(in_order):
-            slot, placed = slots[slot_number], sketch.new[k]
+        for k, slot, transform in zip(in_order, inserted.new, inserted.transforms, strict=True):
+            placed = sketch.new[k]
             points = now.points[slot.first : slot.first + len(slot.source.outline.points)].double()
-            matrix = points.new_tensor(inserted.transforms[slot_number])
+            matrix = points.new_tensor(transform)
             points = (points @ matrix[:4].reshape(2, 2) + matrix[4:]).float().cpu()
             contours = tuple(tuple(segments) for segments, _ in slot.source.outline.contours)
             path = replace(placed.path, points=points, contours=contours)

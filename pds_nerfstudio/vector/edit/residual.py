@@ -1,6 +1,5 @@
 """What a draft shows and a drawing does not: regions of one colour each."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from pds_nerfstudio.vector.edit.likeness import color_distance, oklab
+from pds_nerfstudio.vector.edit.palette import nearest_color
 
 FINER = 3
 """Regions have so many pixels for each of the picture's, so that edges lie where colours are half and half."""
@@ -20,8 +20,6 @@ _PLAINLY = 5.0
 """Colour difference from which that is so even of thin regions; fainter ones have to be thicker."""
 _ALIKE = 7.0
 """Colour difference up to which pixels are of one colour."""
-_NEAR = 5.0
-"""Colour difference up to which a colour of the drawing's own is taken."""
 _MOST_COLORS = 8
 _SMALLEST = 4e-4
 """Least area of a region, as a share of the picture."""
@@ -92,7 +90,8 @@ def regions(
             depth = float(ndimage.distance_transform_edt(np.pad(region, 1)).max()) / FINER
             faintness = _PLAINLY / float(difference[torch.from_numpy(region)].median())
             if depth >= _THINNEST * max(faintness, 1.0) ** 2:
-                found.append(Region(region, _of_palette(color, palette), depth))
+                taken = nearest_color(palette.new_tensor(color), palette).tolist()
+                found.append(Region(region, (taken[0], taken[1], taken[2]), depth))
     return sorted(found, key=lambda region: -region.area)
 
 
@@ -122,17 +121,7 @@ def _colors(fine: Float[Tensor, "3 h w"], mask: Mask) -> list[tuple[float, float
         if not close.any():
             break
         if int(close.sum()) > least:
-            red, green, blue = pixels[:, close].median(1).values.tolist()
+            red, green, blue = ((pixels[:, close].median(1).values * 255).round() / 255).tolist()
             found.append((red, green, blue))
         lab, pixels = lab[:, ~close], pixels[:, ~close]
     return found
-
-
-def _of_palette(color: Sequence[float], palette: Float[Tensor, "k 3"]) -> tuple[float, float, float]:
-    """Return the colour of a palette that is near enough, or the colour itself, in steps of 8 bits."""
-    red, green, blue = (round(c * 255) / 255 for c in color)
-    if len(palette):
-        distance = color_distance(palette.T.cpu(), torch.tensor([[red], [green], [blue]]))
-        if float(distance.min()) < _NEAR:
-            red, green, blue = palette[int(distance.argmin())].tolist()
-    return red, green, blue

@@ -1,16 +1,18 @@
 """Choices after a fit: what of it is worth keeping, in which form, and what is not to be seen any more."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pds_nerfstudio.vector.edit.editor import VectorEditor
 from pds_nerfstudio.vector.edit.holding import Owned
 from pds_nerfstudio.vector.edit.likeness import color_distance
 from pds_nerfstudio.vector.edit.moves import simple_moves
+from pds_nerfstudio.vector.edit.palette import nearest_color, palette_of
 from pds_nerfstudio.vector.edit.scene_tree import paint_rows, shapes_of
 from pds_nerfstudio.vector.edit.sketch import CHANGE, NODE, Sketch
 from pds_nerfstudio.vector.raster.scene import SceneParameters, Solid
@@ -20,6 +22,9 @@ _MOVES = (1.0, 1.2, 1.2, 1.6)
 _MOST = 0.5
 """Share of what is seen of a path that shows one other colour, for the path to have it."""
 _ALIKE = 8.0
+"""Colour difference up to which pixels are of one colour."""
+_OTHER = 3.0
+"""Colour difference from which a path has another colour than before."""
 _VISIBLE_MOVE = 0.1
 """Pixels of the canvas."""
 _VISIBLE_COLOR = 1 / 255
@@ -43,43 +48,63 @@ def with_points(parameters: SceneParameters, rows: slice, points: Tensor) -> Sce
 def recolor(sketch: Sketch, paths: Collection[int], owned: Owned) -> set[int]:
     """Give paths that show mostly one other colour in the draft that colour, if it puts more right than hiding them.
 
+    A colour that the drawing has already, or that another path has got before, is taken where it is near.
+
     Returns:
-        Those that have got one.
+        Those that have no colour of their own to give: gradients, and what is painted together with others.
     """
-    editor, done = sketch.editor, set[int]()
-    fills = {s.path: s.fill.paint.color for s in shapes_of(editor.before.scene) if s.fill and _is_solid(s.fill.paint)}
-    users = [row for own in paint_rows(editor.before.scene).values() for row in own.colors]
-    editable = editor.before.editable["colors"]
-    for path in sorted(paths & fills.keys(), key=lambda path: -owned.area[path]):
-        row = fills[path]
-        if users.count(row) > 1 or not editable[row] or "colors" not in editor.changes:
+    editor, shared = sketch.editor, set[int]()
+    main = {s.path: (s.fill or s.stroke).paint for s in shapes_of(editor.before.scene) if s.fill or s.stroke}  # type: ignore[union-attr]
+    users = Counter(row for own in paint_rows(editor.before.scene).values() for row in own.colors)
+    editable, known = editor.before.editable["colors"], palette_of(editor, sketch.parameters)
+    for path in sorted(paths & main.keys(), key=lambda path: -owned.area[path]):
+        paint = main[path]
+        if not isinstance(paint, Solid) or users[paint.color] > 1:
+            shared.add(path)
             continue
-        seen = sketch.draft[:, owned.mask({path}, editor.canvas)]
-        if not seen.numel():
+        color = _other_color(sketch, owned.mask({path}, editor.canvas), sketch.parameters.colors[paint.color])
+        if color is None or not editable[paint.color] or "colors" not in editor.changes:
             continue
-        color = seen.median(1).values
-        alike = color_distance(seen, color[:, None]) < _ALIKE
-        if alike.float().mean() < _MOST or color_distance(color[:, None], sketch.parameters.colors[row, :, None]) < 3:
-            continue
+        color = nearest_color(color, known)
         colors = sketch.parameters.colors.clone()
-        colors[row] = seen[:, alike].median(1).values
+        colors[paint.color] = color
         other = sketch.with_(parameters=replace(sketch.parameters, colors=colors))
         hidden = sketch.with_(hidden=sketch.hidden | {path})
-        costs = [_cost(sketch), _cost(hidden) + CHANGE, _cost(other) + CHANGE]
-        if costs[2] < min(costs[:2]):
-            sketch.parameters = other.parameters
-            done.add(path)
-    return done
+        if _cost(other) + CHANGE < min(_cost(sketch), _cost(hidden) + CHANGE):
+            sketch.parameters, known = other.parameters, torch.cat([known, color[None]])
+    return shared
 
 
-def _is_solid(paint: object) -> bool:
-    return isinstance(paint, Solid)
+def _other_color(sketch: Sketch, where: Bool[Tensor, "h w"], before: Float[Tensor, "3"]) -> Float[Tensor, "3"] | None:
+    """Return the colour that most of a part of the draft has, if it is another one than before."""
+    seen = sketch.draft[:, where]
+    if not seen.numel():
+        return None
+    color = seen.median(1).values
+    alike = color_distance(seen, color[:, None]) < _ALIKE
+    if alike.float().mean() < _MOST or color_distance(color[:, None], before[:, None]) < _OTHER:
+        return None
+    return (seen[:, alike].median(1).values * 255).round() / 255
 
 
 def _cost(sketch: Sketch) -> float:
     picture = sketch.picture()
     assert picture is not None
     return sketch.error(picture)
+
+
+def settle_paints(sketch: Sketch, paths: Collection[int]) -> None:
+    """Take back what has become of the paints of paths, wherever the picture does not suffer."""
+    painted = paint_rows(sketch.editor.before.scene)
+    for path in sorted(paths - sketch.hidden):
+        before = {}
+        for name in ("colors", "opacities", "gradients", "offsets"):
+            rows = sorted(getattr(painted[path], name))
+            before[name] = getattr(sketch.parameters, name).clone()
+            before[name][rows] = getattr(sketch.editor.source, name)[rows]
+        other = sketch.with_(parameters=replace(sketch.parameters, **before))
+        if _cost(other) <= _cost(sketch) + CHANGE:
+            sketch.parameters = other.parameters
 
 
 def settle(sketch: Sketch, paths: Collection[int], owned: Owned, hide: bool) -> set[int]:
