@@ -157,8 +157,8 @@ def freedom(
         paints: The same for paints. A row that another path is painted with, too, stays with that one.
     """
     rows = {name: torch.zeros(len(values)) for name, values in vars(document.parameters).items()}
-    for path in document.paths:
-        rows["points"][path.first : path.first + len(path.source.outline.points)] = shapes.get(path.path, 0.0)
+    for slot in document.paths:
+        rows["points"][slot.first : slot.first + len(slot.source.outline.points)] = shapes.get(slot.path, 0.0)
     painted = paint_rows(document.scene)
     for pick, names in ((paints, ("colors", "opacities", "gradients", "offsets")), (shapes, ("widths",))):
         for name in names:

@@ -9,8 +9,9 @@ from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 from torch import Tensor
 
+from pds_nerfstudio.vector.edit.likeness import unlike
 from pds_nerfstudio.vector.edit.palette import palette_of
-from pds_nerfstudio.vector.edit.residual import FINER, Mask, Region, regions
+from pds_nerfstudio.vector.edit.residual import FINER, Mask, Region, finer, regions
 from pds_nerfstudio.vector.edit.scene_tree import shapes_of, without
 from pds_nerfstudio.vector.edit.sketch import CHANGE, NODE, Placed, Sketch
 from pds_nerfstudio.vector.edit.trace import Outlines, trace
@@ -32,28 +33,34 @@ _LINES = 2
 """How many of the lines that the drawing has are tried around a new path."""
 _WELL = 20 * NODE
 """What a sketch may cost without any thought of other ways."""
-_HOPELESS = 30 * NODE
+_HOPELESS = 10 * NODE
 """How much worse a plain outline may be than nothing, for finer ones to be tried."""
-_ROUNDS = 3
-"""How often what is still unexplained is looked at again."""
+_SEEN = 0.02
+_ROUNDS, _TRIES = 3, 12
 
 
-def add_new_paths(sketch: Sketch, most: int, allowed: Bool[Tensor, "h w"] | None = None) -> None:
+def add_new_paths(
+    sketch: Sketch, most: int, allowed: Bool[Tensor, "h w"] | None = None, rounds: int = _ROUNDS, tries: int = _TRIES
+) -> None:
     """Add new paths to a sketch, each of which puts more right than its nodes cost.
 
     Args:
         sketch: Gets them.
         most: Paths at most.
         allowed: Where they may be; anywhere by default.
+        rounds: How often what is still unexplained is looked at again.
+        tries: How many regions are looked at in each round, the largest first.
     """
     now = sketch.picture()
     assert now is not None
     owner, tried = _owner(sketch), list[Region]()
-    for _ in range(_ROUNDS):
-        open_regions = regions(sketch.draft, now, sketch.paper, _palette(sketch), allowed)
+    for _ in range(rounds):
         gained = False
-        for region in open_regions:
-            if len(sketch.new) >= most or any((region.mask ^ other.mask).mean() < NODE for other in tried):
+        for region in regions(sketch.draft, now, sketch.paper, _palette(sketch), allowed)[:tries]:
+            wrong = finer(unlike(now, sketch.draft)[None])[0].cpu().numpy()
+            hope = float(wrong[region.mask].sum()) / wrong.size
+            known = any((region.mask ^ other.mask).mean() < NODE for other in tried)
+            if len(sketch.new) >= most or known or hope < 2 * NODE + PATH:
                 continue
             tried.append(region)
             best = _best(sketch, region, sketch.error(now), owner)
@@ -76,13 +83,39 @@ def redo_paths(sketch: Sketch, paths: Sequence[int], most: int, allowed: Bool[Te
         allowed: Where they may be.
     """
     for some in [*({path} for path in paths), set(paths)]:
-        tried = set(some) - sketch.hidden
-        if not tried or cost_of(sketch) < _WELL:
+        tried = some - sketch.hidden
+        cost = cost_of(sketch)
+        if not tried or cost < _WELL:
             continue
-        other = sketch.with_(hidden=sketch.hidden | tried, new=[])
-        add_new_paths(other, most, allowed)
-        if cost_of(other) < cost_of(sketch):
+        other = sketch.with_(hidden=sketch.hidden | tried, new=_apart(sketch, tried))
+        tries = 1 + len(tried) + len(sketch.new) - len(other.new)
+        add_new_paths(other, most + len(tried), allowed, rounds=1, tries=tries)
+        prune(other)
+        if len(other.new) <= most and cost_of(other) < cost:
             sketch.hidden, sketch.new = other.hidden, other.new
+
+
+def _apart(sketch: Sketch, paths: set[int]) -> list[Placed]:
+    """Return the new paths that do not touch what is seen of some old ones."""
+    now = sketch.picture()
+
+    def shows(other: Tensor | None) -> Bool[np.ndarray, "h w"]:
+        assert now is not None and other is not None
+        seen = (now - other).abs().amax(0) > _SEEN
+        return np.asarray(ndimage.binary_dilation(seen.cpu().numpy(), iterations=1))
+
+    old = shows(sketch.with_(hidden=sketch.hidden | paths).picture())
+    return [p for p in sketch.new if not (old & shows(sketch.picture([q for q in sketch.new if q is not p]))).any()]
+
+
+def prune(sketch: Sketch) -> None:
+    """Drop new paths that put less right than their nodes cost."""
+    for placed in sorted(sketch.new, key=lambda p: p.path.nodes, reverse=True):
+        others = [p for p in sketch.new if p is not placed]
+        now, without_it = sketch.picture(), sketch.picture(others)
+        assert now is not None and without_it is not None
+        if sketch.error(without_it) <= sketch.error(now) + NODE * placed.path.nodes + PATH:
+            sketch.new = others
 
 
 def cost_of(sketch: Sketch) -> float:

@@ -1,6 +1,5 @@
 """The colours that a drawing has already, which new parts of it take where they are near."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 

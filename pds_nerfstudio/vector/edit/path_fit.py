@@ -20,10 +20,10 @@ from pds_nerfstudio.vector.edit.editable import DrawingDescent, FramedDrawing, F
 from pds_nerfstudio.vector.edit.editor import VectorEditor
 from pds_nerfstudio.vector.edit.holding import Held, changed, freedom, pace, paths_to_change
 from pds_nerfstudio.vector.edit.likeness import decibels
-from pds_nerfstudio.vector.edit.new_paths import PATH, add_new_paths, redo_paths
+from pds_nerfstudio.vector.edit.new_paths import add_new_paths, prune, redo_paths
 from pds_nerfstudio.vector.edit.scene_tree import paint_rows
 from pds_nerfstudio.vector.edit.settling import recolor, round_off, settle, settle_paints, unseen
-from pds_nerfstudio.vector.edit.sketch import NODE, Placed, Sketch
+from pds_nerfstudio.vector.edit.sketch import Placed, Sketch
 from pds_nerfstudio.vector.raster.scene import SceneParameters
 from pds_nerfstudio.vector.svg.insertion import Inserted
 
@@ -123,7 +123,7 @@ class PathFit:
         self._take()
         settle_paints(sketch, self._shared)
         settle(sketch, self._moved, self._owned, self._hide)
-        self._prune(sketch)
+        prune(sketch)
         sketch.parameters = round_off(sketch)
         if self._hide and sketch.new:
             sketch.hidden |= self._unseen(sketch)
@@ -200,15 +200,6 @@ class PathFit:
             contours = tuple(tuple(segments) for segments, _ in slot.source.outline.contours)
             path = replace(placed.path, points=points, contours=contours)
             sketch.new[k] = replace(placed, path=path)
-
-    def _prune(self, sketch: Sketch) -> None:
-        """Drop new paths that put less right than their nodes cost."""
-        for placed in sorted(sketch.new, key=lambda p: p.path.nodes, reverse=True):
-            others = [p for p in sketch.new if p is not placed]
-            now, without = sketch.picture(), sketch.picture(others)
-            assert now is not None and without is not None
-            if sketch.error(without) <= sketch.error(now) + NODE * placed.path.nodes + PATH:
-                sketch.new = others
 
     def _unseen(self, sketch: Sketch) -> set[int]:
         covered = {path for path in self._paths if self._owned.share(self._differs(sketch)).get(path, 0.0) > 0.9}

@@ -57,7 +57,7 @@ def recolor(sketch: Sketch, paths: Collection[int], owned: Owned) -> set[int]:
     main = {s.path: (s.fill or s.stroke).paint for s in shapes_of(editor.before.scene) if s.fill or s.stroke}  # type: ignore[union-attr]
     users = Counter(row for own in paint_rows(editor.before.scene).values() for row in own.colors)
     editable, known = editor.before.editable["colors"], palette_of(editor, sketch.parameters)
-    for path in sorted(paths & main.keys(), key=lambda path: -owned.area[path]):
+    for path in sorted(main.keys() & set(paths), key=lambda path: -owned.area[path]):
         paint = main[path]
         if not isinstance(paint, Solid) or users[paint.color] > 1:
             shared.add(path)
@@ -96,7 +96,7 @@ def _cost(sketch: Sketch) -> float:
 def settle_paints(sketch: Sketch, paths: Collection[int]) -> None:
     """Take back what has become of the paints of paths, wherever the picture does not suffer."""
     painted = paint_rows(sketch.editor.before.scene)
-    for path in sorted(paths - sketch.hidden):
+    for path in sorted(set(paths) - sketch.hidden):
         before = {}
         for name in ("colors", "opacities", "gradients", "offsets"):
             rows = sorted(getattr(painted[path], name))
@@ -120,7 +120,7 @@ def settle(sketch: Sketch, paths: Collection[int], owned: Owned, hide: bool) -> 
         Those that are still moved.
     """
     moved = set[int]()
-    for path in sorted(paths - sketch.hidden, key=lambda path: -owned.area[path]):
+    for path in sorted(set(paths) - sketch.hidden, key=lambda path: -owned.area[path]):
         rows = rows_of_points(sketch.editor, path)
         best, chosen = float("inf"), sketch
         for cost, option in _options(sketch, path, rows, hide):
@@ -151,7 +151,7 @@ def _options(sketch: Sketch, path: int, rows: slice, hide: bool) -> Iterator[tup
 def unseen(sketch: Sketch, paths: Collection[int]) -> set[int]:
     """Return which of some paths could as well not be there: nobody would see it."""
     found = set[int]()
-    for path in sorted(paths - sketch.hidden):
+    for path in sorted(set(paths) - sketch.hidden):
         now, other = sketch.picture(), sketch.with_(hidden=sketch.hidden | found | {path}).picture()
         assert now is not None and other is not None
         if float((now - other).abs().max()) < 2 * _VISIBLE_COLOR:
@@ -180,8 +180,10 @@ def round_off(sketch: Sketch) -> SceneParameters:
         widths=kept("widths", (now.widths - source.widths).abs() < 10 * _VISIBLE_NUMBER * source.widths.abs()),
         gradients=kept(
             "gradients",
-            ((now.gradients - source.gradients).abs() < _VISIBLE_NUMBER * source.gradients.abs().amax(1, keepdim=True))
-            .all(1, keepdim=True),
+            (
+                (now.gradients - source.gradients).abs()
+                < _VISIBLE_NUMBER * source.gradients.abs().amax(1, keepdim=True)
+            ).all(1, keepdim=True),
         ),
         offsets=kept("offsets", (now.offsets - source.offsets).abs() < _VISIBLE_NUMBER),
     )

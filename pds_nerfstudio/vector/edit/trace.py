@@ -1,6 +1,7 @@
 """From the shape of a region to the outline of a path: corners as corners, straight lines as such, few curves."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import contourpy
 import numpy as np
@@ -51,15 +52,14 @@ def trace(region: Bool[np.ndarray, "h w"], tolerance: float, scale: int = 1, cor
         In pixels; the centre of the first is (0.5, 0.5). No contours where the region is too small.
     """
     padded = ndimage.gaussian_filter(np.pad(region.astype(np.float64), 2), _BLUR * scale)
-    filled, offsets = contourpy.contour_generator(
-        z=padded, fill_type=contourpy.FillType.OuterOffset
-    ).filled(0.5, np.inf)
+    generator = contourpy.contour_generator(z=padded, fill_type=contourpy.FillType.ChunkCombinedOffset)
+    (points,), (ends,) = generator.filled(0.5, np.inf)[:2]
     contours = []
-    for points, ends in zip(filled, offsets, strict=True):
-        for first, last in zip(ends[:-1], ends[1:], strict=True):
-            ring = _evenly((np.asarray(points[first : last - 1], dtype=np.float64) - 1.5) / scale)
-            if ring is not None:
-                contours.append(tuple(_outline(ring, tolerance, corners)))
+    for first, last in pairwise([] if points is None or ends is None else ends):
+        assert points is not None
+        ring = _evenly((np.asarray(points[first : last - 1], dtype=np.float64) - 1.5) / scale)
+        if ring is not None:
+            contours.append(tuple(_outline(ring, tolerance, corners)))
     return Outlines(tuple(c for c in contours if len(c) > 1))
 
 

@@ -121,10 +121,10 @@ def _place(document: Document, group: NewGroup) -> tuple[Affine, bool] | None:
         tried, positions = _with(document, [group], [(IDENTITY, plain)])
         shape = _shape(tried, positions)
         if shape is None or affine.determinant(shape.transform) == 0:
-            return None
-        if plain and _is_plain(tried, shape, group.paths[0].line is not None):
             break
-    return shape.transform, plain
+        if not plain or _is_plain(tried, shape, group.paths[0].line is not None):
+            return shape.transform, plain
+    return None
 
 
 def _with(
@@ -247,10 +247,11 @@ def _inserted(
     paths = {}
     of_element = {slot.element: slot for slot in document.paths}
     for path in before.paths:
-        now, count = of_element[by_start[where[path.element]]], len(path.source.outline.points)
+        now = of_element[by_start[where[path.element]]]
+        count = len(path.source.outline.points)
         paths[path.path] = now.path
         rows["points"][0].extend(range(path.first, path.first + count))
         rows["points"][1].extend(range(now.first, now.first + count))
     new = tuple(of_element[e] for e in _new_elements(document, positions))
-    tensors = {name: (torch.tensor(a, dtype=torch.long), torch.tensor(b, dtype=torch.long)) for name, (a, b) in rows.items()}
-    return Inserted(document, tensors, paths, new, tuple(transforms))
+    index = {name: (torch.tensor(old).long(), torch.tensor(now).long()) for name, (old, now) in rows.items()}
+    return Inserted(document, index, paths, new, tuple(transforms))
