@@ -6,7 +6,7 @@ After P. J. Schneider, "An Algorithm for Automatically Fitting Digitized Curves"
 import numpy as np
 from jaxtyping import Float
 
-Points = Float[np.ndarray, "n 2"]
+Points = Float[np.ndarray, "_ 2"]
 Cubic = Float[np.ndarray, "4 2"]
 
 _ROUNDS = 6

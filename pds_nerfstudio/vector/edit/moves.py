@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Points = Float[Tensor, "n 2"]
+Points = Float[Tensor, "points 2"]
 
 
 def simple_moves(before: Points, after: Points) -> list[Points]:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from scipy import ndimage
+from scipy.spatial import ConvexHull, Delaunay
 from torch import Tensor
 
 from pds_nerfstudio.vector.edit.likeness import unlike
@@ -56,14 +57,16 @@ def add_new_paths(
     owner, tried = _owner(sketch), list[Region]()
     for _ in range(rounds):
         gained = False
-        for region in regions(sketch.draft, now, sketch.paper, _palette(sketch), allowed)[:tries]:
+        found = regions(sketch.draft, now, sketch.paper, _palette(sketch), allowed)[:tries]
+        for region in found:
             wrong = finer(unlike(now, sketch.draft)[None])[0].cpu().numpy()
             hope = float(wrong[region.mask].sum()) / wrong.size
             known = any((region.mask ^ other.mask).mean() < NODE for other in tried)
             if len(sketch.new) >= most or known or hope < 2 * NODE + PATH:
                 continue
             tried.append(region)
-            best = _best(sketch, region, sketch.error(now), owner)
+            alike = [other for other in found if other is not region and other.color == region.color]
+            best = _best(sketch, region, alike, sketch.error(now), owner)
             if best is not None:
                 sketch.new, gained = best, True
                 picture = sketch.picture()
@@ -130,7 +133,9 @@ def _palette(sketch: Sketch) -> Float[Tensor, "k 3"]:
     return torch.cat([known, *(known.new_tensor(placed.path.color)[None] for placed in sketch.new)])
 
 
-def _best(sketch: Sketch, region: Region, error: float, owner: Int[np.ndarray, "side side"]) -> list[Placed] | None:
+def _best(
+    sketch: Sketch, region: Region, alike: list[Region], error: float, owner: Int[np.ndarray, "side side"]
+) -> list[Placed] | None:
     """Return the new paths with the best one for a region; None if none is worth its nodes.
 
     The place is chosen by a plain outline, and then the outline at that place.
@@ -148,7 +153,7 @@ def _best(sketch: Sketch, region: Region, error: float, owner: Int[np.ndarray, "
         return better
 
     chosen: tuple[Element | None, Mask] = (None, region.mask)
-    for place, mask in _places(sketch, region, owner):
+    for place, mask in _places(sketch, region, alike, owner):
         outlines = trace(mask, _TRACES[1][0], FINER)
         if outlines.contours and try_out(place, _new_path(sketch, outlines, region, None)):
             chosen = place, mask
@@ -220,11 +225,14 @@ def _owner(sketch: Sketch) -> Int[np.ndarray, "side side"]:
 
 
 def _places(
-    sketch: Sketch, region: Region, owner: Int[np.ndarray, "side side"]
+    sketch: Sketch, region: Region, alike: list[Region], owner: Int[np.ndarray, "side side"]
 ) -> Iterator[tuple[Element | None, Mask]]:
-    """Return where a region's path may be, and its shape there: on top, or below what it touches and going on there."""
+    """Return where a region's path may be, and its shape there: on top, or below what it touches and going on there.
+
+    Regions of its colour that touch the same on another side may be parts of one thing behind it.
+    """
     yield None, region.mask
-    rim = ndimage.binary_dilation(region.mask, iterations=FINER) & ~region.mask
+    rim = _rim(region.mask)
     touched = Counter(owner[rim & (owner >= 0)].tolist())
     element_of = {slot.path: slot.element for slot in sketch.editor.before.paths}
     last = {shape.path: k for k, shape in enumerate(shapes_of(sketch.editor.before.scene))}
@@ -232,4 +240,22 @@ def _places(
     for path, count in touched.most_common(3):
         if count >= _TOUCHED * rim.sum():
             above = [other for other, k in last.items() if k >= last[path]]
-            yield element_of[path], region.mask | (near & np.isin(owner, above))
+            covered = np.isin(owner, above)
+            parts = [other.mask for other in alike if (_rim(other.mask) & (owner == path)).any()]
+            if parts:
+                whole = np.logical_or.reduce([region.mask, *parts])
+                yield element_of[path], whole | (_hull(whole) & covered)
+            yield element_of[path], region.mask | (near & covered)
+
+
+def _rim(mask: Mask) -> Mask:
+    return np.asarray(ndimage.binary_dilation(mask, iterations=FINER) & ~mask)
+
+
+def _hull(mask: Mask) -> Mask:
+    """Return the smallest convex mask around another one."""
+    edge = np.argwhere(mask & ~ndimage.binary_erosion(mask))
+    corners = edge[ConvexHull(edge).vertices]
+    rows, columns = np.indices(mask.shape)
+    inside = Delaunay(corners).find_simplex(np.stack([rows, columns], -1).reshape(-1, 2)) >= 0
+    return np.asarray(inside.reshape(mask.shape))

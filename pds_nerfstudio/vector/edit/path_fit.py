@@ -106,7 +106,7 @@ class PathFit:
         sketch = self._sketch
         assert sketch is not None
         picture = sketch.editor.render(sketch.paper)[0]
-        difference = torch.where(self._inside, picture - sketch.draft, 0)[None]
+        difference = torch.where(sketch.counts, picture - sketch.draft, 0)[None]
         coarse = max(1 - self.done / max(self._first, 1), 0.0)
         metrics: Metrics = {"photometric": float(difference.detach().square().mean())}
         if difference.requires_grad:
@@ -136,8 +136,9 @@ class PathFit:
         paper = self._drawing.whole()[0].background
         source = editor.render(paper, source=True)[0].detach()
         draft = torch.where(self._inside, goal.images[0].to(source), source)
-        sketch = self._sketch = Sketch(editor, draft, paper, editor.source)
-        self._paths = paths_to_change(self._owned, changed(source, draft), self._locked)
+        counts = ~self._owned.mask(self._locked, editor.canvas)
+        sketch = self._sketch = Sketch(editor, draft, paper, counts, editor.source)
+        self._paths = paths_to_change(self._owned, changed(source, draft) & counts, self._locked)
         self._shared = recolor(sketch, self._paths, self._owned)
         self._start(sketch, self._paths, self._shared)
         self._descent = self._make_descent(max(self._first, 1), 1.0, 0.0, 0.3)
@@ -148,7 +149,7 @@ class PathFit:
         assert sketch is not None
         self._take()
         self._moved = settle(sketch, self._paths, self._owned, self._hide)
-        allowed = self._inside & ~self._owned.mask(self._locked, sketch.editor.canvas)
+        allowed = self._inside & sketch.counts
         add_new_paths(sketch, self._most, allowed)
         if self._hide:
             redo_paths(sketch, self._worst(sketch), self._most, allowed)

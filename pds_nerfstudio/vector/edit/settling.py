@@ -138,9 +138,10 @@ def settle(sketch: Sketch, paths: Collection[int], owned: Owned, hide: bool) -> 
 def _options(sketch: Sketch, path: int, rows: slice, hide: bool) -> Iterator[tuple[float, Sketch]]:
     """Return what may become of a path, and what that costs."""
     before, after = sketch.editor.source.points[rows], sketch.parameters.points[rows]
-    yield 0.0, sketch.with_(parameters=with_points(sketch.parameters, rows, before))
+    as_it_was = with_points(sketch.parameters, rows, before)
+    yield 0.0, sketch.with_(parameters=as_it_was)
     if hide:
-        yield CHANGE, sketch.with_(hidden=sketch.hidden | {path})
+        yield CHANGE, sketch.with_(parameters=as_it_was, hidden=sketch.hidden | {path})
     if torch.equal(before, after):
         return
     for share, points in zip(_MOVES, simple_moves(before, after), strict=False):

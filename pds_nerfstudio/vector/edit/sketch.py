@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pds_nerfstudio.vector.edit.editor import VectorEditor
@@ -40,6 +40,8 @@ class Sketch:
     """What should be seen."""
     paper: Float[Tensor, "3 h w"]
     """What lies below the drawing."""
+    counts: Bool[Tensor, "h w"]
+    """The pixels that are compared: those that show nothing which must stay."""
     parameters: SceneParameters
     """The numbers of the old paths."""
     hidden: frozenset[int] = frozenset()
@@ -91,7 +93,7 @@ class Sketch:
 
     def error(self, picture: Float[Tensor, "3 h w"]) -> float:
         """Return the share of a picture that does not look like the draft."""
-        return float(unlike(picture, self.draft).mean())
+        return float((unlike(picture, self.draft) * self.counts).mean())
 
     def with_(self, **changes: object) -> "Sketch":
         """Return another sketch of the same drawing."""
