@@ -232,6 +232,8 @@ def _places(
     Regions of its colour that touch the same on another side may be parts of one thing behind it.
     """
     yield None, region.mask
+    if (region.whole ^ region.mask).mean() > NODE:
+        yield None, region.whole
     rim = _rim(region.mask)
     touched = Counter(owner[rim & (owner >= 0)].tolist())
     element_of = {slot.path: slot.element for slot in sketch.editor.before.paths}

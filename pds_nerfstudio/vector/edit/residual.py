@@ -37,6 +37,8 @@ class Region:
     """Where it is; `FINER` times as fine as the picture."""
     color: tuple[float, float, float]
     """What it should be, sRGB in 0..1."""
+    whole: Mask
+    """The same with what is around it and has its colour already."""
     depth: float
     """Distance of its innermost point from its edge, in pixels of the picture."""
 
@@ -83,6 +85,7 @@ def regions(
     found = []
     for label, color in enumerate(colors):
         pieces, count = ndimage.label(mask & (labels == label))
+        alike, _ = ndimage.label((labels == label) & (near[label].numpy() < _ALIKE))
         for piece in range(1, count + 1):
             region = pieces == piece
             if region.sum() < max(_SMALLEST * mask.size, FINER**2):
@@ -91,7 +94,8 @@ def regions(
             faintness = _PLAINLY / float(difference[torch.from_numpy(region)].median())
             if depth >= _THINNEST * max(faintness, 1.0) ** 2:
                 taken = nearest_color(palette.new_tensor(color), palette).tolist()
-                found.append(Region(region, (taken[0], taken[1], taken[2]), depth))
+                whole = region | np.isin(alike, np.setdiff1d(alike[region], [0]))
+                found.append(Region(region, (taken[0], taken[1], taken[2]), whole, depth))
     return sorted(found, key=lambda region: -region.area)
 
 
