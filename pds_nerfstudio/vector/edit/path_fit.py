@@ -122,7 +122,8 @@ class PathFit:
             self._extend()
         self._take()
         settle_paints(sketch, self._shared)
-        settle(sketch, self._moved, self._owned, self._hide)
+        for _ in range(2):  # what covered another path may have no more reason to be there
+            settle(sketch, self._paths, self._owned, self._hide)
         prune(sketch)
         sketch.parameters = round_off(sketch)
         if self._hide and sketch.new:
