@@ -26,7 +26,7 @@ FIRST = {
     "pds-image": "image src-prompt tgt-prompt guidance.model guidance.guidance-scale guidance.identity-weight "
     "guidance.objective mask edit.steps edit.flow-edit.method edit.refine-scale guidance.seed output-dir",
     "pds-svg": "svg src-prompt tgt-prompt guidance.model guidance.guidance-scale guidance.identity-weight "
-    "guidance.objective edit.draft.steps edit.fit-steps edit.background history output-dir",
+    "guidance.objective edit.draft.steps edit.fit-steps edit.new-paths edit.background only history output-dir",
     "pds-personalize": "data subject token model steps learning-rate rank prior-pictures seed output-dir",
     "pds-eval": "load-config masks clip edit views out",
     "pds-export": "out load-config load-ply coordinates",

@@ -1,6 +1,6 @@
 """pds-svg: edit an SVG by text, from file to file."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,9 @@ from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.runs import EditCommand, Results, Saved, new_folder, place_of
 from pds_nerfstudio.vector.edit.editor import VectorEditor
+from pds_nerfstudio.vector.edit.holding import Holding
 from pds_nerfstudio.vector.edit.loop import VectorEditConfig, VectorEditLoop, drawing_guidance
+from pds_nerfstudio.vector.edit.selection import parse_region, parse_selectors
 from pds_nerfstudio.vector.raster.backend import Backend, exact
 from pds_nerfstudio.vector.raster.diffvg import DiffvgRenderer
 from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
@@ -48,7 +50,9 @@ HELP = CommandHelp(
         FirstOption("--guidance.objective", "what is distilled; lusd suits styles"),
         FirstOption("--edit.draft.steps", "steps that edit a render of the drawing"),
         FirstOption("--edit.fit-steps", "steps that fit paths to that render"),
+        FirstOption("--edit.new-paths", "new paths for what is missing, at most"),
         FirstOption("--edit.background", "colour below the drawing"),
+        FirstOption("--only", "what alone may change: #ids, .classes"),
         FirstOption("--history", "animation of the edit: gif, mp4, none"),
         FirstOption("--output-dir", "results get a folder in here"),
     ),
@@ -69,8 +73,8 @@ pds-svg --svg tiger.svg --src-prompt "a drawing of a tiger" \\
 class SvgEdit:
     """Edit an SVG by text with Posterior Distillation Sampling.
 
-    Paths, points and paints move until the drawing fits the target prompt; the file keeps its elements, ids and
-    groups.
+    Paths, points and paints move until the drawing fits the target prompt, and new paths show what they cannot; the
+    file keeps its elements, ids and groups.
     """
 
     svg: Path
@@ -100,6 +104,13 @@ class SvgEdit:
     """The diffusion model, the objective and the seed."""
     edit: VectorEditConfig = field(default_factory=VectorEditConfig)
     """How the drawing follows the guidance."""
+    only: str = ""
+    """What alone may change of the drawing: names of elements, #ids and .classes, separated by commas. A group stands
+    for all that is in it. New paths may lie on the paper and on that; all may change by default."""
+    lock: str = ""
+    """What must not change, in the same words. New paths do not cover it."""
+    region: str = ""
+    """x,y,width,height in the drawing's units: parts that are mostly outside stay, and nothing new is drawn there."""
 
     def check(self) -> None:
         """Refuse values that mean nothing.
@@ -114,6 +125,9 @@ class SvgEdit:
             raise UserError(
                 "history is mp4, and there is no ffmpeg: pip install imageio-ffmpeg, or set history to gif."
             )
+        for option in ("only", "lock"):
+            parse_selectors(getattr(self, option), option)
+        parse_region(self.region)
         self.edit.check()
         self.guidance.check()
 
@@ -166,7 +180,11 @@ class SvgResults(Results):
         _image(after).save(self.folder / "after.png")
         if self.config.history != "none":
             self._write_history([_image(frame) for frame in [*self._frames, after]])
-        return Saved(file, self.before, after)
+        fit = self.loop.path_fit
+        if fit is None:
+            return Saved(file, self.before, after)
+        print(fit.report)
+        return Saved(file, self.before, after, asdict(fit.report))
 
     def _write_history(self, frames: list[Image.Image]) -> None:
         target = self.folder / f"history.{self.config.history}"
@@ -205,7 +223,7 @@ def edit_svg(config: SvgEdit, document: Document, guidance: Guidance) -> Path:
     """
     canvas = config.canvas or guidance.denoiser.resolution
     editor = VectorEditor(document, canvas, config.edit.groups, place_of(config), BACKENDS[config.backend])
-    loop = VectorEditLoop(editor, guidance, config.edit)
+    loop = VectorEditLoop(editor, guidance, config.edit, Holding(config.only, config.lock, config.region))
     return SvgResults(config, editor, loop).leave(loop)
 
 

@@ -1,6 +1,6 @@
 """An SVG as something an optimiser can edit: named groups of differentiable numbers, and pictures of them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Literal, get_args
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.vector.edit.placement import Placement
 from pds_nerfstudio.vector.edit.regularizers import CrossingLoss
+from pds_nerfstudio.vector.edit.scene_tree import without
 from pds_nerfstudio.vector.raster.affine import Affine
 from pds_nerfstudio.vector.raster.backend import Backend, Renderer, exact
 from pds_nerfstudio.vector.raster.scene import SceneParameters
@@ -62,26 +63,59 @@ class VectorEditor:
         Raises:
             UserError: If nothing in the drawing may change.
         """
-        self.document, self.canvas, self.groups = document, canvas, tuple(groups)
+        self.canvas, self.groups, self.device, self.backend = canvas, tuple(groups), torch.device(device), backend
+        self.before = document
+        """The document as it was."""
         self.view = document.view(canvas, canvas)
-        self.renderer: Renderer = backend(document.scene)
         self.source: SceneParameters = document.parameters.map(lambda t: t.to(device))
-        pixel = REFERENCE_CANVAS / canvas * self.view[0]
+        """The numbers of the document as it was."""
+        self._source_renderer: Renderer = backend(document.scene)
+        self.start(document, self.source)
+
+    def start(
+        self,
+        document: Document,
+        parameters: SceneParameters,
+        hidden: Collection[int] = (),
+        freedom: dict[str, Tensor] | None = None,
+        remove: bool = False,
+    ) -> None:
+        """Begin to change something from here on, with no change so far.
+
+        Args:
+            document: The document as it was, or with new paths in it.
+            parameters: Its numbers to begin with.
+            hidden: Numbers of paths that are not drawn, and that `svg` hides or removes.
+            freedom: By tensor of the numbers, a factor 0..1 for each row: how far it goes in a step; all of the way
+                by default.
+            remove: Whether `svg` removes what is hidden.
+
+        Raises:
+            UserError: If nothing in the drawing may change.
+        """
+        device, scene = self.device, without(document.scene, hidden)
+        self.document, self._hidden, self._remove = document, frozenset(hidden), remove
+        known = document is self.before and not hidden
+        self.renderer: Renderer = self._source_renderer if known else self.backend(scene)
+        self._start = parameters.map(lambda t: t.detach().to(device))
+        pixel = REFERENCE_CANVAS / self.canvas * self.view[0]
         self._units: dict[str, Tensor] = {}
         for name, editable in document.editable.items():
             unit = document.units[name] * editable / (pixel if name in ("points", "widths") else 1)
-            self._units[name] = unit.to(device).reshape(-1, *(1,) * (getattr(self.source, name).ndim - 1))
-        self._placement = Placement(self.source.points, document.scene.topology, document.editable["points"])
+            if freedom is not None and name in freedom:
+                unit = unit * freedom[name].to(unit)
+            self._units[name] = unit.to(device).reshape(-1, *(1,) * (getattr(self._start, name).ndim - 1))
+        self._placement = Placement(self._start.points, document.scene.topology, document.editable["points"])
         self.changes: dict[str, Tensor] = {}
         """The optimiser's tensors, shaped like those of `SceneParameters`, and under "paths" the moves of paths."""
         for name in (name for group in self.groups for name in TENSORS[group]):
             if bool(document.editable["points" if name == "paths" else name].any()):
-                start = self._placement.start if name == "paths" else getattr(self.source, name)
-                self.changes[name] = torch.zeros_like(start, requires_grad=True)
+                zero = self._placement.start if name == "paths" else getattr(self._start, name)
+                self.changes[name] = torch.zeros_like(zero, requires_grad=True)
         if not self.changes:
             raise UserError(f"{document.name}: it has nothing to edit among {', '.join(self.groups)}.")
         self._controls = document.scene.topology.segments.to(device)
-        self._crossing = CrossingLoss(self._segments(self.source.points))
+        self._crossing = CrossingLoss(self._segments(self._start.points))
 
     def parameter_groups(self, rates: dict[ParameterGroup, float]) -> list[dict]:
         """Return parameter groups for a torch optimiser, one for each group that has anything to change.
@@ -102,8 +136,8 @@ class VectorEditor:
         if "paths" in steps:
             moved = self._placement(steps.pop("paths"))
             steps["points"] = moved + steps["points"] if "points" in steps else moved
-        changed = {name: getattr(self.source, name) + self._units[name] * step for name, step in steps.items()}
-        return replace(self.source, **changed)
+        changed = {name: getattr(self._start, name) + self._units[name] * step for name, step in steps.items()}
+        return replace(self._start, **changed)
 
     def render(
         self,
@@ -121,8 +155,10 @@ class VectorEditor:
         side = self.canvas
         if background is None:
             background = self.source.points.new_ones(3, side, side)
-        parameters = self.source if source else self.parameters()
-        return self.renderer.render(parameters, side, side, view or self.view, background)[None]
+        parameters, renderer = self.parameters(), self.renderer
+        if source:
+            parameters, renderer = self.source, self._source_renderer
+        return renderer.render(parameters, side, side, view or self.view, background)[None]
 
     def crossing_loss(self) -> Float[Tensor, ""]:
         """Return how much more its curves cross themselves than they did, in the units of the changes."""
@@ -139,7 +175,7 @@ class VectorEditor:
         bounds = {"colors": (0.0, 1.0), "opacities": (0.0, 1.0), "offsets": (0.0, 1.0), "widths": (0.0, None)}
         for name, (low, high) in bounds.items():
             if name in self.changes:
-                unit, before = self._units[name], getattr(self.source, name)
+                unit, before = self._units[name], getattr(self._start, name)
                 allowed = (before + unit * self.changes[name]).clamp(low, high)
                 change = (allowed - before) / torch.where(unit > 0, unit, 1)
                 self.changes[name].copy_(torch.where(unit > 0, change, 0))
@@ -152,4 +188,5 @@ class VectorEditor:
 
     def svg(self) -> bytes:
         """Return the document with the numbers as they are now."""
-        return self.document.write(self.parameters())
+        vanished = [path.element for path in self.document.paths if path.path in self._hidden]
+        return self.document.write(self.parameters(), vanished, self._remove)

@@ -6,13 +6,14 @@
 3. The diffusion model redraws a render of the drawing from time to time, and the drawing is fit to that.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 
 from pds_nerfstudio.checks import at_least, finite, share
-from pds_nerfstudio.editing import EditLoop, Fit, Guide, Stage, redraw
+from pds_nerfstudio.editing import EditLoop, Fit, Guide, Stage, StepReport, redraw
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.guidance import Guidance
@@ -21,7 +22,9 @@ from pds_nerfstudio.images.edit_loop import ImageEditConfig
 from pds_nerfstudio.vector.edit.augmentation import Augmentation
 from pds_nerfstudio.vector.edit.editable import Draft, DrawingDescent, FramedDrawing
 from pds_nerfstudio.vector.edit.editor import ParameterGroup, VectorEditor
+from pds_nerfstudio.vector.edit.holding import Held, Holding
 from pds_nerfstudio.vector.edit.optimizer import BlockAdam
+from pds_nerfstudio.vector.edit.path_fit import PathFit, Vanished
 
 
 @dataclass
@@ -35,6 +38,12 @@ class VectorEditConfig:
     follow. The result is the draft."""
     fit_steps: int = 150
     """Steps in which paths, points and paints are then fit to the draft. 0 leaves out both the fit and the draft."""
+    new_paths: int = 8
+    """How many new paths, at most, may show what the old ones cannot. Paths that show the same in the draft then stay
+    as they are, to the byte. At 0 there are none, and all paths follow the draft."""
+    vanished: Vanished = "hide"
+    """What becomes of paths that the draft does not show any more, if there may be new ones. keep: they go elsewhere.
+    hide: they get display="none". remove: they go from the file, with what only draws them again."""
     steps: int = 0
     """Steps in which the drawing follows the gradient of the guidance directly, as published. This needs no draft, but
     hundreds of steps and more care: each step is noisy, and paths hardly recover a shape that they have lost."""
@@ -109,7 +118,7 @@ class VectorEditConfig:
             UserError: Naming the option.
         """
         at_least(self, 1, "refine_rounds", "views")
-        at_least(self, 0, "fit_steps", "steps", "refine_steps")
+        at_least(self, 0, "fit_steps", "new_paths", "steps", "refine_steps")
         if self.fit_steps == self.steps == self.refine_steps == 0:
             raise UserError("fit_steps, steps and refine_steps are all 0: nothing would be done.")
         finite(self, *(f"{group}_lr" for group in self.rates), "crossing", "fit_rate")
@@ -127,6 +136,31 @@ def drawing_guidance() -> GuidanceConfig:
     return GuidanceConfig(t_schedule="annealed", t_max=0.98, t_min=0.3, identity_weight=1.0, localize=1.0)
 
 
+class Later:
+    """A stage that is made when its first step is taken.
+
+    Args:
+        steps: How many it has.
+        make: Makes it.
+    """
+
+    def __init__(self, steps: int, make: Callable[[], Stage]) -> None:
+        self.steps = steps
+        self._make = make
+        self._stage: Stage | None = None
+
+    def step(self) -> StepReport:
+        """Take the next step."""
+        if self._stage is None:
+            self._stage = self._make()
+        return self._stage.step()
+
+    def finish(self) -> None:
+        """Do what comes after the last step."""
+        if self._stage is not None:
+            self._stage.finish()
+
+
 class VectorEditLoop(EditLoop):
     """The edit of a drawing, in up to three stages.
 
@@ -134,27 +168,51 @@ class VectorEditLoop(EditLoop):
         editor: What is edited.
         guidance: What with; its prompts are set.
         config: How.
+        holding: What may change; everything by default.
 
     Raises:
-        UserError: If the configuration means nothing, or the canvas is too small for the model.
+        UserError: If the configuration means nothing, selectors pick nothing, or the canvas is too small for the model.
     """
 
-    def __init__(self, editor: VectorEditor, guidance: Guidance, config: VectorEditConfig) -> None:
+    def __init__(
+        self, editor: VectorEditor, guidance: Guidance, config: VectorEditConfig, holding: Holding | None = None
+    ) -> None:
         config.check()
         self._config = config
         self._drawing = drawing = FramedDrawing(editor, config.augmentation, config.views, config.seed)
         self.draft: Draft | None = None
         """The edit of the picture that the drawing is fit to, if there is one."""
+        self.path_fit: PathFit | None = None
+        """The fit to it, if there may be new paths."""
+        held = Held.of(editor, holding or Holding())
         stages: list[Stage] = []
         if config.fit_steps > 0:
             self.draft = Draft(drawing, guidance, config.draft)
-            stages += [self.draft, Fit(self._fitting(config.fit_steps), self.draft.goal)]
+            if config.new_paths > 0:
+                self.path_fit = PathFit(
+                    drawing, self.draft.goal, self._partly, config.fit_steps, config.new_paths, config.vanished, held
+                )
+            stages += [self.draft, self.path_fit or Fit(self._fitting(config.fit_steps), self.draft.goal)]
         if config.steps > 0:
-            stages.append(Guide(self._following(config.steps), guidance))
+            stages.append(self._later(config.steps, lambda: Guide(self._following(config.steps), guidance)))
         if config.refine_steps > 0:
             goal = partial(redraw, drawing, guidance, config.refinement)
-            stages.append(Fit(self._fitting(config.refine_steps), goal, config.refine_rounds))
+            rounds = config.refine_rounds
+            make = lambda: Fit(self._fitting(config.refine_steps), goal, rounds)  # noqa: E731
+            stages.append(self._later(config.refine_steps, make))
         super().__init__(stages)
+
+    def _later(self, steps: int, make: Callable[[], Stage]) -> Stage:
+        """Return a stage; what has new paths before it is made when they are there."""
+        return make() if self.path_fit is None else Later(steps, make)
+
+    def _partly(self, steps: int, paths: float, points: float, paints: float) -> DrawingDescent:
+        """Return a descent to a fixed goal at shares of the rates."""
+        config = self._config
+        shares = {"paths": paths, "points": points, "strokes": points}
+        rates = {group: config.fit_rate * rate * shares.get(group, paints) for group, rate in config.rates.items()}
+        optimizer = torch.optim.Adam(self._drawing.editor.parameter_groups(rates))
+        return DrawingDescent(self._drawing, optimizer, steps, config.final_rate, config.crossing)
 
     def _fitting(self, steps: int) -> DrawingDescent:
         """Return a descent to a fixed goal: each number at its own pace, by Adam (Kingma and Ba 2015)."""

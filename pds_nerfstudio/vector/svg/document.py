@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -11,12 +12,13 @@ from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.one_line import one_line
-from pds_nerfstudio.vector.raster.affine import Affine
+from pds_nerfstudio.vector.raster.affine import IDENTITY, Affine
 from pds_nerfstudio.vector.raster.scene import Scene, SceneParameters
+from pds_nerfstudio.vector.svg.import_record import PathSlot, Slot
 from pds_nerfstudio.vector.svg.importer import import_svg
-from pds_nerfstudio.vector.svg.viewbox import fit_view_box
+from pds_nerfstudio.vector.svg.viewbox import fit_view_box, parse_view_box
 from pds_nerfstudio.vector.svg.writer import write_svg
-from pds_nerfstudio.vector.svg.xml_source import parse_xml
+from pds_nerfstudio.vector.svg.xml_source import Element, XmlSource, parse_xml
 
 MOST_NAMED = 12
 """Things of one kind that a warning names."""
@@ -92,6 +94,34 @@ class Document:
         """Features of the file that the scene lacks, or that could not be read."""
         return tuple(sorted({*self._drawing.undrawn, *self._drawing.plain, *self._drawing.unread}))
 
+    @property
+    def source(self) -> XmlSource:
+        """The file."""
+        return self._source
+
+    @property
+    def user_units(self) -> Affine:
+        """The map from the units of the outermost element's `viewBox` to CSS pixels."""
+        box = parse_view_box(self._source.root.attributes.get("viewBox"))
+        if box is None:
+            return IDENTITY
+        return fit_view_box(box, *self.size, self._source.root.attributes.get("preserveAspectRatio"))
+
+    @property
+    def elements(self) -> Iterator[Element]:
+        """All elements of the file, in its order."""
+        return self._source.root.walk()
+
+    @property
+    def slots(self) -> list[Slot]:
+        """Where the numbers of paints, strokes and opacities come from."""
+        return self._drawing.slots
+
+    @property
+    def paths(self) -> list[PathSlot]:
+        """Where the points come from."""
+        return self._drawing.paths
+
     def view(self, width: int, height: int) -> Affine:
         """Return the map that centres the drawing on a canvas, as large as it fits.
 
@@ -136,6 +166,13 @@ class Document:
                 units["gradients"][slot.row] = 0.01 * max(length, 1e-9)
         return units
 
-    def write(self, parameters: SceneParameters) -> bytes:
-        """Return the file with other numbers in place of its own, and otherwise unchanged to the byte."""
-        return write_svg(self._source, self._drawing, parameters)
+    def write(self, parameters: SceneParameters, vanished: Collection[Element] = (), remove: bool = False) -> bytes:
+        """Return the file with other numbers in place of its own, and otherwise unchanged to the byte.
+
+        Args:
+            parameters: The numbers.
+            vanished: Elements that are not to be seen.
+            remove: Whether these go, as far as nothing but `use` elements refers to them, which go with them.
+                Otherwise they are hidden.
+        """
+        return write_svg(self._source, self._drawing, parameters, vanished, remove)

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape
 
@@ -30,6 +30,7 @@ ORIGINS = frozenset(
 )
 """Attributes of which Inkscape makes the outline of a path anew: of stars, arcs, spirals, offsets, path effects."""
 
+_BLANK_BEFORE = re.compile(rb"\n[ \t]*$")
 _TAG_NAME = re.compile(rb"(?:[^\s/>:]+:)?([^\s/>:]+)")
 _NAMES = {"linearGradient": ("x1", "y1", "x2", "y2"), "radialGradient": ("cx", "cy", "r", "fx", "fy", "fr")}
 
@@ -57,6 +58,8 @@ class _Writer:
         self.extent = max(drawing.size)
         self.opaque: set[tuple[Element, str]] = set()
         """Elements and colour properties whose alpha moves into the opacity beside them."""
+        self.gone: list[tuple[int, int]] = []
+        """Where elements stand that go."""
 
     def edit(self, element: Element) -> _Edit:
         return self.edits.setdefault(element, _Edit())
@@ -137,7 +140,8 @@ class _Writer:
         if not sheet or not sheet.asks_for_attributes:
             return
         after, root = sheet.elsewhere(), parse_xml(self.source.encode(self.result()), "SVG").root
-        for element, edited in zip(self.source.root.walk(), root.walk(), strict=True):
+        kept = [element for element in self.source.root.walk() if not self.is_gone(element)]
+        for element, edited in zip(kept, root.walk(), strict=True):
             old, new = (
                 {d.name: d for d in sorted(s.declarations(e), key=lambda d: d.important) if is_property(d.name)}
                 for s, e in ((sheet, element), (after, edited))
@@ -157,11 +161,34 @@ class _Writer:
         default = "inherit" if name in INHERITED else "initial"
         return self.edit(element).attributes.get(name, element.attributes.get(name, default))
 
+    def hide(self, element: Element) -> None:
+        """Draw an element nowhere."""
+        self.set_property(element, "display", "none")
+
+    def remove(self, element: Element) -> None:
+        """Take an element out, with the `use` elements that draw it; hide it if anything else refers to it."""
+        name = element.attributes.get("id")
+        users = [e for e in self.source.root.walk() if name and e.attributes.get("href") == f"#{name}"]
+        if any(user.tag != "use" for user in users) or self.source.data.count(f"#{name})".encode()):
+            self.hide(element)
+            return
+        for gone in (element, *users):
+            start, end = self.source.tag_span(gone)
+            if self.source.data[end - 2 : end] != b"/>":
+                end = self.source.data.index(b">", gone.end) + 1
+            blank = _BLANK_BEFORE.search(self.source.data, 0, start)
+            self.gone.append((blank.start() if blank else start, end))
+
+    def is_gone(self, element: Element) -> bool:
+        """Return whether an element, or one that it is in, is taken out."""
+        return any(start <= element.start < end for start, end in self.gone)
+
     def result(self) -> bytes:
         """Return the file in UTF-8 with all edits made."""
-        changes: list[tuple[int, int, bytes]] = []
+        changes = [(start, end, b"") for start, end in self.gone]
         for element, edit in self.edits.items():
-            changes += self.changes(element, edit)
+            if not self.is_gone(element):
+                changes += self.changes(element, edit)
         data = self.source.data
         parts, position = [], 0
         for start, end, text in sorted(changes):
@@ -230,7 +257,13 @@ def _with_properties(style: str, properties: dict[str, str]) -> str:
     return style
 
 
-def write_svg(source: XmlSource, drawing: Imported, parameters: SceneParameters) -> bytes:
+def write_svg(
+    source: XmlSource,
+    drawing: Imported,
+    parameters: SceneParameters,
+    vanished: Collection[Element] = (),
+    remove: bool = False,
+) -> bytes:
     """Return the file with the numbers that differ from the drawing's own written in place.
 
     Elements, ids, order and every attribute that holds none of those numbers stay as they are, byte for byte. A basic
@@ -240,6 +273,8 @@ def write_svg(source: XmlSource, drawing: Imported, parameters: SceneParameters)
         source: The parsed file.
         drawing: What was read from it.
         parameters: The numbers now.
+        vanished: Elements that are not to be seen.
+        remove: Whether these go; otherwise they are hidden.
     """
     writer = _Writer(source, drawing)
     now = parameters.map(lambda t: t.detach().cpu().to(torch.float32))
@@ -262,7 +297,9 @@ def write_svg(source: XmlSource, drawing: Imported, parameters: SceneParameters)
             exact = path.source.outline.points
             pairs = zip(points.tolist(), exact, moved, strict=True)
             writer.write_path(path, [(x, y) if has_moved else read for (x, y), read, has_moved in pairs])
-    if not writer.edits:
+    for element in vanished:
+        (writer.remove if remove else writer.hide)(element)
+    if not writer.edits and not writer.gone:
         return source.encode(source.data)
     writer.keep_styles()
     return source.encode(writer.result())

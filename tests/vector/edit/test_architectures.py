@@ -74,7 +74,7 @@ def test_three_steps_move_the_drawing(
 ) -> None:
     """Three of a draft, and three in which the drawing itself follows the guidance."""
     draft = ImageEditConfig(steps=3, latent_lr=1.0, refine_steps=1)
-    folder = edit(kind, VectorEditConfig(draft=draft, fit_steps=1, steps=3))
+    folder = edit(kind, VectorEditConfig(draft=draft, fit_steps=1, new_paths=0, steps=3))
     guided = [step["gradient_rms"] for step in _steps(folder) if "gradient_rms" in step]
     assert len(guided) == 6 and all(rms > 0 for rms in guided)
     _assert_drawing_moved(folder)
@@ -86,7 +86,8 @@ def test_three_steps_move_the_drawing(
 def test_a_flow_edits_the_draft_and_redraws_the_drawing(edit: Callable[[str, VectorEditConfig], Path]) -> None:
     draft = ImageEditConfig(flow_edit=FLOW_EDIT, refine=0)
     refinement = RedrawConfig(flow_edit=FLOW_EDIT)
-    folder = edit("flux_dev", VectorEditConfig(draft=draft, fit_steps=3, refine_steps=2, refinement=refinement))
+    config = VectorEditConfig(draft=draft, fit_steps=3, new_paths=0, refine_steps=2, refinement=refinement)
+    folder = edit("flux_dev", config)
     steps = _steps(folder)
     drafted, fitted, refined = steps[:3], steps[3:6], steps[6:]
     changes = [step["latent_change_rms"] for step in drafted]

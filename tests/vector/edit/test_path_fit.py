@@ -1,0 +1,203 @@
+"""A fit that makes new paths of what old ones cannot show, and leaves alone what the draft leaves alone."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pds_nerfstudio.editing import Fit, Goal
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.images.edit_loop import ImageEditConfig
+from pds_nerfstudio.vector.edit.editor import VectorEditor
+from pds_nerfstudio.vector.edit.holding import Holding
+from pds_nerfstudio.vector.edit.loop import VectorEditConfig, VectorEditLoop
+from pds_nerfstudio.vector.edit.path_fit import PathFit
+from pds_nerfstudio.vector.svg.document import Document
+from tests.vector.conftest import Oracle, Render, Towards
+
+MAN = b"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 128 128">
+  <rect id="paper" width="128" height="128" fill="#fffbe8"/>
+  <g id="man" transform="translate(4 0)">
+    <rect id="body" class="cloth" x="40" y="70" width="40" height="50" fill="#2050c0"/>
+    <circle id="head" cx="60" cy="52" r="18" fill="#f0c090"/>
+    <circle id="eye" cx="66" cy="50" r="2" fill="#202020"/>
+  </g>
+  <path id="bow" d="M60 74L68 78L60 82Z" fill="#d02020"/>
+</svg>
+"""
+HAT = b'    <path d="M44 38L76 38L76 12L44 12Z" fill="#d02020"/>\n'
+
+
+def changed(*changes: tuple[bytes, bytes], of: bytes = MAN) -> bytes:
+    for before, after in changes:
+        assert of.count(before) == 1
+        of = of.replace(before, after)
+    return of
+
+
+IN_FRONT = changed((b'  </g>\n  <path id="bow"', HAT + b'  </g>\n  <path id="bow"'))
+"""The man with a hat."""
+
+
+def fit(
+    source: bytes, draft: bytes, holding: Holding | None = None, canvas: int = 128, **options: Any
+) -> tuple[VectorEditor, VectorEditLoop]:
+    """Fit one drawing to the picture of another."""
+    config = VectorEditConfig(
+        **{"draft": ImageEditConfig(steps=1, refine=0), "fit_steps": 40, "background": "white", **options}
+    )
+    editor, goal = VectorEditor(Document(source), canvas, config.groups), Towards(draft, canvas)
+    loop = VectorEditLoop(editor, goal, config, holding)  # type: ignore[arg-type]
+    stage = loop.stages[1]
+    assert isinstance(stage, PathFit | Fit)
+    stage._make_goal = lambda: Goal(loop._drawing.whole(), goal.goal)
+    while stage.done < stage.steps:
+        stage.step()
+    stage.finish()
+    return editor, loop
+
+
+def new_paths(svg: bytes) -> list[dict[str, bytes]]:
+    group = re.search(rb'<g id="pds-new-paths">(.*?)</g>', svg, re.DOTALL)
+    paths = re.findall(rb"<path ([^>]*)/>", group[1]) if group else []
+    return [dict((k.decode(), v) for k, v in re.findall(rb'([\w-]+)="([^"]*)"', path)) for path in paths]
+
+
+def apart(a: Tensor, b: Tensor) -> float:
+    return float((a - b).abs().mean())
+
+
+def test_a_missing_hat_becomes_one_path_with_straight_edges_in_a_color_of_the_palette(
+    render: Render, oracle: Oracle
+) -> None:
+    editor, loop = fit(MAN, IN_FRONT)
+    svg = editor.svg()
+    (hat,) = new_paths(svg)
+    assert hat["fill"] == b"#d02020"
+    corners = [tuple(map(float, pair.split())) for pair in re.findall(r"[ML]([\d. ]+)", hat["d"].decode())]
+    assert "C" not in hat["d"].decode() and 4 <= len(corners) <= 8
+    for x, y in [(48, 12), (80, 12)]:  # of the drawing: the man stands 4 to the right
+        assert min(abs(x - cx) + abs(y - cy) for cx, cy in corners) < 1.5, corners
+    assert re.sub(rb' *<g id="pds-new-paths">.*?</g>\n', b"", svg, flags=re.DOTALL) == MAN
+    assert loop.path_fit is not None
+    report = loop.path_fit.report
+    assert (report.new_paths, report.new_nodes) == (1, len(corners)) and report.gain > 10
+    assert str(report).startswith(f"1 new path of {len(corners)} nodes: +")
+    # read again, it looks as it did
+    shown = editor.render()[0].detach()
+    assert apart(render(Document(svg)), shown) < 1e-3 and apart(oracle(svg, supersampling=4), shown) < 2e-3
+    assert apart(shown, render(Document(IN_FRONT))) < 4e-3
+
+
+def test_what_is_behind_something_is_put_below_it() -> None:
+    bar = b'<rect x="10" y="84" width="100" height="14" fill="#d02020"/>'
+    pole = changed((b'<rect id="body"', bar + b'<rect id="body"'))
+    editor, _ = fit(MAN, pole)
+    svg = editor.svg()
+    (path,) = new_paths(svg)
+    assert svg.index(b"pds-new-paths") < svg.index(b'id="body"')
+    assert len(re.findall(rb"[MLC]", path["d"])) == 4  # one bar, not two stumps
+    assert re.sub(rb'<g id="pds-new-paths">.*?</g>\n *', b"", svg, flags=re.DOTALL) == MAN
+
+
+def test_a_path_takes_another_color_and_no_more() -> None:
+    editor, _ = fit(MAN, changed((b"#2050c0", b"#d02020")))
+    assert editor.svg() == changed((b"#2050c0", b"#d02020"))
+
+
+def test_a_path_that_moved_stays_what_it_was() -> None:
+    editor, _ = fit(MAN, changed((b'x="40" y="70"', b'x="46" y="70"')), fit_steps=80)
+    svg = editor.svg()
+    assert new_paths(svg) == [] and b'<rect id="body"' in svg
+    (x,) = re.findall(rb'id="body" class="cloth" x="([\d.]+)"', svg)
+    assert float(x) == pytest.approx(46, abs=0.5)
+    for line in MAN.splitlines():
+        assert b'id="body"' in line or line in svg.splitlines()
+
+
+@pytest.mark.parametrize("vanished", ["keep", "hide", "remove"])
+def test_what_the_draft_does_not_show_vanishes(vanished: str) -> None:
+    bow = b'  <path id="bow" d="M60 74L68 78L60 82Z" fill="#d02020"/>\n'
+    editor, _ = fit(MAN, changed((bow, b"")), vanished=vanished)
+    svg = editor.svg()
+    if vanished == "remove":
+        assert svg == changed((bow, b""))
+    elif vanished == "hide":
+        assert svg == changed((b'fill="#d02020"/>', b'fill="#d02020" display="none"/>'))
+    else:
+        assert b"display" not in svg and b'id="bow"' in svg
+
+
+def test_an_equal_draft_changes_nothing() -> None:
+    editor, loop = fit(MAN, MAN)
+    assert editor.svg() == MAN
+    assert loop.path_fit is not None and str(loop.path_fit.report) == "0 new paths; 0 paths changed, 0 vanished"
+
+
+BOTH = changed((b"#2050c0", b"#30a030"), (b"#f0c090", b"#805030"))
+"""A man of other colours."""
+
+
+@pytest.mark.parametrize("new_paths", [0, 4])
+@pytest.mark.parametrize(
+    "holding",
+    [Holding(lock="#head"), Holding(only=".cloth"), Holding(only="#man", lock="circle"), Holding(region="30,71,70,57")],
+)
+def test_what_is_held_stays(holding: Holding, new_paths: int) -> None:
+    editor, _ = fit(MAN, BOTH, holding, new_paths=new_paths)
+    svg = editor.svg()
+    assert b'<circle id="head" cx="60" cy="52" r="18" fill="#f0c090"/>' in svg
+    assert b"#2050c0" not in svg and b"pds-new-paths" not in svg
+    if new_paths:
+        assert svg == changed((b"#2050c0", b"#30a030"))
+
+
+def test_new_paths_stay_in_the_region() -> None:
+    two = changed((b"</svg>", b'<circle cx="20" cy="20" r="9"/><circle cx="108" cy="20" r="9"/></svg>'))
+    editor, _ = fit(MAN, two, Holding(region="64,0,64,128"))
+    (path,) = new_paths(editor.svg())
+    xs = [float(x) for x in re.findall(r"([\d.]+) [\d.]+", path["d"].decode())]
+    assert min(xs) > 90
+
+
+@pytest.mark.parametrize(
+    ("holding", "words"),
+    [
+        (Holding(only="#hat"), "only is '#hat': nothing"),
+        (Holding(lock="#a b"), "lock has '#a b'"),
+        (Holding(region="1,2,3"), "region is '1,2,3'"),
+        (Holding(region="1,2,0,3"), "above 0"),
+    ],
+)
+def test_what_picks_nothing_is_refused(holding: Holding, words: str) -> None:
+    with pytest.raises(UserError, match=re.escape(words)):
+        fit(MAN, MAN, holding)
+
+
+def test_later_stages_go_on_with_the_new_paths() -> None:
+    config = VectorEditConfig(draft=ImageEditConfig(steps=60, latent_lr=0.05, refine=0), fit_steps=4, steps=2)
+    editor = VectorEditor(Document(MAN), 64, config.groups)
+    loop = VectorEditLoop(editor, Towards(IN_FRONT, 64), config)  # type: ignore[arg-type]
+    while loop.done < 64:
+        loop.step()
+    before = new_paths(editor.svg())
+    source = editor.render(source=True)
+    loop.step()
+    after = new_paths(editor.svg())
+    assert before and after != before and torch.equal(source, VectorEditor(Document(MAN), 64).render())
+
+
+def test_without_new_paths_the_fit_is_the_one_of_all_paths() -> None:
+    editor, loop = fit(MAN, IN_FRONT, new_paths=0, fit_steps=3)
+    assert loop.path_fit is None and isinstance(loop.stages[1], Fit)
+    other = VectorEditor(Document(MAN), 128, loop._config.groups)
+    goal = Goal(loop._drawing.whole(), Towards(IN_FRONT, 128).goal)
+    again = VectorEditLoop(other, Towards(IN_FRONT, 128), loop._config)  # type: ignore[arg-type]
+    alone = Fit(again._fitting(3), lambda: goal)
+    for _ in range(3):
+        alone.step()
+    assert other.svg() == editor.svg() != MAN
