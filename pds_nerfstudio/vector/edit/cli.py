@@ -105,7 +105,7 @@ class SvgEdit:
     edit: VectorEditConfig = field(default_factory=VectorEditConfig)
     """How the drawing follows the guidance."""
     only: str = ""
-    """What alone may change of the drawing: names of elements, #ids and .classes, separated by commas. A group stands
+    """What alone may change of the drawing: CSS selectors, such as "#hat, .arm". A group stands
     for all that is in it. New paths may lie on the paper and on that; all may change by default."""
     lock: str = ""
     """What must not change, in the same words. New paths do not cover it."""

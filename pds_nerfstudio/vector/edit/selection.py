@@ -1,31 +1,29 @@
 """Which elements of a drawing an option means."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+import cssselect2
 
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.vector.svg.css import Compound
 from pds_nerfstudio.vector.svg.document import Document
+from pds_nerfstudio.vector.svg.xml_source import Element
 
-_SELECTOR = re.compile(r"(\*|[A-Za-z][\w-]*)?((?:[#.][\w-]+)*)")
 
-
-def parse_selectors(text: str, option: str) -> list[Compound]:
-    """Read selectors by element name, id and class, separated by commas: `#hat, .arm, circle`.
+def parse_selectors(text: str, option: str) -> list[cssselect2.compiler.CompiledSelector]:
+    """Read CSS selectors, separated by commas: `#hat, .arm, g > circle`.
 
     Raises:
         UserError: If one is none, naming the option.
     """
-    selectors = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        match = _SELECTOR.fullmatch(part)
-        if match is None:
-            raise UserError(f"{option} has {part!r}: give names of elements, #ids and .classes, separated by commas.")
-        names = re.findall(r"([#.])([\w-]+)", match[2])
-        tag = None if match[1] in (None, "*") else match[1]
-        ids, classes = (tuple(name for kind, name in names if kind == sign) for sign in "#.")
-        selectors.append(Compound(tag, ids, classes))
-    return selectors
+    if not text.strip():
+        return []
+    try:
+        return list(cssselect2.compile_selector_list(text))
+    except (cssselect2.SelectorError, SyntaxError, NotImplementedError):
+        raise UserError(
+            f"{option} is {text!r}: give names of elements, #ids and .classes, separated by commas."
+        ) from None
 
 
 def selected_paths(document: Document, text: str, option: str) -> set[int]:
@@ -34,17 +32,19 @@ def selected_paths(document: Document, text: str, option: str) -> set[int]:
     Raises:
         UserError: If a selector is none, or picks nothing that is drawn.
     """
-    found = set[int]()
     selectors = parse_selectors(text, option)
-    for path in document.paths:
-        element = path.element
-        while element is not None:
-            if any(selector.matches(element) for selector in selectors):
-                found.add(path.path)
-            element = element.parent  # type: ignore[assignment]
+    tree = cssselect2.ElementWrapper.from_xml_root(document.source.root)
+    picked = {node.etree_element for node in tree.iter_subtree() if any(s.test(node) for s in selectors)}
+    found = {path.path for path in document.paths if not picked.isdisjoint(_with_ancestors(path.element))}
     if selectors and not found:
         raise UserError(f"{option} is {text!r}: nothing that {document.name} draws is called that; look at its ids.")
     return found
+
+
+def _with_ancestors(element: Element | None) -> Iterator[Element]:
+    while element is not None:
+        yield element
+        element = element.parent
 
 
 def parse_region(text: str) -> tuple[float, float, float, float] | None:

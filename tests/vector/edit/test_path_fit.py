@@ -168,7 +168,7 @@ def test_new_paths_stay_in_the_region() -> None:
     ("holding", "words"),
     [
         (Holding(only="#hat"), "only is '#hat': nothing"),
-        (Holding(lock="#a b"), "lock has '#a b'"),
+        (Holding(lock="#a["), "lock is '#a['"),
         (Holding(region="1,2,3"), "region is '1,2,3'"),
         (Holding(region="1,2,0,3"), "above 0"),
     ],
