@@ -28,6 +28,8 @@ COLUMNS = (
     "ssim_outside",
     "perceptual_true",
     "perceptual_source",
+    "sharpness_inside",
+    "sharpness_outside",
     "consistency",
     "seconds",
 )

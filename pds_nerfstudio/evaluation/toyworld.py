@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
@@ -65,6 +66,10 @@ class EditScores:
     """To the true edit, inside."""
     perceptual_outside: float
     """To the unedited scene, outside."""
+    sharpness_inside: float
+    """Energy of the edit's gradients as a multiple of the true edit's, inside: 1 is as sharp, less is blurred."""
+    sharpness_outside: float
+    """The same beside the unedited scene's, outside."""
     consistency: float
     """Whether neighbouring views change alike, −1..1 (see `consistency.direction_consistency`, here on the classifier's
     features); NaN for a single view."""
@@ -145,9 +150,20 @@ def score(source: Attributes, target: Attributes, before: Pictures, truth: Pictu
         details=torch.stack(along).float().mean().item() if along else float("nan"),
         psnr_true_unedited=metrics.mean(metrics.psnr(before, truth)),
         **compared,
+        **_sharpness(before, truth, edited),
         consistency=metrics.mean(direction_consistency(seen[0], seen[2])),
         consistency_true=metrics.mean(direction_consistency(seen[0], seen[1])),
     )
+
+
+def _sharpness(before: Pictures, truth: Pictures, edited: Pictures) -> dict[str, float]:
+    """Return how much detail there is beside that which should be, by the names of the scores."""
+    inside = metrics.changed_region(before, truth)
+    energies = {
+        place: [metrics.mean(metrics.gradient_energy(images, where)) for images in (edited, reference)]
+        for place, reference, where in (("inside", truth, inside), ("outside", before, ~inside))
+    }
+    return {f"sharpness_{place}": own / its if its else math.nan for place, (own, its) in energies.items()}
 
 
 def pictures(thing: Attributes, cameras: Cameras) -> Pictures:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d, pad
 
 from pds_nerfstudio.evaluation import metrics
 from pds_nerfstudio.evaluation.toyworld import held_out_cameras, is_toyworld_scene, judge, score
@@ -117,6 +119,20 @@ class TestPictures:
         assert scores.perceptual_true > 1e-3
         assert scores.ssim_true < 1
         assert torch.equal(judgement.source, judgement.edited)
+
+    def test_sharpness_is_that_of_the_true_edit_and_of_the_source(self) -> None:
+        cameras = held_out_cameras(2, 48, 48)
+
+        def sharpness(render: Callable[[Cameras], Tensor]) -> tuple[float, float]:
+            scores = judge(MAN, RAISED, cameras, render).scores
+            return scores.sharpness_inside, scores.sharpness_outside
+
+        assert sharpness(lambda c: true_pictures(RAISED, c)) == pytest.approx((1, 1), abs=0.02)
+        # Half the contrast is half of each difference, and a quarter of the energy.
+        assert sharpness(lambda c: true_pictures(RAISED, c) / 2 + 0.25) == pytest.approx((0.25, 0.25), abs=0.005)
+        bordered = pad(true_pictures(RAISED, cameras), (2, 2, 2, 2), "replicate")
+        inside, outside = sharpness(lambda _: avg_pool2d(bordered, 5, 1))
+        assert inside < 0.5 and outside < 0.5
 
     def test_damage_outside_the_change_is_seen(self) -> None:
         cameras = held_out_cameras(2, 48, 48)
