@@ -16,6 +16,7 @@ from pds_nerfstudio.vector.raster.affine import Affine
 from pds_nerfstudio.vector.raster.backend import Backend, Renderer, exact
 from pds_nerfstudio.vector.raster.scene import SceneParameters
 from pds_nerfstudio.vector.svg.document import Document
+from pds_nerfstudio.vector.svg.sharing import tied_representatives
 
 ParameterGroup = Literal["paths", "points", "colors", "opacities", "strokes", "gradients"]
 """paths: shifts, turns and stretches of whole paths. points: where curves go. colors: paints, gradient stops.
@@ -41,6 +42,7 @@ class VectorEditor:
 
     The change is what the optimiser sees. It is 0 at first. Points and stroke widths change in pixels of a 512-pixel
     canvas, gradients and their stops in hundredths of the gradient's length, colours and opacities in their own units.
+    What the file gives several elements in one place, a class or a group, changes for all of them alike.
     """
 
     def __init__(
@@ -100,10 +102,15 @@ class VectorEditor:
         self._start = parameters.map(lambda t: t.detach().to(device))
         pixel = REFERENCE_CANVAS / self.canvas * self.view[0]
         self._units: dict[str, Tensor] = {}
+        self._tied: dict[str, Tensor] = {}
         for name, editable in document.editable.items():
             unit = document.units[name] * editable / (pixel if name in ("points", "widths") else 1)
             if freedom is not None and name in freedom:
                 unit = unit * freedom[name].to(unit)
+            if name in document.ties:
+                tied = tied_representatives(document.ties[name], getattr(self._start, name), unit)
+                if tied is not None:
+                    self._tied[name] = tied.to(device)
             self._units[name] = unit.to(device).reshape(-1, *(1,) * (getattr(self._start, name).ndim - 1))
         self._placement = Placement(self._start.points, document.scene.topology, document.editable["points"])
         self.changes: dict[str, Tensor] = {}
@@ -136,6 +143,8 @@ class VectorEditor:
         if "paths" in steps:
             moved = self._placement(steps.pop("paths"))
             steps["points"] = moved + steps["points"] if "points" in steps else moved
+        for name in steps.keys() & self._tied.keys():
+            steps[name] = steps[name][self._tied[name]]
         changed = {name: getattr(self._start, name) + self._units[name] * step for name, step in steps.items()}
         return replace(self._start, **changed)
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape
@@ -11,12 +12,14 @@ from torch import Tensor
 
 from pds_nerfstudio.vector.raster.scene import SceneParameters
 from pds_nerfstudio.vector.svg.basic_shapes import GEOMETRY, fit_shape
+from pds_nerfstudio.vector.svg.cascade import Origin
 from pds_nerfstudio.vector.svg.color import format_color
 from pds_nerfstudio.vector.svg.css import parse_declarations
 from pds_nerfstudio.vector.svg.import_record import Imported, PathSlot, Slot
 from pds_nerfstudio.vector.svg.numbers import format_number
 from pds_nerfstudio.vector.svg.path_grammar import Point, format_path
 from pds_nerfstudio.vector.svg.properties import INHERITED, is_property
+from pds_nerfstudio.vector.svg.sharing import by_origin, is_one, place_in_file, reaches_undrawn
 from pds_nerfstudio.vector.svg.xml_source import Element, XmlSource, parse_xml
 
 PRECISION = 1e-4
@@ -60,6 +63,10 @@ class _Writer:
         """Elements and colour properties whose alpha moves into the opacity beside them."""
         self.gone: list[tuple[int, int]] = []
         """Where elements stand that go."""
+        self.rules: list[tuple[int, int, bytes]] = []
+        """New values in style sheets, and the bytes that they replace."""
+        self.ruled: dict[tuple[Element | None, tuple[int, int]], str] = {}
+        """The same values, by the style element and the place in its text."""
 
     def edit(self, element: Element) -> _Edit:
         return self.edits.setdefault(element, _Edit())
@@ -89,24 +96,63 @@ class _Writer:
                 self.edit(around).removed.add(around.editor_attributes["path-effect"])
             around = around.parent
 
-    def write_slot(self, slot: Slot, value: Tensor) -> None:
+    def text(self, slot: Slot, value: Tensor) -> str:
+        """Return a colour, an opacity or a width as a property has it."""
         if slot.kind == "colors":
             red, green, blue = value.tolist()
             # alpha that has gone over into the opacity is said there
             alpha = 1.0 if (slot.element, slot.name) in self.opaque else slot.alpha
-            self.set_property(slot.element, slot.name, format_color(red, green, blue, alpha))
-        elif slot.kind == "gradients":
+            return format_color(red, green, blue, alpha)
+        if slot.kind == "opacities":
+            opaque = (slot.element, _color_of(slot.name)) in self.opaque
+            opacity = float(value) / (1.0 if opaque else slot.scale)
+            return format_number(min(max(opacity, 0.0), 1.0), 4)
+        return format_number(max(float(value), 0.0), 4)
+
+    def declare(self, origin: Origin, text: str) -> bool:
+        """Set the value of a declaration; return whether that can be."""
+        if origin.span is None:
+            self.set_property(origin.element, origin.name, text)
+            return True
+        place = place_in_file(self.source, origin)
+        if place is not None:
+            self.rules.append((*place, text.encode()))
+            self.ruled[origin.element, origin.span] = text
+        return place is not None
+
+    def write_shared(self, slots: Sequence[Slot], now: SceneParameters, vanished: Collection[Element]) -> set[int]:
+        """Write what has changed for all that share it where it is declared; return the slots that are done with.
+
+        Where they differ by now, most of them go on sharing. One that has not changed keeps its value to the byte, and
+        so do all others keep theirs as it is declared.
+        """
+        changed, done = {id(slot) for slot in slots}, set[int]()
+        groups = by_origin([slot for slot in self.drawing.slots if slot.element not in vanished])
+        candidates = [
+            (origin, members)
+            for origin, members in groups.items()
+            if all(id(m) in changed and (m.element, _color_of(m.name)) not in self.opaque for m in members)
+            and is_one(self.drawing, members)
+        ]
+        undrawn = reaches_undrawn(self.source.root, self.drawing) if candidates else set[Origin]()
+        for origin, members in candidates:
+            if origin in undrawn:
+                continue
+            texts = {id(m): self.text(m, getattr(now, m.kind)[m.row]) for m in members}
+            text, _ = Counter(texts.values()).most_common(1)[0]
+            if self.declare(origin, text):
+                done |= {key for key, own in texts.items() if own == text}
+        return done
+
+    def write_slot(self, slot: Slot, value: Tensor) -> None:
+        if slot.kind == "gradients":
             names = _NAMES[slot.name]
             for name, number in zip(names, value.tolist(), strict=False):
                 self.edit(slot.element).attributes[name] = format_number(number, 5)
         elif slot.kind == "offsets":
             self.edit(slot.element).attributes["offset"] = format_number(min(max(float(value), 0.0), 1.0), 5)
-        elif slot.kind == "opacities":
-            opaque = (slot.element, _color_of(slot.name)) in self.opaque
-            opacity = float(value) / (1.0 if opaque else slot.scale)
-            self.set_property(slot.element, slot.name, format_number(min(max(opacity, 0.0), 1.0), 4))
         else:
-            self.set_property(slot.element, slot.name, format_number(max(float(value), 0.0), 4))
+            self.set_property(slot.element, slot.name, self.text(slot, value))
 
     def write_path(self, slot: PathSlot, points: Sequence[Point]) -> None:
         unit = self.extent / slot.scale if slot.scale > 0 else 1.0
@@ -152,7 +198,9 @@ class _Writer:
                 inline = declared is not None and declared.origin == "style"
                 if before == now or inline or name in self.edits.get(element, _Edit()).properties:
                     continue
-                value = before.value if before else self.attribute(element, name)
+                value = self.attribute(element, name)
+                if before is not None:
+                    value = self.ruled.get((before.owner, before.span), before.value)
                 forced = (before is not None and before.important) or (now is not None and now.important)
                 self.edit(element).properties[name] = value + (" !important" if forced else "")
 
@@ -185,7 +233,7 @@ class _Writer:
 
     def result(self) -> bytes:
         """Return the file in UTF-8 with all edits made."""
-        changes = [(start, end, b"") for start, end in self.gone]
+        changes = [*self.rules, *((start, end, b"") for start, end in self.gone)]
         for element, edit in self.edits.items():
             if not self.is_gone(element):
                 changes += self.changes(element, edit)
@@ -267,7 +315,8 @@ def write_svg(
     """Return the file with the numbers that differ from the drawing's own written in place.
 
     Elements, ids, order and every attribute that holds none of those numbers stay as they are, byte for byte. A basic
-    shape stays one while its points still form one, and becomes a path otherwise.
+    shape stays one while its points still form one, and becomes a path otherwise. What several elements have from one
+    declaration is written there.
 
     Args:
         source: The parsed file.
@@ -278,15 +327,17 @@ def write_svg(
     """
     writer = _Writer(source, drawing)
     now = parameters.map(lambda t: t.detach().cpu().to(torch.float32))
-    changed = set()
+    changed: list[Slot] = []
     for slot in drawing.slots:
         value, before = getattr(now, slot.kind)[slot.row], getattr(drawing.parameters, slot.kind)[slot.row]
         if slot.editable and not torch.equal(value, before):
-            changed.add(id(slot))
+            changed.append(slot)
             if slot.kind == "opacities" and float(value) > slot.scale:
                 writer.opaque.add((slot.element, _color_of(slot.name)))
+    shared, alone = writer.write_shared(changed, now, vanished), {id(slot) for slot in changed}
+    alone -= shared
     for slot in drawing.slots:
-        if id(slot) in changed or (slot.kind == "colors" and (slot.element, slot.name) in writer.opaque):
+        if id(slot) in alone or (slot.kind == "colors" and (slot.element, slot.name) in writer.opaque):
             writer.write_slot(slot, getattr(now, slot.kind)[slot.row])
     for path in drawing.paths:
         rows = slice(path.first, path.first + len(path.source.outline.points))
@@ -299,7 +350,7 @@ def write_svg(
             writer.write_path(path, [(x, y) if has_moved else read for (x, y), read, has_moved in pairs])
     for element in vanished:
         (writer.remove if remove else writer.hide)(element)
-    if not writer.edits and not writer.gone:
+    if not (writer.edits or writer.gone or writer.rules):
         return source.encode(source.data)
     writer.keep_styles()
     return source.encode(writer.result())

@@ -90,12 +90,11 @@ def test_a_basic_shape_that_is_none_any_more_becomes_a_path() -> None:
         ),
         (
             "<style>path{fill:red}</style><path d='M0 0L1 0 1 1z' ></path>",
-            "<style>path{fill:red}</style><path d='M0 0L1 0 1 1z' style=\"fill:#0080ff\" ></path>",
+            "<style>path{fill:#0080ff}</style><path d='M0 0L1 0 1 1z' ></path>",
         ),
         (
             "<style>path{fill:red!important}</style><path style='opacity:1' d='M0 0L1 0 1 1z'/>",
-            "<style>path{fill:red!important}</style>"
-            "<path style='opacity:1;fill:#0080ff !important' d='M0 0L1 0 1 1z'/>",
+            "<style>path{fill:#0080ff!important}</style><path style='opacity:1' d='M0 0L1 0 1 1z'/>",
         ),
         (
             '<path d="M0 0L1 0 1 1z" fill="rgba(255,0,0,.5)"/>',
