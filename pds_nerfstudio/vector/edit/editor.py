@@ -12,6 +12,7 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.vector.edit.placement import Placement
 from pds_nerfstudio.vector.edit.regularizers import CrossingLoss
 from pds_nerfstudio.vector.edit.scene_tree import without
+from pds_nerfstudio.vector.edit.whole_shapes import WholeShapes
 from pds_nerfstudio.vector.raster.affine import Affine
 from pds_nerfstudio.vector.raster.backend import Backend, Renderer, exact
 from pds_nerfstudio.vector.raster.scene import SceneParameters
@@ -42,7 +43,8 @@ class VectorEditor:
 
     The change is what the optimiser sees. It is 0 at first. Points and stroke widths change in pixels of a 512-pixel
     canvas, gradients and their stops in hundredths of the gradient's length, colours and opacities in their own units.
-    What the file gives several elements in one place, a class or a group, changes for all of them alike.
+    What the file gives several elements in one place, a class or a group, changes for all of them alike. Rectangles,
+    circles, ellipses and lines move as wholes: the nearest affine map of their points is what counts.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class VectorEditor:
                     self._tied[name] = tied.to(device)
             self._units[name] = unit.to(device).reshape(-1, *(1,) * (getattr(self._start, name).ndim - 1))
         self._placement = Placement(self._start.points, document.scene.topology, document.editable["points"])
+        self._whole = WholeShapes(self._start.points, document.paths)
         self.changes: dict[str, Tensor] = {}
         """The optimiser's tensors, shaped like those of `SceneParameters`, and under "paths" the moves of paths."""
         for name in (name for group in self.groups for name in TENSORS[group]):
@@ -140,6 +143,8 @@ class VectorEditor:
     def parameters(self) -> SceneParameters:
         """Return the drawing's numbers as they are now."""
         steps = dict(self.changes)
+        if "points" in steps:
+            steps["points"] = self._whole(steps["points"])
         if "paths" in steps:
             moved = self._placement(steps.pop("paths"))
             steps["points"] = moved + steps["points"] if "points" in steps else moved

@@ -2,20 +2,22 @@
 
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from xml.sax.saxutils import escape
 
 import torch
 from torch import Tensor
 
-from pds_nerfstudio.vector.raster.scene import SceneParameters
-from pds_nerfstudio.vector.svg.basic_shapes import GEOMETRY, fit_shape
+from pds_nerfstudio.vector.raster.scene import Group, SceneParameters, Shape, Solid
+from pds_nerfstudio.vector.svg.basic_shapes import GEOMETRY, Numbers, fit_shape
 from pds_nerfstudio.vector.svg.cascade import Origin
 from pds_nerfstudio.vector.svg.color import format_color
 from pds_nerfstudio.vector.svg.css import parse_declarations
 from pds_nerfstudio.vector.svg.import_record import Imported, PathSlot, Slot
+from pds_nerfstudio.vector.svg.moved_shapes import move_shape
 from pds_nerfstudio.vector.svg.numbers import format_number
 from pds_nerfstudio.vector.svg.path_grammar import Point, format_path
 from pds_nerfstudio.vector.svg.properties import INHERITED, is_property
@@ -33,6 +35,8 @@ ORIGINS = frozenset(
 )
 """Attributes of which Inkscape makes the outline of a path anew: of stars, arcs, spirals, offsets, path effects."""
 
+_TURNED = frozenset(("clip-path", "mask", "filter", "transform-origin", "transform-box"))
+"""Properties whose effect turns with an element's own transform, or turns it about another point."""
 _BLANK_BEFORE = re.compile(rb"\n[ \t]*$")
 _TAG_NAME = re.compile(rb"(?:[^\s/>:]+:)?([^\s/>:]+)")
 _NAMES = {"linearGradient": ("x1", "y1", "x2", "y2"), "radialGradient": ("cx", "cy", "r", "fx", "fy", "fr")}
@@ -67,6 +71,19 @@ class _Writer:
         """New values in style sheets, and the bytes that they replace."""
         self.ruled: dict[tuple[Element | None, tuple[int, int]], str] = {}
         """The same values, by the style element and the place in its text."""
+
+    @cached_property
+    def shapes(self) -> dict[int, list[Shape]]:
+        """All that is drawn of each path."""
+        found: dict[int, list[Shape]] = defaultdict(list)
+        stack: list[Shape | Group] = [self.drawing.scene.root]
+        while stack:
+            node = stack.pop()
+            if isinstance(node, Group):
+                stack.extend(node.children)
+            else:
+                found[node.path].append(node)
+        return found
 
     def edit(self, element: Element) -> _Edit:
         return self.edits.setdefault(element, _Edit())
@@ -170,15 +187,48 @@ class _Writer:
         if tag != "path":
             numbers = fit_shape(slot.source, points, STILL_A_SHAPE * unit)
             if numbers is not None:
-                before = slot.source.numbers
-                for name, value in numbers.items():
-                    if abs(value - before[name]) > PRECISION * unit:
-                        self.set_geometry(slot.element, name, format_number(value, decimals))
+                self.write_numbers(slot, numbers, PRECISION * unit, decimals)
                 return
-            edit.tag = "path"
-            raw = slot.element.raw_attributes
-            edit.removed |= {raw[name] for name in GEOMETRY[tag] if name in raw}
+            if self.write_moved(slot, points, unit, decimals):
+                return
+            self.rename(slot.element, "path")
         self.set_geometry(slot.element, "d", format_path(points, slot.source.outline.contours, decimals))
+
+    def write_numbers(self, slot: PathSlot, numbers: Numbers, exact: float, decimals: int) -> None:
+        for name, value in numbers.items():
+            if abs(value - slot.source.numbers.get(name, math.inf)) > exact:
+                self.set_geometry(slot.element, name, format_number(value, decimals))
+
+    def write_moved(self, slot: PathSlot, points: Sequence[Point], unit: float, decimals: int) -> bool:
+        """Write a shape that was moved as a whole as one that is turned, say; return whether it is one."""
+        if slot.source.tag == "line":
+            return False
+        shapes = self.shapes.get(slot.path, [])
+        strokes = [shape.stroke for shape in shapes if shape.stroke is not None]
+        dashed = any(stroke.dashes for stroke in strokes)
+        moved = move_shape(slot.source, points, STILL_A_SHAPE * unit, slants=not strokes, dashed=dashed)
+        if moved is None:
+            return False
+        if not moved.is_upright:
+            declared = self.drawing.cascade.declared(slot.element)
+            given = declared.get("transform")
+            paints = [part.paint for shape in shapes for part in (shape.fill, shape.stroke) if part is not None]
+            # gradients, clip paths and more would be turned with it
+            alone = all(isinstance(paint, Solid) for paint in paints) and not declared.keys() & _TURNED
+            if not alone or (given is not None and given.origin != "attribute"):
+                return False
+            before = slot.element.attributes.get("transform", "")
+            moved, self.edit(slot.element).attributes["transform"] = moved.transform(before, decimals)
+        if moved.tag != slot.source.tag:
+            self.rename(slot.element, moved.tag)
+        self.write_numbers(slot, moved.numbers, PRECISION * unit, decimals)
+        return True
+
+    def rename(self, element: Element, tag: str) -> None:
+        """Make a shape another one: without what only the one before has."""
+        edit, raw = self.edit(element), element.raw_attributes
+        edit.tag = tag
+        edit.removed |= {raw[name] for name in GEOMETRY[element.tag] if name in raw and name not in GEOMETRY[tag]}
 
     def keep_styles(self) -> None:
         """Give elements the properties that they would win or lose because selectors pick others after the edits."""
@@ -315,7 +365,8 @@ def write_svg(
     """Return the file with the numbers that differ from the drawing's own written in place.
 
     Elements, ids, order and every attribute that holds none of those numbers stay as they are, byte for byte. A basic
-    shape stays one while its points still form one, and becomes a path otherwise. What several elements have from one
+    shape stays one while its points still form one, moved, turned or slanted as a whole, and becomes a path otherwise;
+    a circle that is stretched becomes an ellipse. What several elements have from one
     declaration is written there.
 
     Args:
