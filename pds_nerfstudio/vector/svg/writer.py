@@ -25,7 +25,8 @@ from pds_nerfstudio.vector.svg.sharing import by_origin, is_one, place_in_file, 
 from pds_nerfstudio.vector.svg.xml_source import Element, XmlSource, parse_xml
 
 PRECISION = 1e-4
-"""Points are written this exactly, relative to the larger side of the drawing."""
+"""Points and widths are written this exactly, relative to the larger side of the drawing, and gradients relative to
+their length: a hundredth of a pixel where the drawing is 100 of them large."""
 STILL_A_SHAPE = 1e-3
 """How far the points of a basic shape may stray from it, relative to the larger side of the drawing."""
 
@@ -71,6 +72,11 @@ class _Writer:
         """New values in style sheets, and the bytes that they replace."""
         self.ruled: dict[tuple[Element | None, tuple[int, int]], str] = {}
         """The same values, by the style element and the place in its text."""
+
+    @cached_property
+    def unit_of(self) -> dict[Element, float]:
+        """The larger side of the drawing in the units of each shape."""
+        return {p.element: self.extent / p.scale if p.scale > 0 else 1.0 for p in self.drawing.paths}
 
     @cached_property
     def shapes(self) -> dict[int, list[Shape]]:
@@ -123,8 +129,8 @@ class _Writer:
         if slot.kind == "opacities":
             opaque = (slot.element, _color_of(slot.name)) in self.opaque
             opacity = float(value) / (1.0 if opaque else slot.scale)
-            return format_number(min(max(opacity, 0.0), 1.0), 4)
-        return format_number(max(float(value), 0.0), 4)
+            return format_number(min(max(opacity, 0.0), 1.0), 3)
+        return format_number(max(float(value), 0.0), _decimals(PRECISION * self.unit_of.get(slot.element, self.extent)))
 
     def declare(self, origin: Origin, text: str) -> bool:
         """Set the value of a declaration; return whether that can be."""
@@ -163,17 +169,18 @@ class _Writer:
 
     def write_slot(self, slot: Slot, value: Tensor) -> None:
         if slot.kind == "gradients":
-            names = _NAMES[slot.name]
+            names, (x1, y1, x2_or_r, y2, *_) = _NAMES[slot.name], value.tolist()
+            length = x2_or_r if slot.name == "radialGradient" else math.hypot(x2_or_r - x1, y2 - y1)
             for name, number in zip(names, value.tolist(), strict=False):
-                self.edit(slot.element).attributes[name] = format_number(number, 5)
+                self.edit(slot.element).attributes[name] = format_number(number, _decimals(PRECISION * length))
         elif slot.kind == "offsets":
-            self.edit(slot.element).attributes["offset"] = format_number(min(max(float(value), 0.0), 1.0), 5)
+            self.edit(slot.element).attributes["offset"] = format_number(min(max(float(value), 0.0), 1.0), 4)
         else:
             self.set_property(slot.element, slot.name, self.text(slot, value))
 
     def write_path(self, slot: PathSlot, points: Sequence[Point]) -> None:
-        unit = self.extent / slot.scale if slot.scale > 0 else 1.0
-        decimals = max(math.ceil(-math.log10(PRECISION * unit)), 0)
+        unit = self.unit_of[slot.element]
+        decimals = _decimals(PRECISION * unit)
         extents = [max(side) - min(side) for side in zip(*points, strict=True)]
         # what is thin must not become flat, for then it has no box any more
         finer = [math.ceil(-math.log10(extent)) + 2 for extent in extents if extent > 0]
@@ -329,6 +336,11 @@ class _Writer:
                 assert found is not None
                 changes.append((*found.span(1), edit.tag.encode()))
         return changes
+
+
+def _decimals(exact: float) -> int:
+    """Return how many decimals it takes to write numbers as exactly as this."""
+    return min(max(math.ceil(-math.log10(exact)), 0), 9) if exact > 0 else 9
 
 
 def _color_of(opacity: str) -> str:
