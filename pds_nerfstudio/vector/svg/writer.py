@@ -4,9 +4,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
-from xml.sax.saxutils import escape
 
 import torch
 from torch import Tensor
@@ -15,13 +13,13 @@ from pds_nerfstudio.vector.raster.scene import Group, SceneParameters, Shape, So
 from pds_nerfstudio.vector.svg.basic_shapes import GEOMETRY, Numbers, fit_shape
 from pds_nerfstudio.vector.svg.cascade import Origin
 from pds_nerfstudio.vector.svg.color import format_color
-from pds_nerfstudio.vector.svg.css import parse_declarations
 from pds_nerfstudio.vector.svg.import_record import Imported, PathSlot, Slot
 from pds_nerfstudio.vector.svg.moved_shapes import move_shape
 from pds_nerfstudio.vector.svg.numbers import format_number
 from pds_nerfstudio.vector.svg.path_grammar import Point, format_path
 from pds_nerfstudio.vector.svg.properties import INHERITED, is_property
 from pds_nerfstudio.vector.svg.sharing import by_origin, is_one, place_in_file, reaches_undrawn
+from pds_nerfstudio.vector.svg.tag_edits import TagEdit, replacements
 from pds_nerfstudio.vector.svg.xml_source import Element, XmlSource, parse_xml
 
 PRECISION = 1e-4
@@ -39,22 +37,7 @@ ORIGINS = frozenset(
 _TURNED = frozenset(("clip-path", "mask", "filter", "transform-origin", "transform-box"))
 """Properties whose effect turns with an element's own transform, or turns it about another point."""
 _BLANK_BEFORE = re.compile(rb"\n[ \t]*$")
-_TAG_NAME = re.compile(rb"(?:[^\s/>:]+:)?([^\s/>:]+)")
 _NAMES = {"linearGradient": ("x1", "y1", "x2", "y2"), "radialGradient": ("cx", "cy", "r", "fx", "fy", "fr")}
-
-
-@dataclass
-class _Edit:
-    """What is to change in one start tag."""
-
-    attributes: dict[str, str] = field(default_factory=dict)
-    """New values of attributes."""
-    properties: dict[str, str] = field(default_factory=dict)
-    """New values of properties, for the style attribute."""
-    removed: set[str] = field(default_factory=set)
-    """Attributes that go, by their names in the file."""
-    tag: str | None = None
-    """The new tag, if it changes."""
 
 
 class _Writer:
@@ -62,7 +45,7 @@ class _Writer:
 
     def __init__(self, source: XmlSource, drawing: Imported) -> None:
         self.source, self.drawing = source, drawing
-        self.edits: dict[Element, _Edit] = {}
+        self.edits: dict[Element, TagEdit] = {}
         self.extent = max(drawing.size)
         self.opaque: set[tuple[Element, str]] = set()
         """Elements and colour properties whose alpha moves into the opacity beside them."""
@@ -91,8 +74,8 @@ class _Writer:
                 found[node.path].append(node)
         return found
 
-    def edit(self, element: Element) -> _Edit:
-        return self.edits.setdefault(element, _Edit())
+    def edit(self, element: Element) -> TagEdit:
+        return self.edits.setdefault(element, TagEdit())
 
     def set_property(self, element: Element, name: str, value: str) -> None:
         """Set a property where the element already has it, or where that overrides what gave it so far."""
@@ -253,7 +236,7 @@ class _Writer:
                 before, now = old.get(name), new.get(name)
                 declared = self.drawing.cascade.declared(element).get(name)
                 inline = declared is not None and declared.origin == "style"
-                if before == now or inline or name in self.edits.get(element, _Edit()).properties:
+                if before == now or inline or name in self.edits.get(element, TagEdit()).properties:
                     continue
                 value = self.attribute(element, name)
                 if before is not None:
@@ -293,49 +276,13 @@ class _Writer:
         changes = [*self.rules, *((start, end, b"") for start, end in self.gone)]
         for element, edit in self.edits.items():
             if not self.is_gone(element):
-                changes += self.changes(element, edit)
+                changes += replacements(self.source, element, edit)
         data = self.source.data
         parts, position = [], 0
         for start, end, text in sorted(changes):
             parts += [data[position:start], text]
             position = end
         return b"".join([*parts, data[position:]])
-
-    def changes(self, element: Element, edit: _Edit) -> list[tuple[int, int, bytes]]:
-        """Return the replacements in the bytes of one element's tags."""
-        data = self.source.data
-        start, end = self.source.tag_span(element)
-        spans = self.source.attribute_spans(element)
-        values = dict(edit.attributes)
-        if edit.properties:
-            values["style"] = _with_properties(element.attributes.get("style", ""), edit.properties)
-        changes, added = [], []
-        for name, value in values.items():
-            raw = element.raw_attributes.get(name)
-            if raw is None:
-                added.append(f' {name}="{escape(value, {chr(34): "&quot;"})}"')
-                continue
-            first, last = spans[raw]
-            quote = data[first - 1 : first].decode()
-            changes.append((first, last, escape(value, {quote: "&quot;" if quote == '"' else "&apos;"}).encode()))
-        for raw in edit.removed:
-            first, last = spans[raw]
-            before = data.rindex(raw.encode(), start, first)
-            while data[before - 1 : before].isspace() and data[before - 2 : before - 1].isspace():
-                before -= 1
-            changes.append((before - 1, last + 1, b""))
-        if added:
-            at = end - 2 if data[end - 2 : end] == b"/>" else end - 1
-            while data[at - 1 : at].isspace():
-                at -= 1
-            changes.append((at, at, "".join(added).encode()))
-        if edit.tag is not None:
-            tags = [start + 1] if data[end - 2 : end] == b"/>" else [start + 1, element.end + 2]
-            for position in tags:
-                found = _TAG_NAME.search(data, position)
-                assert found is not None
-                changes.append((*found.span(1), edit.tag.encode()))
-        return changes
 
 
 def _decimals(exact: float) -> int:
@@ -346,25 +293,6 @@ def _decimals(exact: float) -> int:
 def _color_of(opacity: str) -> str:
     """Return the colour that an opacity property goes with."""
     return "stop-color" if opacity == "stop-opacity" else opacity.removesuffix("-opacity")
-
-
-def _with_properties(style: str, properties: dict[str, str]) -> str:
-    """Return a style attribute with some properties set, the others as they are."""
-    declarations = parse_declarations(style)
-    remaining = dict(properties)
-    for declaration in reversed(declarations):
-        if declaration.name in properties:
-            start, end = declaration.span
-            value = properties[declaration.name]
-            remaining.pop(declaration.name, None)
-            if declaration.important:
-                value = value.removesuffix(" !important")
-            style = style[:start] + value + style[end:]
-    if remaining:
-        style = style.rstrip()
-        joint = "" if not style or style.endswith(";") else ";"
-        style += joint + ";".join(f"{name}:{value}" for name, value in remaining.items())
-    return style
 
 
 def write_svg(
