@@ -11,7 +11,7 @@ from torch import Tensor
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.vector.edit.placement import Placement
 from pds_nerfstudio.vector.edit.regularizers import CrossingLoss
-from pds_nerfstudio.vector.edit.scene_tree import without
+from pds_nerfstudio.vector.edit.scene_tree import paint_rows, without
 from pds_nerfstudio.vector.edit.whole_shapes import WholeShapes
 from pds_nerfstudio.vector.raster.affine import Affine
 from pds_nerfstudio.vector.raster.backend import Backend, Renderer, exact
@@ -115,7 +115,8 @@ class VectorEditor:
                     self._tied[name] = tied.to(device)
             self._units[name] = unit.to(device).reshape(-1, *(1,) * (getattr(self._start, name).ndim - 1))
         self._placement = Placement(self._start.points, document.scene.topology, document.editable["points"])
-        self._whole = WholeShapes(self._start.points, document.paths)
+        outlined = {path for path, rows in paint_rows(document.scene).items() if rows.widths}
+        self._whole = WholeShapes(self._start.points, document.paths, outlined)
         self.changes: dict[str, Tensor] = {}
         """The optimiser's tensors, shaped like those of `SceneParameters`, and under "paths" the moves of paths."""
         for name in (name for group in self.groups for name in TENSORS[group]):
@@ -143,14 +144,15 @@ class VectorEditor:
     def parameters(self) -> SceneParameters:
         """Return the drawing's numbers as they are now."""
         steps = dict(self.changes)
-        if "points" in steps:
-            steps["points"] = self._whole(steps["points"])
         if "paths" in steps:
             moved = self._placement(steps.pop("paths"))
             steps["points"] = moved + steps["points"] if "points" in steps else moved
         for name in steps.keys() & self._tied.keys():
             steps[name] = steps[name][self._tied[name]]
-        changed = {name: getattr(self._start, name) + self._units[name] * step for name, step in steps.items()}
+        ways = {name: self._units[name] * step for name, step in steps.items()}
+        if "points" in ways:
+            ways["points"] = self._whole(ways["points"])
+        changed = {name: getattr(self._start, name) + way for name, way in ways.items()}
         return replace(self._start, **changed)
 
     def render(

@@ -123,6 +123,23 @@ def test_basic_shapes_move_as_wholes(groups: Any) -> None:
         assert (after[rows] - before[rows]).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("transform", ["", ' transform="rotate(30)"'])
+def test_rectangles_with_an_outline_are_not_slanted(transform: str) -> None:
+    rect = f'<rect x="20" y="20" width="20" height="8" stroke="red"{transform}/>'
+    editor = VectorEditor(Document(f'<svg viewBox="0 0 64 64">{rect}</svg>'.encode()), 64)
+    assert torch.equal(editor.parameters().points, editor.source.points)
+    with torch.no_grad():
+        editor.changes["paths"] += torch.tensor([[0.0, 40, 0], [20, 10, 0]])
+    a, b, _, d = editor.parameters().points.detach()
+    assert abs(float((b - a) @ (d - a))) < 1e-3
+    assert (b - a)[1].abs() > 1 and (d - a).norm() != pytest.approx(8)
+    found = editor.svg()
+    assert b"<rect" in found and b"rotate(" in found
+    editor.render().sum().backward()
+    gradient = editor.changes["paths"].grad
+    assert gradient is not None and gradient.isfinite().all() and gradient.abs().sum() > 0
+
+
 def test_shapes_go_where_most_of_their_points_are_pulled() -> None:
     editor = VectorEditor(Document(b'<svg viewBox="0 0 64 64"><rect width="9" height="4"/></svg>'), 64, ("points",))
     with torch.no_grad():
