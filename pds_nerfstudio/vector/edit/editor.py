@@ -11,11 +11,13 @@ from torch import Tensor
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.vector.edit.placement import Placement
 from pds_nerfstudio.vector.edit.regularizers import CrossingLoss
-from pds_nerfstudio.vector.edit.scene_tree import without
+from pds_nerfstudio.vector.edit.scene_tree import paint_rows, without
+from pds_nerfstudio.vector.edit.whole_shapes import WholeShapes
 from pds_nerfstudio.vector.raster.affine import Affine
 from pds_nerfstudio.vector.raster.backend import Backend, Renderer, exact
 from pds_nerfstudio.vector.raster.scene import SceneParameters
 from pds_nerfstudio.vector.svg.document import Document
+from pds_nerfstudio.vector.svg.sharing import tied_representatives
 
 ParameterGroup = Literal["paths", "points", "colors", "opacities", "strokes", "gradients"]
 """paths: shifts, turns and stretches of whole paths. points: where curves go. colors: paints, gradient stops.
@@ -41,6 +43,8 @@ class VectorEditor:
 
     The change is what the optimiser sees. It is 0 at first. Points and stroke widths change in pixels of a 512-pixel
     canvas, gradients and their stops in hundredths of the gradient's length, colours and opacities in their own units.
+    What the file gives several elements in one place, a class or a group, changes for all of them alike. Rectangles,
+    circles, ellipses and lines move as wholes: the nearest affine map of their points is what counts.
     """
 
     def __init__(
@@ -100,12 +104,19 @@ class VectorEditor:
         self._start = parameters.map(lambda t: t.detach().to(device))
         pixel = REFERENCE_CANVAS / self.canvas * self.view[0]
         self._units: dict[str, Tensor] = {}
+        self._tied: dict[str, Tensor] = {}
         for name, editable in document.editable.items():
             unit = document.units[name] * editable / (pixel if name in ("points", "widths") else 1)
             if freedom is not None and name in freedom:
                 unit = unit * freedom[name].to(unit)
+            if name in document.ties:
+                tied = tied_representatives(document.ties[name], getattr(self._start, name), unit)
+                if tied is not None:
+                    self._tied[name] = tied.to(device)
             self._units[name] = unit.to(device).reshape(-1, *(1,) * (getattr(self._start, name).ndim - 1))
         self._placement = Placement(self._start.points, document.scene.topology, document.editable["points"])
+        outlined = {path for path, rows in paint_rows(document.scene).items() if rows.widths}
+        self._whole = WholeShapes(self._start.points, document.paths, outlined)
         self.changes: dict[str, Tensor] = {}
         """The optimiser's tensors, shaped like those of `SceneParameters`, and under "paths" the moves of paths."""
         for name in (name for group in self.groups for name in TENSORS[group]):
@@ -136,7 +147,12 @@ class VectorEditor:
         if "paths" in steps:
             moved = self._placement(steps.pop("paths"))
             steps["points"] = moved + steps["points"] if "points" in steps else moved
-        changed = {name: getattr(self._start, name) + self._units[name] * step for name, step in steps.items()}
+        for name in steps.keys() & self._tied.keys():
+            steps[name] = steps[name][self._tied[name]]
+        ways = {name: self._units[name] * step for name, step in steps.items()}
+        if "points" in ways:
+            ways["points"] = self._whole(ways["points"])
+        changed = {name: getattr(self._start, name) + way for name, way in ways.items()}
         return replace(self._start, **changed)
 
     def render(

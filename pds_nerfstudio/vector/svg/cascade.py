@@ -1,11 +1,13 @@
 """Which value a property has on an element, and what gave it that value (CSS Cascade, SVG 2 section 6)."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 
 from pds_nerfstudio.vector.svg.basic_shapes import GEOMETRY
-from pds_nerfstudio.vector.svg.css import StyleSheet, parse_declarations
+from pds_nerfstudio.vector.svg.css import Declaration, StyleSheet, parse_declarations
 from pds_nerfstudio.vector.svg.properties import (
     ATTRIBUTES,
     GEOMETRY_PROPERTIES,
@@ -19,14 +21,36 @@ from pds_nerfstudio.vector.svg.properties import (
 )
 from pds_nerfstudio.vector.svg.xml_source import Element
 
-_VARIABLE = re.compile(r"var\(\s*(--[\w-]+)\s*(?:,((?:[^()]|\([^()]*\))*))?\)", re.IGNORECASE)
+VARIABLE = re.compile(r"var\(\s*(--[\w-]+)\s*(?:,((?:[^()]|\([^()]*\))*))?\)", re.IGNORECASE)
+"""A use of a variable; the first group is its name."""
 _VIEWPORT = ("x", "y", "width", "height")
 _MAX_SUBSTITUTIONS = 32
 _MAX_VALUE = 1000
 
 
+SHARED = frozenset(
+    """color fill stroke stroke-width fill-opacity stroke-opacity opacity stop-color stop-opacity""".split()
+)
+"""Properties of which it is known which declaration gives them."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The one declaration that gives a value to all that inherit it, or that a rule picks."""
+
+    name: str
+    """The property, or the variable, that it declares."""
+    element: Element
+    """The element with the attribute or the style; of a rule, the style element that it stands in."""
+    span: tuple[int, int] | None = None
+    """Of a rule: where the value stands in the text of the style element."""
+
+
 class Style(dict[str, str]):
     """Values by property; a property without a value has its initial one."""
+
+    given: Mapping[str, Origin] = MappingProxyType({})
+    """What gives the values of variables and of those in `SHARED`, where one declaration does."""
 
     unread: frozenset[str] = frozenset()
     """Properties whose declared value could not be read, and which have another one here for that reason."""
@@ -42,6 +66,10 @@ class Declared:
     """What overrides all else that declares it: "attribute", "sheet" or "style"."""
     important: bool = False
     """Whether that is declared !important."""
+    rule: Declaration | None = None
+    """The declaration of the value in a sheet."""
+    plain: bool = True
+    """Whether the value is what overrides all else; otherwise that could not be read, or stands back."""
 
 
 class Cascade:
@@ -74,7 +102,8 @@ class Cascade:
                         if d.important == important:
                             name, value = expand_shorthand(d.name, d.value)
                             if is_property(name) and name not in others:
-                                _declare(found, name, value, origin, important)
+                                rule = d if origin == "sheet" and d.name == name else None
+                                _declare(found, name, value, origin, important, rule)
             self._declared[element] = found
         return self._declared[element]
 
@@ -83,13 +112,17 @@ class Cascade:
         style = Style({name: value for name, value in parent.items() if name in INHERITED or name[:2] == "--"})
         unread = parent.unread & INHERITED if parent.unread else parent.unread
         declared = self.declared(element)
+        origins = {name: origin for name, origin in parent.given.items() if name in INHERITED or name[:2] == "--"}
         for name, given in declared.items():
             if name[:2] == "--" and given.value is not None:
                 style[name] = given.value
+                _set_origin(origins, name, _origin(element, name, given))
         for name, given in declared.items():
             if name[:2] == "--":
                 continue
             value = given.value
+            if name in SHARED and value not in WIDE_KEYWORDS:
+                _set_origin(origins, name, _behind_variables(_origin(element, name, given), value, style, origins))
             if value is not None and "var(" in value:
                 value = _substituted(value, style)
                 value = None if value is None else read_value(name, value)
@@ -101,6 +134,7 @@ class Cascade:
                 unread -= {name}
             if value in WIDE_KEYWORDS:
                 _apply_keyword(style, name, value, parent)
+                _set_origin(origins, name, parent.given.get(name) if name in style else None)
             elif name == "font-size":
                 size = font_size(value, float(parent.get(name, "16")), self.root_font_size)
                 style[name] = str(16.0 if size is None else size)
@@ -108,9 +142,25 @@ class Cascade:
                 style[name] = value
         if unread:
             style.unread = unread
+        if origins:
+            style.given = origins
         if element.parent is None:
             self.root_font_size = float(style.get("font-size", "16"))
         return style
+
+    def color_origin(self, element: Element, name: str, style: Style) -> Origin | None:
+        """Return what declares the colour of a paint; for `currentColor` that is what declares `color`.
+
+        Where nothing does, it is for the outermost element to declare.
+        """
+        if style.get(name) != "currentcolor":
+            return style.given.get(name)
+        if "color" in style:
+            return None if style["color"] == "currentcolor" else style.given.get("color")
+        root = element
+        while root.parent is not None:
+            root = root.parent
+        return Origin("color", root)
 
     def own_style(self, element: Element) -> Style:
         """Return the values on an element where it stands in the file."""
@@ -129,13 +179,51 @@ def _foreign_geometry(tag: str) -> frozenset[str]:
     return GEOMETRY_PROPERTIES.difference(GEOMETRY.get(tag, _VIEWPORT))
 
 
-def _declare(found: dict[str, Declared], name: str, value: str, origin: str, important: bool) -> None:
+def _declare(
+    found: dict[str, Declared],
+    name: str,
+    value: str,
+    origin: str,
+    important: bool,
+    rule: Declaration | None = None,
+) -> None:
     """Add a declaration to those that it overrides."""
     plain = value if "var(" in value or (name == "transform" and origin == "attribute") else read_value(name, value)
-    before = found.get(name)
+    before, counts = found.get(name), plain is not None
     if before is not None and before.value is not None and (plain is None or stands_back(name, plain)):
-        plain = before.value
-    found[name] = Declared(plain, origin, important)
+        plain, counts = before.value, False
+    found[name] = Declared(plain, origin, important, rule, counts)
+
+
+def _origin(element: Element, name: str, given: Declared) -> Origin | None:
+    """Return what gives an element the value that it declares; None where that cannot be written in its place."""
+    if not given.plain:
+        return None
+    if given.origin != "sheet":
+        return Origin(name, element)
+    rule = given.rule
+    return None if rule is None or rule.owner is None else Origin(name, rule.owner, rule.span)
+
+
+def _behind_variables(
+    origin: Origin | None, value: str | None, style: Style, origins: Mapping[str, Origin]
+) -> Origin | None:
+    """Return what declares a value that is nothing but a variable, or leads on to one."""
+    for _ in range(_MAX_SUBSTITUTIONS):
+        match = VARIABLE.fullmatch(value or "")
+        if match is None:
+            return None if value is None or "var(" in value else origin
+        if match[1] not in style:
+            return None
+        value, origin = style[match[1]].strip(), origins.get(match[1])
+    return None
+
+
+def _set_origin(origins: dict[str, Origin], name: str, origin: Origin | None) -> None:
+    if origin is None:
+        origins.pop(name, None)
+    else:
+        origins[name] = origin
 
 
 def _text_of(element: Element, name: str, given: Declared) -> str:
@@ -158,7 +246,7 @@ def _apply_keyword(style: Style, name: str, keyword: str, parent: Style) -> None
 def _substituted(value: str, style: Style) -> str | None:
     """Return a value with every var() replaced (CSS Variables 1); None where one has neither value nor fallback."""
     for _ in range(_MAX_SUBSTITUTIONS):
-        match = _VARIABLE.search(value)
+        match = VARIABLE.search(value)
         if match is None:
             return None if "var(" in value.lower() else value.strip()
         put = style.get(match[1], match[2])

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import cssselect2
@@ -41,7 +41,9 @@ class Declaration:
     important: bool
     """Whether it is marked !important."""
     span: tuple[int, int]
-    """Where the value stands in the block's text."""
+    """Where the value stands in the block's text; with an owner, in the text of that."""
+    owner: Element | None = None
+    """The style element that it stands in, where it is known where in that."""
 
 
 def parse_declarations(text: str) -> list[Declaration]:
@@ -89,6 +91,32 @@ def _cost(selectors: str, elements: int, depth: int, width: int) -> int:
     return total
 
 
+class _Place:
+    """Where the declarations of one style element stand in its text.
+
+    Args:
+        owner: The element.
+        text: Its text, as it is parsed.
+    """
+
+    def __init__(self, owner: Element, text: str) -> None:
+        self._owner, self._text = owner, text
+        self._lines = [0, *(match.end() for match in re.finditer("\n", text))]
+
+    def locate(
+        self, found: Sequence[Declaration], content: Sequence[tinycss2.ast.Node], block: str
+    ) -> Iterator[Declaration]:
+        """Return the declarations of a block with their places in the whole text, where the block stands in it."""
+        if not content:
+            return
+        at = self._lines[content[0].source_line - 1] + content[0].source_column - 1
+        # what is written with escapes, or with other line ends, is not found
+        known = self._text.startswith(block, at)
+        for d in found:
+            start, end = d.span
+            yield replace(d, span=(at + start, at + end), owner=self._owner) if known else d
+
+
 @dataclass
 class StyleSheet:
     """The rules of all style elements of a file."""
@@ -115,20 +143,23 @@ class StyleSheet:
         """Return the same rules for another tree."""
         return StyleSheet(_rules=self._rules)
 
-    def add(self, text: str, media: str = "") -> None:
+    def add(self, text: str, media: str = "", owner: Element | None = None) -> None:
         """Append the rules of one style element.
 
         Args:
             text: The rules.
             media: The media queries under which they apply.
+            owner: The element; without it, declarations do not know where they stand.
         """
         if not self._is_seen(media):
             return
         if len(text) > MAX_SHEET:
             self.skipped.add(f"style sheets of more than {MAX_SHEET // 2**20} MiB")
             return
-        text = text.replace("<!--", "").replace("-->", "")
-        self._rules += self._read(tinycss2.parse_stylesheet(text, skip_comments=True, skip_whitespace=True), 0)
+        text = text.replace("<!--", "    ").replace("-->", "   ")
+        place = None if owner is None else _Place(owner, text)
+        rules = tinycss2.parse_stylesheet(text, skip_comments=True, skip_whitespace=True)
+        self._rules += self._read(rules, 0, place)
         self._matcher = None
         self._known.clear()
         self.__dict__.pop("asks_for_attributes", None)
@@ -140,7 +171,9 @@ class StyleSheet:
             self.skipped.add(f"@media {queries[:40]}")
         return bool(seen)
 
-    def _read(self, rules: Sequence[tinycss2.ast.Node], depth: int) -> Iterator[tuple[str, tuple[Declaration, ...]]]:
+    def _read(
+        self, rules: Sequence[tinycss2.ast.Node], depth: int, place: "_Place | None"
+    ) -> Iterator[tuple[str, tuple[Declaration, ...]]]:
         for rule in rules:
             try:
                 prelude = tinycss2.serialize(getattr(rule, "prelude", ())).strip()
@@ -149,11 +182,12 @@ class StyleSheet:
                 self.skipped.add("style sheets with too many brackets")
                 continue
             if rule.type == "qualified-rule":
-                yield prelude, tuple(parse_declarations(block))
+                found = parse_declarations(block)
+                yield prelude, tuple(found if place is None else place.locate(found, rule.content, block))
             elif rule.type == "at-rule" and rule.lower_at_keyword == "media" and depth < MAX_BRACKETS:
                 if self._is_seen(prelude):
                     inner = tinycss2.parse_rule_list(rule.content or (), skip_comments=True, skip_whitespace=True)
-                    yield from self._read(inner, depth + 1)
+                    yield from self._read(inner, depth + 1, place)
             elif rule.type == "at-rule" and rule.lower_at_keyword not in _UNSEEN:
                 self.skipped.add(f"@{rule.at_keyword[:40]}")
 

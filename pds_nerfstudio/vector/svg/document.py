@@ -16,6 +16,7 @@ from pds_nerfstudio.vector.raster.affine import IDENTITY, Affine
 from pds_nerfstudio.vector.raster.scene import Scene, SceneParameters
 from pds_nerfstudio.vector.svg.import_record import PathSlot, Slot
 from pds_nerfstudio.vector.svg.importer import import_svg
+from pds_nerfstudio.vector.svg.sharing import tied_rows
 from pds_nerfstudio.vector.svg.viewbox import fit_view_box, parse_view_box
 from pds_nerfstudio.vector.svg.writer import write_svg
 from pds_nerfstudio.vector.svg.xml_source import Element, XmlSource, parse_xml
@@ -143,6 +144,11 @@ class Document:
         return masks
 
     @cached_property
+    def ties(self) -> dict[str, list[list[int]]]:
+        """For each tensor of the parameters, groups of rows that the file gives their one value in one place."""
+        return tied_rows(self._drawing)
+
+    @cached_property
     def units(self) -> dict[str, Float[Tensor, " n"]]:
         """For each tensor of the parameters, what a change of one CSS pixel on the canvas amounts to in each row.
 
@@ -168,6 +174,8 @@ class Document:
 
     def write(self, parameters: SceneParameters, vanished: Collection[Element] = (), remove: bool = False) -> bytes:
         """Return the file with other numbers in place of its own, and otherwise unchanged to the byte.
+
+        What a rule, a group or `color` gives to several elements is written there, if it has changed for all of them.
 
         Args:
             parameters: The numbers.

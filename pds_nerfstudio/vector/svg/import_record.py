@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.vector.raster.scene import Scene, SceneBuilder, SceneParameters
 from pds_nerfstudio.vector.svg.basic_shapes import ShapeSource
-from pds_nerfstudio.vector.svg.cascade import Cascade
+from pds_nerfstudio.vector.svg.cascade import Cascade, Origin
 from pds_nerfstudio.vector.svg.css import StyleSheet
 from pds_nerfstudio.vector.svg.xml_source import Element, XmlSource
 
@@ -35,6 +35,13 @@ class Slot:
     """Alpha that a colour is written back with."""
     editable: bool = True
     """False where two uses of the element see different values, so that there is no one value to write."""
+    origins: set[Origin | None] = field(default_factory=set)
+    """What declares the value, for each use of the element; None where that is not known."""
+
+    @property
+    def origin(self) -> Origin | None:
+        """The one declaration of the value, if there is one."""
+        return next(iter(self.origins)) if len(self.origins) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ class FileIndex:
             if "id" in element.attributes:
                 self.ids.setdefault(element.attributes["id"], element)
             if element.tag == "style" and element.attributes.get("type", "text/css") in ("", "text/css"):
-                sheet.add(element.text, element.attributes.get("media", ""))
+                sheet.add(element.text, element.attributes.get("media", ""), element)
             if element.tag.startswith("animate") or element.tag == "set":
                 self.undrawn.add("animation")
         self.cascade = Cascade(sheet)
@@ -162,6 +169,7 @@ class RowKeeper:
         scale: float = 1.0,
         alpha: float = 1.0,
         editable: bool = True,
+        origin: Origin | None = None,
     ) -> int:
         """Return the row that holds a property of an element; add it where it is new."""
         values: list = getattr(self.builder, kind)
@@ -169,6 +177,7 @@ class RowKeeper:
         slot = self.slots.get(key)
         if slot is not None:
             slot.editable &= editable
+            slot.origins.add(origin)
             known = values[slot.row]
             if kind == "gradients" or known == value:
                 return slot.row
@@ -180,5 +189,5 @@ class RowKeeper:
             values.append(value)
             row = len(values) - 1
         if slot is None:
-            self.slots[key] = Slot(kind, row, element, name, scale, alpha, editable and scale > 0)
+            self.slots[key] = Slot(kind, row, element, name, scale, alpha, editable and scale > 0, {origin})
         return row

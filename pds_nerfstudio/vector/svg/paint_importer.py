@@ -45,7 +45,8 @@ class PaintImporter:
         value = _opacity(style, "")
         if value == 1:
             return ()
-        return (self.rows.row("opacities", element, "opacity", value, editable="opacity" not in style.unread),)
+        known, origin = "opacity" not in style.unread, style.given.get("opacity")
+        return (self.rows.row("opacities", element, "opacity", value, editable=known, origin=origin),)
 
     def background(self, root: Element, style: Style, width: float, height: float) -> tuple[Shape, ...]:
         """Return the colour of the canvas as a shape, if the outermost element has one (CSS Backgrounds 3, 2.11.1)."""
@@ -71,9 +72,10 @@ class PaintImporter:
         if len(dashes) != len(pattern) or not sum(dashes) > 0:
             dashes = ()
         limit = parse_number(style.get("stroke-miterlimit", "4"))
+        known, origin = "stroke-width" not in style.unread, style.given.get("stroke-width")
         return Stroke(
             paint,
-            self.rows.row("widths", element, "stroke-width", width, editable="stroke-width" not in style.unread),
+            self.rows.row("widths", element, "stroke-width", width, editable=known, origin=origin),
             opacities,
             cap={"round": Cap.ROUND, "square": Cap.SQUARE}.get(style.get("stroke-linecap", ""), Cap.BUTT),
             join={"round": Join.ROUND, "bevel": Join.BEVEL}.get(style.get("stroke-linejoin", ""), Join.MITER),
@@ -125,13 +127,15 @@ class PaintImporter:
             return None
         *rgb, alpha = color
         known = name not in style.unread and not (value == "currentcolor" and "color" in style.unread)
-        solid = Solid(self.rows.row("colors", element, name, tuple(rgb), alpha=alpha, editable=known))
+        origin = None if url is not None else self.file.cascade.color_origin(element, name, style)
+        solid = Solid(self.rows.row("colors", element, name, tuple(rgb), alpha=alpha, editable=known, origin=origin))
         return solid, (self._opacity_row(element, name, style, _opacity(style, name) * alpha, alpha),)
 
     def _opacity_row(self, element: Element, name: str, style: Style, value: float, scale: float = 1.0) -> int:
         """Return the row of the opacity that goes with a colour."""
         prop = f"{name}-opacity"
-        return self.rows.row("opacities", element, prop, value, scale=scale, editable=prop not in style.unread)
+        known, origin = prop not in style.unread, style.given.get(prop)
+        return self.rows.row("opacities", element, prop, value, scale=scale, editable=known, origin=origin)
 
     def _color(self, value: str, style: Style) -> Rgba | None:
         if value.lower() == "currentcolor":
@@ -205,10 +209,13 @@ class PaintImporter:
             *rgb, alpha = self._color(style.get("stop-color", "black"), style) or (0.0, 0.0, 0.0, 1.0)
             opacity = _opacity(style, "stop") * alpha
             known = "stop-color" not in style.unread
+            origin = self.file.cascade.color_origin(child, "stop-color", style)
             stops.append(
                 Stop(
                     self.rows.row("offsets", child, "offset", min(max(offset, 0.0), 1.0)),
-                    self.rows.row("colors", child, "stop-color", tuple(rgb), alpha=alpha, editable=known),
+                    self.rows.row(
+                        "colors", child, "stop-color", tuple(rgb), alpha=alpha, editable=known, origin=origin
+                    ),
                     self._opacity_row(child, "stop", style, opacity, alpha),
                 )
             )

@@ -2,25 +2,29 @@
 
 import math
 import re
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
-from xml.sax.saxutils import escape
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from pds_nerfstudio.vector.raster.scene import SceneParameters
-from pds_nerfstudio.vector.svg.basic_shapes import GEOMETRY, fit_shape
+from pds_nerfstudio.vector.raster.scene import Group, SceneParameters, Shape, Solid
+from pds_nerfstudio.vector.svg.basic_shapes import GEOMETRY, Numbers, fit_shape
+from pds_nerfstudio.vector.svg.cascade import Origin
 from pds_nerfstudio.vector.svg.color import format_color
-from pds_nerfstudio.vector.svg.css import parse_declarations
 from pds_nerfstudio.vector.svg.import_record import Imported, PathSlot, Slot
+from pds_nerfstudio.vector.svg.moved_shapes import move_shape
 from pds_nerfstudio.vector.svg.numbers import format_number
 from pds_nerfstudio.vector.svg.path_grammar import Point, format_path
 from pds_nerfstudio.vector.svg.properties import INHERITED, is_property
+from pds_nerfstudio.vector.svg.sharing import by_origin, is_one, place_in_file, reaches_undrawn
+from pds_nerfstudio.vector.svg.tag_edits import TagEdit, replacements
 from pds_nerfstudio.vector.svg.xml_source import Element, XmlSource, parse_xml
 
 PRECISION = 1e-4
-"""Points are written this exactly, relative to the larger side of the drawing."""
+"""Points and widths are written this exactly, relative to the larger side of the drawing, and gradients relative to
+their length: a hundredth of a pixel where the drawing is 100 of them large."""
 STILL_A_SHAPE = 1e-3
 """How far the points of a basic shape may stray from it, relative to the larger side of the drawing."""
 
@@ -30,23 +34,10 @@ ORIGINS = frozenset(
 )
 """Attributes of which Inkscape makes the outline of a path anew: of stars, arcs, spirals, offsets, path effects."""
 
+_TURNED = frozenset(("clip-path", "mask", "filter", "transform-origin", "transform-box"))
+"""Properties whose effect turns with an element's own transform, or turns it about another point."""
 _BLANK_BEFORE = re.compile(rb"\n[ \t]*$")
-_TAG_NAME = re.compile(rb"(?:[^\s/>:]+:)?([^\s/>:]+)")
 _NAMES = {"linearGradient": ("x1", "y1", "x2", "y2"), "radialGradient": ("cx", "cy", "r", "fx", "fy", "fr")}
-
-
-@dataclass
-class _Edit:
-    """What is to change in one start tag."""
-
-    attributes: dict[str, str] = field(default_factory=dict)
-    """New values of attributes."""
-    properties: dict[str, str] = field(default_factory=dict)
-    """New values of properties, for the style attribute."""
-    removed: set[str] = field(default_factory=set)
-    """Attributes that go, by their names in the file."""
-    tag: str | None = None
-    """The new tag, if it changes."""
 
 
 class _Writer:
@@ -54,15 +45,37 @@ class _Writer:
 
     def __init__(self, source: XmlSource, drawing: Imported) -> None:
         self.source, self.drawing = source, drawing
-        self.edits: dict[Element, _Edit] = {}
+        self.edits: dict[Element, TagEdit] = {}
         self.extent = max(drawing.size)
         self.opaque: set[tuple[Element, str]] = set()
         """Elements and colour properties whose alpha moves into the opacity beside them."""
         self.gone: list[tuple[int, int]] = []
         """Where elements stand that go."""
+        self.rules: list[tuple[int, int, bytes]] = []
+        """New values in style sheets, and the bytes that they replace."""
+        self.ruled: dict[tuple[Element | None, tuple[int, int]], str] = {}
+        """The same values, by the style element and the place in its text."""
 
-    def edit(self, element: Element) -> _Edit:
-        return self.edits.setdefault(element, _Edit())
+    @cached_property
+    def unit_of(self) -> dict[Element, float]:
+        """The larger side of the drawing in the units of each shape."""
+        return {p.element: self.extent / p.scale if p.scale > 0 else 1.0 for p in self.drawing.paths}
+
+    @cached_property
+    def shapes(self) -> dict[int, list[Shape]]:
+        """All that is drawn of each path."""
+        found: dict[int, list[Shape]] = defaultdict(list)
+        stack: list[Shape | Group] = [self.drawing.scene.root]
+        while stack:
+            node = stack.pop()
+            if isinstance(node, Group):
+                stack.extend(node.children)
+            else:
+                found[node.path].append(node)
+        return found
+
+    def edit(self, element: Element) -> TagEdit:
+        return self.edits.setdefault(element, TagEdit())
 
     def set_property(self, element: Element, name: str, value: str) -> None:
         """Set a property where the element already has it, or where that overrides what gave it so far."""
@@ -89,28 +102,68 @@ class _Writer:
                 self.edit(around).removed.add(around.editor_attributes["path-effect"])
             around = around.parent
 
-    def write_slot(self, slot: Slot, value: Tensor) -> None:
+    def text(self, slot: Slot, value: Tensor) -> str:
+        """Return a colour, an opacity or a width as a property has it."""
         if slot.kind == "colors":
             red, green, blue = value.tolist()
             # alpha that has gone over into the opacity is said there
             alpha = 1.0 if (slot.element, slot.name) in self.opaque else slot.alpha
-            self.set_property(slot.element, slot.name, format_color(red, green, blue, alpha))
-        elif slot.kind == "gradients":
-            names = _NAMES[slot.name]
-            for name, number in zip(names, value.tolist(), strict=False):
-                self.edit(slot.element).attributes[name] = format_number(number, 5)
-        elif slot.kind == "offsets":
-            self.edit(slot.element).attributes["offset"] = format_number(min(max(float(value), 0.0), 1.0), 5)
-        elif slot.kind == "opacities":
+            return format_color(red, green, blue, alpha)
+        if slot.kind == "opacities":
             opaque = (slot.element, _color_of(slot.name)) in self.opaque
             opacity = float(value) / (1.0 if opaque else slot.scale)
-            self.set_property(slot.element, slot.name, format_number(min(max(opacity, 0.0), 1.0), 4))
+            return format_number(min(max(opacity, 0.0), 1.0), 3)
+        return format_number(max(float(value), 0.0), _decimals(PRECISION * self.unit_of.get(slot.element, self.extent)))
+
+    def declare(self, origin: Origin, text: str) -> bool:
+        """Set the value of a declaration; return whether that can be."""
+        if origin.span is None:
+            self.set_property(origin.element, origin.name, text)
+            return True
+        place = place_in_file(self.source, origin)
+        if place is not None:
+            self.rules.append((*place, text.encode()))
+            self.ruled[origin.element, origin.span] = text
+        return place is not None
+
+    def write_shared(self, slots: Sequence[Slot], now: SceneParameters, vanished: Collection[Element]) -> set[int]:
+        """Write what has changed for all that share it where it is declared; return the slots that are done with.
+
+        Where they differ by now, most of them go on sharing. One that has not changed keeps its value to the byte, and
+        so do all others keep theirs as it is declared.
+        """
+        changed, done = {id(slot) for slot in slots}, set[int]()
+        groups = by_origin([slot for slot in self.drawing.slots if slot.element not in vanished])
+        candidates = [
+            (origin, members)
+            for origin, members in groups.items()
+            if all(id(m) in changed and (m.element, _color_of(m.name)) not in self.opaque for m in members)
+            and is_one(self.drawing, members)
+        ]
+        undrawn = reaches_undrawn(self.source.root, self.drawing) if candidates else set[Origin]()
+        for origin, members in candidates:
+            if origin in undrawn:
+                continue
+            texts = {id(m): self.text(m, getattr(now, m.kind)[m.row]) for m in members}
+            text, _ = Counter(texts.values()).most_common(1)[0]
+            if self.declare(origin, text):
+                done |= {key for key, own in texts.items() if own == text}
+        return done
+
+    def write_slot(self, slot: Slot, value: Tensor) -> None:
+        if slot.kind == "gradients":
+            names, (x1, y1, x2_or_r, y2, *_) = _NAMES[slot.name], value.tolist()
+            length = x2_or_r if slot.name == "radialGradient" else math.hypot(x2_or_r - x1, y2 - y1)
+            for name, number in zip(names, value.tolist(), strict=False):
+                self.edit(slot.element).attributes[name] = format_number(number, _decimals(PRECISION * length))
+        elif slot.kind == "offsets":
+            self.edit(slot.element).attributes["offset"] = format_number(min(max(float(value), 0.0), 1.0), 4)
         else:
-            self.set_property(slot.element, slot.name, format_number(max(float(value), 0.0), 4))
+            self.set_property(slot.element, slot.name, self.text(slot, value))
 
     def write_path(self, slot: PathSlot, points: Sequence[Point]) -> None:
-        unit = self.extent / slot.scale if slot.scale > 0 else 1.0
-        decimals = max(math.ceil(-math.log10(PRECISION * unit)), 0)
+        unit = self.unit_of[slot.element]
+        decimals = _decimals(PRECISION * unit)
         extents = [max(side) - min(side) for side in zip(*points, strict=True)]
         # what is thin must not become flat, for then it has no box any more
         finer = [math.ceil(-math.log10(extent)) + 2 for extent in extents if extent > 0]
@@ -124,15 +177,48 @@ class _Writer:
         if tag != "path":
             numbers = fit_shape(slot.source, points, STILL_A_SHAPE * unit)
             if numbers is not None:
-                before = slot.source.numbers
-                for name, value in numbers.items():
-                    if abs(value - before[name]) > PRECISION * unit:
-                        self.set_geometry(slot.element, name, format_number(value, decimals))
+                self.write_numbers(slot, numbers, PRECISION * unit, decimals)
                 return
-            edit.tag = "path"
-            raw = slot.element.raw_attributes
-            edit.removed |= {raw[name] for name in GEOMETRY[tag] if name in raw}
+            if self.write_moved(slot, points, unit, decimals):
+                return
+            self.rename(slot.element, "path")
         self.set_geometry(slot.element, "d", format_path(points, slot.source.outline.contours, decimals))
+
+    def write_numbers(self, slot: PathSlot, numbers: Numbers, exact: float, decimals: int) -> None:
+        for name, value in numbers.items():
+            if abs(value - slot.source.numbers.get(name, math.inf)) > exact:
+                self.set_geometry(slot.element, name, format_number(value, decimals))
+
+    def write_moved(self, slot: PathSlot, points: Sequence[Point], unit: float, decimals: int) -> bool:
+        """Write a shape that was moved as a whole as one that is turned, say; return whether it is one."""
+        if slot.source.tag == "line":
+            return False
+        shapes = self.shapes.get(slot.path, [])
+        strokes = [shape.stroke for shape in shapes if shape.stroke is not None]
+        dashed = any(stroke.dashes for stroke in strokes)
+        moved = move_shape(slot.source, points, STILL_A_SHAPE * unit, slants=not strokes, dashed=dashed)
+        if moved is None:
+            return False
+        if not moved.is_upright:
+            declared = self.drawing.cascade.declared(slot.element)
+            given = declared.get("transform")
+            paints = [part.paint for shape in shapes for part in (shape.fill, shape.stroke) if part is not None]
+            # gradients, clip paths and more would be turned with it
+            alone = all(isinstance(paint, Solid) for paint in paints) and not declared.keys() & _TURNED
+            if not alone or (given is not None and given.origin != "attribute"):
+                return False
+            before = slot.element.attributes.get("transform", "")
+            moved, self.edit(slot.element).attributes["transform"] = moved.transform(before, decimals)
+        if moved.tag != slot.source.tag:
+            self.rename(slot.element, moved.tag)
+        self.write_numbers(slot, moved.numbers, PRECISION * unit, decimals)
+        return True
+
+    def rename(self, element: Element, tag: str) -> None:
+        """Make a shape another one: without what only the one before has."""
+        edit, raw = self.edit(element), element.raw_attributes
+        edit.tag = tag
+        edit.removed |= {raw[name] for name in GEOMETRY[element.tag] if name in raw and name not in GEOMETRY[tag]}
 
     def keep_styles(self) -> None:
         """Give elements the properties that they would win or lose because selectors pick others after the edits."""
@@ -150,9 +236,11 @@ class _Writer:
                 before, now = old.get(name), new.get(name)
                 declared = self.drawing.cascade.declared(element).get(name)
                 inline = declared is not None and declared.origin == "style"
-                if before == now or inline or name in self.edits.get(element, _Edit()).properties:
+                if before == now or inline or name in self.edits.get(element, TagEdit()).properties:
                     continue
-                value = before.value if before else self.attribute(element, name)
+                value = self.attribute(element, name)
+                if before is not None:
+                    value = self.ruled.get((before.owner, before.span), before.value)
                 forced = (before is not None and before.important) or (now is not None and now.important)
                 self.edit(element).properties[name] = value + (" !important" if forced else "")
 
@@ -185,10 +273,10 @@ class _Writer:
 
     def result(self) -> bytes:
         """Return the file in UTF-8 with all edits made."""
-        changes = [(start, end, b"") for start, end in self.gone]
+        changes = [*self.rules, *((start, end, b"") for start, end in self.gone)]
         for element, edit in self.edits.items():
             if not self.is_gone(element):
-                changes += self.changes(element, edit)
+                changes += replacements(self.source, element, edit)
         data = self.source.data
         parts, position = [], 0
         for start, end, text in sorted(changes):
@@ -196,65 +284,15 @@ class _Writer:
             position = end
         return b"".join([*parts, data[position:]])
 
-    def changes(self, element: Element, edit: _Edit) -> list[tuple[int, int, bytes]]:
-        """Return the replacements in the bytes of one element's tags."""
-        data = self.source.data
-        start, end = self.source.tag_span(element)
-        spans = self.source.attribute_spans(element)
-        values = dict(edit.attributes)
-        if edit.properties:
-            values["style"] = _with_properties(element.attributes.get("style", ""), edit.properties)
-        changes, added = [], []
-        for name, value in values.items():
-            raw = element.raw_attributes.get(name)
-            if raw is None:
-                added.append(f' {name}="{escape(value, {chr(34): "&quot;"})}"')
-                continue
-            first, last = spans[raw]
-            quote = data[first - 1 : first].decode()
-            changes.append((first, last, escape(value, {quote: "&quot;" if quote == '"' else "&apos;"}).encode()))
-        for raw in edit.removed:
-            first, last = spans[raw]
-            before = data.rindex(raw.encode(), start, first)
-            while data[before - 1 : before].isspace() and data[before - 2 : before - 1].isspace():
-                before -= 1
-            changes.append((before - 1, last + 1, b""))
-        if added:
-            at = end - 2 if data[end - 2 : end] == b"/>" else end - 1
-            while data[at - 1 : at].isspace():
-                at -= 1
-            changes.append((at, at, "".join(added).encode()))
-        if edit.tag is not None:
-            tags = [start + 1] if data[end - 2 : end] == b"/>" else [start + 1, element.end + 2]
-            for position in tags:
-                found = _TAG_NAME.search(data, position)
-                assert found is not None
-                changes.append((*found.span(1), edit.tag.encode()))
-        return changes
+
+def _decimals(exact: float) -> int:
+    """Return how many decimals it takes to write numbers as exactly as this."""
+    return min(max(math.ceil(-math.log10(exact)), 0), 9) if exact > 0 else 9
 
 
 def _color_of(opacity: str) -> str:
     """Return the colour that an opacity property goes with."""
     return "stop-color" if opacity == "stop-opacity" else opacity.removesuffix("-opacity")
-
-
-def _with_properties(style: str, properties: dict[str, str]) -> str:
-    """Return a style attribute with some properties set, the others as they are."""
-    declarations = parse_declarations(style)
-    remaining = dict(properties)
-    for declaration in reversed(declarations):
-        if declaration.name in properties:
-            start, end = declaration.span
-            value = properties[declaration.name]
-            remaining.pop(declaration.name, None)
-            if declaration.important:
-                value = value.removesuffix(" !important")
-            style = style[:start] + value + style[end:]
-    if remaining:
-        style = style.rstrip()
-        joint = "" if not style or style.endswith(";") else ";"
-        style += joint + ";".join(f"{name}:{value}" for name, value in remaining.items())
-    return style
 
 
 def write_svg(
@@ -267,7 +305,9 @@ def write_svg(
     """Return the file with the numbers that differ from the drawing's own written in place.
 
     Elements, ids, order and every attribute that holds none of those numbers stay as they are, byte for byte. A basic
-    shape stays one while its points still form one, and becomes a path otherwise.
+    shape stays one while its points still form one, moved, turned or slanted as a whole, and becomes a path otherwise;
+    a circle that is stretched becomes an ellipse. What several elements have from one
+    declaration is written there.
 
     Args:
         source: The parsed file.
@@ -278,15 +318,17 @@ def write_svg(
     """
     writer = _Writer(source, drawing)
     now = parameters.map(lambda t: t.detach().cpu().to(torch.float32))
-    changed = set()
+    changed: list[Slot] = []
     for slot in drawing.slots:
         value, before = getattr(now, slot.kind)[slot.row], getattr(drawing.parameters, slot.kind)[slot.row]
         if slot.editable and not torch.equal(value, before):
-            changed.add(id(slot))
+            changed.append(slot)
             if slot.kind == "opacities" and float(value) > slot.scale:
                 writer.opaque.add((slot.element, _color_of(slot.name)))
+    shared, alone = writer.write_shared(changed, now, vanished), {id(slot) for slot in changed}
+    alone -= shared
     for slot in drawing.slots:
-        if id(slot) in changed or (slot.kind == "colors" and (slot.element, slot.name) in writer.opaque):
+        if id(slot) in alone or (slot.kind == "colors" and (slot.element, slot.name) in writer.opaque):
             writer.write_slot(slot, getattr(now, slot.kind)[slot.row])
     for path in drawing.paths:
         rows = slice(path.first, path.first + len(path.source.outline.points))
@@ -299,7 +341,7 @@ def write_svg(
             writer.write_path(path, [(x, y) if has_moved else read for (x, y), read, has_moved in pairs])
     for element in vanished:
         (writer.remove if remove else writer.hide)(element)
-    if not writer.edits and not writer.gone:
+    if not (writer.edits or writer.gone or writer.rules):
         return source.encode(source.data)
     writer.keep_styles()
     return source.encode(writer.result())

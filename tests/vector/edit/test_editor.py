@@ -94,7 +94,8 @@ def test_projection_and_pull() -> None:
 
 
 def test_the_crossing_loss_has_no_say_over_the_document_itself() -> None:
-    editor = _editor()
+    circle = b"M57 16C57 21 53 25 48 25C43 25 39 21 39 16C39 11 43 7 48 7C53 7 57 11 57 16z"
+    editor = VectorEditor(Document(SVG.replace(b'circle cx="48" cy="16" r="9"', b'path d="%s"' % circle)), 128)
     assert editor.crossing_loss() == 0
     with torch.no_grad():
         editor.changes["points"] += torch.randn(
@@ -103,6 +104,47 @@ def test_the_crossing_loss_has_no_say_over_the_document_itself() -> None:
     loss = editor.crossing_loss()
     (gradient,) = torch.autograd.grad(loss, editor.changes["points"])
     assert loss > 0 and gradient.abs().max() <= 2.001
+
+
+@pytest.mark.parametrize("groups", [("points",), ("paths", "points")])
+def test_basic_shapes_move_as_wholes(groups: Any) -> None:
+    shapes = b"""<rect width="9" height="4" rx="1"/><rect x="9" width="9" height="4"/><line x2="9" y2="9" stroke="red"/>
+    <ellipse cx="5" cy="9" rx="4" ry="2"/>"""
+    editor = VectorEditor(Document(b'<svg viewBox="0 0 16 16">%s<path d="M0 0h4v4h-4z"/></svg>' % shapes), 64, groups)
+    generator = torch.Generator().manual_seed(0)
+    for change in editor.changes.values():
+        change.data += 8 * torch.randn(change.shape, generator=generator)
+    before, after = editor.source.points, editor.parameters().points.detach()
+    for path in editor.document.paths:
+        rows = slice(path.first, path.first + len(path.source.outline.points))
+        from_here = torch.cat([before[rows], torch.ones(len(before[rows]), 1)], 1)
+        left = from_here @ torch.linalg.lstsq(from_here, after[rows], driver="gelsd").solution - after[rows]
+        assert (left.abs().max() < 1e-4) == (path.source.tag != "path")
+        assert (after[rows] - before[rows]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("transform", ["", ' transform="rotate(30)"'])
+def test_rectangles_with_an_outline_are_not_slanted(transform: str) -> None:
+    rect = f'<rect x="20" y="20" width="20" height="8" stroke="red"{transform}/>'
+    editor = VectorEditor(Document(f'<svg viewBox="0 0 64 64">{rect}</svg>'.encode()), 64)
+    assert torch.equal(editor.parameters().points, editor.source.points)
+    with torch.no_grad():
+        editor.changes["paths"] += torch.tensor([[0.0, 40, 0], [20, 10, 0]])
+    a, b, _, d = editor.parameters().points.detach()
+    assert abs(float((b - a) @ (d - a))) < 1e-3
+    assert (b - a)[1].abs() > 1 and (d - a).norm() != pytest.approx(8)
+    found = editor.svg()
+    assert b"<rect" in found and b"rotate(" in found
+    editor.render().sum().backward()
+    gradient = editor.changes["paths"].grad
+    assert gradient is not None and gradient.isfinite().all() and gradient.abs().sum() > 0
+
+
+def test_shapes_go_where_most_of_their_points_are_pulled() -> None:
+    editor = VectorEditor(Document(b'<svg viewBox="0 0 64 64"><rect width="9" height="4"/></svg>'), 64, ("points",))
+    with torch.no_grad():
+        editor.changes["points"] += torch.tensor([8.0, 16])
+    assert editor.svg() == b'<svg viewBox="0 0 64 64"><rect width="9" height="4" x="1" y="2"/></svg>'
 
 
 def test_a_drawing_with_nothing_to_edit_is_refused() -> None:

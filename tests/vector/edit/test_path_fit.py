@@ -201,3 +201,25 @@ def test_without_new_paths_the_fit_is_the_one_of_all_paths() -> None:
     for _ in range(3):
         alone.step()
     assert other.svg() == editor.svg() != MAN
+
+
+DOTS = (
+    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 96 96"><style>.a{fill:#0a7d3b}</style>%s</svg>'
+    % b"".join(b'<circle class="a" cx="%d" cy="%d" r="10"/>' % (x, y) for x in (16, 48, 80) for y in (16, 48, 80))
+)
+"""Nine dots of one class."""
+
+
+def test_a_class_that_takes_another_color_stays_one() -> None:
+    draft = changed((b"#0a7d3b", b"#d01040"), of=DOTS)
+    editor, _ = fit(DOTS, draft, canvas=96, fit_steps=10)
+    found = editor.svg()
+    assert re.sub(rb"#\w{6}", b"", found) == re.sub(rb"#\w{6}", b"", DOTS)
+    assert apart(editor.render().detach(), VectorEditor(Document(draft), 96).render().detach()) < 2e-3
+
+
+def test_one_of_a_class_that_takes_another_color_has_its_own() -> None:
+    middle = b'cx="48" cy="48" r="10"'
+    editor, _ = fit(DOTS, changed((middle, middle + b' style="fill:#d01040"'), of=DOTS), canvas=96, fit_steps=10)
+    found = re.sub(b' style="fill:#[cd]\\w{5}"', b"", editor.svg(), count=1)
+    assert found == DOTS != editor.svg()

@@ -90,12 +90,11 @@ def test_a_basic_shape_that_is_none_any_more_becomes_a_path() -> None:
         ),
         (
             "<style>path{fill:red}</style><path d='M0 0L1 0 1 1z' ></path>",
-            "<style>path{fill:red}</style><path d='M0 0L1 0 1 1z' style=\"fill:#0080ff\" ></path>",
+            "<style>path{fill:#0080ff}</style><path d='M0 0L1 0 1 1z' ></path>",
         ),
         (
             "<style>path{fill:red!important}</style><path style='opacity:1' d='M0 0L1 0 1 1z'/>",
-            "<style>path{fill:red!important}</style>"
-            "<path style='opacity:1;fill:#0080ff !important' d='M0 0L1 0 1 1z'/>",
+            "<style>path{fill:#0080ff!important}</style><path style='opacity:1' d='M0 0L1 0 1 1z'/>",
         ),
         (
             '<path d="M0 0L1 0 1 1z" fill="rgba(255,0,0,.5)"/>',
@@ -355,3 +354,18 @@ def test_reading_a_file(tmp_path: Path) -> None:
     assert Document.read(tmp_path / "a.svg").name == "a.svg"
     with pytest.raises(UserError):
         Document.read(tmp_path / "b.svg")
+
+
+@pytest.mark.parametrize(
+    ("side", "width", "points"),
+    [(32, "0.333", "33.333 0 0 300"), (1000, "0.3", "33.3 0 0 300"), (0.1, "0.33333", "33.33333 0 0 300")],
+)
+def test_numbers_are_no_longer_than_can_be_seen(side: float, width: str, points: str) -> None:
+    body = '<polyline points="100 0 0 900" stroke="red" stroke-width="1" opacity=".5"/>'
+    body += '<linearGradient id="g" gradientUnits="userSpaceOnUse" x1="1" x2="301"><stop offset=".5"/><stop/>'
+    body += '</linearGradient><path d="M0 0h9v9z" fill="url(#g)"/>'
+    document = Document(f'<svg viewBox="0 0 {side} {side}" width="{side}" height="{side}">{body}</svg>'.encode())
+    p = document.parameters
+    found = document.write(p.map(lambda t: t / 3)).decode()
+    assert f'points="{points}"' in found and f'stroke-width="{width}"' in found
+    assert 'opacity="0.167"' in found and 'offset="0.1667"' in found and 'x1="0.33" x2="100.33"' in found
