@@ -106,7 +106,7 @@ class _Writer:
             opacity = float(value) / (1.0 if opaque else slot.scale)
             self.set_property(slot.element, slot.name, format_number(min(max(opacity, 0.0), 1.0), 4))
         else:
-            self.set_property(slot.element, slot.name, format_number(max(float(value), 0.0), 4))
+            self.set_property(slot.element, slot.name, format_number(max(float(value) / slot.scale, 0.0), 4))
 
     def write_path(self, slot: PathSlot, points: Sequence[Point]) -> None:
         unit = self.extent / slot.scale if slot.scale > 0 else 1.0
