@@ -33,8 +33,9 @@ def _listed(features: tuple[str, ...]) -> str:
 class Document:
     """A parsed SVG file.
 
-    Nothing is fetched, and the time and memory that parsing takes are bounded. What the scene has no place for, or what
-    could not be read, stays in the file as it is, and is not edited; one warning names all that.
+    Nothing is fetched, and the time and memory that parsing takes are bounded. What the scene has no place for, what
+    could not be read, and what is drawn but must stay, is in the file as it was, and not edited; one warning names all
+    that.
 
     Args:
         data: The bytes of the file.
@@ -52,6 +53,7 @@ class Document:
         parts = (
             ("kept in the file, but neither drawn nor edited", drawing.undrawn),
             ("drawn without, but kept in the file", drawing.plain),
+            ("drawn, but not edited", drawing.held),
             ("kept as it is, for it could not be read", drawing.unread),
         )
         said = "; ".join(f"{what}: {_listed(features)}" for what, features in parts if features)

@@ -30,7 +30,8 @@ class Slot:
     name: str
     """Property or attribute; for a gradient's numbers, its tag."""
     scale: float = 1.0
-    """Row divided by the property's own value: the alpha of a colour is folded into its opacity."""
+    """Row divided by the property's own value: the alpha of a colour is folded into its opacity, and the width of a
+    stroke that does not scale is in the units of its path."""
     alpha: float = 1.0
     """Alpha that a colour is written back with."""
     editable: bool = True
@@ -82,6 +83,8 @@ class Imported:
     """Properties without which the scene shows elements."""
     unread: tuple[str, ...]
     """What could not be read."""
+    held: tuple[str, ...]
+    """What is drawn, and must stay as it is."""
     cascade: Cascade
     """Which property stands where."""
 
@@ -101,6 +104,8 @@ class FileIndex:
         """What is not drawn."""
         self.plain: set[str] = set()
         """Properties without which elements are drawn."""
+        self.held: set[str] = set()
+        """What is drawn, and must stay as it is."""
         self._unread: set[str] = set()
         self._visits = 0
         sheet = StyleSheet()
@@ -159,6 +164,8 @@ class RowKeeper:
     """Holds the rows."""
     slots: dict[tuple[str, Element, str], Slot] = field(default_factory=dict)
     """By kind, element and property."""
+    locked: bool = False
+    """Whether what is read now must stay as it is."""
 
     def row(
         self,
@@ -173,7 +180,7 @@ class RowKeeper:
     ) -> int:
         """Return the row that holds a property of an element; add it where it is new."""
         values: list = getattr(self.builder, kind)
-        key = (kind, element, name)
+        key, editable = (kind, element, name), editable and not self.locked
         slot = self.slots.get(key)
         if slot is not None:
             slot.editable &= editable

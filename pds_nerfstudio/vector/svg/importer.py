@@ -12,15 +12,15 @@ from pds_nerfstudio.vector.svg.cascade import Style
 from pds_nerfstudio.vector.svg.clip_importer import ClipImporter
 from pds_nerfstudio.vector.svg.context import Context, geometry_of, is_for_this_reader
 from pds_nerfstudio.vector.svg.import_record import TO_ITSELF, FileIndex, Imported, RowKeeper
+from pds_nerfstudio.vector.svg.marker_importer import MARKERS, MarkerImporter
 from pds_nerfstudio.vector.svg.numbers import Viewport
 from pds_nerfstudio.vector.svg.outline_importer import OutlineImporter, is_degenerate, viewport_of
-from pds_nerfstudio.vector.svg.paint_importer import PaintImporter
+from pds_nerfstudio.vector.svg.paint_importer import PaintImporter, paint_order
 from pds_nerfstudio.vector.svg.viewbox import fit_view_box, parse_view_box
 from pds_nerfstudio.vector.svg.xml_source import Element, XmlSource
 
 _UNDRAWN = ("text", "image", "foreignObject", "video", "canvas", "iframe", "mesh")
-_IGNORED_PROPERTIES = {"filter": "none", "mask": "none", "mix-blend-mode": "normal", "vector-effect": "none"}
-_MARKERS = ("marker", "marker-start", "marker-mid", "marker-end")
+_IGNORED_PROPERTIES = {"filter": "none", "mask": "none", "mix-blend-mode": "normal"}
 
 
 @dataclass
@@ -32,6 +32,7 @@ class _Importer:
     paints: PaintImporter
     outlines: OutlineImporter
     clips: ClipImporter
+    markers: MarkerImporter
 
     def run(self) -> Imported:
         root, cascade = self.file.root, self.file.cascade
@@ -72,6 +73,7 @@ class _Importer:
             tuple(sorted(self.file.undrawn)),
             tuple(sorted(self.file.plain)),
             tuple(sorted(self.file.unread)),
+            tuple(sorted(self.file.held)),
             cascade,
         )
 
@@ -171,27 +173,34 @@ class _Importer:
         window = Clip((ClipShape(self.rows.builder.add_polygon(corners), placed),))
         return [Group(tuple(children), clip=window)]
 
-    def shape(self, element: Element, context: Context) -> Shape | None:
+    def shape(self, element: Element, context: Context) -> Shape | Group | None:
         style = context.style
         if style.get("visibility", "visible") != "visible":
             return None
         slot = self.outlines.read(element, context)
         if slot is None:
             return None
-        if any(style.get(name, "none") != "none" for name in _MARKERS):
-            self.file.undrawn.add("marker")
         fill, stroke = None, None
         paint = self.paints.paint("fill", "black", element, style, context.viewport, slot)
         if paint is not None:
             fill = Fill(paint[0], paint[1], style.get("fill-rule") == "evenodd")
         paint = self.paints.paint("stroke", "none", element, style, context.viewport, slot)
         if paint is not None:
-            stroke = self.paints.stroke(*paint, element, style, context.viewport)
-        order = style.get("paint-order", "normal").split()
-        stroke_first = "stroke" in order and ("fill" not in order or order.index("stroke") < order.index("fill"))
+            stroke = self.paints.stroke(*paint, element, context)
+        order = paint_order(style.get("paint-order", "normal"))
         opacities = self.paints.opacity_rows(element, style)
-        shape = Shape(slot.path, context.transform, fill, stroke, stroke_first, opacities)
-        return replace(shape, clip=self.clip(element, context, shape))
+        shape = Shape(slot.path, context.transform, fill, stroke, order.index("stroke") < order.index("fill"))
+        drawn: Shape | Group = shape
+        if any(style.get(name, "none") != "none" for name in MARKERS):
+            markers = self.markers.read(element, context, slot, shape, self.children)
+            if markers is not None:
+                parts: dict[str, Shape | Group] = {
+                    "fill": replace(shape, stroke=None),
+                    "stroke": replace(shape, fill=None),
+                    "markers": markers,
+                }
+                drawn = Group(tuple(parts[name] for name in order if name == "markers" or getattr(shape, name)))
+        return replace(drawn, opacities=opacities, clip=self.clip(element, context, shape))
 
 
 def import_svg(source: XmlSource, name: str) -> Imported:
@@ -206,4 +215,6 @@ def import_svg(source: XmlSource, name: str) -> Imported:
     """
     file, rows = FileIndex(source, name), RowKeeper(SceneBuilder())
     outlines = OutlineImporter(file, rows)
-    return _Importer(file, rows, PaintImporter(file, rows, outlines), outlines, ClipImporter(file, outlines)).run()
+    paints = PaintImporter(file, rows, outlines)
+    clips, markers = ClipImporter(file, outlines), MarkerImporter(file, paints)
+    return _Importer(file, rows, paints, outlines, clips, markers).run()

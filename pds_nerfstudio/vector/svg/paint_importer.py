@@ -8,6 +8,7 @@ from pds_nerfstudio.vector.raster.affine import IDENTITY
 from pds_nerfstudio.vector.raster.scene import Cap, Fill, Gradient, Join, Paint, Shape, Solid, Stop, Stroke
 from pds_nerfstudio.vector.svg.cascade import Style
 from pds_nerfstudio.vector.svg.color import Rgba, parse_color
+from pds_nerfstudio.vector.svg.context import Context
 from pds_nerfstudio.vector.svg.import_record import TO_ITSELF, FileIndex, PathSlot, RowKeeper
 from pds_nerfstudio.vector.svg.numbers import Viewport, parse_length, parse_number
 from pds_nerfstudio.vector.svg.outline_importer import OutlineImporter
@@ -37,6 +38,8 @@ class PaintImporter:
     """Gets the numbers."""
     outlines: OutlineImporter
     """Has the boxes that gradients refer to."""
+    around: dict[str, tuple[Paint, tuple[int, ...]] | None] = field(default_factory=dict)
+    """What context-fill and context-stroke stand for: the paints of the element that has the marker."""
     _gradients: dict[Element, tuple[Paint, tuple[int, ...]] | None] = field(default_factory=dict)
     _colorless: set[tuple[Element, str]] = field(default_factory=set)
 
@@ -58,32 +61,44 @@ class PaintImporter:
         opacities = () if alpha == 1 else (self.rows.builder.add_opacity(alpha),)
         return (Shape(self.rows.builder.add_polygon(corners), fill=Fill(Solid(color), opacities)),)
 
-    def stroke(
-        self, paint: Paint, opacities: tuple[int, ...], element: Element, style: Style, view: Viewport
-    ) -> Stroke | None:
+    def stroke(self, paint: Paint, opacities: tuple[int, ...], element: Element, context: Context) -> Stroke | None:
         """Return how a paint strokes an element; None for a width of 0."""
-        diagonal = view.diagonal
+        style, view = context.style, context.viewport
+        unit, diagonal = self._pen_unit(context), view.diagonal
         width = view.length(style.get("stroke-width"), diagonal)
         width = 1.0 if width is None else width
         if width <= 0:
             return None
         pattern = [view.length(part, diagonal) for part in style.get("stroke-dasharray", "").replace(",", " ").split()]
-        dashes = tuple(d for d in pattern if d is not None and d >= 0)
+        dashes = tuple(d * unit for d in pattern if d is not None and d >= 0)
         if len(dashes) != len(pattern) or not sum(dashes) > 0:
             dashes = ()
         limit = parse_number(style.get("stroke-miterlimit", "4"))
         known, origin = "stroke-width" not in style.unread, style.given.get("stroke-width")
         return Stroke(
             paint,
-            self.rows.row("widths", element, "stroke-width", width, editable=known, origin=origin),
+            self.rows.row("widths", element, "stroke-width", width * unit, scale=unit, editable=known, origin=origin),
             opacities,
             cap={"round": Cap.ROUND, "square": Cap.SQUARE}.get(style.get("stroke-linecap", ""), Cap.BUTT),
             join={"round": Join.ROUND, "bevel": Join.BEVEL}.get(style.get("stroke-linejoin", ""), Join.MITER),
             miter_limit=4.0 if limit is None or limit < 1 else limit,
             dashes=dashes,
-            dash_offset=view.length(style.get("stroke-dashoffset"), diagonal) or 0.0,
+            dash_offset=(view.length(style.get("stroke-dashoffset"), diagonal) or 0.0) * unit,
             path_length=max(parse_number(element.attributes.get("pathLength", "")) or 0.0, 0.0),
         )
+
+    def _pen_unit(self, context: Context) -> float:
+        """Return how long a stroke's unit is in the element's: more or less than 1 where it does not scale with it."""
+        effect = context.style.get("vector-effect", "none")
+        if effect == "none":
+            return 1.0
+        a, b, c, d, _, _ = context.transform
+        scale = affine.mean_scale(context.transform)
+        # a map that turns circles into ellipses would have to turn the pen into one, too
+        if effect != "non-scaling-stroke" or abs(affine.largest_scale((a, b, c, d, 0.0, 0.0)) - scale) > 1e-3 * scale:
+            self.file.plain.add("vector-effect")
+            return 1.0
+        return 1 / scale
 
     def paint(
         self, name: str, initial: str, element: Element, style: Style, viewport: Viewport, slot: PathSlot
@@ -117,7 +132,9 @@ class PaintImporter:
             elif target is not None:
                 self.file.undrawn.add(target.tag)
             value = url[1] or "none"
-        if value in ("none", "context-fill", "context-stroke"):
+        if value in ("context-fill", "context-stroke"):
+            return self.around.get(value)
+        if value == "none":
             return None
         color = self._color(value, style)
         if color is None:
@@ -227,3 +244,9 @@ def _opacity(style: Style, kind: str) -> float:
     text = style.get(f"{kind}-opacity" if kind else "opacity", "1")
     value = parse_length(text, 1.0)
     return 1.0 if value is None else min(max(value, 0.0), 1.0)
+
+
+def paint_order(value: str) -> list[str]:
+    """Return fill, stroke and markers in the order in which they are painted (SVG 2, section 13.8)."""
+    named = [word for word in dict.fromkeys(value.split()) if word != "normal"]
+    return [*named, *(part for part in ("fill", "stroke", "markers") if part not in named)]

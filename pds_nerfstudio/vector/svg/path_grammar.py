@@ -26,6 +26,8 @@ class Outline:
     contours: list[tuple[list[Segment], bool]] = field(default_factory=list)
     """For each contour its segments, as indices of points, and whether it is closed. A straight line from i
     to j is (i, i, j, j). A closed contour ends in the index it starts with."""
+    within: set[int] = field(default_factory=set)
+    """Points at which the pieces of an arc meet, which are no vertices."""
 
 
 class OutlineBuilder:
@@ -238,8 +240,10 @@ def parse_path(text: str) -> tuple[Outline, bool]:
             if not (rx and ry):
                 builder.line(end)
                 continue
-            for cubic in arc_to_cubics((x, y), rx, ry, rotation, large == 1, sweep == 1, end):
-                builder.curve(*cubic)
+            for first, second, to_point in arc_to_cubics((x, y), rx, ry, rotation, large == 1, sweep == 1, end):
+                builder.curve(first, second, to_point)
+                if to_point != end:
+                    builder.outline.within.add(builder._current)
 
 
 def _absolute(command: str, values: Sequence[float], x: float, y: float) -> list[float]:

@@ -159,7 +159,7 @@ _READERS = {**_INHERITED, **_OWN, **_STYLE_ONLY, **_GEOMETRY}
 
 INHERITED = frozenset(_INHERITED)
 """Properties that an element has from its parent."""
-ATTRIBUTES = frozenset((*_INHERITED, *_OWN))
+ATTRIBUTES = frozenset((*_INHERITED, *_OWN)) - {"marker"}
 """Properties that an attribute of the same name gives as well."""
 GEOMETRY_PROPERTIES = frozenset(_GEOMETRY)
 """Attributes of shapes that style sheets override."""

@@ -113,7 +113,8 @@ class _Writer:
             opaque = (slot.element, _color_of(slot.name)) in self.opaque
             opacity = float(value) / (1.0 if opaque else slot.scale)
             return format_number(min(max(opacity, 0.0), 1.0), 3)
-        return format_number(max(float(value), 0.0), _decimals(PRECISION * self.unit_of.get(slot.element, self.extent)))
+        decimals = _decimals(PRECISION * self.unit_of.get(slot.element, self.extent))
+        return format_number(max(float(value) / slot.scale, 0.0), decimals)
 
     def declare(self, origin: Origin, text: str) -> bool:
         """Set the value of a declaration; return whether that can be."""

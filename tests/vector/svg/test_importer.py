@@ -1,6 +1,8 @@
 """What elements draw. Every small drawing is rendered here and, where resvg is installed, there."""
 
+import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,7 +30,7 @@ DRAWINGS = dict(
 )
 
 
-@pytest.mark.filterwarnings("ignore:.*could not be read")
+@pytest.mark.filterwarnings("ignore:.*could not be read", "ignore:.*drawn, but not edited")
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_small_drawings_look_as_resvg_draws_them(name: str, render: Render, oracle: Oracle) -> None:
     head = HEAD.replace("viewBox", 'width="32" height="32" viewBox')
@@ -100,7 +102,7 @@ def test_what_is_not_drawn_is_named_once() -> None:
         document = _document(body)
     assert len(caught) == 1
     assert document.unsupported == (
-        "filter", "image", "marker", "mask", "path data after an error", "pattern",
+        "filter", "image", "mask", "path data after an error", "pattern",
         "references to other files", "selector 'a:odd'", "text",
     )  # fmt: skip
     assert all(name in str(caught[0].message) for name in document.unsupported)
@@ -254,6 +256,63 @@ def test_what_is_drawn_plain_is_said_so() -> None:
     with pytest.warns(UserWarning, match=r"drawn without, but kept in the file: mask$"):
         document = _document('<mask id="m"/><g mask="url(#m)"><path d="M0 0h9v9z"/></g>')
     assert document.unsupported == ("mask",)
+
+
+MARKER = '<marker id="m" markerWidth="4" markerHeight="4"><path d="M0 0h4v4z" fill="red"/></marker>'
+
+
+def test_markers_and_what_they_stand_on_stay() -> None:
+    body = f"""{MARKER}<path d="M4 4h20v9" stroke="blue" marker-end="url(#m)"/><path d="M0 0h9v9z" stroke="red"/>"""
+    with pytest.warns(UserWarning, match=r"drawn, but not edited: paths with markers, and markers$"):
+        document = _document(body)
+    points, colors = document.editable["points"], document.editable["colors"]
+    assert [bool(points[p.first]) for p in document.paths] == [False, False, True]
+    # the paints of the path are its own, those of the marker are locked
+    red = document.parameters.colors[~colors]
+    assert red.tolist() == [[1, 0, 0]] and document.editable["widths"].tolist() == [False, True]
+
+
+@pytest.mark.filterwarnings("ignore:.*drawn, but not edited")
+@pytest.mark.parametrize(
+    ("path", "places"),
+    [
+        ("M4 4L20 4L20 9", [(4, 4, 0), (20, 4, 45), (20, 9, 90)]),
+        ("M4 4A6 6 0 1 1 4 16L4 20", [(4, 4, 0), (4, 16, 135), (4, 20, 90)]),
+        ("M4 4L20 4L20 20z", [(4, 4, -67.5), (20, 4, 45), (20, 20, 157.5), (4, 4, -67.5)]),
+    ],
+)
+def test_markers_stand_on_vertices_along_the_path(path: str, places: list[tuple[float, float, float]]) -> None:
+    style = "marker:url(#m)"
+    marker = MARKER.replace("<marker", '<marker orient="auto" markerUnits="userSpaceOnUse" overflow="visible"')
+    (_, *markers) = _shapes(_document(f'''{marker}<path style="{style}" d="{path}"/>''').scene.root)
+    found = [(*s.transform[4:], math.degrees(math.atan2(s.transform[1], s.transform[0]))) for s in markers]
+    assert len(found) == len(places)
+    for (x, y, angle), (px, py, expected) in zip(found, places, strict=True):
+        assert (x, y) == pytest.approx((px, py))
+        assert angle == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["marker", "marker-mid"])
+def test_a_marker_with_itself_on_its_paths_ends(name: str) -> None:
+    body = f'''<marker id="m"><path d="M0 0h2v2" style="{name}:url(#m)"/></marker>
+    <path d="M0 0h9v9" marker-mid="url(#m)"/>'''
+    with pytest.warns(UserWarning, match="references to themselves"):
+        _document(body)
+
+
+def test_a_stroke_that_does_not_scale_is_as_wide_as_it_says(render: Render) -> None:
+    around = '<g transform="rotate(20) scale(4)">{}</g>'
+    line = '<path d="M2 1h4v4" fill="none" stroke="red" stroke-width="{}" stroke-dasharray="{}"{}/>'
+    given = _document(around.format(line.format(2, "6 3", ' vector-effect="non-scaling-stroke"')))
+    assert given.unsupported == () and bool(given.editable["widths"].all())
+    assert torch.equal(render(given), render(_document(around.format(line.format(0.5, "1.5 .75", "")))))
+    wider = replace(given.parameters, widths=given.parameters.widths * 2)
+    assert b'stroke-width="4"' in given.write(wider)
+
+
+def test_a_stroke_that_would_need_an_oval_pen_is_named() -> None:
+    with pytest.warns(UserWarning, match="drawn without, but kept in the file: vector-effect$"):
+        _document('<path d="M2 1h4" stroke="red" transform="scale(1 4)" vector-effect="non-scaling-stroke"/>')
 
 
 BOMB = "".join(f'<g id="g{i}">' + f'<use href="#g{i - 1}"/>' * 10 + "</g>" for i in range(1, 9))
