@@ -301,11 +301,23 @@ def test_what_may_change_is_chosen_by_clicks(live_run: LiveRun, browser: Any, tm
     with trainer.train_lock, torch.no_grad():
         model.gauss_params["opacities"].fill_(5)
     trainer.panel._choosing._brush.value = 0.25  # its Gaussians are large and few
-    solid = looker.rendered("accumulation")[..., 0] > 250
-    down, across = np.argwhere(solid)[np.abs(np.argwhere(solid) - np.array(solid.shape) / 2).sum(1).argmin()]
-    x, y = REGION["x"] + int(across), REGION["y"] + int(down)
-    first.mouse.click(x, y)
-    wait_for(lambda: len(balls()) == 4, "a piece is picked")
+    x = y = 0
+
+    def picked() -> bool:
+        """A page that is busy drawing may not have heard yet that it is to report clicks: then they go nowhere."""
+        nonlocal x, y
+        solid = np.argwhere(looker.rendered("accumulation")[..., 0] > 250)
+        middle = np.array([REGION["height"], REGION["width"]]) / 2
+        down, across = solid[np.abs(solid - middle).sum(1).argmin()]
+        x, y = REGION["x"] + int(across), REGION["y"] + int(down)
+        first.mouse.click(x, y)
+        end = time.monotonic() + 30
+        while time.monotonic() < end and not balls():
+            first.wait_for_timeout(200)
+        return bool(balls())
+
+    wait_for(picked, "a piece is picked")
+    assert len(balls()) == 4
     clients = viewer.viser_server.get_clients()
     camera = viewer.get_camera_state(clients[min(clients)])
     box = first.locator("canvas").first.bounding_box()
