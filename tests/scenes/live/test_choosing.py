@@ -1,7 +1,6 @@
 """What may change, chosen by hand while a run goes on: by clicks in the viewer's picture, and by its crop box."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +20,7 @@ from pds_nerfstudio.scenes.live.session import EditSession, Request, read_record
 from pds_nerfstudio.scenes.loading import FinishedEdit
 from pds_nerfstudio.scenes.models.scene_model import render
 from pds_nerfstudio.scenes.selection.config import SelectionConfig
-from pds_nerfstudio.scenes.trainer import EditTrainer, EditTrainerConfig
+from pds_nerfstudio.scenes.trainer import EditTrainer
 from tests.scenes.splats import GROWING, numbers, splat
 
 BALL = [0.0, 0.0, -0.3, 0.3]
@@ -34,7 +33,6 @@ BUSY = {
     "pipeline__model__strewn_gaussians": 0,
 }
 NERF = {"pipeline__lr_warmup_steps": 0}
-Asked = dict[int, list[Request]]
 
 
 def only(*balls: list[float], **values: Any) -> Request:
@@ -45,31 +43,6 @@ def inside(model: Any, *balls: list[float]) -> Tensor:
     means = model.means.detach()
     near = [(means - torch.tensor(ball[:3])).norm(dim=-1) < ball[3] for ball in balls]
     return torch.stack(near).any(0)
-
-
-@pytest.fixture
-def run_asking(prepare: Any, watch: Any) -> Callable[..., EditTrainer]:
-    """Trains, and asks before the first step (-1), or while calls of the guidance, counted from 0, are made."""
-
-    def ran(
-        config: EditTrainerConfig, asked: Asked, look: Callable[[EditTrainer, int], None] = lambda trainer, call: None
-    ) -> EditTrainer:
-        trainer = prepare(config)
-        watch.progress.clear()
-
-        def before(call: int) -> None:
-            look(trainer, call)
-            for request in asked.get(call, []):
-                trainer.session.ask(request)
-
-        watch.before = before
-        for request in asked.get(-1, []):
-            trainer.session.ask(request)
-        trainer.train()
-        watch.before = lambda call: None
-        return trainer
-
-    return ran
 
 
 def recorded(trainer: EditTrainer) -> list[tuple[int, Request]]:

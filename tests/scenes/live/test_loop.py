@@ -14,30 +14,9 @@ from plyfile import PlyData
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.checkpoints import read_checkpoint
 from pds_nerfstudio.scenes.live.session import Request, read_record
-from pds_nerfstudio.scenes.trainer import EditTrainer, EditTrainerConfig
+from pds_nerfstudio.scenes.trainer import EditTrainer
 
 KINDS = ["splat", "nerf"]
-Asked = dict[int, list[Request]]
-
-
-@pytest.fixture
-def run_asking(prepare: Any, watch: Any) -> Callable[[EditTrainerConfig, Asked], EditTrainer]:
-    """Trains, and asks while certain calls of the guidance (counted from 0 over the edit's steps) are made."""
-
-    def ran(config: EditTrainerConfig, asked: Asked) -> EditTrainer:
-        trainer = prepare(config)
-        watch.progress.clear()
-
-        def ask(call: int) -> None:
-            for request in asked.get(call, []):
-                trainer.session.ask(request)
-
-        watch.before = ask
-        trainer.train()
-        watch.before = lambda call: None
-        return trainer
-
-    return ran
 
 
 def recorded(trainer: EditTrainer) -> list[tuple[int, Request]]:
