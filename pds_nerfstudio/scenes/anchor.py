@@ -4,9 +4,9 @@ The guidance looks at views of some 512² pixels; what a scene holds beyond that
 step also compares full-size views with the source images, of splats the step's view, of NeRFs random rays of all
 views, and leaves out what the edit is about. On average over the draws it is the mean over all pixels of all views.
 
-Of a view of more pixels than a step may render, a part is compared, which counts for as much as it does in the whole.
-It must not make up for the others: Adam, which remembers the small gradients of many steps, answers one that is many
-times as large with a leap, away from what fits.
+Only of a view of more pixels than a step may render a part is compared, which counts for no more than it does in the
+whole. It must not make up for the others: Adam, which remembers the small gradients of many steps, answers one that is
+many times as large with a leap, away from what fits.
 """
 
 from __future__ import annotations
