@@ -322,6 +322,8 @@ class EditPipeline(VanillaPipeline):
             if self.model.kind == "splat":
                 self._holding.begin(first, self._folder)
         self._holding.follow_words(self._folder)
+        if self.plan.begins_to_refine(step):
+            self._refining.begin()
         config = self.config
         rates = Rates(
             config.lr_warmup_steps, config.lr_final_mult, config.refine_lr_mult, config.refine_from == "source"

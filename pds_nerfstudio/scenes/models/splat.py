@@ -13,7 +13,7 @@ from gsplat.strategy.ops import remove
 from jaxtyping import Bool, Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.models import splatfacto
-from nerfstudio.models.splatfacto import SplatfactoModel, SplatfactoModelConfig, random_quat_tensor
+from nerfstudio.models.splatfacto import RGB2SH, SplatfactoModel, SplatfactoModelConfig, random_quat_tensor
 from nerfstudio.utils.comms import get_rank, get_world_size
 from torch import Tensor, nn
 
@@ -24,11 +24,17 @@ from pds_nerfstudio.scenes.distributed import take_from_first_rank
 from pds_nerfstudio.scenes.models.ball import looked_at_ball, random_in_ball
 from pds_nerfstudio.scenes.models.drawing_part import drawing_part
 from pds_nerfstudio.scenes.models.held import HoldingStrategy, release
+from pds_nerfstudio.scenes.models.look import Look
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.models.scene_model import SceneKind, Seen
+from pds_nerfstudio.scenes.models.seeds import Seeds, find_seeds
 from pds_nerfstudio.scenes.views import Part, SourceView, SourceViews, tile_of
 
 _NEVER = 10**12
+_HAZE = 0.05
+"""A pixel's light comes from a surface if its depth has a standard deviation of less than this share of its mean."""
+_FEWEST_PLANTED = 16
+_PLANTED_OPACITY = 0.3
 
 
 @dataclass
@@ -47,6 +53,9 @@ class EditSplatModelConfig(SplatfactoModelConfig):
     where there was nothing. What the edit does not need of them fades and is removed."""
     strewn_opacity: float = 0.012
     """Opacity of the strewn Gaussians, above edit_cull_alpha_thresh."""
+    planted_gaussians: int = 8000
+    """Most small Gaussians that a refinement with --pipeline.refine-from source plants where redrawn views agree on a
+    new surface; 0 plants none."""
     edit_opacity_loss_mult: float = 0.01
     """During the edit, pulls every opacity towards 0, as 3DGS-MCMC does (Kheradmand et al., NeurIPS 2024):
     what no view needs fades, such as the inside of something that is to go. Larger values leave less of it behind, and
@@ -227,17 +236,69 @@ class EditSplatModel(SplatfactoModel):
         means = random_in_ball(n, center, radius)
         spacing = radius * (4 * torch.pi / 3 / n) ** (1 / 3)
         nearest = torch.cat([torch.cdist(part, self.means).argmin(1) for part in means.split(256)])
+        scales = (0.6 * spacing).expand(n)
+        self._add(means, scales, self.features_dc[nearest], self.config.strewn_opacity)
+
+    def _add(
+        self,
+        means: Float[Tensor, "new 3"],
+        scales: Float[Tensor, " new"],
+        features_dc: Float[Tensor, "new 3"],
+        opacity: float,
+    ) -> None:
+        """Add round Gaussians of one colour from all sides, after those that are there."""
+        n = len(means)
         new = {
             "means": means,
-            "scales": torch.full((n, 3), float(torch.log(0.6 * spacing)), device=self.device),
+            "scales": scales.log()[:, None].expand(n, 3),
             "quats": random_quat_tensor(n).to(self.device),
-            "features_dc": self.features_dc[nearest],
-            "features_rest": torch.zeros_like(self.features_rest[nearest]),
-            "opacities": torch.full((n, 1), self.config.strewn_opacity, device=self.device).logit(),
+            "features_dc": features_dc,
+            "features_rest": self.features_rest.new_zeros(n, *self.features_rest.shape[1:]),
+            "opacities": torch.full((n, 1), opacity, device=self.device).logit(),
         }
         for name, values in new.items():
             grown = torch.cat([self.gauss_params[name], values])
             self._replace(name, grown, lambda state: torch.cat([state, state.new_zeros(n, *state.shape[1:])]))
+
+    @torch.no_grad()
+    def surfaces(self, views: SourceViews, redrawn: RedrawnViews) -> Seeds:
+        """Return points of what redrawn views show that was not there, as deep as the scene is now.
+
+        Args:
+            views: The training views.
+            redrawn: Those of them that were redrawn.
+        """
+        numbers = [index for index in range(len(views)) if index in redrawn]
+        looks = [self._look(views[index].camera, redrawn.picture(index)) for index in numbers]
+        return find_seeds(looks, [redrawn.changed(index) for index in numbers], self.config.planted_gaussians)
+
+    def _look(self, camera: Cameras, picture: Float[Tensor, "height width 3"]) -> Look:
+        """Return a picture with the scene's depth; where that lies in a cloud of Gaussians, opacity 0 says so."""
+        pose = camera.camera_to_worlds[0].to(self.device)
+        z = -((self.means - pose[:, 3]) @ pose[:, 2])
+        moments = self.picture_of(torch.stack([torch.ones_like(z), z, z * z], 1), camera, *picture.shape[:2])
+        opacity, depth, square = (
+            moments / torch.cat([torch.ones_like(moments[..., :1]), *2 * [moments[..., :1].clamp_min(1e-6)]], -1)
+        ).unbind(-1)
+        spread = (square - depth * depth).clamp_min(0).sqrt()
+        opacity = torch.where(spread < _HAZE * depth, opacity, 0)
+        focal = torch.cat([camera.fx[0], camera.fy[0]]).to(self.device)
+        center = torch.cat([camera.cx[0], camera.cy[0]]).to(self.device)
+        return Look(picture, depth, opacity, pose, focal, center)
+
+    @torch.no_grad()
+    def plant(self, seeds: Seeds) -> None:
+        """Add small Gaussians at points, for a fit to what these show."""
+        n, free = len(seeds.means), self.free
+        if n < _FEWEST_PLANTED:
+            return
+        distances, _ = self.k_nearest_sklearn(seeds.means, 3)
+        scales = torch.as_tensor(distances).to(seeds.means).mean(1).clamp_min(1e-6)
+        self._add(seeds.means, scales, RGB2SH(seeds.colors), _PLANTED_OPACITY)
+        if free is not None:
+            free = torch.cat([free, free.new_ones(n)])
+            self.strategy.hold(self.gauss_params, self.optimizers, self.strategy_state, free)
+        self._follow_first_rank()
 
     def _replace(self, name: str, values: Tensor, resize: Callable[[Tensor], Tensor]) -> None:
         """Replace a group of the Gaussians' parameters; their number may change.
@@ -373,7 +434,12 @@ class EditSplatModel(SplatfactoModel):
         # The strategy measures positional gradients in halves of a view, and the loss is a mean over its pixels.
         for side in ("width", "height"):
             self.info[side] *= tile.share**0.5
-        return {"photometric_loss": (tile.shown * (rgb - tile.target).abs()).mean(), **self._regularizers()}
+        drawn, target = tile.shown * rgb, tile.shown * tile.target
+        distance = (drawn - target).abs().mean()
+        if weight := self.config.ssim_lambda:  # as splatfacto weighs the two when it reconstructs
+            likeness = self.ssim(target.permute(2, 0, 1)[None], drawn.permute(2, 0, 1)[None])
+            distance = torch.lerp(distance, 1 - likeness, weight)
+        return {"photometric_loss": distance, **self._regularizers()}
 
     def splats(self) -> Mapping[str, Float[Tensor, " gaussians"]]:
         """Return what a .ply file holds of each Gaussian, in the order and with the names of Kerbl et al., 2023."""
