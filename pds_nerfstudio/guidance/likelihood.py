@@ -1,0 +1,60 @@
+"""How well latents suit a prompt, by the model itself: how well it sees the noise that is added to them.
+
+The mean error of the predicted noise bounds the latents' likelihood (Ho et al. 2020), and tells which of some prompts
+a picture shows (Li et al., Your Diffusion Model is Secretly a Zero-Shot Classifier, 2023). Here the prompt is the same
+and the pictures differ.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pds_nerfstudio.guidance.draws import Draws
+from pds_nerfstudio.guidance.objectives.form import TARGET, Latents
+from pds_nerfstudio.guidance.prompted import PromptedDenoiser
+from pds_nerfstudio.guidance.timesteps import falling_timesteps
+
+_NOISIEST = 0.75
+"""Share of the noise schedule up to which noise is added: with more, little of the picture is left to judge."""
+_TIMES, _NOISES = 5, 2
+
+
+@torch.no_grad()
+def likeliest(prompted: PromptedDenoiser, draws: Draws, some: Sequence[Latents], beside: Latents) -> Latents:
+    """Return of some versions of latents, for each element, the one that suits the target prompt best.
+
+    Args:
+        prompted: The model under its prompts.
+        draws: Noise is drawn from, the same for all versions. It moves on.
+        some: The versions; those that are not finite are not taken as long as another one is.
+        beside: The latents of the sources, for models that look at them.
+    """
+    noises = [draws.noise(some[0]) for _ in range(_TIMES * _NOISES)]
+    errors = torch.stack([prediction_error(prompted, latents, noises, beside) for latents in some])
+    best = errors.nan_to_num(nan=torch.inf).argmin(0)
+    return torch.stack([some[int(number)][element] for element, number in enumerate(best)])
+
+
+@torch.no_grad()
+def prediction_error(
+    prompted: PromptedDenoiser, latents: Latents, noises: Sequence[Latents], beside: Latents
+) -> Float[Tensor, " batch"]:
+    """Return the mean square error of the noise that the model sees under the target prompt, for each element.
+
+    Args:
+        prompted: The model under its prompts.
+        latents: What is judged.
+        noises: Standard normal; each is added at a time of its own, evenly spread, over and over.
+        beside: See `likeliest`.
+    """
+    denoiser = prompted.denoiser
+    times = falling_timesteps(denoiser.schedule, _NOISIEST, _TIMES, latents.device)
+    errors = []
+    for number, noise in enumerate(noises):
+        t = times[number % len(times)].expand(len(latents))
+        noisy = {TARGET.latent: denoiser.add_noise(latents, noise, t)}
+        predicted = prompted.predict([TARGET], noisy, t, beside)[TARGET]
+        errors.append((predicted - noise).square().mean((1, 2, 3)))
+    return torch.stack(errors).mean(0)
