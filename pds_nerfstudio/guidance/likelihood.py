@@ -16,7 +16,7 @@ from pds_nerfstudio.guidance.objectives.form import TARGET, Latents
 from pds_nerfstudio.guidance.prompted import PromptedDenoiser
 from pds_nerfstudio.guidance.timesteps import falling_timesteps
 
-_NOISIEST = 0.75
+_NOISIEST = 0.8
 """Share of the noise schedule up to which noise is added: with more, little of the picture is left to judge."""
 _TIMES, _NOISES = 5, 2
 
@@ -32,16 +32,19 @@ def likeliest(prompted: PromptedDenoiser, draws: Draws, some: Sequence[Latents],
         beside: The latents of the sources, for models that look at them.
     """
     noises = [draws.noise(some[0]) for _ in range(_TIMES * _NOISES)]
-    errors = torch.stack([prediction_error(prompted, latents, noises, beside) for latents in some])
+    errors = torch.stack([log_prediction_error(prompted, latents, noises, beside) for latents in some])
     best = errors.nan_to_num(nan=torch.inf).argmin(0)
     return torch.stack([some[int(number)][element] for element, number in enumerate(best)])
 
 
 @torch.no_grad()
-def prediction_error(
+def log_prediction_error(
     prompted: PromptedDenoiser, latents: Latents, noises: Sequence[Latents], beside: Latents
 ) -> Float[Tensor, " batch"]:
-    """Return the mean square error of the noise that the model sees under the target prompt, for each element.
+    """Return how far the noise that the model sees under the target prompt is from what was added, for each element.
+
+    It is the mean logarithm of the mean square error, so that every time counts alike: with little noise all errors
+    are large, and tell of detail; with much they are small, and tell of what is where.
 
     Args:
         prompted: The model under its prompts.
@@ -56,5 +59,5 @@ def prediction_error(
         t = times[number % len(times)].expand(len(latents))
         noisy = {TARGET.latent: denoiser.add_noise(latents, noise, t)}
         predicted = prompted.predict([TARGET], noisy, t, beside)[TARGET]
-        errors.append((predicted - noise).square().mean((1, 2, 3)))
+        errors.append((predicted - noise).square().mean((1, 2, 3)).clamp(min=1e-20).log())
     return torch.stack(errors).mean(0)
