@@ -19,21 +19,30 @@ from pds_nerfstudio.guidance.timesteps import falling_timesteps
 _NOISIEST = 0.8
 """Share of the noise schedule up to which noise is added: with more, little of the picture is left to judge."""
 _TIMES, _NOISES = 5, 2
+_FAITHFUL = 1.5
+"""How much it counts that a version is near to the source: as a power of its square distance, beside the error."""
+_NEAREST = 0.5
+"""Share of the median distance below which being nearer does not count: what is not edited is no edit."""
 
 
 @torch.no_grad()
-def likeliest(prompted: PromptedDenoiser, draws: Draws, some: Sequence[Latents], beside: Latents) -> Latents:
+def likeliest(prompted: PromptedDenoiser, draws: Draws, some: Sequence[Latents], source: Latents) -> Latents:
     """Return of some versions of latents, for each element, the one that suits the target prompt best.
+
+    Of those that suit it alike, the one that is nearest to the source: a model finds a thing as likely from one side as
+    from another, and only the source says which it was.
 
     Args:
         prompted: The model under its prompts.
         draws: Noise is drawn from, the same for all versions. It moves on.
         some: The versions; those that are not finite are not taken as long as another one is.
-        beside: The latents of the sources, for models that look at them.
+        source: The latents of the sources.
     """
     noises = [draws.noise(some[0]) for _ in range(_TIMES * _NOISES)]
-    errors = torch.stack([log_prediction_error(prompted, latents, noises, beside) for latents in some])
-    best = errors.nan_to_num(nan=torch.inf).argmin(0)
+    errors = torch.stack([log_prediction_error(prompted, latents, noises, source) for latents in some])
+    away = torch.stack([(latents - source).square().mean((1, 2, 3)) for latents in some])
+    away = away.clamp(min=1e-12).maximum(_NEAREST * away.nanmedian(0).values)
+    best = (errors + _FAITHFUL * away.log()).nan_to_num(nan=torch.inf).argmin(0)
     return torch.stack([some[int(number)][element] for element, number in enumerate(best)])
 
 
@@ -50,7 +59,7 @@ def log_prediction_error(
         prompted: The model under its prompts.
         latents: What is judged.
         noises: Standard normal; each is added at a time of its own, evenly spread, over and over.
-        beside: See `likeliest`.
+        beside: The latents of the sources, for models that look at them.
     """
     denoiser = prompted.denoiser
     times = falling_timesteps(denoiser.schedule, _NOISIEST, _TIMES, latents.device)

@@ -39,8 +39,8 @@ class RedrawConfig:
     """Classifier-free guidance of the target prompt while redrawing. The edit has said already what to draw, so little
     is enough; Stable Diffusion may want 7.5 and more."""
     tries: int = 1
-    """How often to redraw, each time with other noise. The model then judges which suits the target prompt best: where
-    it best sees the noise that is added."""
+    """How often to redraw, each time with other noise. The one is taken that suits the target prompt best, in which the
+    model best sees noise that is added, and that is not far from the source."""
     flow_edit: FlowEditConfig = NO_FLOW_EDIT
     """Redraw from the source by FlowEdit or its kind instead, whose options then take the place of those above."""
 

@@ -44,8 +44,8 @@ class ImageEditConfig:
     refine_scale: float = 2.0
     """How strongly the redrawing obeys the target prompt; for Stable Diffusion take 7.5."""
     refine_tries: int = 1
-    """How often it is redrawn, each time with other noise. The one that the model itself finds the likeliest under the
-    target prompt is taken: where it best sees the noise that is added."""
+    """How often it is redrawn, each time with other noise. The one is taken that suits the target prompt best, in which
+    the model best sees noise that is added, and that is not far from the source."""
 
     @property
     def learning_rate(self) -> float:

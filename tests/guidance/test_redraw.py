@@ -143,6 +143,13 @@ class TestOnTheGuidance:
         chosen = likeliest(self.guidance()._prompted, Draws(0, source.device), list(versions), source)
         assert chosen[:, 0, 0, 0].tolist() == [0.9, 1.1, 0.4]
 
+    def test_of_versions_that_suit_alike_the_one_near_the_source_is_taken(self) -> None:
+        source = torch.full((1, 2, 1, 1), -1.0, dtype=torch.float64)
+        versions = [torch.full_like(source, value) for value in (1.04, 0.96)]  # as far from the target
+        for some in (versions, versions[::-1]):
+            chosen = likeliest(self.guidance()._prompted, Draws(0, source.device), some, source)
+            assert torch.equal(chosen, versions[1])
+
     def test_one_of_the_tries_is_taken(self) -> None:
         source = torch.full((6, 2, 1, 1), -1.0, dtype=torch.float64)
         once = RedrawConfig(0.9, 2, 1.0)

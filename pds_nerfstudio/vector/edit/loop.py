@@ -35,7 +35,7 @@ class VectorEditConfig:
     """How a drawing follows the guidance."""
 
     draft: ImageEditConfig = field(
-        default_factory=lambda: ImageEditConfig(steps=80, refine=0.6, refine_steps=8, refine_scale=3.0, refine_tries=8)
+        default_factory=lambda: ImageEditConfig(steps=80, refine=0.6, refine_steps=8, refine_scale=3.0, refine_tries=10)
     )
     """How the guidance first edits a render of the drawing, as pds-image edits a picture, whether or not paths can
     follow. The result is the draft."""
