@@ -138,10 +138,10 @@ class TestOnTheGuidance:
 
     def test_of_some_versions_each_element_has_the_one_that_suits_the_target_best(self) -> None:
         source = torch.full((3, 2, 1, 1), -1.0, dtype=torch.float64)
-        near = torch.tensor([[0.9, 0.2, -1.0], [0.5, 1.1, torch.nan], [-1.0, 0.0, 0.4]], dtype=torch.float64)
+        near = torch.tensor([[1.0, 0.2, 0.6], [0.3, 1.0, torch.nan], [0.1, 0.0, 1.0]], dtype=torch.float64)
         versions = near[..., None, None, None].expand(3, 3, 2, 1, 1)
         chosen = likeliest(self.guidance()._prompted, Draws(0, source.device), list(versions), source)
-        assert chosen[:, 0, 0, 0].tolist() == [0.9, 1.1, 0.4]
+        assert chosen[:, 0, 0, 0].tolist() == [1.0, 1.0, 1.0]
 
     def test_of_versions_that_suit_alike_the_one_near_the_source_is_taken(self) -> None:
         source = torch.full((1, 2, 1, 1), -1.0, dtype=torch.float64)

@@ -12,12 +12,12 @@ from scipy.spatial import ConvexHull, Delaunay
 from torch import Tensor
 
 from pds_nerfstudio.vector.edit.likeness import unlike
-from pds_nerfstudio.vector.edit.own_lines import PlacedLine, lines_of
+from pds_nerfstudio.vector.edit.own_lines import PlacedLine, lines_of, outlined
 from pds_nerfstudio.vector.edit.palette import palette_of
 from pds_nerfstudio.vector.edit.residual import FINER, Mask, Region, finer, regions
 from pds_nerfstudio.vector.edit.scene_tree import shapes_of, without
 from pds_nerfstudio.vector.edit.sketch import CHANGE, NODE, Placed, Sketch
-from pds_nerfstudio.vector.edit.trace import Outlines, trace
+from pds_nerfstudio.vector.edit.trace import as_path, trace
 from pds_nerfstudio.vector.edit.visibility import owners
 from pds_nerfstudio.vector.raster import affine
 from pds_nerfstudio.vector.svg.insertion import NewPath
@@ -154,13 +154,15 @@ def _best(
     chosen: tuple[Element | None, Mask] = (None, region.mask)
     for place, mask in _places(sketch, region, alike, owner):
         outlines = trace(mask, _TRACES[1][0], FINER)
-        if outlines.contours and try_out(place, _new_path(sketch, outlines, region)):
+        if outlines.contours and try_out(place, as_path(outlines, sketch.editor.view, region.color)):
             chosen = place, mask
     if best > error + _HOPELESS:
         return None
     for path in _paths(sketch, region, chosen[1]):
         try_out(chosen[0], path)
-    return found if best < error else None
+    if found is None or best >= error:
+        return None
+    return [*sketch.new, outlined(sketch, found[-1], chosen[1])]
 
 
 def _paths(sketch: Sketch, region: Region, mask: Mask) -> Iterator[NewPath]:
@@ -171,7 +173,7 @@ def _paths(sketch: Sketch, region: Region, mask: Mask) -> Iterator[NewPath]:
             outlines = trace(shape, tolerance, FINER, corners)
             if outlines.contours and (outlines.nodes, corners) not in known:
                 known.add((outlines.nodes, corners))
-                plain = _new_path(sketch, outlines, region)
+                plain = as_path(outlines, sketch.editor.view, region.color)
                 yield from (replace(plain, line=own.line, line_below=own.below) if own else plain for own in lines)
 
 
@@ -184,23 +186,6 @@ def _lined(sketch: Sketch, mask: Mask) -> Iterator[tuple[Mask, list[PlacedLine |
         inner = depth > own.line.width / 2 * sketch.editor.view[0] * FINER
         if inner.any():
             yield inner, [own]
-
-
-def _new_path(sketch: Sketch, outlines: Outlines, region: Region) -> NewPath:
-    """Return outlines on the canvas as a path in the drawing's units."""
-    rows, points = list[tuple[tuple[int, int, int, int], ...]](), list[np.ndarray]()
-    for contour in outlines.contours:
-        segments, first = [], len(points)
-        for k, cubic in enumerate(contour):
-            start = len(points)
-            straight = np.array_equal(cubic[0], cubic[1]) and np.array_equal(cubic[2], cubic[3])
-            points.extend(cubic[:1] if straight else cubic[:3])
-            end = first if k + 1 == len(contour) else len(points)
-            segments.append((start, start, end, end) if straight else (start, start + 1, start + 2, end))
-        rows.append(tuple(segments))
-    inverse = affine.inverse(torch.tensor(sketch.editor.view, dtype=torch.float64))
-    placed = torch.from_numpy(np.stack(points)) @ inverse[:4].reshape(2, 2) + inverse[4:]
-    return NewPath(placed.float(), tuple(rows), region.color)
 
 
 def _owner(sketch: Sketch) -> Int[np.ndarray, "side side"]:
