@@ -23,6 +23,12 @@ def palette_of(editor: VectorEditor, parameters: SceneParameters) -> Float[Tenso
     return parameters.colors[sorted(rows)]
 
 
+def main_colors(editor: VectorEditor, parameters: SceneParameters) -> dict[int, Float[Tensor, "3"]]:
+    """Return for each path that is painted in one plain colour that of its fill, or of its line if it has none."""
+    paints = {s.path: part.paint for s in shapes_of(editor.before.scene) if (part := s.fill or s.stroke) is not None}
+    return {path: parameters.colors[paint.color] for path, paint in paints.items() if isinstance(paint, Solid)}
+
+
 def nearest_color(color: Float[Tensor, "3"], palette: Float[Tensor, "k 3"]) -> Float[Tensor, "3"]:
     """Return the colour of a palette that looks most like another, or that one itself if none is near."""
     if not len(palette):
