@@ -8,7 +8,7 @@ from pds_nerfstudio.vector.edit.likeness import color_distance
 from pds_nerfstudio.vector.edit.scene_tree import shapes_of
 from pds_nerfstudio.vector.raster.scene import SceneParameters, Solid
 
-_NEAR = 5.0
+_NEAR = 3.5
 """Colour difference up to which a colour of the drawing's own is taken."""
 
 

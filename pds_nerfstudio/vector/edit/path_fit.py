@@ -140,7 +140,7 @@ class PathFit:
         draft = torch.where(self._inside, goal.images[0].to(source), source)
         counts = ~self._owned.mask(self._locked, editor.canvas)
         sketch = self._sketch = Sketch(editor, draft, paper, counts, editor.source)
-        self._paths = paths_to_change(self._owned, changed(source, draft) & counts, self._locked)
+        self._paths = paths_to_change(self._owned, source, draft, counts) - self._locked
         self._shared = recolor(sketch, self._paths, self._owned)
         leap(sketch, self._paths, self._owned, self._owned.share(self._differs(sketch)))
         self._start(sketch, self._paths, self._shared)

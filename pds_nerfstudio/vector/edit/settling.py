@@ -25,6 +25,8 @@ _ALIKE = 8.0
 """Colour difference up to which pixels are of one colour."""
 _OTHER = 3.0
 """Colour difference from which a path has another colour than before."""
+_TIED = 10.0
+"""Colour difference up to which paths of one colour get one colour again."""
 _VISIBLE_MOVE = 0.1
 """Pixels of the canvas."""
 _VISIBLE_COLOR = 1 / 255
@@ -48,12 +50,13 @@ def with_points(parameters: SceneParameters, rows: slice, points: Tensor) -> Sce
 def recolor(sketch: Sketch, paths: Collection[int], owned: Owned) -> set[int]:
     """Give paths that show mostly one other colour in the draft that colour, if it puts more right than hiding them.
 
-    A colour that the drawing has already, or that another path has got before, is taken where it is near.
+    A colour that the drawing has already, or that another path has got before, is taken where it is near; and that of
+    another path that had the same before, even where it is not so near.
 
     Returns:
         Those that have no colour of their own to give: gradients, and what is painted together with others.
     """
-    editor, shared = sketch.editor, set[int]()
+    editor, shared, given = sketch.editor, set[int](), list[tuple[Tensor, Tensor]]()
     main = {s.path: (s.fill or s.stroke).paint for s in shapes_of(editor.before.scene) if s.fill or s.stroke}  # type: ignore[union-attr]
     users = Counter(row for own in paint_rows(editor.before.scene).values() for row in own.colors)
     editable, known = editor.before.editable["colors"], palette_of(editor, sketch.parameters)
@@ -65,12 +68,15 @@ def recolor(sketch: Sketch, paths: Collection[int], owned: Owned) -> set[int]:
         color = _other_color(sketch, owned.mask({path}, editor.canvas), sketch.parameters.colors[paint.color])
         if color is None or not editable[paint.color] or "colors" not in editor.changes:
             continue
-        color = nearest_color(color, known)
+        same = [new for old, new in given if torch.equal(old, sketch.parameters.colors[paint.color])]
+        tied = [new for new in same if float(color_distance(new[:, None], color[:, None])) < _TIED]
+        color = tied[0] if tied else nearest_color(color, known)
         colors = sketch.parameters.colors.clone()
         colors[paint.color] = color
         other = sketch.with_(parameters=replace(sketch.parameters, colors=colors))
         hidden = sketch.with_(hidden=sketch.hidden | {path})
         if _cost(other) + CHANGE < min(_cost(sketch), _cost(hidden) + CHANGE):
+            given.append((sketch.parameters.colors[paint.color], color))
             sketch.parameters, known = other.parameters, torch.cat([known, color[None]])
     return shared
 
