@@ -25,7 +25,7 @@ _ALIKE = 8.0
 """Colour difference up to which pixels are of one colour."""
 _OTHER = 3.0
 """Colour difference from which a path has another colour than before."""
-_TIED = 10.0
+_TIED = 14.0
 """Colour difference up to which paths of one colour get one colour again."""
 _VISIBLE_MOVE = 0.1
 """Pixels of the canvas."""
