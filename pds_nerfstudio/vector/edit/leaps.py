@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pds_nerfstudio.vector.edit.holding import Owned
+from pds_nerfstudio.vector.edit.holding import Owned, changed
 from pds_nerfstudio.vector.edit.likeness import color_distance
 from pds_nerfstudio.vector.edit.palette import main_colors
 from pds_nerfstudio.vector.edit.residual import Region, regions
@@ -38,21 +38,21 @@ _FINER = 4
 Points = Float[Tensor, "points 2"]
 
 
-def leap(sketch: Sketch, paths: Collection[int], owned: Owned, gone: dict[int, float]) -> None:
+def leap(sketch: Sketch, paths: Collection[int], owned: Owned) -> None:
     """Put paths where they are seen in the draft, if that is far from where they are and puts much right.
 
     Args:
-        sketch: Has the paths as they were.
+        sketch: Has the paths where they were, in their new colours.
         paths: Those that may change.
         owned: Where they are seen.
-        gone: Share of each that shows something else in the draft.
     """
+    now = sketch.picture()
+    assert now is not None
+    gone = owned.share(changed(now, sketch.draft))
     tried = sorted((p for p in paths if gone.get(p, 0.0) > _GONE), key=lambda p: -owned.area[p])[:_MOST]
     if not tried:
         return
     colors = main_colors(sketch.editor, sketch.parameters)
-    now = sketch.picture()
-    assert now is not None
     found = regions(sketch.draft, now, sketch.paper, sketch.parameters.colors[:0])
     for path in tried:
         rows = rows_of_points(sketch.editor, path)

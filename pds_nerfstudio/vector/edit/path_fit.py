@@ -142,7 +142,7 @@ class PathFit:
         sketch = self._sketch = Sketch(editor, draft, paper, counts, editor.source)
         self._paths = paths_to_change(self._owned, source, draft, counts) - self._locked
         self._shared = recolor(sketch, self._paths, self._owned)
-        leap(sketch, self._paths, self._owned, self._owned.share(self._differs(sketch)))
+        leap(sketch, self._paths, self._owned)
         self._start(sketch, self._paths, self._shared)
         self._descent = self._make_descent(max(self._first, 1), 1.0, 0.0, 0.3)
 
