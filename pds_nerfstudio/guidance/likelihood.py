@@ -66,7 +66,7 @@ def log_prediction_error(
     errors = []
     for number, noise in enumerate(noises):
         t = times[number % len(times)].expand(len(latents))
-        noisy = {TARGET.latent: denoiser.add_noise(latents, noise, t)}
+        noisy: dict[str, Latents] = {TARGET.latent: denoiser.add_noise(latents, noise, t)}
         predicted = prompted.predict([TARGET], noisy, t, beside)[TARGET]
         errors.append((predicted - noise).square().mean((1, 2, 3)).clamp(min=1e-20).log())
     return torch.stack(errors).mean(0)
