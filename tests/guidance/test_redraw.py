@@ -150,6 +150,14 @@ class TestOnTheGuidance:
             chosen = likeliest(self.guidance()._prompted, Draws(0, source.device), some, source)
             assert torch.equal(chosen, versions[1])
 
+    def test_what_still_suits_the_source_is_not_taken(self) -> None:
+        source = torch.full((1, 2, 1, 1), -1.0, dtype=torch.float64)
+        versions = [
+            torch.full_like(source, value) for value in (-0.9, 0.3)
+        ]  # the first suits its own prompt far better
+        chosen = likeliest(self.guidance()._prompted, Draws(0, source.device), versions, source)
+        assert torch.equal(chosen, versions[1])
+
     def test_one_of_the_tries_is_taken(self) -> None:
         source = torch.full((6, 2, 1, 1), -1.0, dtype=torch.float64)
         once = RedrawConfig(0.9, 2, 1.0)
