@@ -150,6 +150,17 @@ def test_a_faint_part_that_is_gone_vanishes() -> None:
     assert editor.svg() == MAN.replace(b"</svg>", cloud[:-2] + b' display="none"/></svg>')
 
 
+def test_what_covers_another_thing_is_not_painted_white_when_both_are_gone() -> None:
+    scene = b"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 128 128">
+      <rect id="house" x="10" y="70" width="40" height="50" fill="#2050c0"/>
+      <rect id="hand" x="84" y="44" width="40" height="10" fill="#303030"/>
+      <circle id="ball" cx="91" cy="49" r="20" fill="#d02020" stroke="#101010" stroke-width="2"/></svg>"""
+    draft = re.sub(rb'<(rect id="hand"|circle)[^>]*>', b"", scene)
+    editor, _ = fit(scene, draft)
+    hidden = scene.replace(b'fill="#303030"', b'fill="#303030" display="none"')
+    assert editor.svg() == hidden.replace(b'stroke-width="2"', b'stroke-width="2" display="none"')
+
+
 def test_paths_of_one_color_get_one_color_again() -> None:
     # Two that a softer draft shows a little differently.
     sleeve = b'<path id="sleeve" d="M84 74L100 96L92 100L80 84Z" fill="#2050c0"/></svg>'
