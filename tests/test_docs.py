@@ -35,7 +35,7 @@ CONFIGS: dict[str, Any] = {
     "pds-splat": pds_splat.config,
     "pds-nerf": pds_nerf.config,
     "pds-image": ImageEdit(Path("photo.png"), "a man", "a robot"),
-    "pds-svg": SvgEdit(Path("drawing.svg"), "a man", "a robot"),
+    "pds-svg": SvgEdit(Path("drawing.svg")),
     "pds-personalize": Personalize(Path("photos"), "man"),
 }
 

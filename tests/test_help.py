@@ -25,7 +25,7 @@ from pds_nerfstudio.vector.edit import cli as vector
 FIRST = {
     "pds-image": "image src-prompt tgt-prompt guidance.model guidance.guidance-scale guidance.identity-weight "
     "guidance.objective mask edit.steps edit.flow-edit.method edit.refine-scale guidance.seed output-dir",
-    "pds-svg": "svg src-prompt tgt-prompt guidance.model guidance.guidance-scale guidance.identity-weight "
+    "pds-svg": "svg src-prompt tgt-prompt draft guidance.model guidance.guidance-scale guidance.identity-weight "
     "guidance.objective edit.draft.steps edit.fit-steps edit.new-paths edit.background only history output-dir",
     "pds-personalize": "data subject token model steps learning-rate rank prior-pictures seed output-dir",
     "pds-eval": "load-config masks clip edit views out",
@@ -62,7 +62,7 @@ CONFIGS: dict[str, Any] = {
 }
 REQUIRED = {
     "pds-image": "image src-prompt tgt-prompt",
-    "pds-svg": "svg src-prompt tgt-prompt",
+    "pds-svg": "svg",
     "pds-personalize": "data subject",
     "pds-eval": "load-config",
     "pds-export": "out",

@@ -15,8 +15,10 @@ from pds_nerfstudio.command_help import CommandHelp, FirstOption
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.guidance import Guidance
+from pds_nerfstudio.images.picture import Picture
 from pds_nerfstudio.runs import EditCommand, Results, Saved, new_folder, place_of
 from pds_nerfstudio.vector.edit.editor import VectorEditor
+from pds_nerfstudio.vector.edit.given_draft import canvas_for, on_canvas
 from pds_nerfstudio.vector.edit.holding import Holding
 from pds_nerfstudio.vector.edit.loop import VectorEditConfig, VectorEditLoop, drawing_guidance
 from pds_nerfstudio.vector.edit.selection import parse_region, parse_selectors
@@ -42,8 +44,9 @@ HELP = CommandHelp(
     summary="Edit an SVG by text, with Posterior Distillation Sampling.",
     options=(
         FirstOption("--svg", "the drawing to edit", required=True),
-        FirstOption("--src-prompt", "what it shows", required=True),
-        FirstOption("--tgt-prompt", "what it should show", required=True),
+        FirstOption("--src-prompt", "what it shows"),
+        FirstOption("--tgt-prompt", "what it should show"),
+        FirstOption("--draft", "in place of prompts: a picture to fit it to"),
         FirstOption("--guidance.model", "the diffusion model: hub id or folder"),
         FirstOption("--guidance.guidance-scale", "how strongly the prompts are obeyed"),
         FirstOption("--guidance.identity-weight", "how strongly the source is kept"),
@@ -64,6 +67,7 @@ pds-svg --svg man.svg --src-prompt "a drawing of a man" \\
 pds-svg --svg tiger.svg --src-prompt "a drawing of a tiger" \\
     --tgt-prompt "a drawing of a lion" --edit.draft.refine-scale 7.5 \\
     --guidance.model stable-diffusion-v1-5/stable-diffusion-v1-5""",
+        "pds-svg --svg logo.svg --draft logo-edited.png",
         "pds-svg --repeat outputs/svg/tiger/config.json",
     ),
 )
@@ -79,10 +83,14 @@ class SvgEdit:
 
     svg: Path
     """The drawing to edit."""
-    src_prompt: str
-    """What the drawing shows."""
-    tgt_prompt: str
+    src_prompt: str = ""
+    """What the drawing shows. Prompts must be given, unless there is a draft."""
+    tgt_prompt: str = ""
     """What it should show. It works best if only the edit differs from the source prompt."""
+    draft: Path | None = None
+    """A picture of what the drawing should look like, such as a render of it that you have edited in another program.
+    The drawing is fit to it, without prompts and without a model. It has the drawing's proportions; or it is square,
+    with the drawing in the middle, as before.png is."""
     output_dir: Path = Path("outputs/svg")
     """The results go into a new folder of the drawing's name in here."""
     style: Literal["none", "iconography", "pixelart"] = "none"
@@ -90,7 +98,8 @@ class SvgEdit:
     style_suffix: str = ""
     """Words of your own, added to both prompts."""
     canvas: int = 0
-    """Side in pixels of the square canvas; 0 takes the size that the model was trained with."""
+    """Side in pixels of the square canvas; 0 takes the size that the model was trained with, or that of the draft, up
+    to 512."""
     device: str = "auto"
     """Where to render, for example cuda:0; 'auto' takes the first GPU, else the CPU."""
     save_every: int = 20
@@ -128,8 +137,15 @@ class SvgEdit:
         for option in ("only", "lock"):
             parse_selectors(getattr(self, option), option)
         parse_region(self.region)
+        if self.needs_model and not (self.src_prompt.strip() or self.tgt_prompt.strip()):
+            raise UserError("There are no prompts: give src_prompt and tgt_prompt, or a draft.")
         self.edit.check()
         self.guidance.check()
+
+    @property
+    def needs_model(self) -> bool:
+        """Return whether a diffusion model takes part."""
+        return self.draft is None or self.edit.steps > 0 or self.edit.refine_steps > 0
 
     @property
     def prompts(self) -> tuple[str, str]:
@@ -207,27 +223,45 @@ def read_drawing(config: SvgEdit) -> Document:
     return Document.read(config.svg)
 
 
-def edit_svg(config: SvgEdit, document: Document, guidance: Guidance) -> Path:
+def edit_svg(config: SvgEdit, document: Document, guidance: Guidance | None) -> Path:
     """Run an edit and leave its results in a new folder.
 
     Args:
         config: What to do.
         document: The drawing.
-        guidance: Its prompts are set.
+        guidance: Its prompts are set; None if the configuration needs no model.
 
     Returns:
         The edited drawing's file. Ctrl-C leaves the drawing as far as it came.
 
     Raises:
-        UserError: If the drawing has nothing to edit.
+        UserError: If the drawing has nothing to edit, or the draft cannot be read or has other proportions.
     """
-    canvas = config.canvas or guidance.denoiser.resolution
+    canvas, draft, picture = config.canvas, None, None
+    if config.draft is not None:
+        draft = Picture.read(config.draft)
+        canvas = canvas or canvas_for(draft)
+    elif guidance is not None:
+        canvas = canvas or guidance.denoiser.resolution
     editor = VectorEditor(document, canvas, config.edit.groups, place_of(config), BACKENDS[config.backend])
-    loop = VectorEditLoop(editor, guidance, config.edit, Holding(config.only, config.lock, config.region))
+    if draft is not None:
+        paper = config.edit.augmentation.plain(canvas, editor.source.points)
+        picture = on_canvas(draft, document.size, paper, config.draft)
+    holding = Holding(config.only, config.lock, config.region)
+    loop = VectorEditLoop(editor, guidance, config.edit, holding, picture)
     return SvgResults(config, editor, loop).leave(loop)
 
 
-_COMMAND = EditCommand(HELP, SvgEdit(svg=Path(), src_prompt="", tgt_prompt=""), read_drawing, edit_svg)
+class SvgCommand(EditCommand[SvgEdit, Document]):
+    """The command, which needs no model where a draft is given."""
+
+    def run(self, config: SvgEdit) -> Path:
+        """Edit the drawing that a configuration names; see `EditCommand.run`."""
+        config.check()
+        return super().run(config) if config.needs_model else edit_svg(config, self.read(config), None)
+
+
+_COMMAND = SvgCommand(HELP, SvgEdit(svg=Path()), read_drawing, edit_svg)
 run = _COMMAND.run
 """Edit the drawing that an `SvgEdit` names; see `EditCommand.run`."""
 

@@ -15,6 +15,9 @@ NOTHING = -1
 _CLEAR = 0.2
 """How far a mixture of bits may be from 0 and from 1, for one path to be what is seen."""
 
+_HALF = 0.5
+"""Opacity above which what is seen is rather the path than what is below it."""
+
 
 @torch.no_grad()
 def owners(
@@ -33,7 +36,7 @@ def owners(
         backend: What to render with.
     """
     paths = max((n for n in _paths(scene.root)), default=-1) + 1
-    painted = backend(replace(scene, root=_by_path(scene.root)))
+    painted = backend(replace(scene, root=_by_path(scene.root, parameters)))
     black = parameters.points.new_zeros(3, canvas, canvas)
     numbers = torch.arange(max(paths, 1), device=black.device)
     bits = max(paths - 1, 1).bit_length()
@@ -56,15 +59,20 @@ def _paths(group: Group) -> list[int]:
     return [n for c in group.children for n in (_paths(c) if isinstance(c, Group) else [c.path])]
 
 
-def _by_path(group: Group) -> Group:
-    """Return a group whose shapes are painted in the colour of their path's row."""
+def _by_path(group: Group, parameters: SceneParameters) -> Group:
+    """Return a group whose shapes are painted in the colour of their path's row, opaque if they hide more than half."""
+
+    def hides(rows: tuple[int, ...]) -> tuple[int, ...]:
+        return () if float(parameters.opacities[list(rows)].prod()) > _HALF else rows
 
     def painted(shape: Shape) -> Shape:
         fill, stroke, paint = shape.fill, shape.stroke, Solid(shape.path)
         return replace(
             shape,
-            fill=fill and replace(fill, paint=paint),
-            stroke=stroke and replace(stroke, paint=paint),
+            opacities=hides(shape.opacities),
+            fill=fill and replace(fill, paint=paint, opacities=hides(fill.opacities)),
+            stroke=stroke and replace(stroke, paint=paint, opacities=hides(stroke.opacities)),
         )
 
-    return replace(group, children=tuple(_by_path(c) if isinstance(c, Group) else painted(c) for c in group.children))
+    children = (_by_path(c, parameters) if isinstance(c, Group) else painted(c) for c in group.children)
+    return replace(group, children=tuple(children))

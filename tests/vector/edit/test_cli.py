@@ -20,7 +20,8 @@ from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.images.edit_loop import ImageEditConfig
 from pds_nerfstudio.runs import load_config, save_config
-from pds_nerfstudio.vector.edit.cli import SvgEdit, edit_svg, main
+from pds_nerfstudio.vector.edit.cli import SvgEdit, edit_svg, main, run
+from pds_nerfstudio.vector.edit.editor import VectorEditor
 from pds_nerfstudio.vector.edit.loop import VectorEditConfig
 from pds_nerfstudio.vector.svg.document import Document
 from tests.vector.conftest import Towards
@@ -104,6 +105,31 @@ def test_the_draft_is_left_beside_what_paths_made_of_it(config: SvgEdit) -> None
         red, _, blue = _middle(folder / f"{name}.png")
         assert blue > red, name
     assert not (_edit(replace(config, edit=GUIDED)) / "draft.png").exists()
+
+
+def test_a_draft_made_elsewhere_needs_no_prompts_and_no_model(config: SvgEdit, monkeypatch: pytest.MonkeyPatch) -> None:
+    blue = SVG.replace(b'"red"', b'"blue"')
+    picture = VectorEditor(Document(blue), 64).render()[0].detach().permute(1, 2, 0)
+    Image.fromarray((picture * 255).round().byte().numpy()).save(config.svg.with_name("blue.png"))
+    monkeypatch.setattr(Guidance, "from_config", lambda *_: pytest.fail("no model is needed"))
+    drafted = replace(
+        config, src_prompt="", tgt_prompt="", canvas=0, draft=config.svg.with_name("blue.png"), edit=VectorEditConfig()
+    )
+    file = run(drafted)
+    assert file.read_bytes() == SVG.replace(b'"red"', b'"#0000ff"')
+    assert _opened(file.with_name("draft.png")).size == (64, 64)
+    assert load_config(SvgEdit, file.with_name("config.json")) == drafted
+
+
+def test_without_prompts_there_must_be_a_draft(config: SvgEdit) -> None:
+    config.src_prompt = config.tgt_prompt = " "
+    with pytest.raises(UserError, match="give src_prompt and tgt_prompt, or a draft"):
+        config.check()
+    config.draft = Path("draft.png")
+    with pytest.raises(UserError, match="give src_prompt and tgt_prompt"):  # `edit.steps` ask a model
+        config.check()
+    config.edit = VectorEditConfig()
+    config.check()
 
 
 def test_an_interrupt_leaves_the_drawing_so_far(config: SvgEdit) -> None:

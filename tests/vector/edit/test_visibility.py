@@ -19,6 +19,13 @@ def test_of_many_paths_the_one_on_top_is_found() -> None:
     assert torch.equal(owner, wanted.repeat_interleave(8, 0).repeat_interleave(8, 1))
 
 
+def test_what_hides_more_than_half_is_seen() -> None:
+    rects = b'<rect width="8" height="8"/><rect width="4" height="8" opacity=".9" fill-opacity=".7"/>'
+    document = Document(b'<svg viewBox="0 0 8 8">' + rects + b"</svg>")
+    owner = owners(document.scene, document.parameters, (1, 0, 0, 1, 0, 0), 8, Rasterizer)
+    assert owner[4].tolist() == [1] * 4 + [0] * 4
+
+
 def test_an_edge_and_what_is_clear_are_nobodys() -> None:
     rects = b'<rect x=".5" width="3" height="8"/><rect x="5" width="3" height="8" opacity=".5"/>'
     document = Document(b'<svg viewBox="0 0 8 8">' + rects + b"</svg>")
