@@ -13,6 +13,7 @@ the column "resvg to truth" says how far resvg itself is from the truth, and no 
 
 import io
 import json
+import math
 import random
 import statistics
 import sys
@@ -28,8 +29,9 @@ import tyro
 from PIL import Image
 from torch import Tensor
 
-from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.errors import UserError, first_line
 from pds_nerfstudio.measures import psnr
+from pds_nerfstudio.vector.raster import affine
 from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
 from pds_nerfstudio.vector.svg.document import Document
 
@@ -51,29 +53,41 @@ class Score:
     unsupported: tuple[str, ...]
     """What the file has and the scene lacks."""
 
+    @property
+    def decibels(self) -> tuple[float, float, float]:
+        """The three figures."""
+        return self.to_resvg, self.to_truth, self.resvg_to_truth
 
-def draw(data: bytes, name: str, size: int) -> tuple[Tensor, Document]:
-    """Return a file over white, [3, h, w] with the larger side as given."""
-    document = Document(data, name)
-    scale = size / max(document.size)
-    width, height = (max(1, round(side * scale)) for side in document.size)
-    background = torch.ones(3, height, width)
+
+def draw(document: Document, width: int, height: int) -> Tensor:
+    """Return a drawing over white, [3, height, width], stretched as `draw_with_resvg` stretches it."""
+    across, down = (max(1, math.floor(side + 0.5)) for side in document.size)
+    view = affine.scaling(width / across, height / down)
     with torch.no_grad():
-        image = Rasterizer(document.scene).render(
-            document.parameters, width, height, document.view(width, height), background
+        return Rasterizer(document.scene).render(
+            document.parameters, width, height, view, torch.ones(3, height, width)
         )
-    return image, document
 
 
-def draw_with_resvg(data: bytes, width: int, height: int, supersampling: int = 1) -> Tensor:
-    """Return the same by resvg, averaged over supersampling² subpixels."""
+def draw_with_resvg(document: Document, size: int, supersampling: int = 1) -> Tensor:
+    """Return what resvg draws over white, [3, h, w], the larger side as given, averaged over supersampling² subpixels.
+
+    resvg rounds the size that a drawing asks for to whole pixels, and stretches that to whole pixels of the picture.
+    """
+    text = document.source.data.decode()
+    fine = _resvg(text, size * supersampling)
+    if supersampling == 1:
+        return fine
+    _, height, width = _resvg(text, size).shape
+    return torch.nn.functional.adaptive_avg_pool2d(fine, (height, width))
+
+
+def _resvg(text: str, size: int) -> Tensor:
     import resvg_py
 
-    fine = (width * supersampling, height * supersampling)
-    png = bytes(resvg_py.svg_to_bytes(svg_string=data.decode(), dpi=96, width=fine[0], height=fine[1]))
+    png = bytes(resvg_py.svg_to_bytes(svg_string=text, dpi=96, width=size, height=size))
     rgba = torch.from_numpy(np.array(Image.open(io.BytesIO(png)).convert("RGBA"))).permute(2, 0, 1) / 255
-    image = rgba[:3] * rgba[3] + 1 - rgba[3]
-    return torch.nn.functional.avg_pool2d(image[None], supersampling)[0]
+    return rgba[:3] * rgba[3] + 1 - rgba[3]
 
 
 def icons(path: Path, count: int) -> list[tuple[str, bytes]]:
@@ -96,7 +110,23 @@ def _inputs(files: Sequence[Path], sets: Sequence[Path], count: int) -> list[tup
     return inputs
 
 
-def compare(files: tuple[Path, ...] = (), icons: tuple[Path, ...] = (), count: int = 200, size: int = 512) -> None:
+def score(data: bytes, name: str, size: int) -> Score:
+    """Compare one file with resvg and the truth.
+
+    Raises:
+        UserError: If this package refuses the file.
+        ValueError: If resvg does.
+    """
+    document = Document(data, name)
+    theirs, truth = (draw_with_resvg(document, size, s) for s in (1, 8))
+    image = draw(document, theirs.shape[2], theirs.shape[1])
+    pairs = (image, theirs), (image, truth), (theirs, truth)
+    return Score(name, *(float(psnr(*pair, most=120.0)) for pair in pairs), document.unsupported)
+
+
+def compare(
+    files: tuple[Path, ...] = (), icons: tuple[Path, ...] = (), count: int = 200, size: int = 512, worst: int = 15
+) -> None:
     """Print how close each drawing is to resvg's and to the truth.
 
     Args:
@@ -104,34 +134,36 @@ def compare(files: tuple[Path, ...] = (), icons: tuple[Path, ...] = (), count: i
         icons: Files icons.json of Iconify packages.
         count: How many icons to draw at random from all those sets together.
         size: Larger side in pixels.
+        worst: How many of the drawings to list, the farthest from resvg's first.
     """
     warnings.simplefilter("ignore")
-    scores = []
+    scores, refused = [], 0
     for name, data in _inputs(files, icons, count):
-        image, document = draw(data, name, size)
-        _, height, width = image.shape
-        theirs, truth = (draw_with_resvg(data, width, height, s) for s in (1, 8))
-        scores.append(
-            Score(
-                name,
-                float(psnr(image, theirs, most=120.0)),
-                float(psnr(image, truth, most=120.0)),
-                float(psnr(theirs, truth, most=120.0)),
-                document.unsupported,
-            )
-        )
+        try:
+            scores.append(score(data, name, size))
+        except (UserError, ValueError) as error:
+            refused += 1
+            print(f"not compared: {name}: {first_line(error)}")
     scores.sort(key=lambda s: s.to_resvg)
     print(f"{'to resvg':>9}{'to truth':>9}{'resvg to truth':>16}  (dB; truth: resvg, 8 × 8 supersampled)")
-    for s in scores if len(scores) <= 30 else scores[:15]:
+    for s in scores[:worst]:
         lacks = f"  lacks {', '.join(s.unsupported)}" if s.unsupported else ""
         print(f"{s.to_resvg:9.1f}{s.to_truth:9.1f}{s.resvg_to_truth:16.1f}  {s.name}{lacks}")
+    _summary("all", scores)
+    _summary("of which nothing is lacking in", [s for s in scores if not s.unsupported])
+    if refused:
+        print(f"{refused} files could not be compared")
+
+
+def _summary(what: str, scores: list[Score]) -> None:
+    if not scores:
+        return
     near = sum(s.to_resvg >= 45 for s in scores)
     closer = sum(s.to_truth > s.resvg_to_truth for s in scores)
-    print(f"{len(scores)} files: {near} at 45 dB or more to resvg; {closer} closer to the truth than resvg is")
+    medians = [statistics.median(values) for values in zip(*(s.decibels for s in scores), strict=True)]
     print(
-        f"medians: {statistics.median(s.to_resvg for s in scores):.1f} to resvg, "
-        f"{statistics.median(s.to_truth for s in scores):.1f} to truth, "
-        f"{statistics.median(s.resvg_to_truth for s in scores):.1f} resvg to truth"
+        f"{what}: {len(scores)} files, {near} at 45 dB or more to resvg, {closer} closer to the truth than resvg is; "
+        f"medians {medians[0]:.1f} to resvg, {medians[1]:.1f} to truth, {medians[2]:.1f} resvg to truth"
     )
 
 
@@ -188,7 +220,9 @@ def mutate(
         damaged = damage(data, [other for _, other in inputs], source)
         start = time.perf_counter()
         try:
-            image, document = draw(damaged, name, size)
+            document = Document(damaged, name)
+            scale = size / max(document.size)
+            image = draw(document, *(max(1, round(side * scale)) for side in document.size))
             assert bool(image.isfinite().all()), "the picture is not finite"
             assert document.write(document.parameters) == damaged, "writing changed the file"
             outcome = "drawn"
