@@ -64,9 +64,7 @@ def draw(document: Document, width: int, height: int) -> Tensor:
     across, down = (max(1, math.floor(side + 0.5)) for side in document.size)
     view = affine.scaling(width / across, height / down)
     with torch.no_grad():
-        return Rasterizer(document.scene).render(
-            document.parameters, width, height, view, torch.ones(3, height, width)
-        )
+        return Rasterizer(document.scene).render(document.parameters, width, height, view, torch.ones(3, height, width))
 
 
 def draw_with_resvg(document: Document, size: int, supersampling: int = 1) -> Tensor:
@@ -121,7 +119,8 @@ def score(data: bytes, name: str, size: int) -> Score:
     theirs, truth = (draw_with_resvg(document, size, s) for s in (1, 8))
     image = draw(document, theirs.shape[2], theirs.shape[1])
     pairs = (image, theirs), (image, truth), (theirs, truth)
-    return Score(name, *(float(psnr(*pair, most=120.0)) for pair in pairs), document.unsupported)
+    to_resvg, to_truth, resvg_to_truth = (float(psnr(*pair, most=120.0)) for pair in pairs)
+    return Score(name, to_resvg, to_truth, resvg_to_truth, document.unsupported)
 
 
 def compare(
