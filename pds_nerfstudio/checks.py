@@ -1,14 +1,15 @@
 """Checks of configurations: each refuses a field out of its range, and says so as all the others do.
 
 A function takes the configuration and the names of the fields to look at. What it says is "NAME is VALUE: give …".
-`prefix` is put before the name, for options such as `refinement.strength`; `give` is put after the word in place of the
+`prefix` is put before the name, for options such as `only.threshold`; `give` is put after the word in place of the
 usual words.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from pds_nerfstudio.errors import UserError
 
@@ -29,7 +30,17 @@ def require(config: object, names: Iterable[str], holds: Callable[[float], bool]
     for name in names:
         value = getattr(config, name)
         if not holds(value):
-            raise UserError(f"{prefix}{name} is {value}: give {give}.")
+            raise UserError(f"`{prefix}{name}` is {value}: give {give}.")
+
+
+@contextmanager
+def part(name: str) -> Iterator[None]:
+    """Check a part of a configuration: what is refused within is named as that part's."""
+    try:
+        yield
+    except UserError as error:
+        error.within(name)
+        raise
 
 
 def at_least(config: object, least: int, *names: str, give: str = "", prefix: str = "") -> None:
@@ -105,4 +116,4 @@ def known(config: object, name: str, choices: Iterable[str], joined: str = ", ")
     """
     value, words = getattr(config, name), list(choices)
     if value not in words:
-        raise UserError(f"There is no {name} '{value}': choose {joined.join(words)}.")
+        raise UserError(f"There is no `{name}` '{value}': choose {joined.join(words)}.")

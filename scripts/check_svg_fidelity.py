@@ -157,11 +157,12 @@ def compare(
 def _summary(what: str, scores: list[Score]) -> None:
     if not scores:
         return
-    near = sum(s.to_resvg >= 45 for s in scores)
+    near, true = sum(s.to_resvg >= 45 for s in scores), sum(s.to_truth >= 45 for s in scores)
     closer = sum(s.to_truth > s.resvg_to_truth for s in scores)
     medians = [statistics.median(values) for values in zip(*(s.decibels for s in scores), strict=True)]
     print(
-        f"{what}: {len(scores)} files, {near} at 45 dB or more to resvg, {closer} closer to the truth than resvg is; "
+        f"{what}: {len(scores)} files, {near} at 45 dB or more to resvg, {true} to the truth, "
+        f"{closer} closer to the truth than resvg is; "
         f"medians {medians[0]:.1f} to resvg, {medians[1]:.1f} to truth, {medians[2]:.1f} resvg to truth"
     )
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import torch
-import tyro
 from jaxtyping import Float
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from pds_nerfstudio.command_help import CommandHelp, FirstOption
+from pds_nerfstudio.command_help import CommandHelp, FirstOption, parse
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.evaluation import scene_scores, toyworld
 from pds_nerfstudio.evaluation.by_words import VQA_LIBRARY, ByClip, ByVqa, WordJudge, has_vqa
@@ -289,7 +288,7 @@ def _written(value: Any, form: str = "{:.3f}") -> str:
 
 def main() -> None:
     """Run the command `pds-eval`."""
-    evaluation = tyro.cli(Evaluation, prog=HELP.command, description=HELP.text(Evaluation(Path())))
+    evaluation = parse(Evaluation, HELP.command, HELP.text(Evaluation(Path())))
     try:
         out = run(evaluation)
     except UserError as error:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from pds_nerfstudio.checks import at_least, require
+from pds_nerfstudio.checks import at_least, part, require
 from pds_nerfstudio.command_help import CommandHelp, FirstOption
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
@@ -123,13 +123,15 @@ class SvgEdit:
         at_least(self, 1, "save_every", give="a number of steps, at least 1")
         if self.history == "mp4" and not has_ffmpeg():
             raise UserError(
-                "history is mp4, and there is no ffmpeg: pip install imageio-ffmpeg, or set history to gif."
+                "`history` is mp4, and there is no ffmpeg: pip install imageio-ffmpeg, or set `history` to gif."
             )
         for option in ("only", "lock"):
             parse_selectors(getattr(self, option), option)
         parse_region(self.region)
-        self.edit.check()
-        self.guidance.check()
+        with part("edit"):
+            self.edit.check()
+        with part("guidance"):
+            self.guidance.check()
 
     @property
     def prompts(self) -> tuple[str, str]:
