@@ -8,8 +8,7 @@ usual words.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
 from pds_nerfstudio.errors import UserError
 
@@ -33,14 +32,22 @@ def require(config: object, names: Iterable[str], holds: Callable[[float], bool]
             raise UserError(f"`{prefix}{name}` is {value}: give {give}.")
 
 
-@contextmanager
-def part(name: str) -> Iterator[None]:
-    """Check a part of a configuration: what is refused within is named as that part's."""
-    try:
-        yield
-    except UserError as error:
-        error.within(name)
-        raise
+def check_parts(config: object, *names: str) -> None:
+    """Check parts of a configuration by their own `check`: what is refused there is named as that part's.
+
+    Args:
+        config: What has the parts.
+        names: The fields that hold them.
+
+    Raises:
+        UserError: By a part.
+    """
+    for name in names:
+        try:
+            getattr(config, name).check()
+        except UserError as error:
+            error.within(name)
+            raise
 
 
 def at_least(config: object, least: int, *names: str, give: str = "", prefix: str = "") -> None:

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pds_nerfstudio.checks import at_least, part
+from pds_nerfstudio.checks import at_least, check_parts
 from pds_nerfstudio.errors import UserError, first_line
 
 
@@ -30,12 +30,10 @@ def test_an_error_of_a_library_is_quoted_by_its_first_line(error: Exception, lin
 
 
 def test_fields_are_named_as_the_reader_knows_them() -> None:
-    def refuse() -> None:
-        with part("edit"), part("draft"):
-            at_least(SimpleNamespace(refine_steps=0), 1, "refine_steps")
-
+    draft = SimpleNamespace(check=lambda: at_least(SimpleNamespace(refine_steps=0), 1, "refine_steps"))
+    edit = SimpleNamespace(check=lambda: check_parts(SimpleNamespace(draft=draft), "draft"))
     with pytest.raises(UserError) as found:
-        refuse()
+        check_parts(SimpleNamespace(edit=edit), "edit")
     assert str(found.value) == "edit.draft.refine_steps is 0: give at least 1."
     assert found.value.on_command_line() == "--edit.draft.refine-steps is 0: give at least 1."
     of_text = UserError("a `b c` d: `x_y` and `z`")

@@ -26,9 +26,10 @@ from pds_nerfstudio.evaluation.by_words import VQA_LIBRARY, ByClip, ByVqa, WordJ
 from pds_nerfstudio.evaluation.edited_region import EditedRegion, MaskFolder, NothingKnown, Selection, State
 from pds_nerfstudio.evaluation.metrics import by_own_measures, plain
 from pds_nerfstudio.evaluation.scene_scores import SceneScores, StateScores
+from pds_nerfstudio.page import OfAnySize
 from pds_nerfstudio.scenes.loading import FinishedEdit
 from pds_nerfstudio.scenes.models.splat import EditSplatModel
-from pds_nerfstudio.scenes.output.pictures import OfAnySize, to_bytes
+from pds_nerfstudio.scenes.output.pictures import to_bytes
 from pds_nerfstudio.scenes.output.report import Measures, add_measures
 from pds_nerfstudio.scenes.output.results import before_and_after, contact_sheet
 from pds_nerfstudio.toyworld.dataset import read_record

@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 
-from pds_nerfstudio.checks import at_least, finite, part, share
+from pds_nerfstudio.checks import at_least, check_parts, finite, share
 from pds_nerfstudio.editing import EditLoop, Fit, Guide, Stage, StepReport, redraw
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
@@ -126,10 +126,7 @@ class VectorEditConfig:
         share(self, "stay_near", below=True)
         if not self.groups:
             raise UserError("All learning rates are 0: give `paths_lr`, `points_lr` or `colors_lr` a value above 0.")
-        with part("draft"):
-            self.draft.check()
-        with part("refinement"):
-            self.refinement.check()
+        check_parts(self, "draft", "refinement")
         self.augmentation.check()
 
 

@@ -76,6 +76,35 @@ def _of_cap(edges, grad, slot, cap, quarter, some, angle):
 
 
 @triton.jit
+def _of_joint(edges, grad, slot, ax, ay, bx, by, inner, outer, angle, kite, kind, pieces, joins):
+    """Return the gradient by what `strokes.corners` returns of joints: both corners and the turned radius.
+
+    Then that by the vertex, and by the cosine.
+    """
+    gax, gay, ex, ey = _of_line(edges, grad, slot + 2, joins)
+    fx, fy, gbx, gby = _of_line(edges, grad, slot + 3, joins)
+    ex, ey = ex + fx, ey + fy
+    vx, vy = gax + gbx + ex, gay + gby + ey
+    by_share = tl.where(kite, ex * (ax + bx) + ey * (ay + by), 0.0)
+    gax, gay, gbx, gby = gax + inner * ex, gay + inner * ey, gbx + inner * ex, gby + inner * ey
+
+    cx, cy, dx, dy = _of_line(edges, grad, slot + 4, joins & (kind == PLAIN))
+    mitred = joins & (kind == MITRED)
+    ux, uy, ex, ey = _of_line(edges, grad, slot + 4, mitred)
+    fx, fy, wx, wy = _of_line(edges, grad, slot + 5, mitred)
+    ex, ey = ex + fx, ey + fy
+    cx, cy, dx, dy = cx + ux + outer * ex, cy + uy + outer * ey, dx + wx + outer * ex, dy + wy + outer * ey
+    # the tip's shares in both corners go to them already; all of it goes to the vertex
+    vx, vy = vx + cx + dx + (1 - 2 * outer) * ex, vy + cy + dy + (1 - 2 * outer) * ey
+    by_share -= ex * (ax + bx) + ey * (ay + by)
+    kx, ky, mx, my, nx, ny, ex, ey = _of_arc(edges, grad, slot + 4, angle, pieces, joins & (kind == ROUNDED))
+    cx, cy, dx, dy = cx + mx, cy + my, dx + ex, dy + ey
+    vx, vy = vx + kx + ex, vy + ky + ey
+    gax, gay, gbx, gby = gax - dx, gay - dy, gbx - cx, gby - cy
+    return gax, gay, gbx, gby, nx, ny, vx, vy, -by_share * outer * outer
+
+
+@triton.jit
 def _back(matrix, x, y):
     """Return gradients by vectors in their own units, from those by vectors on the canvas."""
     return tl.load(matrix) * x + tl.load(matrix + 1) * y, tl.load(matrix + 2) * x + tl.load(matrix + 3) * y
@@ -124,32 +153,14 @@ def outline_backward(
     gsx, gsy = wx + zx - px - vx, wy + zy - py - vy
     px, py, vx, vy = px + zx, py + zy, vx + wx, vy + wy
 
-    gax, gay, ex, ey = _of_line(edges, grad, slot + 2, joins)
-    fx, fy, gbx, gby = _of_line(edges, grad, slot + 3, joins)
-    ex, ey = ex + fx, ey + fy
-    vx, vy = vx + gax + gbx + ex, vy + gay + gby + ey
-    by_share = tl.where(kite, ex * (ax + bx) + ey * (ay + by), 0.0)
-    gax, gay, gbx, gby = gax + inner * ex, gay + inner * ey, gbx + inner * ex, gby + inner * ey
-
-    cx, cy, dx, dy = _of_line(edges, grad, slot + 4, joins & (kind == PLAIN))
-    mitred = joins & (kind == MITRED)
-    ux, uy, ex, ey = _of_line(edges, grad, slot + 4, mitred)
-    fx, fy, wx, wy = _of_line(edges, grad, slot + 5, mitred)
-    ex, ey = ex + fx, ey + fy
-    cx, cy, dx, dy = cx + ux + outer * ex, cy + uy + outer * ey, dx + wx + outer * ex, dy + wy + outer * ey
-    # the tip's shares in both corners go to them already; all of it goes to the vertex
-    vx, vy = vx + cx + dx + (1 - 2 * outer) * ex, vy + cy + dy + (1 - 2 * outer) * ey
-    by_share -= ex * (ax + bx) + ey * (ay + by)
-    kx, ky, mx, my, nx, ny, ex, ey = _of_arc(edges, grad, slot + 4, angle, pieces, joins & (kind == ROUNDED))
-    cx, cy, dx, dy = cx + mx, cy + my, dx + ex, dy + ey
-    vx, vy = vx + kx + ex, vy + ky + ey
-    gax, gay, gbx, gby = gax - dx, gay - dy, gbx - cx, gby - cy
-    by_dot = -by_share * outer * outer
-
+    gax, gay, gbx, gby, gnx, gny, x, y, by_dot = _of_joint(
+        edges, grad, slot, ax, ay, bx, by, inner, outer, angle, kite, kind, pieces, joins
+    )
+    vx, vy = vx + x, vy + y
     gsx, gsy = gsx + tl.where(to_left, gbx, -gax), gsy + tl.where(to_left, gby, -gay)
     gtx, gty = tl.where(to_left, gax, -gbx), tl.where(to_left, gay, -gby)
-    grx, gry = tl.where(to_left, nx, 0.0), tl.where(to_left, ny, 0.0)
-    gqx, gqy = tl.where(to_left, 0.0, -nx), tl.where(to_left, 0.0, -ny)
+    grx, gry = tl.where(to_left, gnx, 0.0), tl.where(to_left, gny, 0.0)
+    gqx, gqy = tl.where(to_left, 0.0, -gnx), tl.where(to_left, 0.0, -gny)
 
     right = angle * 0 + _QUARTER
     x, y, ex, ey, fx, fy = _of_cap(edges, grad, slot + 2, cap, quarter, ends, right)
