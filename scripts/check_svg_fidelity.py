@@ -1,10 +1,12 @@
 """Check how SVG files are drawn against resvg, and that broken files do no harm.
 
 `compare` renders SVG files, and icons of Iconify JSON sets (npm packages such as @iconify-json/noto), with this package
-and with resvg-py, and prints the PSNR between the two, and of each to an 8 × 8 supersampled render. `mutate` damages
-files at random and makes sure that each is drawn or refused in one line, within bounded time.
+and with resvg-py, and prints the PSNR between the two, and of each to an 8 × 8 supersampled render. `edit` moves all
+that can be edited a little, at random, writes that and reads it again. `mutate` damages files at random and makes sure
+that each is drawn or refused in one line, within bounded time.
 
     python scripts/check_svg_fidelity.py compare --files examples/svg/*/*.svg tests/vector/stress.svg
+    python scripts/check_svg_fidelity.py edit --files examples/svg/*/*.svg
     python scripts/check_svg_fidelity.py mutate --files examples/svg/*/*.svg tests/vector/stress.svg --count 10000
 
 `--icons noto/icons.json --count 200` takes icons of a set as well. Two correct renderers may blend edges differently;
@@ -31,6 +33,7 @@ from torch import Tensor
 
 from pds_nerfstudio.errors import UserError, first_line
 from pds_nerfstudio.measures import psnr
+from pds_nerfstudio.vector.edit.editor import VectorEditor
 from pds_nerfstudio.vector.raster import affine
 from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
 from pds_nerfstudio.vector.svg.document import Document
@@ -167,6 +170,98 @@ def _summary(what: str, scores: list[Score]) -> None:
     )
 
 
+BASIC = ("rect", "circle", "ellipse", "line")
+"""Elements that should stay what they are."""
+AMOUNTS = {"paths": 3.0, "points": 1.0, "widths": 1.0, "colors": 0.05, "opacities": 0.05}
+"""Standard deviations of what is changed, in the units of the editor; 1 for all else."""
+
+
+@dataclass(frozen=True)
+class RoundTrip:
+    """What became of one file that was edited at random."""
+
+    name: str
+    """The file."""
+    written: float
+    """PSNR in dB of the written file, read again, to the drawing that the editor held."""
+    to_resvg: float
+    """Of the same to resvg's picture of it."""
+    before: float
+    """Of the file before the edit to resvg's picture of that."""
+    basic: int
+    """How many basic shapes it had."""
+    stayed: int
+    """How many it still has."""
+
+
+def round_trip(data: bytes, name: str, size: int, seed: int) -> RoundTrip:
+    """Change all that can be edited a little, write it, and read it again.
+
+    Raises:
+        UserError: If there is nothing to edit, or the file is refused.
+        ValueError: If resvg refuses it.
+    """
+    document = Document(data, name)
+    editor = VectorEditor(document, size)
+    generator = torch.Generator().manual_seed(seed)
+    for group, change in editor.changes.items():
+        change.data += AMOUNTS.get(group, 1.0) * torch.randn(change.shape, generator=generator)
+    editor.project()
+    again = Document(editor.svg(), name)
+    with torch.no_grad():
+        held, read = editor.render(), VectorEditor(again, size).render()
+    figures = []
+    for drawing in (again, document):
+        theirs = draw_with_resvg(drawing, size)
+        figures.append(float(psnr(draw(drawing, theirs.shape[2], theirs.shape[1]), theirs, most=120.0)))
+    # a circle that is stretched is an ellipse
+    basic, left = (sum(element.tag in BASIC for element in drawing.elements) for drawing in (document, again))
+    return RoundTrip(name, float(psnr(read, held, most=120.0)), *figures, basic, min(basic, left))
+
+
+def edit(
+    files: tuple[Path, ...] = (),
+    icons: tuple[Path, ...] = (),
+    count: int = 200,
+    size: int = 256,
+    worst: int = 15,
+    seed: int = 0,
+) -> None:
+    """Edit drawings at random, and print what becomes of what is written.
+
+    Args:
+        files: SVG files.
+        icons: Files icons.json of Iconify packages.
+        count: How many icons to take at random from all those sets together.
+        size: Larger side in pixels.
+        worst: How many of the drawings to list, by their distance from what the editor held.
+        seed: Of the changes.
+    """
+    warnings.simplefilter("ignore")
+    trips, refused = [], 0
+    for name, data in _inputs(files, icons, count):
+        try:
+            trips.append(round_trip(data, name, size, seed))
+        except (UserError, ValueError) as error:
+            refused += 1
+            print(f"left out: {first_line(error)}")
+    trips.sort(key=lambda trip: trip.written)
+    print(f"{'written':>8}{'to resvg':>9}{'before':>8}  (dB)")
+    for trip in trips[:worst]:
+        print(f"{trip.written:8.1f}{trip.to_resvg:9.1f}{trip.before:8.1f}  {trip.name}")
+    falls = [trip for trip in trips if trip.to_resvg < min(45.0, trip.before - 3)]
+    for trip in sorted(falls, key=lambda trip: trip.to_resvg)[:worst]:
+        print(f"{trip.written:8.1f}{trip.to_resvg:9.1f}{trip.before:8.1f}  falls: {trip.name}")
+    basic, stayed = sum(trip.basic for trip in trips), sum(trip.stayed for trip in trips)
+    figures = zip(*((trip.written, trip.to_resvg, trip.before) for trip in trips), strict=True)
+    medians = [statistics.median(values) for values in figures]
+    print(
+        f"{len(trips)} files, {refused} left out: {sum(trip.written >= 45 for trip in trips)} written at 45 dB or more "
+        f"to what was held; {len(falls)} fall below 45 dB to resvg, by more than 3; medians {medians[0]:.1f} written, "
+        f"{medians[1]:.1f} to resvg, {medians[2]:.1f} before; {stayed} of {basic} basic shapes stay"
+    )
+
+
 def damage(data: bytes, others: list[bytes], random: random.Random) -> bytes:
     """Damage a file by some bit flips, deletions, repetitions, and splices of other files."""
     result = bytearray(data)
@@ -240,4 +335,4 @@ def mutate(
 
 
 if __name__ == "__main__":
-    tyro.extras.subcommand_cli_from_dict({"compare": compare, "mutate": mutate})
+    tyro.extras.subcommand_cli_from_dict({"compare": compare, "edit": edit, "mutate": mutate})

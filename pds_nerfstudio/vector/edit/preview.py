@@ -12,6 +12,8 @@ from torch import Tensor
 from pds_nerfstudio.contact_sheet import contact_sheet
 from pds_nerfstudio.page import Picture, heading, page, slider
 
+_SIDE = 256
+"""Pixels of a picture at least, so that the prompts have room above them."""
 Frame = Float[Tensor, "3 height width"]
 """A picture, in 0..1."""
 
@@ -35,7 +37,7 @@ def write_preview(folder: Path, prompts: tuple[str, str], before: Frame, draft: 
     pictures = {name: to_picture(frame) for name, frame in frames.items() if frame is not None}
     title = " → ".join(filter(None, (prompt.strip() for prompt in prompts)))
     row = f"{', '.join(pictures)}: {title}"
-    contact_sheet({row: list(pictures.values())}, side=max(before.shape)).save(folder / "preview.png")
+    contact_sheet({row: list(pictures.values())}, side=max(_SIDE, *before.shape)).save(folder / "preview.png")
     pairs = [(name, "after") for name in pictures if name != "after"]
     compared = [
         f"<figure>{slider(pictures[left], pictures[right], 'the drawing', labels=(left, right))}</figure>"
