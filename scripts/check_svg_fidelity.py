@@ -210,13 +210,16 @@ def round_trip(data: bytes, name: str, size: int, seed: int) -> RoundTrip:
     again = Document(editor.svg(), name)
     with torch.no_grad():
         held, read = editor.render(), VectorEditor(again, size).render()
-    figures = []
-    for drawing in (again, document):
-        theirs = draw_with_resvg(drawing, size)
-        figures.append(float(psnr(draw(drawing, theirs.shape[2], theirs.shape[1]), theirs, most=120.0)))
+    to_resvg, before = (_to_resvg(drawing, size) for drawing in (again, document))
     # a circle that is stretched is an ellipse
     basic, left = (sum(element.tag in BASIC for element in drawing.elements) for drawing in (document, again))
-    return RoundTrip(name, float(psnr(read, held, most=120.0)), *figures, basic, min(basic, left))
+    return RoundTrip(name, float(psnr(read, held, most=120.0)), to_resvg, before, basic, min(basic, left))
+
+
+def _to_resvg(document: Document, size: int) -> float:
+    """Return the PSNR of a drawing to resvg's picture of it."""
+    theirs = draw_with_resvg(document, size)
+    return float(psnr(draw(document, theirs.shape[2], theirs.shape[1]), theirs, most=120.0))
 
 
 def edit(
