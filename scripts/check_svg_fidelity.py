@@ -261,7 +261,8 @@ def edit(
     medians = [statistics.median(values) for values in figures]
     print(
         f"{len(trips)} files, {refused} left out: {sum(trip.written >= 45 for trip in trips)} written at 45 dB or more "
-        f"to what was held; {len(falls)} fall below 45 dB to the truth, by more than 3; medians {medians[0]:.1f} written, "
+        f"to what was held; {len(falls)} fall below 45 dB to the truth, by more than 3;"
+        f" medians {medians[0]:.1f} written, "
         f"{medians[1]:.1f} to resvg, {medians[2]:.1f} to the truth, {medians[3]:.1f} before; "
         f"{stayed} of {basic} basic shapes stay"
     )
