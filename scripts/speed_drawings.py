@@ -2,19 +2,22 @@
 
 `discs`: the one in PyTorch, on a GPU the tiled one in Triton beside it, and pydiffvg where that is installed.
 `curves`: this package's fastest one on the work that Bézier Splatting (arXiv 2503.16424) is timed on.
+`file`: how long it takes to read and write a file of many segments.
 
 python scripts/speed_drawings.py discs --threads 2
 python scripts/speed_drawings.py discs --device cuda --canvas 512 --paths 50 100 200 300 --repeats 30
 python scripts/speed_drawings.py curves --device cuda --repeats 30
+python scripts/speed_drawings.py file --kind paths
 """
 
 import importlib.util
 import math
 import random
+import resource
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -26,6 +29,7 @@ from pds_nerfstudio.vector.raster.backend import Renderer, exact
 from pds_nerfstudio.vector.raster.diffvg import DiffvgRenderer
 from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
 from pds_nerfstudio.vector.raster.scene import Fill, Scene, SceneBuilder, SceneParameters, Shape, Solid, Stroke
+from pds_nerfstudio.vector.svg.document import Document
 
 
 @dataclass
@@ -136,6 +140,52 @@ class Curves(_Timing):
             print(f"{'closed' if closed else 'open':6s}  {time.forward:8.2f}, {time.backward:8.2f}  (theirs {theirs})")
 
 
+@dataclass
+class File:
+    """The time of reading a file of many segments, and the memory that takes."""
+
+    kind: Literal["path", "paths", "polygon"] = "path"
+    """One path of curves, paths of ten curves each, or one polygon."""
+    segments: int = 1_000_000
+    """How many there are."""
+
+    def run(self) -> None:
+        """Print seconds of CPU time, and the most memory of this process before and after."""
+        data = self._data()
+        marks, memory = [time.process_time()], [_peak_megabytes()]
+        document = Document(data)
+        marks.append(time.process_time())
+        memory.append(_peak_megabytes())
+        moved = replace(document.parameters, points=document.parameters.points + 0.25)
+        document.write(moved)
+        marks.append(time.process_time())
+        print(
+            f"{self.kind}, {self.segments} segments, {len(data) / 2**20:.1f} MiB: read in {marks[1] - marks[0]:.1f} s, "
+            f"written with all moved in {marks[2] - marks[1]:.1f} s; "
+            f"{memory[1] - memory[0]:.0f} MiB on top of {memory[0]:.0f}"
+        )
+
+    def _data(self) -> bytes:
+        chance = random.Random(0)
+
+        def numbers(count: int, low: float, high: float) -> str:
+            return " ".join(f"{chance.uniform(low, high):.1f}" for _ in range(count))
+
+        def path(count: int) -> str:
+            return f'<path d="M{numbers(2, 0, 1000)}{"".join(f"c{numbers(6, -3, 3)}" for _ in range(count))}"/>'
+
+        if self.kind == "polygon":
+            body = f'<polygon points="{numbers(2 * self.segments, 0, 1000)}"/>'
+        else:
+            each = 10 if self.kind == "paths" else self.segments
+            body = "".join(path(each) for _ in range(self.segments // each))
+        return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1000 1000">{body}</svg>'.encode()
+
+
+def _peak_megabytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 @dataclass(frozen=True)
 class _Time:
     """Milliseconds of one picture."""
@@ -215,4 +265,4 @@ def _errors(
 
 
 if __name__ == "__main__":
-    tyro.extras.subcommand_cli_from_dict({"discs": Discs, "curves": Curves}).run()
+    tyro.extras.subcommand_cli_from_dict({"discs": Discs, "curves": Curves, "file": File}).run()
