@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pds_nerfstudio.checks import at_least, finite, share
+from pds_nerfstudio.checks import at_least, check_parts, finite, share
 from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.draws import Draws
 from pds_nerfstudio.guidance.flow_edit import NO_FLOW_EDIT, FlowEdit, FlowEditConfig
@@ -50,10 +50,10 @@ class RedrawConfig:
         Raises:
             UserError: Naming the field.
         """
-        share(self, "strength", above=True, of="the noise", prefix="refinement.")
-        finite(self, "guidance_scale", prefix="refinement.")
-        at_least(self, 1, "denoising_steps", "tries", prefix="refinement.")
-        self.flow_edit.check()
+        share(self, "strength", above=True, of="the noise")
+        finite(self, "guidance_scale")
+        at_least(self, 1, "denoising_steps", "tries")
+        check_parts(self, "flow_edit")
 
 
 def sdedit(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pds_nerfstudio.checks import at_least, finite, share
+from pds_nerfstudio.checks import at_least, check_parts, finite, share
 from pds_nerfstudio.editing import Descent, EditLoop, Guide, Stage, StepReport
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
@@ -68,9 +68,9 @@ class ImageEditConfig:
         finite(self, "refine_scale")
         share(self, "refine", give="a share of the noise schedule from 0 to 1")
         share(self, "final_rate", above=True)
-        self.flow_edit.check()
+        check_parts(self, "flow_edit")
         if self.flow_edit.method != "off" and self.parameters != "latent":
-            raise UserError("flow_edit changes latents: set parameters to latent, or flow_edit.method to off.")
+            raise UserError("`flow_edit` changes latents: set `parameters` to latent, or `flow_edit.method` to off.")
 
 
 def picture_guidance() -> GuidanceConfig:

@@ -198,5 +198,5 @@ class TestOnTheGuidance:
     [("strength", 0.0), ("strength", 1.1), ("guidance_scale", -1.0), ("denoising_steps", 0), ("tries", 0)],
 )
 def test_values_of_no_use_are_refused_by_name(name: str, value: float) -> None:
-    with pytest.raises(UserError, match=f"refinement.{name} is"):
+    with pytest.raises(UserError, match=f"^{name} is"):
         RedrawConfig(**{name: value}).check()  # type: ignore[arg-type]

@@ -6,11 +6,9 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
 
-from pds_nerfstudio.checks import at_least, require
+from pds_nerfstudio.checks import at_least, check_parts, require
 from pds_nerfstudio.command_help import CommandHelp, FirstOption
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
@@ -21,6 +19,7 @@ from pds_nerfstudio.vector.edit.editor import VectorEditor
 from pds_nerfstudio.vector.edit.given_draft import canvas_for, on_canvas
 from pds_nerfstudio.vector.edit.holding import Holding
 from pds_nerfstudio.vector.edit.loop import VectorEditConfig, VectorEditLoop, drawing_guidance
+from pds_nerfstudio.vector.edit.preview import Frame, to_picture, write_preview
 from pds_nerfstudio.vector.edit.selection import parse_region, parse_selectors
 from pds_nerfstudio.vector.raster.backend import Backend, exact
 from pds_nerfstudio.vector.raster.diffvg import DiffvgRenderer
@@ -34,7 +33,6 @@ STYLES = {
     "pixelart": "pixel art, on a white background",
 }
 """What each style adds to both prompts."""
-Frame = Float[Tensor, "3 height width"]
 FRAME_MILLISECONDS = 80
 """Of the history."""
 BACKENDS: dict[str, Backend] = {"exact": exact, "pytorch": Rasterizer, "pydiffvg": DiffvgRenderer}
@@ -132,15 +130,14 @@ class SvgEdit:
         at_least(self, 1, "save_every", give="a number of steps, at least 1")
         if self.history == "mp4" and not has_ffmpeg():
             raise UserError(
-                "history is mp4, and there is no ffmpeg: pip install imageio-ffmpeg, or set history to gif."
+                "`history` is mp4, and there is no ffmpeg: pip install imageio-ffmpeg, or set `history` to gif."
             )
         for option in ("only", "lock"):
             parse_selectors(getattr(self, option), option)
         parse_region(self.region)
         if self.needs_model and not (self.src_prompt.strip() or self.tgt_prompt.strip()):
             raise UserError("There are no prompts: give src_prompt and tgt_prompt, or a draft.")
-        self.edit.check()
-        self.guidance.check()
+        check_parts(self, "edit", "guidance")
 
     @property
     def needs_model(self) -> bool:
@@ -170,7 +167,7 @@ class SvgResults(Results):
         self.config, self.editor, self.loop = config, editor, loop
         self.before = self._picture()
         self._frames = [self.before]
-        _image(self.before).save(self.folder / "before.png")
+        self._save_picture(self.before, "before")
 
     @torch.no_grad()
     def _picture(self) -> Frame:
@@ -190,17 +187,22 @@ class SvgResults(Results):
     @torch.no_grad()
     def save(self) -> Saved:
         """Save the drawing, its picture, the history, and the picture that the drawing was to be fit to."""
-        if self.loop.draft is not None:
-            _image(self.loop.draft.goal().images[0].cpu()).save(self.folder / "draft.png")
+        draft = None if self.loop.draft is None else self.loop.draft.goal().images[0].cpu()
+        if draft is not None:
+            self._save_picture(draft, "draft")
         file, after = self._write_drawing(), self._picture()
-        _image(after).save(self.folder / "after.png")
+        self._save_picture(after, "after")
+        write_preview(self.folder, self.config.prompts, self.before, draft, after)
         if self.config.history != "none":
-            self._write_history([_image(frame) for frame in [*self._frames, after]])
+            self._write_history([Image.fromarray(to_picture(frame)) for frame in [*self._frames, after]])
         fit = self.loop.path_fit
         if fit is None:
             return Saved(file, self.before, after)
         print(fit.report)
         return Saved(file, self.before, after, asdict(fit.report))
+
+    def _save_picture(self, frame: Frame, name: str) -> None:
+        Image.fromarray(to_picture(frame)).save(self.folder / f"{name}.png")
 
     def _write_history(self, frames: list[Image.Image]) -> None:
         target = self.folder / f"history.{self.config.history}"
@@ -208,10 +210,6 @@ class SvgResults(Results):
             frames[0].save(target, save_all=True, append_images=frames[1:], duration=FRAME_MILLISECONDS, loop=0)
             return
         write_video(target, map(np.asarray, frames), 1000 / FRAME_MILLISECONDS)
-
-
-def _image(frame: Frame) -> Image.Image:
-    return Image.fromarray((frame.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
 
 
 def read_drawing(config: SvgEdit) -> Document:
@@ -261,7 +259,7 @@ class SvgCommand(EditCommand[SvgEdit, Document]):
         return super().run(config) if config.needs_model else edit_svg(config, self.read(config), None)
 
 
-_COMMAND = SvgCommand(HELP, SvgEdit(svg=Path()), read_drawing, edit_svg)
+_COMMAND = SvgCommand(HELP, SvgEdit(svg=Path()), read_drawing, edit_svg, hint=" (and preview.html beside it)")
 run = _COMMAND.run
 """Edit the drawing that an `SvgEdit` names; see `EditCommand.run`."""
 

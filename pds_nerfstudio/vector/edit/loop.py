@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pds_nerfstudio.checks import at_least, finite, share
+from pds_nerfstudio.checks import at_least, check_parts, finite, share
 from pds_nerfstudio.editing import EditLoop, Fit, Guide, Stage, StepReport, redraw
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
@@ -123,14 +123,13 @@ class VectorEditConfig:
         at_least(self, 1, "refine_rounds", "views")
         at_least(self, 0, "fit_steps", "new_paths", "steps", "refine_steps")
         if self.fit_steps == self.steps == self.refine_steps == 0:
-            raise UserError("fit_steps, steps and refine_steps are all 0: nothing would be done.")
+            raise UserError("`fit_steps`, `steps` and `refine_steps` are all 0: nothing would be done.")
         finite(self, *(f"{group}_lr" for group in self.rates), "crossing", "fit_rate")
         share(self, "final_rate", above=True)
         share(self, "stay_near", below=True)
         if not self.groups:
-            raise UserError("All learning rates are 0: let paths, points, colors, strokes or gradients change.")
-        self.draft.check()
-        self.refinement.check()
+            raise UserError("All learning rates are 0: give `paths_lr`, `points_lr` or `colors_lr` a value above 0.")
+        check_parts(self, "draft", "refinement")
         self.augmentation.check()
 
 

@@ -105,6 +105,11 @@ class Plan:
         """Number of regions."""
         return len(self.transforms)
 
+    @property
+    def dashed(self) -> bool:
+        """Whether any stroke is cut into dashes."""
+        return any(stroke.dashes for stroke in self.strokes.values())
+
 
 @dataclass
 class _Planner:

@@ -17,6 +17,7 @@ from pds_nerfstudio.vector.raster.scene import Scene, SceneParameters
 from pds_nerfstudio.vector.svg.import_record import PathSlot, Slot
 from pds_nerfstudio.vector.svg.importer import import_svg
 from pds_nerfstudio.vector.svg.sharing import tied_rows
+from pds_nerfstudio.vector.svg.turning import may_turn, shapes_of
 from pds_nerfstudio.vector.svg.viewbox import fit_view_box, parse_view_box
 from pds_nerfstudio.vector.svg.writer import write_svg
 from pds_nerfstudio.vector.svg.xml_source import Element, XmlSource, parse_xml
@@ -124,6 +125,13 @@ class Document:
     def paths(self) -> list[PathSlot]:
         """Where the points come from."""
         return self._drawing.paths
+
+    @property
+    def level(self) -> frozenset[int]:
+        """Numbers of the paths of basic shapes that cannot be turned: what they are painted with would turn, too."""
+        shapes, turned = shapes_of(self.scene), ("rect", "circle", "ellipse")
+        basic = [slot for slot in self.paths if slot.source.tag in turned]
+        return frozenset(slot.path for slot in basic if not may_turn(slot, shapes, self._drawing))
 
     def view(self, width: int, height: int) -> Affine:
         """Return the map that centres the drawing on a canvas, as large as it fits.

@@ -108,6 +108,8 @@ class FileIndex:
         """What is drawn, and must stay as it is."""
         self._unread: set[str] = set()
         self._visits = 0
+        for stylesheet in source.stylesheets:  # another file, and none is fetched
+            self.note_unread("xml-stylesheet", stylesheet)
         sheet = StyleSheet()
         for element in self.root.walk():
             if "id" in element.attributes:

@@ -332,5 +332,6 @@ def test_every_kernel_compiles_for_an_nvidia_gpu(compiled_kernels: Any, monkeypa
     assert {name for name, *_ in compiled_kernels} == {
         "bound", "lay_out", "scatter", "accumulate", "find_ambiguous", "supersample", "union", "paint", "composite",
         "composite_backward", "union_backward", "paint_backward", "pull_supersampled", "pull",
+        "count_chords", "flatten", "flatten_backward", "count_edges", "outline", "outline_backward",
     }  # fmt: skip
     assert all("cubin" in kernel.asm for kernel in compiled_kernels.values())
