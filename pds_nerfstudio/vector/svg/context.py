@@ -1,8 +1,10 @@
 """Where an element is drawn: for one that is used, that is not where it stands in the file."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from pds_nerfstudio.vector.raster.affine import Affine
+from pds_nerfstudio.vector.raster.scene import Node
 from pds_nerfstudio.vector.svg.cascade import Style
 from pds_nerfstudio.vector.svg.numbers import Viewport
 from pds_nerfstudio.vector.svg.xml_source import Element
@@ -25,6 +27,10 @@ class Context:
     """Containers, uses and clip paths around the element."""
     locked: bool = False
     """Whether something about where it is could not be read, so that it must stay where it is."""
+
+
+DrawChildren = Callable[[Iterable[Element], Context], list[Node]]
+"""Draws elements."""
 
 
 def geometry_of(element: Element, style: Style, name: str) -> str | None:

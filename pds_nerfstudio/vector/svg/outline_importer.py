@@ -9,7 +9,7 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.vector.raster import affine
 from pds_nerfstudio.vector.raster.affine import IDENTITY, Affine
 from pds_nerfstudio.vector.raster.bezier import bounding_boxes
-from pds_nerfstudio.vector.raster.scene import ClipShape, Group, Members, Shape
+from pds_nerfstudio.vector.raster.scene import ClipShape, Group, Members, Node, Picture
 from pds_nerfstudio.vector.svg.basic_shapes import GEOMETRY, read_shape
 from pds_nerfstudio.vector.svg.cascade import Style
 from pds_nerfstudio.vector.svg.context import Context, geometry_of
@@ -140,15 +140,15 @@ class OutlineImporter:
         slot = self.read(element, inside)
         return None if slot is None else self.box(((slot.path, IDENTITY),))
 
-    def members(self, node: Shape | Group | ClipShape, frame: Affine) -> Members:
+    def members(self, node: Node | ClipShape, frame: Affine) -> Members:
         """Return the paths that a node draws, each with the map to the units of a frame."""
         inverse = inverse_of(frame)
-        found, stack = [], [node]
+        found, stack = [], list[Node | ClipShape]([node])
         while stack:
             current = stack.pop()
             if isinstance(current, Group):
                 stack.extend(current.children)
-            else:
+            elif not isinstance(current, Picture):
                 found.append((current.path, affine.compose(inverse, current.transform)))
         return tuple(found)
 

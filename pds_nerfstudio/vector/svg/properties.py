@@ -6,6 +6,7 @@ A value that a property cannot have is dropped, as CSS asks for, so that the one
 from collections.abc import Callable
 from functools import lru_cache
 
+from pds_nerfstudio.vector.raster.filter_graph import BLEND_MODES
 from pds_nerfstudio.vector.svg.color import parse_color
 from pds_nerfstudio.vector.svg.numbers import Viewport, parse_length, parse_number
 from pds_nerfstudio.vector.svg.transforms import parse_origin, read_transform
@@ -110,6 +111,8 @@ _PAINT_ORDER = frozenset(("normal", "fill", "stroke", "markers"))
 _INHERITED: dict[str, _Reader] = {
     "clip-rule": _one_of("nonzero evenodd"),
     "color": _color,
+    "color-interpolation": _one_of("auto srgb linearrgb"),
+    "color-interpolation-filters": _one_of("auto srgb linearrgb"),
     "fill": _paint,
     "fill-opacity": _length,
     "fill-rule": _one_of("nonzero evenodd"),
@@ -133,8 +136,10 @@ _OWN: dict[str, _Reader] = {
     "clip-path": _reference,
     "display": lambda value, lowered: lowered,
     "filter": _any,
+    "flood-color": _color,
+    "flood-opacity": _length,
     "mask": _any,
-    "mix-blend-mode": lambda value, lowered: lowered,
+    "mask-type": _one_of("luminance alpha"),
     "opacity": _length,
     "overflow": lambda value, lowered: lowered,
     "stop-color": _color,
@@ -146,6 +151,8 @@ _OWN: dict[str, _Reader] = {
 }
 _STYLE_ONLY: dict[str, _Reader] = {
     "background-color": _color,
+    "isolation": _one_of("auto isolate"),
+    "mix-blend-mode": _one_of(" ".join(BLEND_MODES)),
     "rotate": _any,
     "scale": _any,
     "translate": _any,

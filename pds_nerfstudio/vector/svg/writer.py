@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from pds_nerfstudio.vector.raster.scene import Group, SceneParameters, Shape, Solid
+from pds_nerfstudio.vector.raster.scene import Group, Node, SceneParameters, Shape, Solid
 from pds_nerfstudio.vector.svg.basic_shapes import GEOMETRY, Numbers, fit_shape
 from pds_nerfstudio.vector.svg.cascade import Origin
 from pds_nerfstudio.vector.svg.color import format_color
@@ -63,14 +63,15 @@ class _Writer:
 
     @cached_property
     def shapes(self) -> dict[int, list[Shape]]:
-        """All that is drawn of each path."""
+        """All that is drawn of each path, in masks too."""
         found: dict[int, list[Shape]] = defaultdict(list)
-        stack: list[Shape | Group] = [self.drawing.scene.root]
+        stack: list[Node] = [self.drawing.scene.root]
         while stack:
             node = stack.pop()
             if isinstance(node, Group):
                 stack.extend(node.children)
-            else:
+                stack.extend(mask.content for mask in (node.effects.masks if node.effects else ()))
+            elif isinstance(node, Shape):
                 found[node.path].append(node)
         return found
 

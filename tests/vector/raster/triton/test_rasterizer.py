@@ -26,12 +26,12 @@ from pds_nerfstudio.vector.raster.scene import (
     Join,
     Paint,
     Scene,
-    SceneBuilder,
     SceneParameters,
     Shape,
     Solid,
     Stroke,
 )
+from pds_nerfstudio.vector.raster.scene_builder import SceneBuilder
 
 if TYPE_CHECKING:
     from pds_nerfstudio.vector.raster.triton.rasterizer import TiledRasterizer
