@@ -9,6 +9,8 @@ from pds_nerfstudio.vector.svg.cascade import Style
 from pds_nerfstudio.vector.svg.numbers import Viewport
 from pds_nerfstudio.vector.svg.xml_source import Element
 
+Box = tuple[float, float, float, float]
+"""x, y, width, height."""
 LANGUAGE = "en"
 """What readers understand."""
 
@@ -23,6 +25,8 @@ class Context:
     """From the element's units to the drawing's."""
     viewport: Viewport
     """What lengths refer to."""
+    extent: Box
+    """x, y, width and height of what can be seen, in the drawing's units; of a tile in those of the tile."""
     chain: tuple[Element, ...] = ()
     """Containers, uses and clip paths around the element."""
     locked: bool = False

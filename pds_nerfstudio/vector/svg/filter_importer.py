@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from pds_nerfstudio.vector.raster.filter_graph import (
     BLEND_MODES,
@@ -94,6 +95,7 @@ class FilterImporter:
         members = self.outlines.members(node, context.transform)
         placed = Placed(context, members, self.outlines.box(members))
         found: list[Filter] = []
+        one: Filter | None
         for name, argument in functions:
             if name == "url":
                 url = parse_url(f"url({argument})")
@@ -146,12 +148,32 @@ class FilterImporter:
         builder = self.outlines.rows.builder
         return Flood(builder.add_color(*rgb), builder.add_opacity(alpha * opacity))
 
-    def _element(self, element: Element, placed: Placed) -> Filter | None:
-        """Return a filter; None for one that cannot be drawn."""
+    @cached_property
+    def has_foreign(self) -> bool:
+        """Whether the file has a filter with primitives that are not drawn here."""
+        return any(
+            _is_primitive(child) and child.tag not in _KNOWN
+            for element in self.file.root.walk()
+            if element.tag == "filter"
+            for child in element.children
+        )
+
+    def is_foreign(self, style: Style) -> bool:
+        """Tell whether an element has a filter with primitives that are not drawn here."""
+        functions = split_functions(style.get("filter", "none")) or ()
+        targets = [self.file.target(argument.strip("\"' ")) for name, argument in functions if name == "url"]
+        for target in targets:
+            holder = None if target is None else self._holder(self._chain(target))
+            if holder is not None and any(_is_primitive(c) and c.tag not in _KNOWN for c in holder.children):
+                return True
+        return False
+
+    def _element(self, element: Element, placed: Placed) -> Filter:
+        """Return a filter."""
         chain = self._chain(element)
         described = {name: value for link in reversed(chain) for name, value in link.attributes.items()}
         described_element = replace(element, attributes=described)
-        holder = next((link for link in chain if any(c.tag.startswith("fe") for c in link.children)), None)
+        holder = self._holder(chain)
         region = read_region(described_element, "filterUnits", placed)
         boxed = described.get("primitiveUnits") == BOX
         if holder is None or region is None or (boxed and placed.box is None):
@@ -160,18 +182,18 @@ class FilterImporter:
         if boxed:
             self.file.held.add(_BOXED)
             self.outlines.lock({path for path, _ in placed.members})
-        unknown = sorted({c.tag for c in holder.children if c.tag.startswith("fe")} - _PRIMITIVES.keys() - COLORS)
-        if unknown:
-            self.file.plain.update(unknown)
-            return None
         builder, transform = self.outlines.rows.builder, placed.context.transform
         path = follower_or_not(region, placed, builder)
         graph = _Graph([], {})
         reader = _Reader(self, placed, in_user_units(region, placed), region.follows, boxed, graph)
         for primitive in holder.children:
-            if primitive.tag.startswith("fe"):
+            if _is_primitive(primitive):
                 reader.add(primitive)
         return Filter(tuple(graph.steps), Region(builder.first_point(path), transform), transform)
+
+    def _holder(self, chain: list[Element]) -> Element | None:
+        """Return the element that has the primitives."""
+        return next((link for link in chain if any(_is_primitive(c) for c in link.children)), None)
 
     def _chain(self, element: Element) -> list[Element]:
         chain = [element]
@@ -328,3 +350,8 @@ _PRIMITIVES: dict[str, Callable[[_Reader, Element, Style, Step], None]] = {
     "feBlend": _Reader._mix,
     "feDropShadow": _Reader._shadow,
 }
+_KNOWN = _PRIMITIVES.keys() | COLORS
+
+
+def _is_primitive(element: Element) -> bool:
+    return element.tag.startswith("fe")

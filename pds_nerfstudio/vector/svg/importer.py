@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.vector.raster import affine
@@ -20,10 +21,12 @@ from pds_nerfstudio.vector.svg.numbers import Viewport
 from pds_nerfstudio.vector.svg.outline_importer import OutlineImporter, is_degenerate, viewport_of
 from pds_nerfstudio.vector.svg.paint_importer import PaintImporter, paint_order
 from pds_nerfstudio.vector.svg.pattern_importer import PatternImporter
+from pds_nerfstudio.vector.svg.picture_importer import PictureImporter
 from pds_nerfstudio.vector.svg.viewbox import fit_view_box, parse_view_box
 from pds_nerfstudio.vector.svg.xml_source import Element, XmlSource
 
-_UNDRAWN = ("text", "image", "foreignObject", "video", "canvas", "iframe", "mesh")
+_DRAWN = (*GEOMETRY, "g", "a", "svg", "use", "switch")
+_UNDRAWN = ("image", "foreignObject", "video", "canvas", "iframe", "mesh")
 
 
 @dataclass
@@ -37,6 +40,7 @@ class _Importer:
     clips: ClipImporter
     markers: MarkerImporter
     effects: EffectsImporter
+    pictures: PictureImporter
 
     def run(self) -> Imported:
         root, cascade = self.file.root, self.file.cascade
@@ -53,7 +57,7 @@ class _Importer:
         )
         if width is None or height is None or width <= 0 or height <= 0:
             raise UserError(f"{self.file.name}: width, height and viewBox give no size; set a viewBox.")
-        outside = Context(style, IDENTITY, viewport_of(width, height, around))
+        outside = Context(style, IDENTITY, viewport_of(width, height, around), (0.0, 0.0, width, height))
         # the outermost element turns about its middle
         context = self.outlines.enter(root, Style({"transform-origin": "50% 50%", **style}), outside)
         context = replace(context, style=style)
@@ -103,8 +107,25 @@ class _Importer:
         return Group((node,) if isinstance(node, Shape) else node.children, opacities, clip, effects)
 
     def children(self, elements: Iterable[Element], context: Context) -> list[Node]:
-        drawn = (self.element(element, context) for element in elements)
+        drawn: list[Node | None] = []
+        for is_picture, run in groupby(elements, lambda element: self.is_picture(element, context)):
+            if is_picture:
+                drawn.append(self.pictures.read(list(run), context))
+            else:
+                drawn += [self.element(element, context) for element in run]
         return [node for node in drawn if node is not None]
+
+    def is_picture(self, element: Element, context: Context) -> bool:
+        """Tell whether an element is drawn by other means than shapes."""
+        if element.tag not in ("text", "image") and not self.effects.filters.has_foreign:
+            return False
+        style = self.file.cascade.style(element, context.style)
+        if style.get("display") == "none" or not is_for_this_reader(element) or is_degenerate(context.transform):
+            return False
+        if element.tag == "image":
+            # nothing is fetched
+            return element.attributes.get("href", "").strip().startswith("data:")
+        return element.tag == "text" or (element.tag in _DRAWN and self.effects.filters.is_foreign(style))
 
     def element(self, element: Element, context: Context) -> Node | None:
         """Return what an element draws, if anything."""
@@ -112,7 +133,7 @@ class _Importer:
         if element.tag in _UNDRAWN:
             self.file.undrawn.add(element.tag)
             return None
-        if element.tag not in GEOMETRY and element.tag not in ("g", "a", "svg", "use", "switch"):
+        if element.tag not in _DRAWN:
             return None
         style = self.file.cascade.style(element, context.style)
         if style.get("display") == "none" or not is_for_this_reader(element):
@@ -236,6 +257,13 @@ def import_svg(source: XmlSource, name: str) -> Imported:
     paints = PaintImporter(file, rows, outlines, PatternImporter(file, outlines, draw))
     effects = EffectsImporter(file, outlines, FilterImporter(file, outlines))
     importer = _Importer(
-        file, rows, paints, outlines, ClipImporter(file, outlines), MarkerImporter(file, paints), effects
+        file,
+        rows,
+        paints,
+        outlines,
+        ClipImporter(file, outlines),
+        MarkerImporter(file, paints),
+        effects,
+        PictureImporter(source, file),
     )
     return importer.run()

@@ -113,7 +113,7 @@ class MarkerImporter:
         placed = affine.compose(placed, affine.translation(-reference[0], -reference[1]))
         inside = Context(
             style, affine.compose(placed, fitted), viewport_of(inner_width, inner_height, view),
-            (*context.chain, marker), locked=True,
+            context.extent, (*context.chain, marker), locked=True,
         )  # fmt: skip
         if is_degenerate(inside.transform):
             return []

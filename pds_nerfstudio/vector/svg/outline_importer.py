@@ -95,7 +95,8 @@ class OutlineImporter:
         viewport, size = outside.viewport, float(style.get("font-size", "16"))
         if size != viewport.font_size:
             viewport = replace(viewport, font_size=size, root_font_size=self.file.cascade.root_font_size)
-        inside = Context(style, outside.transform, viewport, (*outside.chain, element), outside.locked)
+        chain = (*outside.chain, element)
+        inside = Context(style, outside.transform, viewport, outside.extent, chain, outside.locked)
         if not style.keys() & _MOVING and not style.unread:
             return inside
         own, fixed = self._transform(element, inside)

@@ -119,7 +119,8 @@ class PatternImporter:
         if is_degenerate(transform) or is_degenerate(inner):
             return None
         style = self.file.cascade.own_style(content)
-        inside = Context(style, affine.compose(affine.translation(x, y), inner), view, (content,), locked=True)
+        placed = affine.compose(affine.translation(x, y), inner)
+        inside = Context(style, placed, view, (x, y, width, height), (content,), locked=True)
         rows, before = self.outlines.rows, self.outlines.rows.locked
         rows.locked = True
         try:

@@ -108,6 +108,11 @@ def _path(value: str, lowered: str) -> str | None:
 
 
 _PAINT_ORDER = frozenset(("normal", "fill", "stroke", "markers"))
+_TEXT = (
+    "direction", "dominant-baseline", "font-family", "font-stretch", "font-style", "font-variant", "font-weight",
+    "image-rendering", "letter-spacing", "text-anchor", "text-rendering", "word-spacing", "writing-mode",
+)  # fmt: skip
+"""Properties of text and pictures, which are handed on as they are."""
 _INHERITED: dict[str, _Reader] = {
     "clip-rule": _one_of("nonzero evenodd"),
     "color": _color,
@@ -122,6 +127,7 @@ _INHERITED: dict[str, _Reader] = {
     "marker-mid": _reference,
     "marker-start": _reference,
     "paint-order": lambda value, lowered: lowered if set(lowered.split()) <= _PAINT_ORDER else None,
+    **dict.fromkeys(_TEXT, _any),
     "stroke": _paint,
     "stroke-dasharray": _dashes,
     "stroke-dashoffset": _length,

@@ -1,0 +1,141 @@
+"""Text, embedded pictures, and what has filters that are not drawn here: drawn by resvg where it stands."""
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+import resvg_py
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from pds_nerfstudio.vector.raster import affine
+from pds_nerfstudio.vector.raster.affine import Affine
+from pds_nerfstudio.vector.raster.scene import Picture
+from pds_nerfstudio.vector.svg.context import Context
+from pds_nerfstudio.vector.svg.import_record import FileIndex
+from pds_nerfstudio.vector.svg.properties import INHERITED
+from pds_nerfstudio.vector.svg.tag_edits import TagEdit, replacements
+from pds_nerfstudio.vector.svg.xml_source import SVG, Element, XmlSource
+
+SIDE = 1024
+"""Pixels along the larger side of the whole."""
+MAX_PICTURES = 500
+"""Bound on pictures in a file."""
+_MULTIPLE = 4
+"""Sides are so many pixels or a multiple of that, so that pixels can be averaged."""
+_NAME = "pds-picture-"
+_PLAIN = {
+    "transform": "none", "opacity": "1", "clip-path": "none", "mask": "none", "filter": "none", "display": "inline",
+}  # fmt: skip
+"""Properties of the outermost element that are drawn elsewhere."""
+
+
+@dataclass
+class PictureImporter:
+    """The pictures of one file."""
+
+    source: XmlSource
+    """The file."""
+    file: FileIndex
+    """Gets what cannot be drawn."""
+    _known: dict[tuple, Picture | None] = field(default_factory=dict)
+
+    def read(self, elements: Sequence[Element], context: Context) -> Picture | None:
+        """Return elements that stand next to each other as they look, with all of their own properties.
+
+        Args:
+            elements: The elements.
+            context: What holds where they stand.
+
+        Returns:
+            None where nothing shows.
+        """
+        names = sorted({element.tag for element in elements})
+        key = (*elements, context.transform, *sorted(context.style.items()))
+        if key not in self._known:
+            if len(self._known) >= MAX_PICTURES:
+                self.file.undrawn.update(names)
+                return None
+            try:
+                pixels = _drawn(_alone(self.source, elements, context))
+            except ValueError:  # resvg cannot read what is read here
+                self.file.undrawn.update(names)
+                return None
+            self._known[key] = _cropped(pixels, context)
+        self.file.held.update(names)
+        return self._known[key]
+
+
+def _frame(context: Context) -> tuple[int, int, float]:
+    """Return width and height in pixels of all that can be seen, and the pixels of one unit."""
+    _, _, width, height = context.extent
+    scale = SIDE / max(width, height)
+    across, down = (max(-(-math.ceil(side * scale) // _MULTIPLE), 1) * _MULTIPLE for side in (width, height))
+    return across, down, scale
+
+
+def _alone(source: XmlSource, elements: Sequence[Element], context: Context) -> str:
+    """Return a file that draws some elements of another one, and nothing else."""
+    width, height, scale = _frame(context)
+    x, y, _, _ = context.extent
+    view = context.viewport
+    placed: Affine = affine.compose(affine.scaling(scale, scale), affine.translation(-x, -y))
+    placed = affine.compose(affine.scaling(view.width / width, view.height / height), placed)
+    placed = affine.compose(placed, context.transform)
+    edits = {source.root: TagEdit(properties=dict(_PLAIN))}
+    edits[source.root].attributes = {
+        "width": str(width),
+        "height": str(height),
+        "viewBox": f"0 0 {view.width} {view.height}",
+        "preserveAspectRatio": "none",
+    }
+    uses = []
+    for number, element in enumerate(elements):
+        name = element.attributes.get("id") or f"{_NAME}{number}"
+        edits.setdefault(element, TagEdit()).attributes["id"] = name
+        uses.append(f"<pds:use href={quoteattr('#' + name)}/>")
+    inherited = " ".join(
+        f"{name}={quoteattr(value)}" for name, value in sorted(context.style.items()) if name in INHERITED
+    )
+    opening = f'<pds:defs xmlns:pds="{SVG}">'
+    matrix = " ".join(str(number) for number in placed)
+    closing = f'</pds:defs><pds:g xmlns:pds="{SVG}" transform="matrix({matrix})" {inherited}>{"".join(uses)}</pds:g>'
+    _, start = source.tag_span(source.root)
+    changes = [(start, start, opening.encode()), (source.root.end, source.root.end, closing.encode())]
+    for element, edit in edits.items():
+        changes += replacements(source, element, edit)
+    parts, position = [], 0
+    for first, last, text in sorted(changes):
+        parts += [source.data[position:first], text]
+        position = last
+    return b"".join([*parts, source.data[position:]]).decode()
+
+
+def _drawn(svg: str) -> Float[Tensor, "4 h w"]:
+    """Return a file as resvg draws it, premultiplied."""
+    png = bytes(resvg_py.svg_to_bytes(svg_string=svg, dpi=96))
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))
+    rgba = torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1)
+    return torch.cat([rgba[:3] * rgba[3:], rgba[3:]])
+
+
+def _cropped(pixels: Float[Tensor, "4 h w"], context: Context) -> Picture | None:
+    """Return what of a picture shows anything."""
+    seen = pixels[3] > 0
+    if not bool(seen.any()):
+        return None
+    x, y, _, _ = context.extent
+    _, _, scale = _frame(context)
+    spans = []
+    for axis in (1, 0):
+        places = seen.any(1 - axis).nonzero()[:, 0]
+        first = int(places[0]) // _MULTIPLE * _MULTIPLE
+        spans.append((first, -(-(int(places[-1]) + 1) // _MULTIPLE) * _MULTIPLE))
+    (left, right), (top, bottom) = spans
+    box = (x + left / scale, y + top / scale, (right - left) / scale, (bottom - top) / scale)
+    return Picture(pixels[:, top:bottom, left:right].clone(), box)
