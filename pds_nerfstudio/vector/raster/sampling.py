@@ -35,7 +35,7 @@ def mapped(points: Float[Tensor, "h w 2"], inverse: Float[Tensor, " 6"]) -> Floa
     return points @ inverse[:4].view(2, 2) + inverse[4:]
 
 
-def sampled_tiles(tile: Rgba, points: Float[Tensor, "h w 2"]) -> Rgba:
+def sampled_tiles(tile: Rgba, points: Float[Tensor, "j i 2"]) -> Float[Tensor, "4 y x"]:
     """Return the mean colour of pixels that are covered by a tile again and again.
 
     Args:
@@ -50,7 +50,7 @@ def sampled_tiles(tile: Rgba, points: Float[Tensor, "h w 2"]) -> Rgba:
     return _mean_per_pixel(torch.nn.functional.grid_sample(around, places[None], align_corners=False)[0])
 
 
-def _mean_per_pixel(samples: Rgba) -> Rgba:
+def _mean_per_pixel(samples: Rgba) -> Float[Tensor, "4 y x"]:
     return torch.nn.functional.avg_pool2d(samples[None], PER_PIXEL)[0]
 
 
