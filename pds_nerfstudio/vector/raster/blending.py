@@ -13,13 +13,20 @@ _Mode = Callable[[Tensor, Tensor], Tensor]
 
 _TINY = 1e-6
 """Alpha below which there is no colour."""
+_SLACK = 1e-4
+"""How far beyond 0 and 1 rounding may take a value, which must not cost it its gradient."""
+
+
+def held(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return values held in 0 … 1, but for what rounding takes beyond that."""
+    return values.clamp(-_SLACK, 1 + _SLACK)
 
 
 def plain_colors(picture: Rgba) -> Color:
     """Return the colours of a premultiplied picture, in 0 … 1; black where nothing is."""
     alpha = picture[3:]
     seen = alpha > _TINY
-    return torch.where(seen, picture[:3] / torch.where(seen, alpha, 1), 0).clamp(0, 1)
+    return held(torch.where(seen, picture[:3] / torch.where(seen, alpha, 1), 0))
 
 
 def premultiplied(colors: Color, alpha: Float[Tensor, "1 h w"]) -> Rgba:

@@ -104,7 +104,19 @@ class TransferFunction:
     """The table; slope and intercept; or amplitude, exponent and offset."""
 
 
-Operation = Blur | Offset | Flood | Merge | Composite | Mix | ColorMatrix | Transfer
+@dataclass(frozen=True)
+class Morphology:
+    """Fattening or thinning."""
+
+    dilates: bool
+    """Whether it fattens."""
+    x: float
+    """By how much to each side along x, in the filter's units."""
+    y: float
+    """By how much along y."""
+
+
+Operation = Blur | Offset | Flood | Merge | Composite | Mix | ColorMatrix | Transfer | Morphology
 
 
 @dataclass(frozen=True)

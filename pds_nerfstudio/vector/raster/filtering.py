@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pds_nerfstudio.vector.raster import affine
 from pds_nerfstudio.vector.raster.affine import Affine
-from pds_nerfstudio.vector.raster.blending import Rgba, blended, over, plain_colors, premultiplied
+from pds_nerfstudio.vector.raster.blending import Rgba, blended, held, over, plain_colors, premultiplied
 from pds_nerfstudio.vector.raster.blur import REACH, covariance, gaussian_blur
 from pds_nerfstudio.vector.raster.boxes import Box, grown, intersection, moved_to
 from pds_nerfstudio.vector.raster.filter_graph import (
@@ -22,6 +22,7 @@ from pds_nerfstudio.vector.raster.filter_graph import (
     Flood,
     Merge,
     Mix,
+    Morphology,
     Offset,
     Operation,
     Region,
@@ -55,6 +56,8 @@ def _step_reach(operation: Operation, linear: tuple[float, float, float, float])
     if isinstance(operation, Offset):
         move = a * operation.x + c * operation.y, b * operation.x + d * operation.y
         return math.ceil(abs(move[0])), math.ceil(abs(move[1]))
+    if isinstance(operation, Morphology):
+        return _radii(operation, linear)
     return 0, 0
 
 
@@ -151,6 +154,8 @@ class Filtering:
             return picture
         if isinstance(operation, Composite):
             return composite(operation, inputs[0], inputs[1])
+        if isinstance(operation, Morphology):
+            return _fattened(inputs[0], *_radii(operation, linear), operation.dilates)
         if isinstance(operation, Mix):
             return blended(operation.mode, inputs[1], inputs[0])
         channels = torch.cat([plain_colors(inputs[0]), inputs[0][3:]])
@@ -160,7 +165,7 @@ class Filtering:
         else:
             parts = zip(operation.functions, channels, strict=True)
             channels = torch.stack([_transferred(function, channel) for function, channel in parts])
-        channels = channels.clamp(0, 1)
+        channels = held(channels)
         return premultiplied(channels[:3], channels[3:])
 
 
@@ -176,9 +181,9 @@ def composite(operation: Composite, above: Rgba, below: Rgba) -> Rgba:
     }
     if operation.operator in shares:
         of_above, of_below = shares[operation.operator](above[3:], below[3:])
-        return (above * of_above + below * of_below).clamp(0, 1)
+        return held(above * of_above + below * of_below)
     k1, k2, k3, k4 = operation.k
-    mixed = (k1 * above * below + k2 * above + k3 * below + k4).clamp(0, 1)
+    mixed = held(k1 * above * below + k2 * above + k3 * below + k4)
     # no colour is brighter than its alpha
     return torch.cat([torch.minimum(mixed[:3], mixed[3:]), mixed[3:]])
 
@@ -196,6 +201,21 @@ def _moved(picture: Rgba, x: float, y: float) -> Rgba:
                     picture, (left + dx, top + dy, width, height), (0, 0, width, height)
                 )
     return result
+
+
+def _radii(operation: Morphology, linear: tuple[float, float, float, float]) -> tuple[int, int]:
+    a, b, c, d = linear
+    return round(operation.x * math.hypot(a, b)), round(operation.y * math.hypot(c, d))
+
+
+def _fattened(picture: Rgba, x: int, y: int, dilates: bool) -> Rgba:
+    """Return for each pixel the largest, or smallest, values around it, so far to each side."""
+    height, width = picture.shape[1:]
+    x, y = min(x, width), min(y, height)
+    around = torch.nn.functional.pad(picture if dilates else -picture, (x, x, y, y))[None]
+    row = torch.nn.functional.max_pool2d(around, (1, 2 * x + 1), 1)
+    most = torch.nn.functional.max_pool2d(row, (2 * y + 1, 1), 1)[0]
+    return most if dilates else -most
 
 
 def _transferred(function: TransferFunction, channel: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -216,4 +236,4 @@ def _transferred(function: TransferFunction, channel: Float[Tensor, "*shape"]) -
             result = torch.lerp(table[lower], table[upper], channel * last - lower)
     else:
         result = channel
-    return result.clamp(0, 1)
+    return held(result)

@@ -13,7 +13,7 @@ from pds_nerfstudio.vector.raster.boxes import Box, intersection, is_empty
 from pds_nerfstudio.vector.raster.scene import Picture
 
 PER_PIXEL = 2
-"""Samples along each side of a pixel; tiles are drawn this fine."""
+"""Samples along each side of a pixel."""
 
 
 def canvas_points(box: Box, like: Tensor, per_pixel: int = 1) -> Float[Tensor, "h w 2"]:
@@ -35,23 +35,24 @@ def mapped(points: Float[Tensor, "h w 2"], inverse: Float[Tensor, " 6"]) -> Floa
     return points @ inverse[:4].view(2, 2) + inverse[4:]
 
 
-def sampled_tiles(tile: Rgba, points: Float[Tensor, "j i 2"]) -> Float[Tensor, "4 y x"]:
+def sampled_tiles(tile: Rgba, points: Float[Tensor, "j i 2"], per_pixel: int) -> Float[Tensor, "4 y x"]:
     """Return the mean colour of pixels that are covered by a tile again and again.
 
     Args:
         tile: One tile.
-        points: Places of the samples, `PER_PIXEL` along each side of a pixel, in tiles.
+        points: Places of the samples, in tiles.
+        per_pixel: Samples along each side of a pixel.
     """
     height, width = tile.shape[1:]
     around = torch.nn.functional.pad(tile[None], (1, 1, 1, 1), mode="circular")
     inside = points - points.detach().floor()
     size = inside.new_tensor([width, height])
     places = 2 * (inside * size + 1) / (size + 2) - 1
-    return _mean_per_pixel(torch.nn.functional.grid_sample(around, places[None], align_corners=False)[0])
+    return _mean_per_pixel(torch.nn.functional.grid_sample(around, places[None], align_corners=False)[0], per_pixel)
 
 
-def _mean_per_pixel(samples: Rgba) -> Float[Tensor, "4 y x"]:
-    return torch.nn.functional.avg_pool2d(samples[None], PER_PIXEL)[0]
+def _mean_per_pixel(samples: Rgba, per_pixel: int) -> Float[Tensor, "4 y x"]:
+    return torch.nn.functional.avg_pool2d(samples[None], per_pixel)[0]
 
 
 def picture_box(picture: Picture, view: Affine, canvas: Box) -> Box:
@@ -88,4 +89,6 @@ def sampled_picture(picture: Picture, view: Affine, box: Box, like: Tensor) -> R
     inverse = affine.inverse(like.new_tensor(view))
     points = mapped(canvas_points(box, like, PER_PIXEL), inverse)
     places = 2 * (points - like.new_tensor([x, y])) / like.new_tensor([width, height]) - 1
-    return _mean_per_pixel(torch.nn.functional.grid_sample(pixels[None], places[None], align_corners=False)[0])
+    return _mean_per_pixel(
+        torch.nn.functional.grid_sample(pixels[None], places[None], align_corners=False)[0], PER_PIXEL
+    )

@@ -20,7 +20,7 @@ from pds_nerfstudio.vector.raster.scene import Gradient, Pattern, SceneParameter
 DrawTile = Callable[[Pattern, SceneParameters, int, int, Affine], Rgba]
 """Draws a pattern's tile with some numbers on a canvas of some size by some view."""
 _MAX_TILE = 2048
-_WHOLE = 1e-3
+_SMALL = 8
 
 
 class Textures:
@@ -81,14 +81,18 @@ class Textures:
     def _pattern(self, draw: Draw, paint: Pattern, box: Box) -> Float[Tensor, "4 h w"]:
         x, y, width, height = paint.tile
         a, b, c, d, _, _ = affine.compose(affine.compose(self.view, draw.transform), paint.transform)
-        fine = [min(_texels(side * math.hypot(*axis)), _MAX_TILE) for side, axis in ((width, (a, b)), (height, (c, d)))]
+        sides = width * math.hypot(a, b), height * math.hypot(c, d)
+        # the smaller a tile, the more a pixel holds of it
+        per_pixel = PER_PIXEL if min(sides) >= _SMALL else 2 * PER_PIXEL
+        fine = [min(max(per_pixel * round(side), 1), _MAX_TILE) for side in sides]
         key = (id(paint), fine[0], fine[1])
         if key not in self._tiles:
             to_tile = affine.compose(affine.scaling(fine[0] / width, fine[1] / height), affine.translation(-x, -y))
             self._tiles[key] = self.draw_tile(paint, self.parameters, fine[0], fine[1], to_tile)
         like = self.parameters.points
-        points = mapped(self._points(draw, box, PER_PIXEL), affine.inverse(like.new_tensor(paint.transform)))
-        picture = sampled_tiles(self._tiles[key], (points - like.new_tensor([x, y])) / like.new_tensor([width, height]))
+        points = mapped(self._points(draw, box, per_pixel), affine.inverse(like.new_tensor(paint.transform)))
+        places = (points - like.new_tensor([x, y])) / like.new_tensor([width, height])
+        picture = sampled_tiles(self._tiles[key], places, per_pixel)
         return torch.cat([plain_colors(picture), picture[3:]])
 
     def _bounding_box(self, path: int) -> Float[Tensor, " 4"]:
@@ -97,8 +101,3 @@ class Textures:
             owner = torch.zeros_like(segments[:, 0])
             self._boxes[path] = bounding_boxes(self.parameters.points[segments], owner, 1)[0]
         return self._boxes[path]
-
-
-def _texels(pixels: float) -> int:
-    """Return how finely to draw the side of a tile that is so long on the canvas."""
-    return PER_PIXEL * max(math.ceil(pixels * (1 - _WHOLE)), 1)

@@ -1,71 +1,24 @@
 """Filters of an SVG: `filter` elements and filter functions (Filter Effects 1)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from pds_nerfstudio.vector.raster.filter_graph import (
-    BLEND_MODES,
-    SOURCE,
-    SOURCE_ALPHA,
-    Blur,
-    Composite,
-    Filter,
-    Flood,
-    Merge,
-    Mix,
-    Offset,
-    Region,
-    Step,
-)
+from pds_nerfstudio.vector.raster.filter_graph import SOURCE, Blur, Filter, Merge, Offset, Region, Step
 from pds_nerfstudio.vector.raster.scene import Node
 from pds_nerfstudio.vector.svg.cascade import Style
-from pds_nerfstudio.vector.svg.color import parse_color
 from pds_nerfstudio.vector.svg.context import Context
 from pds_nerfstudio.vector.svg.filter_functions import color_function, split_functions
-from pds_nerfstudio.vector.svg.filter_primitives import COLORS, color_operation, numbers_of
+from pds_nerfstudio.vector.svg.filter_steps import KNOWN, Graph, Reader, add_shadow, flood
 from pds_nerfstudio.vector.svg.import_record import TO_ITSELF, FileIndex
-from pds_nerfstudio.vector.svg.numbers import parse_length, parse_number
-from pds_nerfstudio.vector.svg.outline_importer import Box, OutlineImporter
-from pds_nerfstudio.vector.svg.regions import (
-    BOX,
-    Placed,
-    UnitRegion,
-    corners,
-    follower_or_not,
-    in_user_units,
-    read_region,
-)
+from pds_nerfstudio.vector.svg.modest import FOREIGN, is_modest_primitive
+from pds_nerfstudio.vector.svg.outline_importer import OutlineImporter
+from pds_nerfstudio.vector.svg.regions import BOX, Placed, follower_or_not, in_user_units, read_region
 from pds_nerfstudio.vector.svg.url import parse_url
 from pds_nerfstudio.vector.svg.xml_source import Element
 
 NOTHING = Filter((), None)
 """A filter that leaves nothing."""
 _BOXED = "filters in units of a box, and what they are on"
-_ALPHA_OF = "alpha"
-
-
-@dataclass
-class _Graph:
-    """The steps of a filter so far."""
-
-    steps: list[Step]
-    names: dict[str, int]
-    """Numbers of the steps whose results have names."""
-
-    def add(self, step: Step) -> int:
-        self.steps.append(step)
-        return len(self.steps) - 1
-
-    def input_of(self, primitive: Element, attribute: str = "in") -> int:
-        """Return the number of the step that an attribute names."""
-        name = primitive.attributes.get(attribute, "").strip()
-        if name == "SourceAlpha":
-            return SOURCE_ALPHA
-        if name in ("SourceGraphic", "BackgroundImage", "BackgroundAlpha", "FillPaint", "StrokePaint"):
-            return SOURCE
-        # a name that there is not stands for what is before
-        return self.names.get(name, len(self.steps) - 1 if self.steps else SOURCE)
 
 
 @dataclass
@@ -129,71 +82,68 @@ class FilterImporter:
             return None
         numbers = [length for length in lengths if length is not None]
         others = [word for word, length in zip(words, lengths, strict=True) if length is None]
-        if not 2 <= len(numbers) <= 3 or len(others) > 1 or (len(numbers) == 3 and numbers[2] < 0):
+        if (
+            "%" in argument.split("(")[0]
+            or not 2 <= len(numbers) <= 3
+            or len(others) > 1
+            or (len(numbers) == 3 and numbers[2] < 0)
+        ):
             return None
         x, y, deviation = (*numbers, 0.0)[:3]
-        graph = _Graph([], {})
-        flood = self._flood(others[0].lower() if others else "currentcolor", 1.0, style)
-        if flood is None:
+        graph = Graph()
+        color = flood(self.outlines.rows.builder, others[0].lower() if others else "currentcolor", 1.0, style)
+        if color is None:
             return None
-        _add_shadow(graph, SOURCE, Offset(x, y), Blur(deviation, deviation), flood, Step(Merge()))
+        add_shadow(graph, SOURCE, Offset(x, y), Blur(deviation, deviation), color, Step(Merge()))
         return Filter(tuple(graph.steps), None, transform)
-
-    def _flood(self, color: str, opacity: float, style: Style) -> Flood | None:
-        """Return one colour everywhere; None where it cannot be read."""
-        known = parse_color(style.get("color", "black") if color == "currentcolor" else color)
-        if known is None:
-            return None
-        *rgb, alpha = known
-        builder = self.outlines.rows.builder
-        return Flood(builder.add_color(*rgb), builder.add_opacity(alpha * opacity))
 
     @cached_property
     def has_foreign(self) -> bool:
-        """Whether the file has a filter with primitives that are not drawn here."""
-        return any(
-            _is_primitive(child) and child.tag not in _KNOWN
-            for element in self.file.root.walk()
-            if element.tag == "filter"
-            for child in element.children
-        )
+        """Whether the file has a filter that is not drawn here."""
+        return any(self._foreign(element) for element in self.file.root.walk() if element.tag == "filter")
 
     def is_foreign(self, style: Style) -> bool:
-        """Tell whether an element has a filter with primitives that are not drawn here."""
+        """Tell whether an element has a filter that is not drawn here, but by resvg."""
         functions = split_functions(style.get("filter", "none")) or ()
         targets = [self.file.target(argument.strip("\"' ")) for name, argument in functions if name == "url"]
-        for target in targets:
-            holder = None if target is None else self._holder(self._chain(target))
-            if holder is not None and any(_is_primitive(c) and c.tag not in _KNOWN for c in holder.children):
-                return True
-        return False
+        holders = [self._holder(self._chain(target)) for target in targets if target is not None]
+        foreign = [primitive for holder in holders if holder is not None for primitive in self._foreign(holder)]
+        return bool(foreign) and all(is_modest_primitive(primitive) for primitive in foreign)
 
-    def _element(self, element: Element, placed: Placed) -> Filter:
-        """Return a filter."""
+    def _foreign(self, holder: Element) -> list[Element]:
+        """Return the primitives that are not drawn here."""
+        return [child for child in holder.children if child.tag in FOREIGN]
+
+    def _element(self, element: Element, placed: Placed) -> Filter | None:
+        """Return a filter; None for one that cannot be drawn."""
         chain = self._chain(element)
         described = {name: value for link in reversed(chain) for name, value in link.attributes.items()}
         described_element = replace(element, attributes=described)
         holder = self._holder(chain)
+        foreign = self._foreign(holder) if holder is not None else ()
+        if foreign:
+            self.file.plain.update(primitive.tag for primitive in foreign)
+            return None
         region = read_region(described_element, "filterUnits", placed)
         boxed = described.get("primitiveUnits") == BOX
         if holder is None or region is None or (boxed and placed.box is None):
             self.outlines.lock({path for path, _ in placed.members})
             return NOTHING
-        if boxed:
-            self.file.held.add(_BOXED)
-            self.outlines.lock({path for path, _ in placed.members})
         builder, transform = self.outlines.rows.builder, placed.context.transform
         path = follower_or_not(region, placed, builder)
-        graph = _Graph([], {})
-        reader = _Reader(self, placed, in_user_units(region, placed), region.follows, boxed, graph)
+        around = in_user_units(region, placed)
+        reader = Reader(self.file.cascade, builder, placed, around, region.follows, boxed, stays=boxed)
         for primitive in holder.children:
-            if _is_primitive(primitive):
+            if primitive.tag in KNOWN:
                 reader.add(primitive)
-        return Filter(tuple(graph.steps), Region(builder.first_point(path), transform), transform)
+        if reader.stays:
+            self.file.held.add(_BOXED)
+            self.outlines.lock({path for path, _ in placed.members})
+        return Filter(tuple(reader.graph.steps), Region(builder.first_point(path), transform), transform)
 
     def _holder(self, chain: list[Element]) -> Element | None:
         """Return the element that has the primitives."""
-        return next((link for link in chain if any(_is_primitive(c) for c in link.children)), None)
+        return next((link for link in chain if any(child.tag.startswith("fe") for child in link.children)), None)
 
     def _chain(self, element: Element) -> list[Element]:
         chain = [element]
@@ -203,130 +153,6 @@ class FilterImporter:
                 break
             chain.append(following)
         return chain
-
-
-@dataclass
-class _Reader:
-    """The primitives of one filter."""
-
-    importer: FilterImporter
-    placed: Placed
-    around: Box
-    """The filter's region at import, in the units of what it is on."""
-    follows: bool
-    """Whether that follows a box."""
-    boxed: bool
-    """Whether the primitives' numbers are in units of a box."""
-    graph: _Graph
-
-    def add(self, primitive: Element) -> None:
-        """Add the steps of a primitive."""
-        style = self.importer.file.cascade.own_style(primitive)
-        linear = style.get("color-interpolation-filters", "linearrgb") == "linearrgb"
-        graph = self.graph
-        step = Step(Merge(), (graph.input_of(primitive),), linear, self._region(primitive))
-        read = _PRIMITIVES.get(primitive.tag)
-        if read is None:
-            graph.add(replace(step, operation=color_operation(primitive)))
-        else:
-            read(self, primitive, style, step)
-        if "result" in primitive.attributes:
-            graph.names[primitive.attributes["result"].strip()] = len(graph.steps) - 1
-
-    def scaled(self, x: float, y: float) -> tuple[float, float]:
-        """Return lengths of the primitives in user units."""
-        if not self.boxed or self.placed.box is None:
-            return x, y
-        return x * self.placed.box[2], y * self.placed.box[3]
-
-    def _region(self, primitive: Element) -> Region | None:
-        """Return what a primitive's result is cut to, if it says so."""
-        given = primitive.attributes
-        if not given.keys() & {"x", "y", "width", "height"}:
-            return None
-        view, box = self.placed.context.viewport, self.placed.box
-        values = list(self.around)
-        for k, (name, side) in enumerate((("x", 0), ("y", 1), ("width", 0), ("height", 1))):
-            if name not in given:
-                continue
-            if self.boxed and box is not None:
-                part = parse_length(given[name], 1.0)
-                values[k] = values[k] if part is None else part * box[2 + side] + (box[side] if k < 2 else 0)
-            else:
-                length = view.length(given[name], (view.width, view.height)[side])
-                values[k] = values[k] if length is None else length
-        if len(given.keys() & {"x", "y", "width", "height"}) < 4 and self.follows:
-            # the rest follows the box: it stays where it is
-            self.importer.file.held.add(_BOXED)
-            self.importer.outlines.lock({path for path, _ in self.placed.members})
-        x, y, width, height = values
-        region = UnitRegion((x, y, max(width, 0.0), max(height, 0.0)), False)
-        builder = self.importer.outlines.rows.builder
-        path = builder.add_polygon(corners(region.box))
-        return Region(builder.first_point(path), self.placed.context.transform)
-
-    def flood(self, primitive: Element, style: Style) -> Flood:
-        """Return the colour of a primitive."""
-        opacity = parse_length(style.get("flood-opacity", "1"), 1.0)
-        alpha = 1.0 if opacity is None else min(max(opacity, 0.0), 1.0)
-        found = self.importer._flood(style.get("flood-color", "black"), alpha, style)
-        assert found is not None, "the cascade keeps colours only that can be read"
-        return found
-
-    def _blur(self, primitive: Element, style: Style, step: Step) -> None:
-        self.graph.add(replace(step, operation=self.deviations(primitive, "0")))
-
-    def deviations(self, primitive: Element, default: str) -> Blur:
-        """Return the blur that a primitive asks for; one that cannot be read is none."""
-        numbers = numbers_of(primitive, "stdDeviation", default)
-        if not 1 <= len(numbers) <= 2 or min(numbers) < 0:
-            return Blur(0.0, 0.0)
-        return Blur(*self.scaled(numbers[0], numbers[-1]))
-
-    def offset(self, primitive: Element, default: str) -> Offset:
-        """Return how far a primitive moves its input."""
-        x, y = (parse_number(primitive.attributes.get(name, default)) or 0.0 for name in ("dx", "dy"))
-        return Offset(*self.scaled(x, y))
-
-    def _offset(self, primitive: Element, style: Style, step: Step) -> None:
-        self.graph.add(replace(step, operation=self.offset(primitive, "0")))
-
-    def _flooding(self, primitive: Element, style: Style, step: Step) -> None:
-        self.graph.add(replace(step, operation=self.flood(primitive, style), inputs=()))
-
-    def _merge(self, primitive: Element, style: Style, step: Step) -> None:
-        inputs = tuple(self.graph.input_of(child) for child in primitive.children if child.tag == "feMergeNode")
-        self.graph.add(replace(step, inputs=inputs))
-
-    def _composite(self, primitive: Element, style: Style, step: Step) -> None:
-        operator = primitive.attributes.get("operator", "over")
-        k1, k2, k3, k4 = (parse_number(primitive.attributes.get(f"k{n}", "0")) or 0.0 for n in (1, 2, 3, 4))
-        known = operator in ("in", "out", "atop", "xor", "lighter", "arithmetic")
-        operation = Composite(operator if known else "over", (k1, k2, k3, k4))
-        self.graph.add(replace(step, operation=operation, inputs=self._pair(primitive)))
-
-    def _mix(self, primitive: Element, style: Style, step: Step) -> None:
-        mode = primitive.attributes.get("mode", "normal")
-        self.graph.add(
-            replace(step, operation=Mix(mode if mode in BLEND_MODES else "normal"), inputs=self._pair(primitive))
-        )
-
-    def _pair(self, primitive: Element) -> tuple[int, int]:
-        return self.graph.input_of(primitive), self.graph.input_of(primitive, "in2")
-
-    def _shadow(self, primitive: Element, style: Style, step: Step) -> None:
-        blur, offset = self.deviations(primitive, "2"), self.offset(primitive, "2")
-        _add_shadow(self.graph, step.inputs[0], offset, blur, self.flood(primitive, style), step)
-
-
-def _add_shadow(graph: _Graph, source: int, offset: Offset, blur: Blur, flood: Flood, last: Step) -> None:
-    """Add a picture over its shadow."""
-    plain = replace(last, region=None)
-    blurred = graph.add(replace(plain, operation=blur, inputs=(source,)))
-    moved = graph.add(replace(plain, operation=offset, inputs=(blurred,)))
-    color = graph.add(replace(plain, operation=flood, inputs=()))
-    shadow = graph.add(replace(plain, operation=Composite("in"), inputs=(color, moved)))
-    graph.add(replace(last, operation=Merge(), inputs=(shadow, source)))
 
 
 def _words(argument: str) -> list[str]:
@@ -339,19 +165,3 @@ def _words(argument: str) -> list[str]:
         else:
             words[-1] += char
     return [word for word in words if word]
-
-
-_PRIMITIVES: dict[str, Callable[[_Reader, Element, Style, Step], None]] = {
-    "feGaussianBlur": _Reader._blur,
-    "feOffset": _Reader._offset,
-    "feFlood": _Reader._flooding,
-    "feMerge": _Reader._merge,
-    "feComposite": _Reader._composite,
-    "feBlend": _Reader._mix,
-    "feDropShadow": _Reader._shadow,
-}
-_KNOWN = _PRIMITIVES.keys() | COLORS
-
-
-def _is_primitive(element: Element) -> bool:
-    return element.tag.startswith("fe")

@@ -17,6 +17,7 @@ from pds_nerfstudio.vector.svg.effects_importer import EffectsImporter
 from pds_nerfstudio.vector.svg.filter_importer import FilterImporter
 from pds_nerfstudio.vector.svg.import_record import TO_ITSELF, FileIndex, Imported, RowKeeper
 from pds_nerfstudio.vector.svg.marker_importer import MARKERS, MarkerImporter
+from pds_nerfstudio.vector.svg.modest import is_modest_picture
 from pds_nerfstudio.vector.svg.numbers import Viewport
 from pds_nerfstudio.vector.svg.outline_importer import OutlineImporter, is_degenerate, viewport_of
 from pds_nerfstudio.vector.svg.paint_importer import PaintImporter, paint_order
@@ -123,8 +124,7 @@ class _Importer:
         if style.get("display") == "none" or not is_for_this_reader(element) or is_degenerate(context.transform):
             return False
         if element.tag == "image":
-            # nothing is fetched
-            return element.attributes.get("href", "").strip().startswith("data:")
+            return is_modest_picture(element)
         return element.tag == "text" or (element.tag in _DRAWN and self.effects.filters.is_foreign(style))
 
     def element(self, element: Element, context: Context) -> Node | None:

@@ -10,7 +10,7 @@ import torch
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.measures import psnr
-from pds_nerfstudio.vector.raster.scene import Gradient, Group, Shape, Solid
+from pds_nerfstudio.vector.raster.scene import Gradient, Group, Node, Shape, Solid
 from pds_nerfstudio.vector.svg.document import Document
 from tests.vector.conftest import Oracle, Render
 
@@ -21,8 +21,10 @@ def _document(body: str, head: str = HEAD) -> Document:
     return Document(f"{head}{body}</svg>".encode())
 
 
-def _shapes(node: Shape | Group) -> list[Shape]:
-    return [node] if isinstance(node, Shape) else [s for child in node.children for s in _shapes(child)]
+def _shapes(node: Node) -> list[Shape]:
+    if isinstance(node, Group):
+        return [shape for child in node.children for shape in _shapes(child)]
+    return [node] if isinstance(node, Shape) else []
 
 
 DRAWINGS = dict(
