@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import resvg_py
 import torch
 import tyro
 from PIL import Image
@@ -32,6 +33,7 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.measures import psnr
 from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
 from pds_nerfstudio.vector.svg.document import Document
+from pds_nerfstudio.vector.svg.fonts import font_options
 
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 
@@ -67,10 +69,9 @@ def draw(data: bytes, name: str, size: int) -> tuple[Tensor, Document]:
 
 def draw_with_resvg(data: bytes, width: int, height: int, supersampling: int = 1) -> Tensor:
     """Return the same by resvg, averaged over supersampling² subpixels."""
-    import resvg_py
-
     fine = (width * supersampling, height * supersampling)
-    png = bytes(resvg_py.svg_to_bytes(svg_string=data.decode(), dpi=96, width=fine[0], height=fine[1]))
+    options = font_options()
+    png = bytes(resvg_py.svg_to_bytes(svg_string=data.decode(), dpi=96, width=fine[0], height=fine[1], **options))
     rgba = torch.from_numpy(np.array(Image.open(io.BytesIO(png)).convert("RGBA"))).permute(2, 0, 1) / 255
     image = rgba[:3] * rgba[3] + 1 - rgba[3]
     return torch.nn.functional.avg_pool2d(image[None], supersampling)[0]

@@ -82,7 +82,7 @@ def _by_path(group: Group, paths: int) -> Group:
         if isinstance(node, Group):
             return _by_path(node, paths)
         if isinstance(node, Picture):
-            return Picture(node.pixels * node.pixels.new_tensor([0.0, 0.0, 0.0, 1.0])[:, None, None], node.box)
+            return replace(node, pixels=node.pixels * node.pixels.new_tensor([0.0, 0.0, 0.0, 1.0])[:, None, None])
         return _repainted(node, lambda _: Solid(node.path))
 
     masks = () if group.effects is None else group.effects.masks

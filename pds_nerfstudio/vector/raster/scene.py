@@ -209,6 +209,8 @@ class Picture:
     """Premultiplied sRGB and alpha in 0 … 1."""
     box: tuple[float, float, float, float]
     """x, y, width and height of what they fill, in the drawing's units."""
+    path: int
+    """Number of a path around them, which is not drawn: what they are in a bounding box."""
 
 
 Node = Union["Group", Shape, Picture]

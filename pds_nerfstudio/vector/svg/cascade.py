@@ -153,8 +153,10 @@ class Cascade:
 
         Where nothing does, it is for the outermost element to declare.
         """
-        if style.get(name) != "currentcolor":
-            return style.given.get(name)
+        return self.current_color_origin(element, style) if style.get(name) == "currentcolor" else style.given.get(name)
+
+    def current_color_origin(self, element: Element, style: Style) -> Origin | None:
+        """Return what declares `color`. Where nothing does, it is for the outermost element to declare."""
         if "color" in style:
             return None if style["color"] == "currentcolor" else style.given.get("color")
         root = element

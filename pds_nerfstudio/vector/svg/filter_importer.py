@@ -75,19 +75,16 @@ class FilterImporter:
         words = _words(argument)
         lengths = [view.length(word, 1.0) for word in words]
         if name == "blur" and len(words) <= 1:
-            deviation = lengths[0] if words else 0.0
-            known = deviation is not None and deviation >= 0 and "%" not in argument
-            return Filter((Step(Blur(deviation, deviation), (SOURCE,)),), None, transform) if known else None  # type: ignore[arg-type]
+            length = lengths[0] if words else 0.0
+            if length is None or length < 0 or argument.endswith("%"):
+                return None
+            return Filter((Step(Blur(length, length), (SOURCE,)),), None, transform)
         if name != "drop-shadow":
             return None
         numbers = [length for length in lengths if length is not None]
         others = [word for word, length in zip(words, lengths, strict=True) if length is None]
-        if (
-            "%" in argument.split("(")[0]
-            or not 2 <= len(numbers) <= 3
-            or len(others) > 1
-            or (len(numbers) == 3 and numbers[2] < 0)
-        ):
+        fits = 2 <= len(numbers) <= 3 and len(others) <= 1 and not any(word.endswith("%") for word in words)
+        if not fits or (len(numbers) == 3 and numbers[2] < 0):
             return None
         x, y, deviation = (*numbers, 0.0)[:3]
         graph = Graph()

@@ -264,6 +264,6 @@ def import_svg(source: XmlSource, name: str) -> Imported:
         ClipImporter(file, outlines),
         MarkerImporter(file, paints),
         effects,
-        PictureImporter(source, file),
+        PictureImporter(source, file, rows.builder),
     )
     return importer.run()

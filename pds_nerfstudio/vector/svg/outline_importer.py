@@ -149,7 +149,9 @@ class OutlineImporter:
             current = stack.pop()
             if isinstance(current, Group):
                 stack.extend(current.children)
-            elif not isinstance(current, Picture):
+            elif isinstance(current, Picture):
+                found.append((current.path, inverse))
+            else:
                 found.append((current.path, affine.compose(inverse, current.transform)))
         return tuple(found)
 

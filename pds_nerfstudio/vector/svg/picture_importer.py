@@ -16,9 +16,12 @@ from torch import Tensor
 from pds_nerfstudio.vector.raster import affine
 from pds_nerfstudio.vector.raster.affine import Affine
 from pds_nerfstudio.vector.raster.scene import Picture
+from pds_nerfstudio.vector.raster.scene_builder import SceneBuilder
 from pds_nerfstudio.vector.svg.context import Context
+from pds_nerfstudio.vector.svg.fonts import font_options
 from pds_nerfstudio.vector.svg.import_record import FileIndex
 from pds_nerfstudio.vector.svg.properties import INHERITED
+from pds_nerfstudio.vector.svg.regions import corners
 from pds_nerfstudio.vector.svg.tag_edits import TagEdit, replacements
 from pds_nerfstudio.vector.svg.xml_source import SVG, Element, XmlSource
 
@@ -43,6 +46,8 @@ class PictureImporter:
     """The file."""
     file: FileIndex
     """Gets what cannot be drawn."""
+    builder: SceneBuilder
+    """Gets the boxes around them."""
     _known: dict[tuple, Picture | None] = field(default_factory=dict)
 
     def read(self, elements: Sequence[Element], context: Context) -> Picture | None:
@@ -66,9 +71,25 @@ class PictureImporter:
             except ValueError:  # resvg cannot read what is read here
                 self.file.undrawn.update(names)
                 return None
-            self._known[key] = _cropped(pixels, context)
+            self._known[key] = self._cropped(pixels, context)
         self.file.held.update(names)
         return self._known[key]
+
+    def _cropped(self, pixels: Float[Tensor, "4 h w"], context: Context) -> Picture | None:
+        """Return what of a picture shows anything."""
+        seen = pixels[3] > 0
+        if not bool(seen.any()):
+            return None
+        x, y, _, _ = context.extent
+        _, _, scale = _frame(context)
+        spans = []
+        for axis in (1, 0):
+            places = seen.any(1 - axis).nonzero()[:, 0]
+            first = int(places[0]) // _MULTIPLE * _MULTIPLE
+            spans.append((first, -(-(int(places[-1]) + 1) // _MULTIPLE) * _MULTIPLE))
+        (left, right), (top, bottom) = spans
+        box = (x + left / scale, y + top / scale, (right - left) / scale, (bottom - top) / scale)
+        return Picture(pixels[:, top:bottom, left:right].clone(), box, self.builder.add_polygon(corners(box)))
 
 
 def _frame(context: Context) -> tuple[int, int, float]:
@@ -118,24 +139,7 @@ def _alone(source: XmlSource, elements: Sequence[Element], context: Context) -> 
 
 def _drawn(svg: str) -> Float[Tensor, "4 h w"]:
     """Return a file as resvg draws it, premultiplied."""
-    png = bytes(resvg_py.svg_to_bytes(svg_string=svg, dpi=96))
+    png = bytes(resvg_py.svg_to_bytes(svg_string=svg, dpi=96, **font_options()))
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))
     rgba = torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1)
     return torch.cat([rgba[:3] * rgba[3:], rgba[3:]])
-
-
-def _cropped(pixels: Float[Tensor, "4 h w"], context: Context) -> Picture | None:
-    """Return what of a picture shows anything."""
-    seen = pixels[3] > 0
-    if not bool(seen.any()):
-        return None
-    x, y, _, _ = context.extent
-    _, _, scale = _frame(context)
-    spans = []
-    for axis in (1, 0):
-        places = seen.any(1 - axis).nonzero()[:, 0]
-        first = int(places[0]) // _MULTIPLE * _MULTIPLE
-        spans.append((first, -(-(int(places[-1]) + 1) // _MULTIPLE) * _MULTIPLE))
-    (left, right), (top, bottom) = spans
-    box = (x + left / scale, y + top / scale, (right - left) / scale, (bottom - top) / scale)
-    return Picture(pixels[:, top:bottom, left:right].clone(), box)

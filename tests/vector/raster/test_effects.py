@@ -158,7 +158,7 @@ def test_tiles_of_any_size_cover_what_they_cover(scale: float) -> None:
 
 def test_pixels_are_averaged_and_looked_up_in_their_place() -> None:
     pixels = torch.rand(4, 16, 24, generator=torch.Generator().manual_seed(0))
-    picture = Picture(pixels, (2.0, 3.0, 12.0, 8.0))
+    picture = Picture(pixels, (2.0, 3.0, 12.0, 8.0), 0)
     drawn = _draw(SceneBuilder(), picture)
     wanted = torch.nn.functional.avg_pool2d(pixels.double(), 2)
     assert torch.allclose(drawn[:, 3:11, 2:14], wanted, atol=1e-6)
