@@ -17,7 +17,7 @@ from pds_nerfstudio.vector.raster import affine
 from pds_nerfstudio.vector.raster.affine import Affine
 from pds_nerfstudio.vector.raster.scene import Picture
 from pds_nerfstudio.vector.raster.scene_builder import SceneBuilder
-from pds_nerfstudio.vector.svg.context import Context
+from pds_nerfstudio.vector.svg.context import Box, Context
 from pds_nerfstudio.vector.svg.fonts import font_options
 from pds_nerfstudio.vector.svg.import_record import FileIndex
 from pds_nerfstudio.vector.svg.properties import INHERITED
@@ -27,6 +27,8 @@ from pds_nerfstudio.vector.svg.xml_source import SVG, Element, XmlSource
 
 SIDE = 1024
 """Pixels along the larger side of the whole."""
+ROUGH = 256
+"""The same where it is to be found out what shows."""
 MAX_PICTURES = 500
 """Bound on pictures in a file."""
 _MULTIPLE = 4
@@ -67,43 +69,62 @@ class PictureImporter:
                 self.file.undrawn.update(names)
                 return None
             try:
-                pixels = _drawn(_alone(self.source, elements, context))
+                self._known[key] = self._drawn(elements, context)
             except ValueError:  # resvg cannot read what is read here
                 self.file.undrawn.update(names)
                 return None
-            self._known[key] = self._cropped(pixels, context)
         self.file.held.update(names)
         return self._known[key]
 
-    def _cropped(self, pixels: Float[Tensor, "4 h w"], context: Context) -> Picture | None:
-        """Return what of a picture shows anything."""
-        seen = pixels[3] > 0
-        if not bool(seen.any()):
+    def _drawn(self, elements: Sequence[Element], context: Context) -> Picture | None:
+        whole = context.extent
+        fineness = SIDE / max(whole[2:])
+        # a small picture says where something shows
+        rough = _Window(whole, ROUGH / SIDE * fineness)
+        seen = (rough.draw(self.source, elements, context)[3] > 0).nonzero()
+        if not len(seen):
             return None
-        x, y, _, _ = context.extent
-        _, _, scale = _frame(context)
-        spans = []
-        for axis in (1, 0):
-            places = seen.any(1 - axis).nonzero()[:, 0]
-            first = int(places[0]) // _MULTIPLE * _MULTIPLE
-            spans.append((first, -(-(int(places[-1]) + 1) // _MULTIPLE) * _MULTIPLE))
-        (left, right), (top, bottom) = spans
-        box = (x + left / scale, y + top / scale, (right - left) / scale, (bottom - top) / scale)
-        return Picture(pixels[:, top:bottom, left:right].clone(), box, self.builder.add_polygon(corners(box)))
+        low, high = ((seen.amin(0) - 1) / rough.fineness).tolist(), ((seen.amax(0) + 2) / rough.fineness).tolist()
+        left, top = (max(value, 0.0) for value in low[::-1])
+        right, bottom = (min(value, side) for value, side in zip(high[::-1], whole[2:], strict=True))
+        window = _Window((whole[0] + left, whole[1] + top, right - left, bottom - top), fineness)
+        pixels, box = window.draw(self.source, elements, context), window.filled
+        return Picture(pixels, box, self.builder.add_polygon(corners(box)))
 
 
-def _frame(context: Context) -> tuple[int, int, float]:
-    """Return width and height in pixels of all that can be seen, and the pixels of one unit."""
-    _, _, width, height = context.extent
-    scale = SIDE / max(width, height)
-    across, down = (max(-(-math.ceil(side * scale) // _MULTIPLE), 1) * _MULTIPLE for side in (width, height))
-    return across, down, scale
+@dataclass(frozen=True)
+class _Window:
+    """A part of a drawing."""
+
+    box: Box
+    """x, y, width and height in its units."""
+    fineness: float
+    """Pixels of one unit."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        across, down = (math.ceil(side * self.fineness / _MULTIPLE) for side in self.box[2:])
+        return max(across, 1) * _MULTIPLE, max(down, 1) * _MULTIPLE
+
+    @property
+    def filled(self) -> Box:
+        """The box of all pixels, which may be a little larger than the part."""
+        width, height = self.size
+        return self.box[0], self.box[1], width / self.fineness, height / self.fineness
+
+    def draw(self, source: XmlSource, elements: Sequence[Element], context: Context) -> Float[Tensor, "4 h w"]:
+        """Return some elements of a file as resvg draws them, premultiplied."""
+        svg = _alone(source, elements, context, self)
+        png = bytes(resvg_py.svg_to_bytes(svg_string=svg, dpi=96, **font_options()))
+        pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))
+        rgba = torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1)
+        return torch.cat([rgba[:3] * rgba[3:], rgba[3:]])
 
 
-def _alone(source: XmlSource, elements: Sequence[Element], context: Context) -> str:
+def _alone(source: XmlSource, elements: Sequence[Element], context: Context, window: _Window) -> str:
     """Return a file that draws some elements of another one, and nothing else."""
-    width, height, scale = _frame(context)
-    x, y, _, _ = context.extent
+    (x, y, _, _), scale, (width, height) = window.box, window.fineness, window.size
     view = context.viewport
     placed: Affine = affine.compose(affine.scaling(scale, scale), affine.translation(-x, -y))
     placed = affine.compose(affine.scaling(view.width / width, view.height / height), placed)
@@ -135,11 +156,3 @@ def _alone(source: XmlSource, elements: Sequence[Element], context: Context) -> 
         parts += [source.data[position:first], text]
         position = last
     return b"".join([*parts, source.data[position:]]).decode()
-
-
-def _drawn(svg: str) -> Float[Tensor, "4 h w"]:
-    """Return a file as resvg draws it, premultiplied."""
-    png = bytes(resvg_py.svg_to_bytes(svg_string=svg, dpi=96, **font_options()))
-    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))
-    rgba = torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1)
-    return torch.cat([rgba[:3] * rgba[3:], rgba[3:]])
