@@ -25,13 +25,15 @@ from pds_nerfstudio.vector.svg.regions import corners
 from pds_nerfstudio.vector.svg.tag_edits import TagEdit, replacements
 from pds_nerfstudio.vector.svg.xml_source import SVG, Element, XmlSource
 
-SIDE = 1024
-"""Pixels along the larger side of the whole."""
+SIDE = 2048
+"""Pixels along the larger side of the whole drawing, of which pictures have as many as they need."""
+MOST = 1024
+"""Most pixels along a side of a picture."""
 ROUGH = 256
-"""The same where it is to be found out what shows."""
+"""Pixels along the larger side of the drawing where it is to be found out what shows."""
 MAX_PICTURES = 500
 """Bound on pictures in a file."""
-_MULTIPLE = 4
+_MULTIPLE = 8
 """Sides are so many pixels or a multiple of that, so that pixels can be averaged."""
 _NAME = "pds-picture-"
 _PLAIN = {
@@ -80,13 +82,14 @@ class PictureImporter:
         whole = context.extent
         fineness = SIDE / max(whole[2:])
         # a small picture says where something shows
-        rough = _Window(whole, ROUGH / SIDE * fineness)
+        rough = _Window(whole, ROUGH / max(whole[2:]))
         seen = (rough.draw(self.source, elements, context)[3] > 0).nonzero()
         if not len(seen):
             return None
         low, high = ((seen.amin(0) - 1) / rough.fineness).tolist(), ((seen.amax(0) + 2) / rough.fineness).tolist()
         left, top = (max(value, 0.0) for value in low[::-1])
         right, bottom = (min(value, side) for value, side in zip(high[::-1], whole[2:], strict=True))
+        fineness = min(fineness, MOST / max(right - left, bottom - top))
         window = _Window((whole[0] + left, whole[1] + top, right - left, bottom - top), fineness)
         pixels, box = window.draw(self.source, elements, context), window.filled
         return Picture(pixels, box, self.builder.add_polygon(corners(box)))
