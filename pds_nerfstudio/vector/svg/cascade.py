@@ -100,10 +100,10 @@ class Cascade:
                 for origin, declarations in blocks:
                     for d in declarations:
                         if d.important == important:
-                            name, value = expand_shorthand(d.name, d.value)
-                            if is_property(name) and name not in others:
-                                rule = d if origin == "sheet" and d.name == name else None
-                                _declare(found, name, value, origin, important, rule)
+                            for name, value in expand_shorthand(d.name, d.value):
+                                if is_property(name) and name not in others:
+                                    rule = d if origin == "sheet" and d.name == name else None
+                                    _declare(found, name, value, origin, important, rule)
             self._declared[element] = found
         return self._declared[element]
 

@@ -200,18 +200,32 @@ def stands_back(name: str, value: str) -> bool:
     return name in ("fill", "stroke", "color", "stop-color", "background-color") and is_wide(value)
 
 
-def expand_shorthand(name: str, value: str) -> tuple[str, str]:
-    """Return what of a shorthand is read: the size of `font`, the colour of `background`; anything else as it is."""
+def expand_shorthand(name: str, value: str) -> list[tuple[str, str]]:
+    """Return what of a shorthand is read: of `font` and of the colour of `background`; anything else as it is."""
     words = value.replace("/", " / ").split()
     if name == "font":
-        # a plain number is a weight or a height of lines
-        sizes = (word.lower() for word in words if parse_number(word) is None)
-        found = [word for word in sizes if font_size(word, 1.0, 1.0) is not None]
-        return ("font-size", found[0]) if found else (name, value)
+        return _font(words) or [(name, value)]
     if name == "background":
         plain = [value, *words] if "(" not in value or read_value("background-color", value) else [value]
         color = next((word for word in plain if read_value("background-color", word)), None)
         if color is None and value.lower() == "none":
             color = "transparent"
-        return "background-color", color or value
-    return name, value
+        return [("background-color", color or value)]
+    return [(name, value)]
+
+
+def _font(words: list[str]) -> list[tuple[str, str]]:
+    """Return size, family, style and weight of a font; nothing where it has no size."""
+    # a plain number is a weight or a height of lines
+    lengths = [parse_number(word) is None and font_size(word.lower(), 1.0, 1.0) is not None for word in words]
+    if True not in lengths:
+        return []
+    at = lengths.index(True)
+    family = " ".join(words[at + 1 :] if words[at + 1 : at + 2] != ["/"] else words[at + 3 :])
+    found = {"font-style": "normal", "font-weight": "normal"}
+    for word in (word.lower() for word in words[:at]):
+        if word in ("italic", "oblique"):
+            found["font-style"] = word
+        elif word in ("bold", "bolder", "lighter") or word.isdigit():
+            found["font-weight"] = word
+    return [("font-size", words[at]), *([("font-family", family)] if family else []), *found.items()]
