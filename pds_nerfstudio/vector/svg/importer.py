@@ -9,6 +9,7 @@ from pds_nerfstudio.vector.raster import affine
 from pds_nerfstudio.vector.raster.affine import IDENTITY
 from pds_nerfstudio.vector.raster.scene import Clip, ClipShape, Fill, Group, Node, Shape
 from pds_nerfstudio.vector.raster.scene_builder import SceneBuilder
+from pds_nerfstudio.vector.svg.alone import Pruned
 from pds_nerfstudio.vector.svg.basic_shapes import GEOMETRY
 from pds_nerfstudio.vector.svg.cascade import Style
 from pds_nerfstudio.vector.svg.clip_importer import ClipImporter
@@ -264,6 +265,6 @@ def import_svg(source: XmlSource, name: str) -> Imported:
         ClipImporter(file, outlines),
         MarkerImporter(file, paints),
         effects,
-        PictureImporter(source, file, rows.builder),
+        PictureImporter(Pruned(source), file, rows.builder),
     )
     return importer.run()

@@ -4,26 +4,23 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from xml.sax.saxutils import quoteattr
+from functools import lru_cache
 
 import numpy as np
 import resvg_py
 import torch
 from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
 
 from pds_nerfstudio.vector.raster import affine
-from pds_nerfstudio.vector.raster.affine import Affine
 from pds_nerfstudio.vector.raster.scene import Picture
 from pds_nerfstudio.vector.raster.scene_builder import SceneBuilder
+from pds_nerfstudio.vector.svg.alone import Pruned, alone
 from pds_nerfstudio.vector.svg.context import Box, Context
 from pds_nerfstudio.vector.svg.fonts import font_options
 from pds_nerfstudio.vector.svg.import_record import FileIndex
-from pds_nerfstudio.vector.svg.properties import INHERITED
 from pds_nerfstudio.vector.svg.regions import corners
-from pds_nerfstudio.vector.svg.tag_edits import TagEdit, replacements
-from pds_nerfstudio.vector.svg.xml_source import SVG, Element, XmlSource
+from pds_nerfstudio.vector.svg.xml_source import Element
 
 SIDE = 2048
 """Pixels along the larger side of the whole drawing, of which pictures have as many as they need."""
@@ -31,22 +28,17 @@ MOST = 1024
 """Most pixels along a side of a picture."""
 ROUGH = 256
 """Pixels along the larger side of the drawing where it is to be found out what shows."""
-MAX_PICTURES = 500
+MAX_PICTURES = 200
 """Bound on pictures in a file."""
 _MULTIPLE = 8
 """Sides are so many pixels or a multiple of that, so that pixels can be averaged."""
-_NAME = "pds-picture-"
-_PLAIN = {
-    "transform": "none", "opacity": "1", "clip-path": "none", "mask": "none", "filter": "none", "display": "inline",
-}  # fmt: skip
-"""Properties of the outermost element that are drawn elsewhere."""
 
 
 @dataclass
 class PictureImporter:
     """The pictures of one file."""
 
-    source: XmlSource
+    source: Pruned
     """The file."""
     file: FileIndex
     """Gets what cannot be drawn."""
@@ -83,15 +75,15 @@ class PictureImporter:
         fineness = SIDE / max(whole[2:])
         # a small picture says where something shows
         rough = _Window(whole, ROUGH / max(whole[2:]))
-        seen = (rough.draw(self.source, elements, context)[3] > 0).nonzero()
+        seen = np.argwhere(rough.draw(self.source, elements, context)[3] > 0)
         if not len(seen):
             return None
-        low, high = ((seen.amin(0) - 1) / rough.fineness).tolist(), ((seen.amax(0) + 2) / rough.fineness).tolist()
+        low, high = ((seen.min(0) - 1) / rough.fineness).tolist(), ((seen.max(0) + 2) / rough.fineness).tolist()
         left, top = (max(value, 0.0) for value in low[::-1])
         right, bottom = (min(value, side) for value, side in zip(high[::-1], whole[2:], strict=True))
         fineness = min(fineness, MOST / max(right - left, bottom - top))
         window = _Window((whole[0] + left, whole[1] + top, right - left, bottom - top), fineness)
-        pixels, box = window.draw(self.source, elements, context), window.filled
+        pixels, box = torch.from_numpy(window.draw(self.source, elements, context)), window.filled
         return Picture(pixels, box, self.builder.add_polygon(corners(box)))
 
 
@@ -116,46 +108,16 @@ class _Window:
         width, height = self.size
         return self.box[0], self.box[1], width / self.fineness, height / self.fineness
 
-    def draw(self, source: XmlSource, elements: Sequence[Element], context: Context) -> Float[Tensor, "4 h w"]:
+    def draw(self, source: Pruned, elements: Sequence[Element], context: Context) -> Float[np.ndarray, "4 h w"]:
         """Return some elements of a file as resvg draws them, premultiplied."""
-        svg = _alone(source, elements, context, self)
-        png = bytes(resvg_py.svg_to_bytes(svg_string=svg, dpi=96, **font_options()))
-        pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))
-        rgba = torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1)
-        return torch.cat([rgba[:3] * rgba[3:], rgba[3:]])
+        (x, y, _, _), scale = self.box, self.fineness
+        to_pixels = affine.compose(affine.scaling(scale, scale), affine.translation(-x, -y))
+        svg = alone(source, elements, context, to_pixels, self.size)
+        rgba = np.asarray(Image.open(io.BytesIO(_png(svg))).convert("RGBA"), np.float32).transpose(2, 0, 1) / 255
+        return np.concatenate([rgba[:3] * rgba[3:], rgba[3:]])
 
 
-def _alone(source: XmlSource, elements: Sequence[Element], context: Context, window: _Window) -> str:
-    """Return a file that draws some elements of another one, and nothing else."""
-    (x, y, _, _), scale, (width, height) = window.box, window.fineness, window.size
-    view = context.viewport
-    placed: Affine = affine.compose(affine.scaling(scale, scale), affine.translation(-x, -y))
-    placed = affine.compose(affine.scaling(view.width / width, view.height / height), placed)
-    placed = affine.compose(placed, context.transform)
-    edits = {source.root: TagEdit(properties=dict(_PLAIN))}
-    edits[source.root].attributes = {
-        "width": str(width),
-        "height": str(height),
-        "viewBox": f"0 0 {view.width} {view.height}",
-        "preserveAspectRatio": "none",
-    }
-    uses = []
-    for number, element in enumerate(elements):
-        name = element.attributes.get("id") or f"{_NAME}{number}"
-        edits.setdefault(element, TagEdit()).attributes["id"] = name
-        uses.append(f"<pds:use href={quoteattr('#' + name)}/>")
-    inherited = " ".join(
-        f"{name}={quoteattr(value)}" for name, value in sorted(context.style.items()) if name in INHERITED
-    )
-    opening = f'<pds:defs xmlns:pds="{SVG}">'
-    matrix = " ".join(str(number) for number in placed)
-    closing = f'</pds:defs><pds:g xmlns:pds="{SVG}" transform="matrix({matrix})" {inherited}>{"".join(uses)}</pds:g>'
-    _, start = source.tag_span(source.root)
-    changes = [(start, start, opening.encode()), (source.root.end, source.root.end, closing.encode())]
-    for element, edit in edits.items():
-        changes += replacements(source, element, edit)
-    parts, position = [], 0
-    for first, last, text in sorted(changes):
-        parts += [source.data[position:first], text]
-        position = last
-    return b"".join([*parts, source.data[position:]]).decode()
+@lru_cache(maxsize=128)
+def _png(svg: str) -> bytes:
+    """Return a file as resvg draws it. A drawing is read again and again with new paths in it: its text stays."""
+    return bytes(resvg_py.svg_to_bytes(svg_string=svg, dpi=96, **font_options()))

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from pds_nerfstudio.measures import psnr
 from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
-from pds_nerfstudio.vector.raster.scene import Group, Picture
+from pds_nerfstudio.vector.raster.scene import Group, Node, Picture
+from pds_nerfstudio.vector.svg import picture_importer
 from pds_nerfstudio.vector.svg.document import Document
 from tests.vector.conftest import Oracle, Render
 
@@ -214,3 +215,22 @@ def test_a_hue_goes_round(render: Render) -> None:
         for turn in (f"{2 * math.pi}rad", "0")
     )
     assert (whole - none).abs().max() < 1e-3
+
+
+@pytest.mark.filterwarnings("ignore:.*drawn, but not edited")
+def test_text_is_drawn_once_however_often_the_drawing_is_read() -> None:
+    text = '<g font-size="9"><text id="a" x="2" y="9" class="b">a</text><text id="a" x="9" y="20">c</text></g>'
+    head = "<style>#a{fill:red}</style>"
+    before = _document(f'{head}{text}<rect width="3" height="3"/>').scene
+    drawn = picture_importer._png.cache_info().misses
+    after = _document(f'{head}{text}<g id="pds-new-paths"><path d="M0 0h9v9z"/></g>').scene
+    assert picture_importer._png.cache_info().misses == drawn
+    pictures = [_pictures(scene.root) for scene in (before, after)]
+    assert [len(found) for found in pictures] == [1, 1]
+    assert torch.equal(pictures[0][0].pixels, pictures[1][0].pixels) and pictures[0][0].box == pictures[1][0].box
+
+
+def _pictures(node: Node) -> list[Picture]:
+    if isinstance(node, Group):
+        return [picture for child in node.children for picture in _pictures(child)]
+    return [node] if isinstance(node, Picture) else []
