@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import resvg_py
 import torch
 import tyro
 from PIL import Image
@@ -37,6 +38,7 @@ from pds_nerfstudio.vector.edit.editor import VectorEditor
 from pds_nerfstudio.vector.raster import affine
 from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
 from pds_nerfstudio.vector.svg.document import Document
+from pds_nerfstudio.vector.svg.fonts import font_options
 
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 
@@ -84,9 +86,8 @@ def draw_with_resvg(document: Document, size: int, supersampling: int = 1) -> Te
 
 
 def _resvg(text: str, size: int) -> Tensor:
-    import resvg_py
 
-    png = bytes(resvg_py.svg_to_bytes(svg_string=text, dpi=96, width=size, height=size))
+    png = bytes(resvg_py.svg_to_bytes(svg_string=text, dpi=96, width=size, height=size, **font_options()))
     rgba = torch.from_numpy(np.array(Image.open(io.BytesIO(png)).convert("RGBA"))).permute(2, 0, 1) / 255
     return rgba[:3] * rgba[3] + 1 - rgba[3]
 

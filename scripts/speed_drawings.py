@@ -28,7 +28,8 @@ from pds_nerfstudio.vector.raster.affine import IDENTITY
 from pds_nerfstudio.vector.raster.backend import Renderer, exact
 from pds_nerfstudio.vector.raster.diffvg import DiffvgRenderer
 from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
-from pds_nerfstudio.vector.raster.scene import Fill, Scene, SceneBuilder, SceneParameters, Shape, Solid, Stroke
+from pds_nerfstudio.vector.raster.scene import Fill, Scene, SceneParameters, Shape, Solid, Stroke
+from pds_nerfstudio.vector.raster.scene_builder import SceneBuilder
 from pds_nerfstudio.vector.svg.document import Document
 
 

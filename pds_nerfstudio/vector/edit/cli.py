@@ -116,6 +116,8 @@ class SvgEdit:
     for all that is in it. New paths may lie on the paper and on that; all may change by default."""
     lock: str = ""
     """What must not change, in the same words. New paths do not cover it."""
+    text: Literal["keep", "outlines"] = "keep"
+    """keep: text stays text, drawn and not edited. outlines: it becomes paths, which are edited as all others are."""
     region: str = ""
     """x,y,width,height in the drawing's units: parts that are mostly outside stay, and nothing new is drawn there."""
 
@@ -218,7 +220,7 @@ def read_drawing(config: SvgEdit) -> Document:
     Raises:
         UserError: If it is none.
     """
-    return Document.read(config.svg)
+    return Document.read(config.svg, outlines=config.text == "outlines")
 
 
 def edit_svg(config: SvgEdit, document: Document, guidance: Guidance | None) -> Path:

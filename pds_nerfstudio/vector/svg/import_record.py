@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.vector.raster.scene import Scene, SceneBuilder, SceneParameters
+from pds_nerfstudio.vector.raster.scene import Scene, SceneParameters
+from pds_nerfstudio.vector.raster.scene_builder import SceneBuilder
 from pds_nerfstudio.vector.svg.basic_shapes import ShapeSource
 from pds_nerfstudio.vector.svg.cascade import Cascade, Origin
 from pds_nerfstudio.vector.svg.css import StyleSheet

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pds_nerfstudio.vector.raster import affine
 from pds_nerfstudio.vector.raster.affine import IDENTITY, Affine
-from pds_nerfstudio.vector.raster.scene import Group, Shape, Solid
+from pds_nerfstudio.vector.raster.scene import Group, Node, Shape, Solid
 from pds_nerfstudio.vector.svg.color import format_color
 from pds_nerfstudio.vector.svg.document import Document
 from pds_nerfstudio.vector.svg.import_record import PathSlot
@@ -259,12 +259,12 @@ def _shape(document: Document, positions: list[tuple[int, int]]) -> Shape | None
     """Return the one shape of a new path; None where there is not one."""
     (element,) = _new_elements(document, positions)
     of_element = {slot.element: slot.path for slot in document.paths}
-    drawn, stack = list[Shape](), list[Shape | Group]([document.scene.root])
+    drawn, stack = list[Shape](), list[Node]([document.scene.root])
     while stack:
         node = stack.pop()
         if isinstance(node, Group):
             stack.extend(node.children)
-        elif node.path == of_element.get(element):
+        elif isinstance(node, Shape) and node.path == of_element.get(element):
             drawn.append(node)
     return drawn[0] if len(drawn) == 1 else None
 

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from pds_nerfstudio.vector.raster.scene import Group, Scene, Shape, Solid
+from pds_nerfstudio.vector.raster.scene import Group, Node, Scene, Shape, Solid
 from pds_nerfstudio.vector.svg.import_record import Imported, PathSlot
 
 _TURNED = frozenset(("clip-path", "mask", "filter", "transform-origin", "transform-box"))
@@ -11,14 +11,15 @@ _TURNED = frozenset(("clip-path", "mask", "filter", "transform-origin", "transfo
 
 
 def shapes_of(scene: Scene) -> dict[int, list[Shape]]:
-    """Return all that is drawn of each path, by its number."""
+    """Return all that is drawn of each path, in masks too, by its number."""
     found: dict[int, list[Shape]] = defaultdict(list)
-    stack: list[Shape | Group] = [scene.root]
+    stack: list[Node] = [scene.root]
     while stack:
         node = stack.pop()
         if isinstance(node, Group):
             stack.extend(node.children)
-        else:
+            stack.extend(mask.content for mask in (node.effects.masks if node.effects else ()))
+        elif isinstance(node, Shape):
             found[node.path].append(node)
     return found
 

@@ -62,7 +62,7 @@ class _Writer:
 
     @cached_property
     def shapes(self) -> dict[int, list[Shape]]:
-        """All that is drawn of each path."""
+        """All that is drawn of each path, in masks too."""
         return shapes_of(self.drawing.scene)
 
     def edit(self, element: Element) -> TagEdit:

@@ -19,6 +19,7 @@ Triton. It runs on GPUs, and in Triton's interpreter (TRITON_INTERPRET=1) anywhe
 """
 
 import os
+import warnings
 from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
@@ -32,7 +33,7 @@ from torch.autograd.function import once_differentiable
 from pds_nerfstudio.vector.raster.affine import IDENTITY, Affine
 from pds_nerfstudio.vector.raster.bezier import bounding_boxes
 from pds_nerfstudio.vector.raster.rasterizer import TOLERANCE, Rasterizer
-from pds_nerfstudio.vector.raster.scene import Scene, SceneParameters
+from pds_nerfstudio.vector.raster.scene import Scene, SceneParameters, is_plain
 from pds_nerfstudio.vector.raster.triton.launches import (
     Cover,
     Layers,
@@ -47,6 +48,9 @@ from pds_nerfstudio.vector.raster.triton.launches import (
 from pds_nerfstudio.vector.raster.triton.program import canvas_maps, gradient_maps, make_program
 from pds_nerfstudio.vector.raster.triton.stroking import make_stroke_table, tiled_stroke_edges
 from pds_nerfstudio.vector.raster.window import within_window
+
+SLOWER = "Masks, filters, blend modes, patterns and pictures are drawn by PyTorch and not by Triton, which is slower."
+"""What is said of a drawing that has some of them."""
 
 
 class _Render(torch.autograd.Function):
@@ -93,7 +97,8 @@ def _zeros_like(*tensors: Tensor) -> list[Tensor]:
 class TiledRasterizer:
     """A renderer of one scene on a GPU, which draws what `Rasterizer` draws; see `backend.Renderer`.
 
-    Numbers that are not float32, or not where Triton can run, are left to a `Rasterizer`.
+    Numbers that are not float32, or not where Triton can run, are left to a `Rasterizer`. So are drawings with effects,
+    patterns or pictures.
 
     Args:
         scene: What to draw.
@@ -104,9 +109,13 @@ class TiledRasterizer:
         self.scene, self.tolerance = scene, tolerance
         self.reference = Rasterizer(scene, tolerance)
         """What draws where this cannot."""
-        self._program = make_program(scene, self.reference.plan)
-        self._program_on = lru_cache(maxsize=4)(self._program.to)
-        self._strokes_on = lru_cache(maxsize=4)(lambda device: make_stroke_table(self.reference.plan_on(device)))
+        self._is_plain = is_plain(scene.root)
+        if self._is_plain:
+            self._program = make_program(scene, self.reference.plan)
+            self._program_on = lru_cache(maxsize=4)(self._program.to)
+            self._strokes_on = lru_cache(maxsize=4)(lambda device: make_stroke_table(self.reference.plan_on(device)))
+        else:
+            warnings.warn(SLOWER, stacklevel=2)
         self._maps = lru_cache(maxsize=4)(self._make_maps)
 
     def render(
@@ -119,7 +128,11 @@ class TiledRasterizer:
     ) -> Float[Tensor, "c h w"]:
         """Draw the scene; arguments and result are those of `Rasterizer.render`."""
         points = parameters.points
-        if points.dtype != torch.float32 or not (points.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
+        if (
+            not self._is_plain
+            or points.dtype != torch.float32
+            or not (points.is_cuda or os.environ.get("TRITON_INTERPRET") == "1")
+        ):
             return self.reference.render(parameters, width, height, view, background)
         points = self.reference.followers(points)
         parameters = replace(parameters, points=points)

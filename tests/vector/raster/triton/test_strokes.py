@@ -16,7 +16,8 @@ from torch import Tensor
 from pds_nerfstudio.vector.raster.affine import IDENTITY, Affine, largest_scale
 from pds_nerfstudio.vector.raster.outlines import stroke_edges
 from pds_nerfstudio.vector.raster.rasterizer import TOLERANCE, Rasterizer
-from pds_nerfstudio.vector.raster.scene import Cap, Join, Scene, SceneBuilder, SceneParameters, Shape, Solid, Stroke
+from pds_nerfstudio.vector.raster.scene import Cap, Join, Scene, SceneParameters, Shape, Solid, Stroke
+from pds_nerfstudio.vector.raster.scene_builder import SceneBuilder
 
 pytest.importorskip("triton")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
