@@ -1,7 +1,7 @@
 """Checks of configurations: each refuses a field out of its range, and says so as all the others do.
 
 A function takes the configuration and the names of the fields to look at. What it says is "NAME is VALUE: give …".
-`prefix` is put before the name, for options such as `refinement.strength`; `give` is put after the word in place of the
+`prefix` is put before the name, for options such as `only.threshold`; `give` is put after the word in place of the
 usual words.
 """
 
@@ -29,7 +29,25 @@ def require(config: object, names: Iterable[str], holds: Callable[[float], bool]
     for name in names:
         value = getattr(config, name)
         if not holds(value):
-            raise UserError(f"{prefix}{name} is {value}: give {give}.")
+            raise UserError(f"`{prefix}{name}` is {value}: give {give}.")
+
+
+def check_parts(config: object, *names: str) -> None:
+    """Check parts of a configuration by their own `check`: what is refused there is named as that part's.
+
+    Args:
+        config: What has the parts.
+        names: The fields that hold them.
+
+    Raises:
+        UserError: By a part.
+    """
+    for name in names:
+        try:
+            getattr(config, name).check()
+        except UserError as error:
+            error.within(name)
+            raise
 
 
 def at_least(config: object, least: int, *names: str, give: str = "", prefix: str = "") -> None:
@@ -105,4 +123,4 @@ def known(config: object, name: str, choices: Iterable[str], joined: str = ", ")
     """
     value, words = getattr(config, name), list(choices)
     if value not in words:
-        raise UserError(f"There is no {name} '{value}': choose {joined.join(words)}.")
+        raise UserError(f"There is no `{name}` '{value}': choose {joined.join(words)}.")

@@ -84,7 +84,9 @@ def described(description: str, config: EditTrainerConfig) -> MethodSpecificatio
     name = config.method_name
     if name in sys.argv[1:]:
         examples = tuple(example.format(name=name) for example in _EXAMPLES)
-        description = CommandHelp(f"ns-train {name}", description, _FIRST_OPTIONS, examples).text(config)
+        description = CommandHelp(f"ns-train {name}", description, _FIRST_OPTIONS, examples, all_below=True).text(
+            config
+        )
     return MethodSpecification(description=description, config=config)
 
 

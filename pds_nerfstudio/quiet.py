@@ -1,4 +1,4 @@
-"""Hide the warnings of dependencies about each other, in the commands of nerfstudio and of this package.
+"""What commands show of warnings: the text, and none of dependencies about each other.
 
 nerfstudio warns while it imports itself, which is before it looks for plugins. torch, which it imports first, calls
 every entry point of the group `torch.backends` at the end of its own import; `quiet_commands` stands there. This module
@@ -11,6 +11,7 @@ import sys
 import warnings
 from pathlib import Path
 
+_FOR_PROGRAMMERS = warnings.formatwarning
 _COMMANDS = ("ns-", "pds-")
 """Beginnings of the names of commands that are kept quiet; other programs keep all their warnings."""
 _SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -41,8 +42,21 @@ def quiet_dependencies() -> None:
         warnings.filterwarnings("ignore", message, category, append=True)
 
 
+def _for_users(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Return a warning as it is shown."""
+    if category is UserWarning:
+        return f"Warning: {message}\n"
+    return _FOR_PROGRAMMERS(message, category, filename, lineno, line)
+
+
 def quiet_commands() -> None:
-    """Call `quiet_dependencies` where the running program is a command of nerfstudio or of this package."""
+    """Where the running program is a command of nerfstudio or of this package, show warnings as its user needs them.
+
+    Those in `_NOISE` are hidden. Those that are meant for users are shown without the line of Python that gave them.
+    """
     program = Path(sys.argv[0] if sys.argv else "")
     if program.name.startswith(_COMMANDS) or program.absolute().parent == _SCRIPTS:
         quiet_dependencies()
+        warnings.formatwarning = _for_users

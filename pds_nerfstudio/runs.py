@@ -12,14 +12,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 import tyro
 from jaxtyping import Float
 from torch import Tensor
 
-from pds_nerfstudio.command_help import CommandHelp
+from pds_nerfstudio.command_help import CommandHelp, parse
 from pds_nerfstudio.editing import EditLoop, StepReport
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig, resolve_device
@@ -145,14 +145,6 @@ class Results(ABC):
             self.save_progress()
 
 
-@dataclass
-class _Again:
-    """Repeat an edit from the config.json that it left."""
-
-    config: Annotated[Path, tyro.conf.Positional]
-    """The config.json of an edit."""
-
-
 @dataclass(frozen=True)
 class Recipe:
     """A named set of defaults of a command."""
@@ -163,8 +155,14 @@ class Recipe:
     """New defaults for some fields of the command's configuration, by their names."""
 
 
+_FURTHER = {"--repeat CONFIG.JSON": "do a run again; options beside it change it"}
+"""What commands of `read_command` take besides their options."""
+
+
 def read_command(about: CommandHelp, defaults: Config, recipes: Mapping[str, Recipe] | None = None) -> Config:
-    """Return the configuration that the command line gives, by its options or by `--repeat CONFIG.JSON`.
+    """Return the configuration that the command line gives.
+
+    With `--repeat CONFIG.JSON` the defaults of its options are what an earlier run was given.
 
     Args:
         about: The top of --help.
@@ -174,22 +172,33 @@ def read_command(about: CommandHelp, defaults: Config, recipes: Mapping[str, Rec
     Raises:
         UserError: If there is no such file, it is not a config.json, or there is no such recipe.
     """
-    if sys.argv[1:2] == ["--repeat"]:
-        return load_config(type(defaults), tyro.cli(_Again, prog=f"{about.command} --repeat", args=sys.argv[2:]).config)
     prog, arguments = about.command, sys.argv[1:]
+    if "--repeat" in arguments:
+        return _repeated(about, type(defaults), arguments)
     if recipes and arguments and not arguments[0].startswith("-"):
         name, *arguments = arguments
         if name not in recipes:
             raise UserError(f"{prog}: there is no recipe '{name}': name one of {', '.join(recipes)}, or none.")
         prog, defaults = f"{prog} {name}", dataclasses.replace(defaults, **recipes[name].changes)  # type: ignore[type-var]
-    text = about.text(defaults, {name: recipe.says for name, recipe in (recipes or {}).items()})
+    text = about.text(defaults, {name: recipe.says for name, recipe in (recipes or {}).items()}, _FURTHER)
     needed = {
         part.name: tyro.MISSING
         for part in dataclasses.fields(defaults)  # type: ignore[arg-type]
         if part.default is part.default_factory is dataclasses.MISSING
     }
     default = dataclasses.replace(defaults, **needed)  # type: ignore[type-var]
-    return tyro.cli(type(defaults), prog=prog, description=text, args=arguments, default=default)
+    return parse(type(defaults), prog, text, arguments, default)
+
+
+def _repeated(about: CommandHelp, kind: type[Config], arguments: list[str]) -> Config:
+    """Return the configuration of an earlier run, with what the other options change."""
+    before, rest = arguments[: arguments.index("--repeat")], arguments[arguments.index("--repeat") + 1 :]
+    if before and not before[0].startswith("-"):
+        raise UserError(f"{about.command}: --repeat has all options of a run; leave out the recipe '{before[0]}'.")
+    if not rest or rest[0].startswith("-"):
+        raise UserError(f"{about.command}: name a run's file after --repeat, such as --repeat FOLDER/config.json.")
+    earlier = load_config(kind, Path(rest[0]))
+    return parse(kind, f"{about.command} --repeat {rest[0]}", about.text(earlier), [*before, *rest[1:]], earlier)
 
 
 @runtime_checkable
@@ -259,5 +268,5 @@ class EditCommand(Generic[Edit, Source]):
         try:
             file = self.run(read_command(self.about, self.defaults, self.recipes))
         except UserError as error:
-            sys.exit(str(error))
+            sys.exit(error.on_command_line())
         print(one_line(f"Wrote {file}{self.hint}"))

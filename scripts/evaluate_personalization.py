@@ -35,7 +35,6 @@ from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.flow_edit import FlowEditMethod
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.guidance.networks.loading import EMBEDDED_MODEL
-from pds_nerfstudio.guidance.redraw import RedrawConfig
 from pds_nerfstudio.images.cli import ImageEdit
 from pds_nerfstudio.images.edit_loop import ImageEditLoop
 from pds_nerfstudio.images.editor import ImageEditor
@@ -226,7 +225,7 @@ def edit(
     editor = ImageEditor(source, guidance, "latent")
     ImageEditLoop(editor, how).run()
     plain = carry_back(source, editor.before, editor.pictures())
-    editor.redraw(RedrawConfig(settings.edit.refine, settings.edit.refine_steps, settings.edit.refine_scale))
+    editor.redraw(settings.edit.redrawing)
     return plain, carry_back(source, editor.before, editor.pictures())
 
 

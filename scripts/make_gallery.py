@@ -20,10 +20,10 @@ import torch
 import tyro
 from PIL import Image
 
+from pds_nerfstudio.contact_sheet import contact_sheet
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.evaluation.benchmark import Benchmark, plan, read, run
-from pds_nerfstudio.scenes.output.report import image_url, page, slider
-from pds_nerfstudio.scenes.output.results import Picture, contact_sheet
+from pds_nerfstudio.page import Picture, image_url, page, slider
 
 FEW_KINDS = ("arms", "hat added", "color", "subject")
 

@@ -1,7 +1,10 @@
 """What a mistake says."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from pds_nerfstudio.checks import at_least, check_parts
 from pds_nerfstudio.errors import UserError, first_line
 
 
@@ -24,3 +27,14 @@ def test_a_mistake_is_one_line_in_which_nothing_is_acted_on() -> None:
 )
 def test_an_error_of_a_library_is_quoted_by_its_first_line(error: Exception, line: str) -> None:
     assert first_line(error) == line
+
+
+def test_fields_are_named_as_the_reader_knows_them() -> None:
+    draft = SimpleNamespace(check=lambda: at_least(SimpleNamespace(refine_steps=0), 1, "refine_steps"))
+    edit = SimpleNamespace(check=lambda: check_parts(SimpleNamespace(draft=draft), "draft"))
+    with pytest.raises(UserError) as found:
+        check_parts(SimpleNamespace(edit=edit), "edit")
+    assert str(found.value) == "edit.draft.refine_steps is 0: give at least 1."
+    assert found.value.on_command_line() == "--edit.draft.refine-steps is 0: give at least 1."
+    of_text = UserError("a `b c` d: `x_y` and `z`")
+    assert (str(of_text), of_text.on_command_line()) == ("a `b c` d: x_y and z", "a `b c` d: --x-y and --z")

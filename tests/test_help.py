@@ -25,7 +25,7 @@ from pds_nerfstudio.vector.edit import cli as vector
 FIRST = {
     "pds-image": "image src-prompt tgt-prompt guidance.model guidance.guidance-scale guidance.identity-weight "
     "guidance.objective mask edit.steps edit.flow-edit.method edit.refine-scale guidance.seed output-dir",
-    "pds-svg": "svg src-prompt tgt-prompt guidance.model guidance.guidance-scale guidance.identity-weight "
+    "pds-svg": "svg src-prompt tgt-prompt draft guidance.model guidance.guidance-scale guidance.identity-weight "
     "guidance.objective edit.draft.steps edit.fit-steps edit.new-paths edit.background only history output-dir",
     "pds-personalize": "data subject token model steps learning-rate rank prior-pictures seed output-dir",
     "pds-eval": "load-config masks clip edit views out",
@@ -62,7 +62,7 @@ CONFIGS: dict[str, Any] = {
 }
 REQUIRED = {
     "pds-image": "image src-prompt tgt-prompt",
-    "pds-svg": "svg src-prompt tgt-prompt",
+    "pds-svg": "svg",
     "pds-personalize": "data subject",
     "pds-eval": "load-config",
     "pds-export": "out",
@@ -131,10 +131,10 @@ def command(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def text(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
-    """What --help prints on a terminal of 80 columns."""
+    """What --help-all, or --help of nerfstudio's command, prints on a terminal of 80 columns."""
     monkeypatch.setenv("COLUMNS", "80")
     if command in COMMANDS:
-        monkeypatch.setattr("sys.argv", [*f"bin/{command}".split(), "--help"])
+        monkeypatch.setattr("sys.argv", [*f"bin/{command}".split(), "--help-all"])
         return shown(COMMANDS[command], capsys)
     module = methods_of(["ns-train", command, "--help"], monkeypatch)
     both = {name: specification(module, name) for name in METHODS}
@@ -196,8 +196,21 @@ def test_the_top_fits_a_small_terminal(text: str) -> None:
 def test_the_usage_of_our_own_commands_is_short(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     for command, main in COMMANDS.items():
         monkeypatch.setattr("sys.argv", [*f"some/folder/{command}".split(), "--help"])
-        usage = shown(main, capsys).splitlines()[0]
-        assert re.fullmatch(rf"usage: {command} \[-h\] \[(\w+ )?OPTIONS\]", usage)
+        usage, *lines = shown(main, capsys).splitlines()
+        assert usage == f"usage: {command} [-h] [--help-all] [OPTIONS]"
+        assert len(lines) < 40 and max(map(len, lines)) <= 80, command
+
+
+def test_help_is_the_top_of_the_help_of_all_options(
+    command: str, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if command in METHODS:
+        pytest.skip("nerfstudio's command has one help")
+    monkeypatch.setattr("sys.argv", [*f"bin/{command}".split(), "--help"])
+    short, (top, _) = shown(COMMANDS[command], capsys), parts(text)
+    without_usage = [[line.rstrip() for line in part.splitlines()[1:] if line.strip()] for part in (short, top)]
+    assert without_usage[0] == without_usage[1]
+    assert "--help-all" in short
 
 
 def test_what_is_required_is_marked(command: str, text: str) -> None:
@@ -247,7 +260,7 @@ def test_a_method_is_one_short_line_in_the_list_of_methods(name: str, monkeypatc
 def test_the_recipes_of_pictures_stand_near_the_top(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["pds-image", "style", "--help"])
+    monkeypatch.setattr("sys.argv", ["pds-image", "style", "--help-all"])
     text = shown(images.main, capsys)
     top, _ = parts(text)
     assert re.findall(r"^  (\w+)  +\S", top[: top.index("Options to begin")], re.MULTILINE) == [*images.RECIPES]

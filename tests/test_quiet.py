@@ -12,6 +12,12 @@ from pds_nerfstudio.quiet import quiet_commands, quiet_dependencies
 THEIRS = "`torch.cuda.amp.GradScaler(args...)` is deprecated. Use another."
 
 
+@pytest.fixture(autouse=True)
+def _form(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the form of warnings put back after each test."""
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+
+
 def warn_of_everything() -> list[str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.resetwarnings()
@@ -54,3 +60,14 @@ def test_torch_calls_it_when_a_command_imports_torch() -> None:
     assert quiet.stderr == ""
     asked = subprocess.run([sys.executable, "-W", "always", "-c", program], capture_output=True, text=True, check=True)
     assert THEIRS in asked.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"), [("pds-svg", "Warning: a.svg: kept\n"), ("own.py", "a.py:3: UserWarning: ")]
+)
+def test_what_is_for_users_has_no_line_of_python(command: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [command])
+    with warnings.catch_warnings():
+        quiet_commands()
+    assert warnings.formatwarning("a.svg: kept", UserWarning, "a.py", 3).startswith(shown)
+    assert warnings.formatwarning("old", FutureWarning, "a.py", 3).startswith("a.py:3: FutureWarning: old")

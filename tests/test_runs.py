@@ -74,8 +74,16 @@ class TestConfigs:
         config = read_command(about, Outer(Path()))
         assert config == Outer(Path("a"), inner=Inner(2.0))
         save_config(config, tmp_path / "c.json")
-        monkeypatch.setattr("sys.argv", ["edit", "--repeat", str(tmp_path / "c.json")])
+        file = str(tmp_path / "c.json")
+        monkeypatch.setattr("sys.argv", ["edit", "--repeat", file])
         assert read_command(about, Outer(Path())) == config
+        for words in (["--repeat", file, "--inner.names", "y"], ["--inner.names", "y", "--repeat", file]):
+            monkeypatch.setattr("sys.argv", ["edit", *words])
+            assert read_command(about, Outer(Path())) == Outer(Path("a"), inner=Inner(2.0, "y"))
+        for words, said in ((["--repeat"], "--repeat FOLDER"), (["light", "--repeat", file], "leave out the recipe")):
+            monkeypatch.setattr("sys.argv", ["edit", *words])
+            with pytest.raises(UserError, match=said):
+                read_command(about, Outer(Path()))
 
 
 class Fade(EditLoop):

@@ -17,10 +17,9 @@ from pathlib import Path
 
 import PIL.Image
 import torch
-import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pds_nerfstudio.command_help import CommandHelp, FirstOption
+from pds_nerfstudio.command_help import CommandHelp, FirstOption, parse
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.evaluation.cases import ATTRIBUTE_OF, OF_PHOTOS, PAIR, EditCase, draw_cases, named_cases
 from pds_nerfstudio.evaluation.metrics import by_own_measures, plain
@@ -257,6 +256,6 @@ def save_row(pictures: Pictures, path: Path) -> None:
 def main() -> None:
     """Run the command `pds-benchmark`."""
     try:
-        run(tyro.cli(Benchmark, prog=HELP.command, description=HELP.text(Benchmark())))
+        run(parse(Benchmark, HELP.command, HELP.text(Benchmark())))
     except UserError as error:
         sys.exit(f"Error: {error}")

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import torch
-import tyro
 from jaxtyping import Float
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,16 +19,17 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from pds_nerfstudio.command_help import CommandHelp, FirstOption
+from pds_nerfstudio.command_help import CommandHelp, FirstOption, parse
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.evaluation import scene_scores, toyworld
 from pds_nerfstudio.evaluation.by_words import VQA_LIBRARY, ByClip, ByVqa, WordJudge, has_vqa
 from pds_nerfstudio.evaluation.edited_region import EditedRegion, MaskFolder, NothingKnown, Selection, State
 from pds_nerfstudio.evaluation.metrics import by_own_measures, plain
 from pds_nerfstudio.evaluation.scene_scores import SceneScores, StateScores
+from pds_nerfstudio.page import OfAnySize
 from pds_nerfstudio.scenes.loading import FinishedEdit
 from pds_nerfstudio.scenes.models.splat import EditSplatModel
-from pds_nerfstudio.scenes.output.pictures import OfAnySize, to_bytes
+from pds_nerfstudio.scenes.output.pictures import to_bytes
 from pds_nerfstudio.scenes.output.report import Measures, add_measures
 from pds_nerfstudio.scenes.output.results import before_and_after, contact_sheet
 from pds_nerfstudio.toyworld.dataset import read_record
@@ -289,7 +289,7 @@ def _written(value: Any, form: str = "{:.3f}") -> str:
 
 def main() -> None:
     """Run the command `pds-eval`."""
-    evaluation = tyro.cli(Evaluation, prog=HELP.command, description=HELP.text(Evaluation(Path())))
+    evaluation = parse(Evaluation, HELP.command, HELP.text(Evaluation(Path())))
     try:
         out = run(evaluation)
     except UserError as error:

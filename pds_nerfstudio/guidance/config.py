@@ -155,14 +155,14 @@ class GuidanceConfig:
         known(self, "localize_by", get_args(MaskSource), " or ")
         known(self, "text_encoders", get_args(Quantization))
         if self.compile not in get_args(Compiling):
-            raise UserError(f"compile is '{self.compile}': choose auto, on or off.")
+            raise UserError(f"`compile` is '{self.compile}': choose auto, on or off.")
         finite(self, "guidance_scale", "distilled_guidance", "image_guidance_scale", "text_weight", "identity_weight")
         finite(self, "fixed_point_rate")
         share(self, "t_jitter", "localize", "identity_inside")
         if self.localize > 0 and self.localize_by == "difference" and objective.contrast(1.0) is None:
             raise UserError(
-                f"localize compares two prompts, and the objective '{self.objective}' looks at one: set "
-                "localize to 0 or localize_by to attention, or choose another objective."
+                f"`localize` compares two prompts, and the objective '{self.objective}' looks at one: set "
+                "`localize` to 0 or `localize_by` to attention, or choose another `objective`."
             )
         finite(self, "t_power", above=True)
         at_least(self, 1, "samples")

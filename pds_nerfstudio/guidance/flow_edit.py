@@ -89,10 +89,10 @@ class FlowEditConfig:
             UserError: Naming the field.
         """
         known(self, "method", get_args(FlowEditMethod))
-        at_least(self, 1, "steps", "noises", prefix="flow_edit.")
-        share(self, "start", above=True, of="the noise", prefix="flow_edit.")
-        share(self, "eta", "consistency", prefix="flow_edit.")
-        finite(self, "guidance_scale", "source_scale", prefix="flow_edit.")
+        at_least(self, 1, "steps", "noises")
+        share(self, "start", above=True, of="the noise")
+        share(self, "eta", "consistency")
+        finite(self, "guidance_scale", "source_scale")
 
     def for_model(self, network: Network) -> "FlowEditConfig":
         """Return the configuration with the model's own scales in place of those that were not given.

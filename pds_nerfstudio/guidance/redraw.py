@@ -6,18 +6,19 @@ a sharp picture of it. A mask keeps the source wherever nothing was edited.
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pds_nerfstudio.checks import at_least, finite, share
+from pds_nerfstudio.checks import at_least, check_parts, finite, share
 from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.draws import Draws
 from pds_nerfstudio.guidance.flow_edit import NO_FLOW_EDIT, FlowEdit, FlowEditConfig
 from pds_nerfstudio.guidance.latents import resize
+from pds_nerfstudio.guidance.likelihood import likeliest
 from pds_nerfstudio.guidance.masks import sharpen
 from pds_nerfstudio.guidance.objectives.form import Latents, guided_target
 from pds_nerfstudio.guidance.prompted import PromptedDenoiser
@@ -37,6 +38,9 @@ class RedrawConfig:
     guidance_scale: float = 2.0
     """Classifier-free guidance of the target prompt while redrawing. The edit has said already what to draw, so little
     is enough; Stable Diffusion may want 7.5 and more."""
+    tries: int = 1
+    """How often to redraw, each time with other noise. The one is taken that suits the target prompt best, in which the
+    model best sees noise that is added, and that is not far from the source."""
     flow_edit: FlowEditConfig = NO_FLOW_EDIT
     """Redraw from the source by FlowEdit or its kind instead, whose options then take the place of those above."""
 
@@ -46,10 +50,10 @@ class RedrawConfig:
         Raises:
             UserError: Naming the field.
         """
-        share(self, "strength", above=True, of="the noise", prefix="refinement.")
-        finite(self, "guidance_scale", prefix="refinement.")
-        at_least(self, 1, "denoising_steps", prefix="refinement.")
-        self.flow_edit.check()
+        share(self, "strength", above=True, of="the noise")
+        finite(self, "guidance_scale")
+        at_least(self, 1, "denoising_steps", "tries")
+        check_parts(self, "flow_edit")
 
 
 def sdedit(
@@ -120,6 +124,10 @@ def redraw_latents(
         config: How to redraw.
         localizing: Says whether a `flow_edit` leaves alone what the prompts agree on.
     """
+    if config.tries > 1:
+        once = replace(config, tries=1)
+        tries = [redraw_latents(prompted, draws, latents, source, mask, once, localizing) for _ in range(config.tries)]
+        return likeliest(prompted, draws, tries, source)
     if config.flow_edit.method != "off":
         return FlowEdit(prompted, draws, source, latents, config.flow_edit, localizing, mask).run()
     terms, schedule = guided_target(config.guidance_scale), prompted.denoiser.schedule

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from pds_nerfstudio.carry_back import carry_back
-from pds_nerfstudio.checks import at_least
+from pds_nerfstudio.checks import at_least, check_parts
 from pds_nerfstudio.command_help import CommandHelp, FirstOption
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
@@ -93,8 +93,7 @@ class ImageEdit:
             UserError: Naming the option.
         """
         at_least(self, 1, "preview_every", give="a number of steps, at least 1")
-        self.edit.check()
-        self.guidance.check()
+        check_parts(self, "edit", "guidance")
 
     @property
     def prompts(self) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pds_nerfstudio.checks import at_least, finite, share
+from pds_nerfstudio.checks import at_least, check_parts, finite, share
 from pds_nerfstudio.editing import Descent, EditLoop, Guide, Stage, StepReport
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
@@ -43,11 +43,19 @@ class ImageEditConfig:
     """Steps of the sampler that takes it off."""
     refine_scale: float = 2.0
     """How strongly the redrawing obeys the target prompt; for Stable Diffusion take 7.5."""
+    refine_tries: int = 1
+    """How often it is redrawn, each time with other noise. The one is taken that suits the target prompt best, in which
+    the model best sees noise that is added, and that is not far from the source."""
 
     @property
     def learning_rate(self) -> float:
         """Return that of the parameters chosen."""
         return self.latent_lr if self.parameters == "latent" else self.pixels_lr
+
+    @property
+    def redrawing(self) -> RedrawConfig:
+        """Return how the diffusion model redraws the edit at the end."""
+        return RedrawConfig(self.refine, self.refine_steps, self.refine_scale, self.refine_tries)
 
     def check(self) -> None:
         """Refuse values that mean nothing.
@@ -55,14 +63,14 @@ class ImageEditConfig:
         Raises:
             UserError: Naming the option.
         """
-        at_least(self, 1, "steps", "refine_steps")
+        at_least(self, 1, "steps", "refine_steps", "refine_tries")
         finite(self, "latent_lr", "pixels_lr", above=True)
         finite(self, "refine_scale")
         share(self, "refine", give="a share of the noise schedule from 0 to 1")
         share(self, "final_rate", above=True)
-        self.flow_edit.check()
+        check_parts(self, "flow_edit")
         if self.flow_edit.method != "off" and self.parameters != "latent":
-            raise UserError("flow_edit changes latents: set parameters to latent, or flow_edit.method to off.")
+            raise UserError("`flow_edit` changes latents: set `parameters` to latent, or `flow_edit.method` to off.")
 
 
 def picture_guidance() -> GuidanceConfig:
@@ -128,5 +136,4 @@ class ImageEditLoop(EditLoop):
     def finish(self) -> None:
         """Let the diffusion model redraw what the edit has changed, if the configuration asks for it."""
         if self.config.refine > 0:
-            config = self.config
-            self.editor.redraw(RedrawConfig(config.refine, config.refine_steps, config.refine_scale))
+            self.editor.redraw(self.config.redrawing)

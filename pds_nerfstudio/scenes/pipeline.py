@@ -17,7 +17,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.cuda.amp.grad_scaler import GradScaler
 
-from pds_nerfstudio.checks import finite, share
+from pds_nerfstudio.checks import check_parts, finite, share
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.guidance import Guidance
@@ -386,8 +386,7 @@ def _check(config: EditPipelineConfig) -> None:
             f"[yellow]--pipeline.refine-steps {config.refine_steps} may be too few to bring the edit back into "
             f"the source: give {_FEW_STEPS} or more, or --pipeline.refine-from edit."
         )
-    config.guidance.check()
-    config.refinement.check()
+    check_parts(config, "guidance", "refinement")
 
 
 def _check_prompt(name: str, prompt: str, says: str) -> None:

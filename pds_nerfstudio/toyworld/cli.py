@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 from rich.progress import track
 
-from pds_nerfstudio.command_help import CommandHelp, FirstOption
+from pds_nerfstudio.command_help import CommandHelp, FirstOption, parse
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.toyworld.dataset import write_scene
 from pds_nerfstudio.toyworld.drawing import PAPER, drawing
@@ -128,17 +128,23 @@ class DrawingOrder:
 
 
 def _subcommand(kind: type, about: CommandHelp) -> Any:
-    """Return what tyro makes a subcommand of: its help is long where it is asked for, and one line in the list."""
-    name = about.command.split()[-1]
-    asked = sys.argv[1:2] == [name]
-    description = about.text(kind(Path(), "")) if asked else about.summary
-    return Annotated[kind, tyro.conf.subcommand(name, description=description)]
+    """Return what tyro makes a subcommand of."""
+    return Annotated[kind, tyro.conf.subcommand(about.command.split()[-1], description=about.summary)]
+
+
+def _read_command() -> SceneOrder | DrawingOrder:
+    """Return what the command line orders."""
+    if sys.argv[1:2] == ["scene"]:
+        return parse(SceneOrder, SCENE_HELP.command, SCENE_HELP.text(SceneOrder(Path(), "")), sys.argv[2:])
+    if sys.argv[1:2] == ["drawing"]:
+        return parse(DrawingOrder, DRAWING_HELP.command, DRAWING_HELP.text(DrawingOrder(Path(), "")), sys.argv[2:])
+    orders: Any = _subcommand(SceneOrder, SCENE_HELP) | _subcommand(DrawingOrder, DRAWING_HELP)
+    return tyro.cli(orders, prog="pds-toyworld", description="Write a thing of the embedded world, and its true edit.")
 
 
 def main() -> None:
     """Run the command `pds-toyworld`."""
-    orders: Any = _subcommand(SceneOrder, SCENE_HELP) | _subcommand(DrawingOrder, DRAWING_HELP)
-    order = tyro.cli(orders, prog="pds-toyworld", description="Write a thing of the embedded world, and its true edit.")
+    order = _read_command()
     try:
         command = order.write()
     except UserError as error:

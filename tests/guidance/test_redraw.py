@@ -1,6 +1,7 @@
 """SDEdit: with an exact denoiser it ends where the prompt's pictures are, and the mask holds the rest."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,9 @@ from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
+from pds_nerfstudio.guidance.draws import Draws
 from pds_nerfstudio.guidance.guidance import Guidance
+from pds_nerfstudio.guidance.likelihood import likeliest
 from pds_nerfstudio.guidance.redraw import RedrawConfig, edited_region, sdedit
 from pds_nerfstudio.guidance.schedule import Schedule
 from tests.guidance.analytic import mixture_denoiser, stable_diffusion_schedule
@@ -133,6 +136,37 @@ class TestOnTheGuidance:
             refined = guidance.redraw_latents(edited, source, RedrawConfig(0.9, 4, 1.0))
         assert torch.equal(refined[0], edited[0]) and torch.equal(refined[1], expected[1])
 
+    def test_of_some_versions_each_element_has_the_one_that_suits_the_target_best(self) -> None:
+        source = torch.full((3, 2, 1, 1), -1.0, dtype=torch.float64)
+        near = torch.tensor([[1.0, 0.2, 0.6], [0.3, 1.0, torch.nan], [0.1, 0.0, 1.0]], dtype=torch.float64)
+        versions = near[..., None, None, None].expand(3, 3, 2, 1, 1)
+        chosen = likeliest(self.guidance()._prompted, Draws(0, source.device), list(versions), source)
+        assert chosen[:, 0, 0, 0].tolist() == [1.0, 1.0, 1.0]
+
+    def test_of_versions_that_suit_alike_the_one_near_the_source_is_taken(self) -> None:
+        source = torch.full((1, 2, 1, 1), -1.0, dtype=torch.float64)
+        versions = [torch.full_like(source, value) for value in (1.04, 0.96)]  # as far from the target
+        for some in (versions, versions[::-1]):
+            chosen = likeliest(self.guidance()._prompted, Draws(0, source.device), some, source)
+            assert torch.equal(chosen, versions[1])
+
+    def test_what_still_suits_the_source_is_not_taken(self) -> None:
+        source = torch.full((1, 2, 1, 1), -1.0, dtype=torch.float64)
+        versions = [
+            torch.full_like(source, value) for value in (-0.9, 0.3)
+        ]  # the first suits its own prompt far better
+        chosen = likeliest(self.guidance()._prompted, Draws(0, source.device), versions, source)
+        assert torch.equal(chosen, versions[1])
+
+    def test_one_of_the_tries_is_taken(self) -> None:
+        source = torch.full((6, 2, 1, 1), -1.0, dtype=torch.float64)
+        once = RedrawConfig(0.9, 2, 1.0)
+        guidance = self.guidance()
+        tries = torch.stack([guidance.redraw_latents(source + 1.0, source, once) for _ in range(3)])
+        chosen = self.guidance().redraw_latents(source + 1.0, source, replace(once, tries=3))
+        number = (tries == chosen).all(dim=(2, 3, 4)).int()
+        assert (number.sum(0) == 1).all() and len(number.argmax(0).unique()) > 1
+
     def test_from_pure_noise_it_goes_to_the_target(self) -> None:
         from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
 
@@ -160,8 +194,9 @@ class TestOnTheGuidance:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("strength", 0.0), ("strength", 1.1), ("guidance_scale", -1.0), ("denoising_steps", 0)]
+    ("name", "value"),
+    [("strength", 0.0), ("strength", 1.1), ("guidance_scale", -1.0), ("denoising_steps", 0), ("tries", 0)],
 )
 def test_values_of_no_use_are_refused_by_name(name: str, value: float) -> None:
-    with pytest.raises(UserError, match=f"refinement.{name} is"):
+    with pytest.raises(UserError, match=f"^{name} is"):
         RedrawConfig(**{name: value}).check()  # type: ignore[arg-type]

@@ -136,7 +136,7 @@ def test_the_command_says_what_is_wrong_in_one_line(config: ImageEdit, monkeypat
     prompts = ("--src-prompt", "a", "--tgt-prompt", "b")
     assert "none.png" in run_with("--image", config.image.with_name("none.png"), *prompts)
     assert "steps" in run_with("--image", config.image, *prompts, "--edit.steps", 0)
-    assert "preview_every" in run_with("--image", config.image, *prompts, "--preview-every", 0)
+    assert "--preview-every is 0" in run_with("--image", config.image, *prompts, "--preview-every", 0)
     assert "c.json" in run_with("--repeat", config.image.with_name("c.json"))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import resvg_py
 import torch
 from PIL import Image
 from torch import Tensor
@@ -17,6 +18,7 @@ from pds_nerfstudio.vector.edit.editor import VectorEditor
 from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
 from pds_nerfstudio.vector.raster.scene import Scene, SceneParameters
 from pds_nerfstudio.vector.svg.document import Document
+from pds_nerfstudio.vector.svg.fonts import font_options
 
 Check = Callable[[Callable[[Tensor], Tensor], Tensor], float]
 """Relative error of a gradient."""
@@ -139,11 +141,10 @@ def render() -> Render:
 @pytest.fixture
 def oracle() -> Oracle:
     """Return what renders the bytes of a square SVG over white with resvg, optionally supersampled."""
-    resvg = pytest.importorskip("resvg_py")
 
     def rendered(data: bytes, size: int = 128, supersampling: int = 1) -> Tensor:
         side = size * supersampling
-        png = bytes(resvg.svg_to_bytes(svg_string=data.decode(), width=side, height=side, dpi=96))
+        png = bytes(resvg_py.svg_to_bytes(svg_string=data.decode(), width=side, height=side, dpi=96, **font_options()))
         rgba = torch.from_numpy(np.array(Image.open(io.BytesIO(png)).convert("RGBA"))).permute(2, 0, 1) / 255
         image = rgba[:3] * rgba[3] + 1 - rgba[3]
         return torch.nn.functional.avg_pool2d(image[None], supersampling)[0]

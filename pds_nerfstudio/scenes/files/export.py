@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import tyro
 from torch import Tensor
 
-from pds_nerfstudio.command_help import CommandHelp, FirstOption
+from pds_nerfstudio.command_help import CommandHelp, FirstOption, parse
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.one_line import one_line
 from pds_nerfstudio.scenes.checkpointing import KeptSource
@@ -118,7 +117,7 @@ def _placement(folder: Path) -> Similarity:
 
 def main() -> None:
     """Run the command `pds-export`."""
-    export = tyro.cli(Export, prog=HELP.command, description=HELP.text(Export(Path())))
+    export = parse(Export, HELP.command, HELP.text(Export(Path())))
     try:
         path = run(export)
     except UserError as error:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.page import jpeg
 from pds_nerfstudio.scenes.live.panel import EditPanel
 from pds_nerfstudio.scenes.live.session import Action, EditSession, Request, branch_name
-from pds_nerfstudio.scenes.output.pictures import jpeg
 from pds_nerfstudio.scenes.output.results import fixed_view
 from pds_nerfstudio.scenes.run import Run, Settings, Status
 from pds_nerfstudio.scenes.selection.seen import balls_seen

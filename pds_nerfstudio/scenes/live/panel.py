@@ -20,12 +20,13 @@ from viser import GuiButtonGroupHandle
 from pds_nerfstudio.guidance.config import TimestepSchedule
 from pds_nerfstudio.guidance.objectives import OBJECTIVES
 from pds_nerfstudio.one_line import one_line
+from pds_nerfstudio.page import data_url, jpeg
 from pds_nerfstudio.scenes.checkpoints import read_method_name
 from pds_nerfstudio.scenes.live.choosing import Choosing
 from pds_nerfstudio.scenes.live.comparison import MAY_CHANGE, SHOWN, Comparison
 from pds_nerfstudio.scenes.live.session import Action, EditSession, Request
 from pds_nerfstudio.scenes.output.history import History
-from pds_nerfstudio.scenes.output.pictures import data_url, jpeg, plot
+from pds_nerfstudio.scenes.output.pictures import plot
 from pds_nerfstudio.scenes.progress import progress_text
 from pds_nerfstudio.scenes.run import Scene, Settings
 

@@ -14,7 +14,8 @@ import torch
 from nerfstudio.utils import writer
 from PIL import Image
 
-from pds_nerfstudio.scenes.output.pictures import Picture, Series, jpeg
+from pds_nerfstudio.page import Picture, jpeg
+from pds_nerfstudio.scenes.output.pictures import Series
 
 STRIP_PICTURES = 10
 

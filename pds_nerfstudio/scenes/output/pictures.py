@@ -1,29 +1,24 @@
-"""Small pictures of an edit: heat maps, a training view with where its gradient acts, plots; and files as data URLs."""
+"""Small pictures of an edit: heat maps, a training view with where its gradient acts, and plots."""
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from PIL import Image
+from jaxtyping import Float
 from torch import Tensor
 
-Picture = UInt8[np.ndarray, "height width 3"]
-OfAnySize = UInt8[np.ndarray, "_ _ 3"]
-"""One of several pictures whose sizes need not agree."""
+from pds_nerfstudio.page import Picture
+
 Series = Sequence[tuple[float, float]]
 
 # All can be made out on white and on a dark page.
 _COLORS = ("#2f86dd", "#d9692b", "#3f9c3f", "#a35fc9")
 _TEXT_COLOR = "#7d7d7d"
 _PLOT_POINTS = 300
-_COARSER = 0.9
 
 
 def to_bytes(image: Float[Tensor, "height width 3"]) -> Picture:
@@ -65,48 +60,6 @@ class EditedView:
         most = torch.quantile(size.flatten()[:: max(1, size.numel() // 100_000)], 0.99).clamp_min(1e-12)
         parts = [self.source, self.current, heat(size / most, self.current)]
         return to_bytes(torch.cat([part.float().clamp(0, 1) for part in parts], dim=1))
-
-
-def jpeg(picture: Picture, quality: int = 85) -> bytes:
-    """Return a picture as a JPEG file."""
-    file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture)).save(file, "JPEG", quality=quality)
-    return file.getvalue()
-
-
-@dataclass(frozen=True)
-class Fineness:
-    """How much of a picture a page keeps."""
-
-    side: int
-    """Pixels of the longer side at most."""
-    quality: int = 88
-    """Of the JPEG."""
-
-    def jpeg(self, picture: Picture) -> bytes:
-        """Return a picture at this size and quality as a JPEG file."""
-        image = Image.fromarray(picture)
-        image.thumbnail((self.side, self.side), Image.Resampling.LANCZOS)
-        return jpeg(np.asarray(image), self.quality)
-
-    @classmethod
-    def that_fits(cls, pictures: Sequence[OfAnySize], side: int, most_bytes: int) -> Fineness:
-        """Return the finest at which all pictures together take at most `most_bytes`.
-
-        Args:
-            pictures: Of any sizes.
-            side: To begin with.
-            most_bytes: Of their files, with some 1000 bytes for each picture at least.
-        """
-        fineness = cls(side)
-        while sum(len(fineness.jpeg(picture)) for picture in pictures) > most_bytes and fineness.side > 8:
-            fineness = cls(int(fineness.side * _COARSER), max(60, fineness.quality - 3))
-        return fineness
-
-
-def data_url(content: bytes, media_type: str) -> str:
-    """Return a file's content as a URL, to be written into a page."""
-    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
 def plot(title: str, lines: Mapping[str, Series], width: int = 420, height: int = 160) -> str:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from string import Template
 
 import numpy as np
 import torch
 from PIL import Image
 
 from pds_nerfstudio.measures import decibels
-from pds_nerfstudio.one_line import one_line
+from pds_nerfstudio.page import VIEW_SIDE, Fineness, Picture, as_text, data_url, heading, image_url, page, slider
 from pds_nerfstudio.scenes.output.history import History
-from pds_nerfstudio.scenes.output.pictures import Fineness, Picture, data_url, plot, to_bytes
+from pds_nerfstudio.scenes.output.pictures import plot, to_bytes
 from pds_nerfstudio.scenes.output.results import shown_views
 from pds_nerfstudio.scenes.progress import clock, peak_memory_gb
 from pds_nerfstudio.scenes.run import Run
@@ -27,11 +24,9 @@ PAGE_BYTES = 5_000_000
 """Largest size of a report, whatever the scene, so that it can be sent to others."""
 _VIEWS_SHARE, _VIDEO_SHARE, _STRIP_SHARE = 0.5, 0.25, 0.05
 """Shares of the page; the rest is for its text, which the next two numbers bound."""
-_LONGEST_TEXT = 400
 _MOST_REQUESTS = 80
-_VIEW_SIDE, _VIDEO_SIDE, _STRIP_SIDE = 960, 640, 256
+_VIEW_SIDE, _VIDEO_SIDE, _STRIP_SIDE = VIEW_SIDE, 640, 256
 """Pixels of the longer side, if the page has room for them."""
-_FINEST = Fineness(_VIEW_SIDE)
 _MEASURES_BEGIN, _MEASURES_END = "<!-- measures -->", "<!-- end of measures -->"
 
 
@@ -120,13 +115,11 @@ def report(
         settings: Of the run, by their names.
         record: Of the session; what it holds beyond the beginning is shown.
     """
-    source, target = map(_text, title)
-    before = f"<span>{source}</span> <b>→</b> " if source.strip() else ""
     pictures = [picture for view in views for picture in (view.before, view.after)]
     fineness = Fineness.that_fits(pictures, _VIEW_SIDE, _bytes(_VIEWS_SHARE))
     compared = [
         f"<figure>{slider(view.before, view.after, f'view {view.name}', fineness)}"
-        f"<figcaption>View {_text(view.name)}</figcaption></figure>"
+        f"<figcaption>View {as_text(view.name)}</figcaption></figure>"
         for view in views
     ]
     plots = [
@@ -138,7 +131,7 @@ def report(
         )
     ]
     parts = [
-        f"<header><p>Edited by text</p><h1>{before}{target}</h1></header>",
+        heading(*title),
         "<section><h2>Before and after</h2><p>Drag the handle, or use the arrow keys.</p>"
         f'<div class="grid">{"".join(compared)}</div></section>',
         _turntable(turntable),
@@ -168,7 +161,7 @@ def add_measures(path: Path, tables: Sequence[Measures]) -> bool:
     if not begin or not end:
         return False
     shown = [
-        f"<h3>{_text(table.title)}</h3>{f'<p>{_text(table.note)}</p>' if table.note else ''}"
+        f"<h3>{as_text(table.title)}</h3>{f'<p>{as_text(table.note)}</p>' if table.note else ''}"
         f"{_table(table.rows, ('', *table.columns))}"
         for table in tables
     ]
@@ -177,49 +170,6 @@ def add_measures(path: Path, tables: Sequence[Measures]) -> bool:
     whole.write_text(before + begin + section + end + after, encoding="utf-8")
     whole.replace(path)
     return True
-
-
-def page(title: str, parts: Sequence[str]) -> str:
-    """Return an HTML document in the style of the reports; `slider` works in it.
-
-    Args:
-        title: As text.
-        parts: Of its body, as HTML; empty ones are left out.
-    """
-    template = resources.files("pds_nerfstudio.scenes.output").joinpath("report.html").read_text(encoding="utf-8")
-    # One pass, so that the text of a part is never taken for a place to fill.
-    return Template(template).substitute(title=_text(title), body="\n".join(filter(None, parts)))
-
-
-def image_url(picture: Picture, fineness: Fineness = _FINEST) -> str:
-    """Return a picture, made smaller if it is large, as a URL to be written into a page."""
-    return data_url(fineness.jpeg(picture), "image/jpeg")
-
-
-def slider(before: Picture, after: Picture, name: str, fineness: Fineness = _FINEST) -> str:
-    """Return two pictures of one size over each other, with a handle between them, as HTML.
-
-    Args:
-        before: On the left.
-        after: On the right.
-        name: What they show, as text, for those who can't see them.
-        fineness: How much of them the page keeps.
-    """
-    height, width = before.shape[:2]
-    layers = [
-        f'<div class="{label}"><img src="{image_url(picture, fineness)}" width="{width}" height="{height}" '
-        f'alt="{_text(name)}, {label}"><span>{label.capitalize()}</span></div>'
-        for label, picture in (("after", after), ("before", before))
-    ]
-    return (
-        f'<div class="pair">{"".join(layers)}<input type="range" min="0" max="100" value="50" step="0.5" '
-        f'aria-label="Before and after, {_text(name)}"><i aria-hidden="true"></i></div>'
-    )
-
-
-def _text(text: str) -> str:
-    """Return text as HTML that shows it, also in an attribute."""
-    return html.escape(one_line(text, _LONGEST_TEXT))
 
 
 def _bytes(share: float) -> int:
@@ -254,15 +204,15 @@ def _strip(history: History) -> str:
 
 
 def _figures(figures: Mapping[str, str]) -> str:
-    shown = [f"<div><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>" for name, value in figures.items()]
+    shown = [f"<div><dt>{as_text(name)}</dt><dd>{as_text(value)}</dd></div>" for name, value in figures.items()]
     return f"<section><h2>Figures</h2><dl>{''.join(shown)}</dl></section>"
 
 
 def _table(rows: Sequence[Sequence[str]], columns: Sequence[str] = ()) -> str:
     """Return a table whose rows begin with what they are about."""
-    head = "".join(f'<th scope="col">{_text(column)}</th>' for column in columns)
+    head = "".join(f'<th scope="col">{as_text(column)}</th>' for column in columns)
     body = "".join(
-        f'<tr><th scope="row">{_text(first)}</th>{"".join(f"<td>{_text(cell)}</td>" for cell in others)}</tr>'
+        f'<tr><th scope="row">{as_text(first)}</th>{"".join(f"<td>{as_text(cell)}</td>" for cell in others)}</tr>'
         for first, *others in rows
     )
     return f"<table>{f'<thead><tr>{head}</tr></thead>' if head else ''}<tbody>{body}</tbody></table>"

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import matplotlib
 import torch
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.utils.rich_utils import CONSOLE
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
+from pds_nerfstudio.contact_sheet import contact_sheet
 from pds_nerfstudio.measures import psnr
-from pds_nerfstudio.one_line import one_line
+from pds_nerfstudio.page import OfAnySize, Picture
 from pds_nerfstudio.scenes.files.formats import write_splats
 from pds_nerfstudio.scenes.files.placement import Coordinates, comments, placement
 from pds_nerfstudio.scenes.files.splats import Splats
 from pds_nerfstudio.scenes.models.ball import looked_at_ball
 from pds_nerfstudio.scenes.models.scene_model import render
-from pds_nerfstudio.scenes.output.pictures import OfAnySize, Picture, to_bytes
+from pds_nerfstudio.scenes.output.pictures import to_bytes
 from pds_nerfstudio.scenes.run import Scene
 from pds_nerfstudio.scenes.views import SourceViews, opaque
 from pds_nerfstudio.video import has_ffmpeg, write_video
@@ -35,9 +35,6 @@ _CAMERA_MODELS = {
 }
 _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 _SHEET_VIEWS = 6
-_SHEET_SIDE = 256
-_TITLE_HEIGHT = 22
-_LONGEST_TITLE = 400
 _FRAMES_PER_SECOND = 30
 
 
@@ -170,38 +167,6 @@ def write_dataset(folder: Path, views: SourceViews, images: Iterable[OfAnySize])
     path = folder / "transforms.json"
     path.write_text(json.dumps({"camera_model": model, "frames": frames}, indent=2) + "\n")
     return path
-
-
-def contact_sheet(rows: Mapping[str, Sequence[OfAnySize]], side: int = _SHEET_SIDE) -> Image.Image:
-    """Return rows of pictures under their titles; pictures keep their aspect ratio in cells of one size.
-
-    A title is one line, cut at the edge of the sheet.
-    """
-    titles, pictures = list(rows), list(rows.values())
-    columns = max(len(row) for row in pictures)
-    sheet = Image.new("RGB", (columns * side, len(titles) * (side + _TITLE_HEIGHT)), "white")
-    draw = ImageDraw.Draw(sheet)
-    # Pillow's own font has no letter beyond ASCII. Matplotlib, which nerfstudio needs, brings one that has most.
-    font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", 12)
-    for r, (title, row) in enumerate(zip(titles, pictures, strict=True)):
-        top = r * (side + _TITLE_HEIGHT)
-        draw.text((6, top + 4), _cut(title, font, sheet.width - 12), fill="black", font=font)
-        for c, picture in enumerate(row):
-            image = Image.fromarray(picture)
-            scale = side / max(image.size)
-            image = image.resize(
-                (max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.LANCZOS
-            )
-            offset = c * side + (side - image.width) // 2, top + _TITLE_HEIGHT + (side - image.height) // 2
-            sheet.paste(image, offset)
-    return sheet
-
-
-def _cut(title: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """Return the title on one line, with as much of it as fits into `width` pixels."""
-    line = one_line(title, _LONGEST_TITLE)
-    cuts = (one_line(line, n) for n in range(len(line), 0, -1))
-    return next((cut for cut in cuts if font.getlength(cut) <= width), "")
 
 
 def turntable(cameras: Cameras, n_frames: int, points: Float[Tensor, "points 3"]) -> Cameras:

@@ -40,7 +40,7 @@ class Augmentation:
             UserError: Naming the option.
         """
         if self.background != "random" and parse_color(self.background) is None:
-            raise UserError(f"background is {self.background!r}: give a CSS colour, or 'random'.")
+            raise UserError(f"`background` is {self.background!r}: give a CSS colour, or 'random'.")
         share(self, "crop", of="the canvas", above=True)
 
     @property

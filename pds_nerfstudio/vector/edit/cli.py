@@ -6,19 +6,20 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
 
-from pds_nerfstudio.checks import at_least, require
+from pds_nerfstudio.checks import at_least, check_parts, require
 from pds_nerfstudio.command_help import CommandHelp, FirstOption
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.guidance import Guidance
+from pds_nerfstudio.images.picture import Picture
 from pds_nerfstudio.runs import EditCommand, Results, Saved, new_folder, place_of
 from pds_nerfstudio.vector.edit.editor import VectorEditor
+from pds_nerfstudio.vector.edit.given_draft import canvas_for, on_canvas
 from pds_nerfstudio.vector.edit.holding import Holding
 from pds_nerfstudio.vector.edit.loop import VectorEditConfig, VectorEditLoop, drawing_guidance
+from pds_nerfstudio.vector.edit.preview import Frame, to_picture, write_preview
 from pds_nerfstudio.vector.edit.selection import parse_region, parse_selectors
 from pds_nerfstudio.vector.raster.backend import Backend, exact
 from pds_nerfstudio.vector.raster.diffvg import DiffvgRenderer
@@ -32,7 +33,6 @@ STYLES = {
     "pixelart": "pixel art, on a white background",
 }
 """What each style adds to both prompts."""
-Frame = Float[Tensor, "3 height width"]
 FRAME_MILLISECONDS = 80
 """Of the history."""
 BACKENDS: dict[str, Backend] = {"exact": exact, "pytorch": Rasterizer, "pydiffvg": DiffvgRenderer}
@@ -42,8 +42,9 @@ HELP = CommandHelp(
     summary="Edit an SVG by text, with Posterior Distillation Sampling.",
     options=(
         FirstOption("--svg", "the drawing to edit", required=True),
-        FirstOption("--src-prompt", "what it shows", required=True),
-        FirstOption("--tgt-prompt", "what it should show", required=True),
+        FirstOption("--src-prompt", "what it shows"),
+        FirstOption("--tgt-prompt", "what it should show"),
+        FirstOption("--draft", "in place of prompts: a picture to fit it to"),
         FirstOption("--guidance.model", "the diffusion model: hub id or folder"),
         FirstOption("--guidance.guidance-scale", "how strongly the prompts are obeyed"),
         FirstOption("--guidance.identity-weight", "how strongly the source is kept"),
@@ -64,6 +65,7 @@ pds-svg --svg man.svg --src-prompt "a drawing of a man" \\
 pds-svg --svg tiger.svg --src-prompt "a drawing of a tiger" \\
     --tgt-prompt "a drawing of a lion" --edit.draft.refine-scale 7.5 \\
     --guidance.model stable-diffusion-v1-5/stable-diffusion-v1-5""",
+        "pds-svg --svg logo.svg --draft logo-edited.png",
         "pds-svg --repeat outputs/svg/tiger/config.json",
     ),
 )
@@ -79,10 +81,14 @@ class SvgEdit:
 
     svg: Path
     """The drawing to edit."""
-    src_prompt: str
-    """What the drawing shows."""
-    tgt_prompt: str
+    src_prompt: str = ""
+    """What the drawing shows. Prompts must be given, unless there is a draft."""
+    tgt_prompt: str = ""
     """What it should show. It works best if only the edit differs from the source prompt."""
+    draft: Path | None = None
+    """A picture of what the drawing should look like, such as a render of it that you have edited in another program.
+    The drawing is fit to it, without prompts and without a model. It has the drawing's proportions; or it is square,
+    with the drawing in the middle, as before.png is."""
     output_dir: Path = Path("outputs/svg")
     """The results go into a new folder of the drawing's name in here."""
     style: Literal["none", "iconography", "pixelart"] = "none"
@@ -90,7 +96,8 @@ class SvgEdit:
     style_suffix: str = ""
     """Words of your own, added to both prompts."""
     canvas: int = 0
-    """Side in pixels of the square canvas; 0 takes the size that the model was trained with."""
+    """Side in pixels of the square canvas; 0 takes the size that the model was trained with, or that of the draft, up
+    to 512."""
     device: str = "auto"
     """Where to render, for example cuda:0; 'auto' takes the first GPU, else the CPU."""
     save_every: int = 20
@@ -109,6 +116,8 @@ class SvgEdit:
     for all that is in it. New paths may lie on the paper and on that; all may change by default."""
     lock: str = ""
     """What must not change, in the same words. New paths do not cover it."""
+    text: Literal["keep", "outlines"] = "keep"
+    """keep: text stays text, drawn and not edited. outlines: it becomes paths, which are edited as all others are."""
     region: str = ""
     """x,y,width,height in the drawing's units: parts that are mostly outside stay, and nothing new is drawn there."""
 
@@ -123,13 +132,19 @@ class SvgEdit:
         at_least(self, 1, "save_every", give="a number of steps, at least 1")
         if self.history == "mp4" and not has_ffmpeg():
             raise UserError(
-                "history is mp4, and there is no ffmpeg: pip install imageio-ffmpeg, or set history to gif."
+                "`history` is mp4, and there is no ffmpeg: pip install imageio-ffmpeg, or set `history` to gif."
             )
         for option in ("only", "lock"):
             parse_selectors(getattr(self, option), option)
         parse_region(self.region)
-        self.edit.check()
-        self.guidance.check()
+        if self.needs_model and not (self.src_prompt.strip() or self.tgt_prompt.strip()):
+            raise UserError("There are no prompts: give src_prompt and tgt_prompt, or a draft.")
+        check_parts(self, "edit", "guidance")
+
+    @property
+    def needs_model(self) -> bool:
+        """Return whether a diffusion model takes part."""
+        return self.draft is None or self.edit.steps > 0 or self.edit.refine_steps > 0
 
     @property
     def prompts(self) -> tuple[str, str]:
@@ -154,7 +169,7 @@ class SvgResults(Results):
         self.config, self.editor, self.loop = config, editor, loop
         self.before = self._picture()
         self._frames = [self.before]
-        _image(self.before).save(self.folder / "before.png")
+        self._save_picture(self.before, "before")
 
     @torch.no_grad()
     def _picture(self) -> Frame:
@@ -174,17 +189,22 @@ class SvgResults(Results):
     @torch.no_grad()
     def save(self) -> Saved:
         """Save the drawing, its picture, the history, and the picture that the drawing was to be fit to."""
-        if self.loop.draft is not None:
-            _image(self.loop.draft.goal().images[0].cpu()).save(self.folder / "draft.png")
+        draft = None if self.loop.draft is None else self.loop.draft.goal().images[0].cpu()
+        if draft is not None:
+            self._save_picture(draft, "draft")
         file, after = self._write_drawing(), self._picture()
-        _image(after).save(self.folder / "after.png")
+        self._save_picture(after, "after")
+        write_preview(self.folder, self.config.prompts, self.before, draft, after)
         if self.config.history != "none":
-            self._write_history([_image(frame) for frame in [*self._frames, after]])
+            self._write_history([Image.fromarray(to_picture(frame)) for frame in [*self._frames, after]])
         fit = self.loop.path_fit
         if fit is None:
             return Saved(file, self.before, after)
         print(fit.report)
         return Saved(file, self.before, after, asdict(fit.report))
+
+    def _save_picture(self, frame: Frame, name: str) -> None:
+        Image.fromarray(to_picture(frame)).save(self.folder / f"{name}.png")
 
     def _write_history(self, frames: list[Image.Image]) -> None:
         target = self.folder / f"history.{self.config.history}"
@@ -194,40 +214,54 @@ class SvgResults(Results):
         write_video(target, map(np.asarray, frames), 1000 / FRAME_MILLISECONDS)
 
 
-def _image(frame: Frame) -> Image.Image:
-    return Image.fromarray((frame.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
-
-
 def read_drawing(config: SvgEdit) -> Document:
     """Read the drawing that a configuration names.
 
     Raises:
         UserError: If it is none.
     """
-    return Document.read(config.svg)
+    return Document.read(config.svg, outlines=config.text == "outlines")
 
 
-def edit_svg(config: SvgEdit, document: Document, guidance: Guidance) -> Path:
+def edit_svg(config: SvgEdit, document: Document, guidance: Guidance | None) -> Path:
     """Run an edit and leave its results in a new folder.
 
     Args:
         config: What to do.
         document: The drawing.
-        guidance: Its prompts are set.
+        guidance: Its prompts are set; None if the configuration needs no model.
 
     Returns:
         The edited drawing's file. Ctrl-C leaves the drawing as far as it came.
 
     Raises:
-        UserError: If the drawing has nothing to edit.
+        UserError: If the drawing has nothing to edit, or the draft cannot be read or has other proportions.
     """
-    canvas = config.canvas or guidance.denoiser.resolution
+    canvas, draft, picture = config.canvas, None, None
+    if config.draft is not None:
+        draft = Picture.read(config.draft)
+        canvas = canvas or canvas_for(draft)
+    elif guidance is not None:
+        canvas = canvas or guidance.denoiser.resolution
     editor = VectorEditor(document, canvas, config.edit.groups, place_of(config), BACKENDS[config.backend])
-    loop = VectorEditLoop(editor, guidance, config.edit, Holding(config.only, config.lock, config.region))
+    if draft is not None:
+        paper = config.edit.augmentation.plain(canvas, editor.source.points)
+        picture = on_canvas(draft, document.size, paper, config.draft)
+    holding = Holding(config.only, config.lock, config.region)
+    loop = VectorEditLoop(editor, guidance, config.edit, holding, picture)
     return SvgResults(config, editor, loop).leave(loop)
 
 
-_COMMAND = EditCommand(HELP, SvgEdit(svg=Path(), src_prompt="", tgt_prompt=""), read_drawing, edit_svg)
+class SvgCommand(EditCommand[SvgEdit, Document]):
+    """The command, which needs no model where a draft is given."""
+
+    def run(self, config: SvgEdit) -> Path:
+        """Edit the drawing that a configuration names; see `EditCommand.run`."""
+        config.check()
+        return super().run(config) if config.needs_model else edit_svg(config, self.read(config), None)
+
+
+_COMMAND = SvgCommand(HELP, SvgEdit(svg=Path()), read_drawing, edit_svg, hint=" (and preview.html beside it)")
 run = _COMMAND.run
 """Edit the drawing that an `SvgEdit` names; see `EditCommand.run`."""
 

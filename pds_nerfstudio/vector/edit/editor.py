@@ -44,7 +44,8 @@ class VectorEditor:
     The change is what the optimiser sees. It is 0 at first. Points and stroke widths change in pixels of a 512-pixel
     canvas, gradients and their stops in hundredths of the gradient's length, colours and opacities in their own units.
     What the file gives several elements in one place, a class or a group, changes for all of them alike. Rectangles,
-    circles, ellipses and lines move as wholes: the nearest affine map of their points is what counts.
+    circles, ellipses and lines move as wholes: the nearest affine map of their points is what counts. Those whose paint
+    or clip path would turn with them are stretched along their axes alone.
     """
 
     def __init__(
@@ -116,7 +117,7 @@ class VectorEditor:
             self._units[name] = unit.to(device).reshape(-1, *(1,) * (getattr(self._start, name).ndim - 1))
         self._placement = Placement(self._start.points, document.scene.topology, document.editable["points"])
         outlined = {path for path, rows in paint_rows(document.scene).items() if rows.widths}
-        self._whole = WholeShapes(self._start.points, document.paths, outlined)
+        self._whole = WholeShapes(self._start.points, document.paths, outlined, document.level)
         self.changes: dict[str, Tensor] = {}
         """The optimiser's tensors, shaped like those of `SceneParameters`, and under "paths" the moves of paths."""
         for name in (name for group in self.groups for name in TENSORS[group]):

@@ -13,12 +13,14 @@ from pds_nerfstudio.vector.edit.editor import VectorEditor
 from pds_nerfstudio.vector.edit.likeness import color_distance
 from pds_nerfstudio.vector.edit.scene_tree import paint_rows
 from pds_nerfstudio.vector.edit.selection import parse_region, selected_paths
-from pds_nerfstudio.vector.edit.visibility import owners
+from pds_nerfstudio.vector.edit.visibility import NOTHING, owners
 from pds_nerfstudio.vector.raster import affine
 from pds_nerfstudio.vector.svg.document import Document
 
 _DIFFERENT = 5.0
 """Colour difference from which a pixel of the draft shows something else."""
+_FAINTLY = 3.0
+"""Colour difference from which the mean of what is seen of a path is another colour: noise is less on average."""
 _SHARE = 0.02
 """Share of what is seen of a path, from which it shows something else."""
 _FINE = 512
@@ -76,9 +78,27 @@ def changed(source: Float[Tensor, "3 h w"], draft: Float[Tensor, "3 h w"]) -> Bo
     return torch.from_numpy(kept).to(source.device)
 
 
-def paths_to_change(owned: Owned, where: Bool[Tensor, "h w"], locked: Collection[int]) -> set[int]:
-    """Return the paths that show something else where the draft is changed, and may."""
-    return {path for path, share in owned.share(where).items() if share > _SHARE} - set(locked)
+def paths_to_change(
+    owned: Owned, source: Float[Tensor, "3 h w"], draft: Float[Tensor, "3 h w"], counts: Bool[Tensor, "h w"]
+) -> set[int]:
+    """Return the paths that show something else in a draft: in some places, or faintly as a whole.
+
+    Args:
+        owned: Where they are seen.
+        source: The drawing as it was.
+        draft: What it should look like.
+        counts: The pixels that are compared.
+    """
+    found = {path for path, share in owned.share(changed(source, draft) & counts).items() if share > _SHARE}
+    times = owned.owner.shape[-1] // source.shape[-1]
+    owner = torch.where(counts, owned.owner[::times, ::times], NOTHING)
+    for path in owned.area.keys() - found:
+        seen = owner == path
+        if seen.any():
+            before, after = (picture[:, seen].mean(1, keepdim=True) for picture in (source, draft))
+            if float(color_distance(before, after)) > _FAINTLY:
+                found.add(path)
+    return found
 
 
 @dataclass(frozen=True)

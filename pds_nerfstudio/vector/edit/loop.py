@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from pds_nerfstudio.checks import at_least, finite, share
+from pds_nerfstudio.checks import at_least, check_parts, finite, share
 from pds_nerfstudio.editing import EditLoop, Fit, Guide, Stage, StepReport, redraw
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
@@ -22,6 +24,7 @@ from pds_nerfstudio.images.edit_loop import ImageEditConfig
 from pds_nerfstudio.vector.edit.augmentation import Augmentation
 from pds_nerfstudio.vector.edit.editable import Draft, DrawingDescent, FramedDrawing
 from pds_nerfstudio.vector.edit.editor import ParameterGroup, VectorEditor
+from pds_nerfstudio.vector.edit.given_draft import GivenDraft
 from pds_nerfstudio.vector.edit.holding import Held, Holding
 from pds_nerfstudio.vector.edit.optimizer import BlockAdam
 from pds_nerfstudio.vector.edit.path_fit import PathFit, Vanished
@@ -32,7 +35,7 @@ class VectorEditConfig:
     """How a drawing follows the guidance."""
 
     draft: ImageEditConfig = field(
-        default_factory=lambda: ImageEditConfig(steps=80, refine=0.5, refine_steps=6, refine_scale=3.0)
+        default_factory=lambda: ImageEditConfig(steps=80, refine=0.6, refine_steps=8, refine_scale=3.0, refine_tries=10)
     )
     """How the guidance first edits a render of the drawing, as pds-image edits a picture, whether or not paths can
     follow. The result is the draft."""
@@ -120,14 +123,13 @@ class VectorEditConfig:
         at_least(self, 1, "refine_rounds", "views")
         at_least(self, 0, "fit_steps", "new_paths", "steps", "refine_steps")
         if self.fit_steps == self.steps == self.refine_steps == 0:
-            raise UserError("fit_steps, steps and refine_steps are all 0: nothing would be done.")
+            raise UserError("`fit_steps`, `steps` and `refine_steps` are all 0: nothing would be done.")
         finite(self, *(f"{group}_lr" for group in self.rates), "crossing", "fit_rate")
         share(self, "final_rate", above=True)
         share(self, "stay_near", below=True)
         if not self.groups:
-            raise UserError("All learning rates are 0: let paths, points, colors, strokes or gradients change.")
-        self.draft.check()
-        self.refinement.check()
+            raise UserError("All learning rates are 0: give `paths_lr`, `points_lr` or `colors_lr` a value above 0.")
+        check_parts(self, "draft", "refinement")
         self.augmentation.check()
 
 
@@ -161,42 +163,62 @@ class Later:
             self._stage.finish()
 
 
+def _needed(guidance: Guidance | None) -> Guidance:
+    if guidance is None:
+        raise UserError("steps and refine_steps need prompts and a model: set them to 0 to fit to a draft alone.")
+    return guidance
+
+
 class VectorEditLoop(EditLoop):
     """The edit of a drawing, in up to three stages.
 
     Args:
         editor: What is edited.
-        guidance: What with; its prompts are set.
+        guidance: What with; its prompts are set. None is enough where a draft is given and no stage needs guidance.
         config: How.
         holding: What may change; everything by default.
+        picture: A draft made elsewhere, of the editor's canvas, in place of one that the guidance makes.
 
     Raises:
-        UserError: If the configuration means nothing, selectors pick nothing, or the canvas is too small for the model.
+        UserError: If the configuration means nothing, selectors pick nothing, the canvas is too small for the model, or
+            a stage needs guidance and there is none.
     """
 
     def __init__(
-        self, editor: VectorEditor, guidance: Guidance, config: VectorEditConfig, holding: Holding | None = None
+        self,
+        editor: VectorEditor,
+        guidance: Guidance | None,
+        config: VectorEditConfig,
+        holding: Holding | None = None,
+        picture: Float[Tensor, "3 canvas canvas"] | None = None,
     ) -> None:
         config.check()
+        if picture is not None and config.fit_steps == 0:
+            raise UserError("fit_steps is 0, and so nothing would be fit to the draft: give at least 1.")
         self._config = config
         self._drawing = drawing = FramedDrawing(editor, config.augmentation, config.views, config.seed)
-        self.draft: Draft | None = None
-        """The edit of the picture that the drawing is fit to, if there is one."""
+        self.draft: Draft | GivenDraft | None = None
+        """The picture that the drawing is fit to, if there is one, or the edit that makes it."""
         self.path_fit: PathFit | None = None
         """The fit to it, if there may be new paths."""
         held = Held.of(editor, holding or Holding())
         stages: list[Stage] = []
-        if config.fit_steps > 0:
-            self.draft = Draft(drawing, guidance, config.draft)
+        if picture is not None:
+            self.draft = GivenDraft(drawing, picture)
+        elif config.fit_steps > 0:
+            self.draft = Draft(drawing, _needed(guidance), config.draft)
+            stages.append(self.draft)
+        if self.draft is not None:
             if config.new_paths > 0:
                 self.path_fit = PathFit(
                     drawing, self.draft.goal, self._partly, config.fit_steps, config.new_paths, config.vanished, held
                 )
-            stages += [self.draft, self.path_fit or Fit(self._fitting(config.fit_steps), self.draft.goal)]
+            stages.append(self.path_fit or Fit(self._fitting(config.fit_steps), self.draft.goal))
         if config.steps > 0:
-            stages.append(self._later(config.steps, lambda: Guide(self._following(config.steps), guidance)))
+            asked = _needed(guidance)
+            stages.append(self._later(config.steps, lambda: Guide(self._following(config.steps), asked)))
         if config.refine_steps > 0:
-            goal = partial(redraw, drawing, guidance, config.refinement)
+            goal = partial(redraw, drawing, _needed(guidance), config.refinement)
             rounds = config.refine_rounds
             make = lambda: Fit(self._fitting(config.refine_steps), goal, rounds)  # noqa: E731
             stages.append(self._later(config.refine_steps, make))

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,15 +12,15 @@ from scipy.spatial import ConvexHull, Delaunay
 from torch import Tensor
 
 from pds_nerfstudio.vector.edit.likeness import unlike
+from pds_nerfstudio.vector.edit.own_lines import PlacedLine, lines_of, outlined
 from pds_nerfstudio.vector.edit.palette import palette_of
 from pds_nerfstudio.vector.edit.residual import FINER, Mask, Region, finer, regions
 from pds_nerfstudio.vector.edit.scene_tree import shapes_of, without
 from pds_nerfstudio.vector.edit.sketch import CHANGE, NODE, Placed, Sketch
-from pds_nerfstudio.vector.edit.trace import Outlines, trace
+from pds_nerfstudio.vector.edit.trace import as_path, trace
 from pds_nerfstudio.vector.edit.visibility import owners
 from pds_nerfstudio.vector.raster import affine
-from pds_nerfstudio.vector.raster.scene import Solid
-from pds_nerfstudio.vector.svg.insertion import Line, NewPath
+from pds_nerfstudio.vector.svg.insertion import NewPath
 from pds_nerfstudio.vector.svg.xml_source import Element
 
 _TRACES = ((0.4, True), (0.8, True), (1.6, True), (0.8, False))
@@ -30,8 +31,6 @@ _TOUCHED = 0.08
 """Least share of a region's edge at which another path may be what it is behind."""
 _UNDER = 0.03
 """How far a path goes on below what it is behind, as a share of the picture."""
-_LINES = 2
-"""How many of the lines that the drawing has are tried around a new path."""
 _WELL = 20 * NODE
 """What a sketch may cost without any thought of other ways."""
 _HOPELESS = 10 * NODE
@@ -155,13 +154,15 @@ def _best(
     chosen: tuple[Element | None, Mask] = (None, region.mask)
     for place, mask in _places(sketch, region, alike, owner):
         outlines = trace(mask, _TRACES[1][0], FINER)
-        if outlines.contours and try_out(place, _new_path(sketch, outlines, region, None)):
+        if outlines.contours and try_out(place, as_path(outlines, sketch.editor.view, region.color)):
             chosen = place, mask
     if best > error + _HOPELESS:
         return None
     for path in _paths(sketch, region, chosen[1]):
         try_out(chosen[0], path)
-    return found if best < error else None
+    if found is None or best >= error:
+        return None
+    return [*sketch.new, outlined(sketch, found[-1], chosen[1])]
 
 
 def _paths(sketch: Sketch, region: Region, mask: Mask) -> Iterator[NewPath]:
@@ -172,48 +173,19 @@ def _paths(sketch: Sketch, region: Region, mask: Mask) -> Iterator[NewPath]:
             outlines = trace(shape, tolerance, FINER, corners)
             if outlines.contours and (outlines.nodes, corners) not in known:
                 known.add((outlines.nodes, corners))
-                yield from (_new_path(sketch, outlines, region, line) for line in lines)
+                plain = as_path(outlines, sketch.editor.view, region.color)
+                yield from (replace(plain, line=own.line, line_below=own.below) if own else plain for own in lines)
 
 
-def _lined(sketch: Sketch, mask: Mask) -> Iterator[tuple[Mask, list[Line | None]]]:
+def _lined(sketch: Sketch, mask: Mask) -> Iterator[tuple[Mask, list[PlacedLine | None]]]:
     """Return a region, and what is left of it inside of each line, with the lines to draw around them."""
-    lines = _lines(sketch)
+    lines = lines_of(sketch.editor)
     yield mask, [None, *lines]
     depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    for line in lines:
-        inner = depth > line.width / 2 * sketch.editor.view[0] * FINER
+    for own in lines:
+        inner = depth > own.line.width / 2 * sketch.editor.view[0] * FINER
         if inner.any():
-            yield inner, [line]
-
-
-def _lines(sketch: Sketch) -> list[Line]:
-    """Return the lines that the drawing has most of."""
-    lines: Counter[Line] = Counter()
-    numbers = sketch.editor.source
-    for shape in shapes_of(sketch.editor.before.scene):
-        stroke = shape.stroke
-        if stroke is not None and isinstance(stroke.paint, Solid) and not stroke.dashes:
-            red, green, blue = numbers.colors[stroke.paint.color].tolist()
-            width = round(float(numbers.widths[stroke.width]) * affine.mean_scale(shape.transform), 4)
-            lines[Line((red, green, blue), width)] += 1
-    return [line for line, _ in lines.most_common(_LINES)]
-
-
-def _new_path(sketch: Sketch, outlines: Outlines, region: Region, line: Line | None) -> NewPath:
-    """Return outlines on the canvas as a path in the drawing's units."""
-    rows, points = list[tuple[tuple[int, int, int, int], ...]](), list[np.ndarray]()
-    for contour in outlines.contours:
-        segments, first = [], len(points)
-        for k, cubic in enumerate(contour):
-            start = len(points)
-            straight = np.array_equal(cubic[0], cubic[1]) and np.array_equal(cubic[2], cubic[3])
-            points.extend(cubic[:1] if straight else cubic[:3])
-            end = first if k + 1 == len(contour) else len(points)
-            segments.append((start, start, end, end) if straight else (start, start + 1, start + 2, end))
-        rows.append(tuple(segments))
-    inverse = affine.inverse(torch.tensor(sketch.editor.view, dtype=torch.float64))
-    placed = torch.from_numpy(np.stack(points)) @ inverse[:4].reshape(2, 2) + inverse[4:]
-    return NewPath(placed.float(), tuple(rows), region.color, line)
+            yield inner, [own]
 
 
 def _owner(sketch: Sketch) -> Int[np.ndarray, "side side"]:

@@ -8,7 +8,7 @@ from pds_nerfstudio.vector.edit.likeness import color_distance
 from pds_nerfstudio.vector.edit.scene_tree import shapes_of
 from pds_nerfstudio.vector.raster.scene import SceneParameters, Solid
 
-_NEAR = 5.0
+_NEAR = 3.5
 """Colour difference up to which a colour of the drawing's own is taken."""
 
 
@@ -21,6 +21,12 @@ def palette_of(editor: VectorEditor, parameters: SceneParameters) -> Float[Tenso
         if part is not None and isinstance(part.paint, Solid)
     }
     return parameters.colors[sorted(rows)]
+
+
+def main_colors(editor: VectorEditor, parameters: SceneParameters) -> dict[int, Float[Tensor, "3"]]:
+    """Return for each path that is painted in one plain colour that of its fill, or of its line if it has none."""
+    paints = {s.path: part.paint for s in shapes_of(editor.before.scene) if (part := s.fill or s.stroke) is not None}
+    return {path: parameters.colors[paint.color] for path, paint in paints.items() if isinstance(paint, Solid)}
 
 
 def nearest_color(color: Float[Tensor, "3"], palette: Float[Tensor, "k 3"]) -> Float[Tensor, "3"]:

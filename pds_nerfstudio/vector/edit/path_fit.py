@@ -19,6 +19,7 @@ from pds_nerfstudio.editing import Goal, Metrics, StepReport, coarse_to_fine
 from pds_nerfstudio.vector.edit.editable import DrawingDescent, FramedDrawing, Framings
 from pds_nerfstudio.vector.edit.editor import VectorEditor
 from pds_nerfstudio.vector.edit.holding import Held, changed, freedom, pace, paths_to_change
+from pds_nerfstudio.vector.edit.leaps import leap
 from pds_nerfstudio.vector.edit.likeness import decibels
 from pds_nerfstudio.vector.edit.new_paths import add_new_paths, prune, redo_paths
 from pds_nerfstudio.vector.edit.scene_tree import paint_rows
@@ -139,8 +140,9 @@ class PathFit:
         draft = torch.where(self._inside, goal.images[0].to(source), source)
         counts = ~self._owned.mask(self._locked, editor.canvas)
         sketch = self._sketch = Sketch(editor, draft, paper, counts, editor.source)
-        self._paths = paths_to_change(self._owned, changed(source, draft) & counts, self._locked)
+        self._paths = paths_to_change(self._owned, source, draft, counts) - self._locked
         self._shared = recolor(sketch, self._paths, self._owned)
+        leap(sketch, self._paths, self._owned)
         self._start(sketch, self._paths, self._shared)
         self._descent = self._make_descent(max(self._first, 1), 1.0, 0.0, 0.3)
 

@@ -47,6 +47,11 @@ class Region:
         """Return its area in pixels of the picture."""
         return float(self.mask.sum()) / FINER**2
 
+    @property
+    def center(self) -> Float[np.ndarray, "2"]:
+        """Return the middle of all its points on the canvas, x and y."""
+        return (np.argwhere(self.mask).mean(0)[::-1] + 0.5) / FINER
+
 
 def finer(picture: Float[Tensor, "c h w"]) -> Float[Tensor, "c fine_h fine_w"]:
     """Return a picture with `FINER` times as many pixels on a side, in between the others."""

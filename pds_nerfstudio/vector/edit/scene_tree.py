@@ -4,17 +4,17 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 
-from pds_nerfstudio.vector.raster.scene import Gradient, Group, Paint, Scene, Shape
+from pds_nerfstudio.vector.raster.scene import Gradient, Group, Node, Paint, Scene, Shape, Solid
 
 
 def shapes_of(scene: Scene) -> Iterator[Shape]:
-    """Return all shapes, lowest first."""
-    stack: list[Shape | Group] = [scene.root]
+    """Return all shapes, lowest first, without those that are but in masks and patterns."""
+    stack: list[Node] = [scene.root]
     while stack:
         node = stack.pop()
         if isinstance(node, Group):
             stack.extend(reversed(node.children))
-        else:
+        elif isinstance(node, Shape):
             yield node
 
 
@@ -30,7 +30,8 @@ def without(scene: Scene, hidden: Collection[int]) -> Scene:
 
     def kept(group: Group) -> Group:
         children = (kept(c) if isinstance(c, Group) else c for c in group.children)
-        return replace(group, children=tuple(c for c in children if isinstance(c, Group) or c.path not in hidden))
+        shown = (c for c in children if not isinstance(c, Shape) or c.path not in hidden)
+        return replace(group, children=tuple(shown))
 
     return replace(scene, root=kept(scene.root))
 
@@ -52,8 +53,9 @@ class PaintRows:
 
     def add(self, paint: Paint) -> None:
         """Add what a paint consists of."""
-        if not isinstance(paint, Gradient):
+        if isinstance(paint, Solid):
             self.colors.add(paint.color)
+        if not isinstance(paint, Gradient):
             return
         self.gradients.add(paint.geometry)
         for stop in paint.stops:

@@ -22,7 +22,7 @@ def parse_selectors(text: str, option: str) -> list[cssselect2.compiler.Compiled
         return list(cssselect2.compile_selector_list(text))
     except (cssselect2.SelectorError, SyntaxError, NotImplementedError):
         raise UserError(
-            f"{option} is {text!r}: give names of elements, #ids and .classes, separated by commas."
+            f"`{option}` is {text!r}: give names of elements, #ids and .classes, separated by commas."
         ) from None
 
 
@@ -37,7 +37,7 @@ def selected_paths(document: Document, text: str, option: str) -> set[int]:
     picked = {node.etree_element for node in tree.iter_subtree() if any(s.test(node) for s in selectors)}
     found = {path.path for path in document.paths if not picked.isdisjoint(_with_ancestors(path.element))}
     if selectors and not found:
-        raise UserError(f"{option} is {text!r}: nothing that {document.name} draws is called that; look at its ids.")
+        raise UserError(f"`{option}` is {text!r}: nothing that {document.name} draws is called that; look at its ids.")
     return found
 
 
@@ -59,7 +59,7 @@ def parse_region(text: str) -> tuple[float, float, float, float] | None:
     try:
         x, y, width, height = (float(part) for part in parts)
     except ValueError:
-        raise UserError(f"region is {text!r}: give x,y,width,height in the drawing's units.") from None
+        raise UserError(f"`region` is {text!r}: give x,y,width,height in the drawing's units.") from None
     if not (width > 0 and height > 0):
-        raise UserError(f"region is {text!r}: give a width and a height above 0.")
+        raise UserError(f"`region` is {text!r}: give a width and a height above 0.")
     return x, y, width, height

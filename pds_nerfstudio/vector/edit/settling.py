@@ -25,6 +25,10 @@ _ALIKE = 8.0
 """Colour difference up to which pixels are of one colour."""
 _OTHER = 3.0
 """Colour difference from which a path has another colour than before."""
+_AROUND = 4
+"""Pixels around a part that tell whether it is there."""
+_TIED = 14.0
+"""Colour difference up to which paths of one colour get one colour again."""
 _VISIBLE_MOVE = 0.1
 """Pixels of the canvas."""
 _VISIBLE_COLOR = 1 / 255
@@ -48,12 +52,13 @@ def with_points(parameters: SceneParameters, rows: slice, points: Tensor) -> Sce
 def recolor(sketch: Sketch, paths: Collection[int], owned: Owned) -> set[int]:
     """Give paths that show mostly one other colour in the draft that colour, if it puts more right than hiding them.
 
-    A colour that the drawing has already, or that another path has got before, is taken where it is near.
+    A colour that the drawing has already, or that another path has got before, is taken where it is near; and that of
+    another path that had the same before, even where it is not so near.
 
     Returns:
         Those that have no colour of their own to give: gradients, and what is painted together with others.
     """
-    editor, shared = sketch.editor, set[int]()
+    editor, shared, given = sketch.editor, set[int](), list[tuple[Tensor, Tensor]]()
     main = {s.path: (s.fill or s.stroke).paint for s in shapes_of(editor.before.scene) if s.fill or s.stroke}  # type: ignore[union-attr]
     users = Counter(row for own in paint_rows(editor.before.scene).values() for row in own.colors)
     editable, known = editor.before.editable["colors"], palette_of(editor, sketch.parameters)
@@ -65,12 +70,17 @@ def recolor(sketch: Sketch, paths: Collection[int], owned: Owned) -> set[int]:
         color = _other_color(sketch, owned.mask({path}, editor.canvas), sketch.parameters.colors[paint.color])
         if color is None or not editable[paint.color] or "colors" not in editor.changes:
             continue
-        color = nearest_color(color, known)
+        if _is_gone(sketch, owned.mask({path}, editor.canvas)):
+            continue
+        same = [new for old, new in given if torch.equal(old, sketch.parameters.colors[paint.color])]
+        tied = [new for new in same if float(color_distance(new[:, None], color[:, None])) < _TIED]
+        color = tied[0] if tied else nearest_color(color, known)
         colors = sketch.parameters.colors.clone()
         colors[paint.color] = color
         other = sketch.with_(parameters=replace(sketch.parameters, colors=colors))
         hidden = sketch.with_(hidden=sketch.hidden | {path})
         if _cost(other) + CHANGE < min(_cost(sketch), _cost(hidden) + CHANGE):
+            given.append((sketch.parameters.colors[paint.color], color))
             sketch.parameters, known = other.parameters, torch.cat([known, color[None]])
     return shared
 
@@ -85,6 +95,13 @@ def _other_color(sketch: Sketch, where: Bool[Tensor, "h w"], before: Float[Tenso
     if alike.float().mean() < _MOST or color_distance(color[:, None], before[:, None]) < _OTHER:
         return None
     return (seen[:, alike].median(1).values * 255).round() / 255
+
+
+def _is_gone(sketch: Sketch, where: Bool[Tensor, "h w"]) -> bool:
+    """Return whether the draft shows the paper in most of a part and around it: then nothing is there any more."""
+    around = torch.nn.functional.max_pool2d(where[None].float(), 2 * _AROUND + 1, stride=1, padding=_AROUND)[0] > 0
+    is_paper = color_distance(sketch.draft, sketch.paper) < _OTHER
+    return all(float(is_paper[part].float().mean()) > _MOST for part in (where, around & ~where) if part.any())
 
 
 def _cost(sketch: Sketch) -> float:

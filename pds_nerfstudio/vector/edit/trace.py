@@ -5,10 +5,14 @@ from itertools import pairwise
 
 import contourpy
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from pds_nerfstudio.vector.edit.bezier_fit import Cubic, Points, fit_cubics, is_straight, line
+from pds_nerfstudio.vector.raster import affine
+from pds_nerfstudio.vector.raster.affine import Affine
+from pds_nerfstudio.vector.svg.insertion import NewPath
 
 _BLUR = 0.4
 """Spread of the blur that takes the steps of pixels off an edge, in pixels of the result."""
@@ -171,3 +175,26 @@ def _corners(ring: Points) -> list[int]:
     if len(apart) > 1 and apart[0] + len(ring) - apart[-1] <= reach // 2:
         apart.pop()
     return apart
+
+
+def as_path(outlines: Outlines, view: Affine, color: tuple[float, float, float]) -> NewPath:
+    """Return outlines on a canvas as a path in the drawing's units.
+
+    Args:
+        outlines: In pixels of the canvas.
+        view: From the drawing's units to the canvas.
+        color: Of the path, sRGB in 0..1.
+    """
+    rows, points = list[tuple[tuple[int, int, int, int], ...]](), list[np.ndarray]()
+    for contour in outlines.contours:
+        segments, first = [], len(points)
+        for k, cubic in enumerate(contour):
+            start = len(points)
+            straight = np.array_equal(cubic[0], cubic[1]) and np.array_equal(cubic[2], cubic[3])
+            points.extend(cubic[:1] if straight else cubic[:3])
+            end = first if k + 1 == len(contour) else len(points)
+            segments.append((start, start, end, end) if straight else (start, start + 1, start + 2, end))
+        rows.append(tuple(segments))
+    inverse = affine.inverse(torch.tensor(view, dtype=torch.float64))
+    placed = torch.from_numpy(np.stack(points)) @ inverse[:4].reshape(2, 2) + inverse[4:]
+    return NewPath(placed.float(), tuple(rows), color)

@@ -1,6 +1,6 @@
 """Points of rectangles, circles, ellipses and lines, which move together, so that these stay what they are."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from jaxtyping import Float
@@ -20,48 +20,90 @@ class WholeShapes:
         paths: Says which points form which shape.
         outlined: Numbers of paths with a stroke. Rectangles with one are turned and stretched, but not slanted, for
             a transform that slants them would slant the stroke.
+        level: Numbers of paths that are stretched along their own axes, but neither turned nor slanted.
     """
 
-    def __init__(self, points: Float[Tensor, "n 2"], paths: Sequence[PathSlot], outlined: Collection[int]) -> None:
+    def __init__(
+        self,
+        points: Float[Tensor, "n 2"],
+        paths: Sequence[PathSlot],
+        outlined: Collection[int],
+        level: Collection[int] = (),
+    ) -> None:
         basic = [path for path in paths if path.source.tag in SHAPES]
         self._every = _Rows(basic, points)
         self._basis = _joined([_affine_basis(points[rows]) for rows in self._every.of_each], points)
-        upright = [path for path in basic if path.source.tag == "rect" and path.path in outlined]
-        self._upright = _Rows(upright, points)
-        sources = [_centered(path, points) for path in upright]
-        self._source = _joined(sources, points)
-        self._inverse = _joined([torch.linalg.pinv(source).T for source in sources], points)
-        self._start = points[self._upright.rows]
+        upright = [
+            path for path in basic if path.source.tag == "rect" and path.path in outlined and path.path not in level
+        ]
+        parts = (_Bound(upright, points, _unslanted), _Bound([p for p in basic if p.path in level], points, _level))
+        self._bound = [part for part in parts if part.count]
 
     def __call__(self, step: Float[Tensor, "n 2"]) -> Float[Tensor, "n 2"]:
         """Return the nearest step in which shapes move as wholes."""
-        every, upright = self._every, self._upright
+        every = self._every
         if every.count:
             along = every.products(self._basis, step[every.rows])
             step = step.index_copy(0, every.rows, every.applied(self._basis, along))
-        if upright.count:
-            there = self._straight(self._start + step[upright.rows]) - self._straight(self._start)
-            step = step.index_copy(0, upright.rows, there)
+        for bound in self._bound:
+            step = bound(step)
         return step
 
-    def _straight(self, points: Float[Tensor, "m 2"]) -> Float[Tensor, "m 2"]:
-        """Return about the nearest places of the points of rectangles for these not to be slanted."""
-        matrix = self._upright.products(self._inverse, points)
-        along, across = matrix[:, 0], matrix[:, 1]
-        mirrored = (along[:, :1] * across[:, 1:] < along[:, 1:] * across[:, :1]).to(points) * -2 + 1
-        # between where the one side points and where the other does, a right angle back
-        middle = along + mirrored * torch.stack([across[:, 1], -across[:, 0]], 1)
-        middle = middle / middle.norm(dim=1, keepdim=True).clamp(min=1e-9)
-        beside = torch.stack([-middle[:, 1], middle[:, 0]], 1)
-        straight = torch.stack(
-            [
-                (along * middle).sum(1, keepdim=True) * middle,
-                (across * beside).sum(1, keepdim=True) * beside,
-                matrix[:, 2],
-            ],
-            1,
-        )
-        return self._upright.applied(self._source, straight)
+
+Maps = Float[Tensor, "shapes 3 2"]
+"""Affine maps, of rows: where the two axes of a shape go, and its middle."""
+
+
+def _unslanted(maps: Maps) -> Maps:
+    """Return about the nearest maps that keep right angles between the axes."""
+    along, across = maps[:, 0], maps[:, 1]
+    mirrored = (along[:, :1] * across[:, 1:] < along[:, 1:] * across[:, :1]).to(maps) * -2 + 1
+    # between where the one side points and where the other does, a right angle back
+    middle = along + mirrored * torch.stack([across[:, 1], -across[:, 0]], 1)
+    middle = middle / middle.norm(dim=1, keepdim=True).clamp(min=1e-9)
+    beside = torch.stack([-middle[:, 1], middle[:, 0]], 1)
+    return torch.stack(
+        [
+            (along * middle).sum(1, keepdim=True) * middle,
+            (across * beside).sum(1, keepdim=True) * beside,
+            maps[:, 2],
+        ],
+        1,
+    )
+
+
+def _level(maps: Maps) -> Maps:
+    """Return the nearest maps that leave the axes where they point."""
+    return maps * maps.new_tensor([[1, 0], [0, 1], [1, 1]])
+
+
+class _Bound:
+    """Some shapes of whose affine maps only a part is allowed.
+
+    Args:
+        paths: The shapes.
+        points: Where all points are.
+        allowed: Takes maps to the nearest that are.
+    """
+
+    def __init__(
+        self, paths: Sequence[PathSlot], points: Float[Tensor, "n 2"], allowed: Callable[[Maps], Maps]
+    ) -> None:
+        self._rows, self._allowed, self.count = _Rows(paths, points), allowed, len(paths)
+        sources = [_centered(path, points) for path in paths]
+        self._source = _joined(sources, points)
+        self._inverse = _joined([torch.linalg.pinv(source).T for source in sources], points)
+        self._start = points[self._rows.rows]
+
+    def __call__(self, step: Float[Tensor, "n 2"]) -> Float[Tensor, "n 2"]:
+        """Return about the nearest step that is allowed."""
+        rows = self._rows.rows
+        there = self._placed(self._start + step[rows]) - self._placed(self._start)
+        return step.index_copy(0, rows, there)
+
+    def _placed(self, points: Float[Tensor, "m 2"]) -> Float[Tensor, "m 2"]:
+        maps = self._allowed(self._rows.products(self._inverse, points))
+        return self._rows.applied(self._source, maps)
 
 
 class _Rows:

@@ -16,7 +16,7 @@ from torch import Tensor
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.vector.raster import affine
 from pds_nerfstudio.vector.raster.affine import Affine
-from pds_nerfstudio.vector.raster.scene import Fill, Group, Scene, SceneParameters, Shape, Solid, Stroke
+from pds_nerfstudio.vector.raster.scene import Fill, Group, Picture, Scene, SceneParameters, Shape, Solid, Stroke
 from pds_nerfstudio.vector.raster.window import within_window
 
 SAMPLES = 2
@@ -126,6 +126,8 @@ def _installed() -> ModuleType:
 
 def _shapes(group: Group) -> Iterator[Shape]:
     """Return the shapes of a tree in their order; refuse what pydiffvg does not draw."""
+    if group.effects is not None:
+        raise UserError("pydiffvg has no masks, filters and blend modes: set backend to exact.")
     if group.clip is not None:
         raise UserError("pydiffvg has no clip paths: set backend to exact.")
     if group.opacities:
@@ -134,12 +136,14 @@ def _shapes(group: Group) -> Iterator[Shape]:
         if isinstance(child, Group):
             yield from _shapes(child)
             continue
+        if isinstance(child, Picture):
+            raise UserError("pydiffvg draws no text and no pictures: set backend to exact.")
         if child.clip is not None:
             raise UserError("pydiffvg has no clip paths: set backend to exact.")
         if child.opacities and child.fill is not None and child.stroke is not None:
             raise UserError("pydiffvg has no opacity of fill and stroke together: set backend to exact.")
         if any(part is not None and not isinstance(part.paint, Solid) for part in (child.fill, child.stroke)):
-            raise UserError("The backend pydiffvg draws no gradients: set backend to exact.")
+            raise UserError("The backend pydiffvg draws no gradients and patterns: set backend to exact.")
         if child.stroke is not None and child.stroke.dashes:
             raise UserError("pydiffvg has no dashes: set backend to exact.")
         yield child

@@ -75,16 +75,26 @@ def stroke_edges(
     edges, segment = flatten(local, counts)
     smooth = torch.cat([segment[1:] == segment[:-1], segment.new_zeros(1, dtype=torch.bool)])[: segment.numel()]
     lines = drop_points(Polylines(edges, part.instance[segment], smooth, part.instance_closed))
-    styles = [plan.strokes[region] for region in plan.stroke_regions]
     of = part.instance_region
-    if any(style.dashes for style in styles):
-        units = _dash_units(lines, styles, of)
-        lines, owner = dash_contours(lines, [(s.dashes, s.dash_offset) for s in styles], units)
+    if plan.dashed:
+        lines, owner = cut_dashes(plan, lines)
         pens = Pens(**{name: values[owner] for name, values in vars(pens).items()})
         of = of[owner]
     outline, contour = stroke_outline(lines, pens)
     region = of[contour]
     return _apply(matrices[region], outline), region
+
+
+def cut_dashes(plan: Plan, lines: Polylines) -> tuple[Polylines, Int[Tensor, " d"]]:
+    """Return the dashes of a scene's strokes, and the contour that each comes from; see `polyline.dash_contours`.
+
+    Args:
+        plan: Of the scene.
+        lines: The contours of its strokes, in their order.
+    """
+    styles = [plan.strokes[region] for region in plan.stroke_regions]
+    units = _dash_units(lines, styles, plan.stroked.instance_region)
+    return dash_contours(lines, [(style.dashes, style.dash_offset) for style in styles], units)
 
 
 def _dash_units(

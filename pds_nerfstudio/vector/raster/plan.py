@@ -1,6 +1,6 @@
 """A scene sorted for the rasteriser, once: the regions to cover, and the order in which to paint them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pds_nerfstudio.vector.raster.affine import Affine
-from pds_nerfstudio.vector.raster.scene import Clip, Fill, Group, Paint, Scene, Shape, Stroke
+from pds_nerfstudio.vector.raster.filter_graph import Filter
+from pds_nerfstudio.vector.raster.scene import Clip, Effects, Fill, Group, Paint, Pattern, Picture, Scene, Shape, Stroke
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,42 @@ class Draw:
 class Layer:
     """What is painted apart, and then laid over what is below as one picture."""
 
-    items: tuple["Draw | Layer", ...]
+    items: tuple["Draw | Layer | Picture", ...]
     """What it is made of, lowest first."""
     opacities: tuple[int, ...] = ()
     """Rows of `opacities` whose product is that of the whole."""
     clip: "Mask | None" = None
     """What cuts it, if anything."""
+    filters: tuple[Filter, ...] = ()
+    """What changes it before that, one after the other."""
+    masks: tuple["Veil", ...] = ()
+    """What says how much of it shows, after the clip."""
+    blend: str = "normal"
+    """How it mixes with what is below; one of `BLEND_MODES`."""
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether nothing happens to it as a whole."""
+        return not (self.opacities or self.clip or self.filters or self.masks) and self.blend == "normal"
+
+    @property
+    def blends(self) -> bool:
+        """Whether something in it mixes with what is below that."""
+        return any(isinstance(item, Layer) and item.blend != "normal" for item in self.items)
+
+
+@dataclass(frozen=True)
+class Veil:
+    """What a mask draws."""
+
+    content: Layer
+    """The picture."""
+    region: "Mask | None"
+    """Outside of which nothing shows, if anything."""
+    alpha: bool
+    """Whether its opacity counts alone, and not how light it is."""
+    linear: bool
+    """Whether its light is measured in linear RGB."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +130,20 @@ class Plan:
     """Rows of `points` from which and to which a straight line closes an open contour of a filled region."""
     closing_region: Int[Tensor, " k"]
     """Region of each of these lines."""
+    patterns: tuple[Pattern, ...]
+    """What is repeated to paint with."""
+    filter_chains: tuple[tuple[Filter, ...], ...]
+    """The filters that lie in one another, once each."""
 
     @property
     def regions(self) -> int:
         """Number of regions."""
         return len(self.transforms)
+
+    @property
+    def dashed(self) -> bool:
+        """Whether any stroke is cut into dashes."""
+        return any(stroke.dashes for stroke in self.strokes.values())
 
 
 @dataclass
@@ -127,17 +167,27 @@ class _Planner:
         return number
 
     def layer(self, group: Group) -> Layer:
-        items: list[Draw | Layer] = []
+        items: list[Draw | Layer | Picture] = []
         for child in group.children:
+            if isinstance(child, Picture):
+                items.append(child)
+                continue
             inner = self.layer(child) if isinstance(child, Group) else self.shape(child)
             items.extend(_unwrapped(inner))
-        return Layer(tuple(items), group.opacities, self.mask(group.clip))
+        effects = group.effects or Effects()
+        masks = tuple(
+            Veil(self.layer(mask.content), self.mask(mask.region), mask.alpha, mask.linear) for mask in effects.masks
+        )
+        layer = Layer(tuple(items), group.opacities, self.mask(group.clip), effects.filters, masks, effects.blend)
+        if effects.isolated and layer.blends and layer.is_bare:
+            return Layer((layer,))
+        return layer
 
     def shape(self, shape: Shape) -> Layer:
         parts: list[Fill | Stroke | None] = [shape.fill, shape.stroke]
         if shape.stroke_first:
             parts.reverse()
-        items = []
+        items: list[Draw | Layer | Picture] = []
         for part in parts:
             if part is None:
                 continue
@@ -156,15 +206,17 @@ class _Planner:
         return self.masks[id(clip)]
 
 
-def _unwrapped(layer: Layer) -> Iterable[Draw | Layer]:
+def _unwrapped(layer: Layer) -> Iterable[Draw | Layer | Picture]:
     """Return the items of a layer that needs no picture of its own, else the layer.
 
     Opacity and clip of a layer with a single draw may as well be that draw's own.
     """
-    if not layer.items:
+    if not layer.items and not layer.filters:
         return ()
-    if not layer.opacities and layer.clip is None:
+    if layer.is_bare:
         return layer.items
+    if layer.filters or layer.masks or layer.blend != "normal":
+        return (layer,)
     only = layer.items[0]
     if len(layer.items) == 1 and isinstance(only, Draw) and (only.clip is None or layer.clip is None):
         clip = layer.clip if only.clip is None else only.clip
@@ -176,6 +228,9 @@ def make_plan(scene: Scene) -> Plan:
     """Sort a scene's tree into regions and their paint order."""
     planner = _Planner(scene)
     root = planner.layer(scene.root)
+    if root.blends:
+        # a drawing mixes with nothing below it
+        root = Layer((root,))
     topology = scene.topology
     segments_of_contour: list[list[int]] = [[] for _ in topology.closed]
     for row, contour in enumerate(topology.contour.tolist()):
@@ -213,7 +268,28 @@ def make_plan(scene: Scene) -> Plan:
         miter_limits=torch.tensor([s.miter_limit for s in styles], dtype=torch.float32),
         closing=torch.tensor(closing, dtype=torch.long).reshape(-1, 2),
         closing_region=torch.tensor(closing_region, dtype=torch.long),
+        patterns=tuple({id(d.paint): d.paint for d in draws_of(root) if isinstance(d.paint, Pattern)}.values()),
+        filter_chains=tuple(dict.fromkeys(_filter_chains(root))),
     )
+
+
+def draws_of(layer: Layer) -> Iterator[Draw]:
+    """Return all draws of a layer and of its masks, in the order in which they stand in it."""
+    for item in layer.items:
+        if isinstance(item, Layer):
+            yield from draws_of(item)
+        elif isinstance(item, Draw):
+            yield item
+    for mask in layer.masks:
+        yield from draws_of(mask.content)
+
+
+def _filter_chains(layer: Layer) -> Iterator[tuple[Filter, ...]]:
+    inner = [*(item for item in layer.items if isinstance(item, Layer)), *(mask.content for mask in layer.masks)]
+    chains = [chain for one in inner for chain in _filter_chains(one)]
+    yield from (layer.filters + chain for chain in chains)
+    if layer.filters and not chains:
+        yield layer.filters
 
 
 @dataclass

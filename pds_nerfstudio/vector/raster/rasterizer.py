@@ -9,15 +9,19 @@ from torch import Tensor
 
 from pds_nerfstudio.vector.raster import affine
 from pds_nerfstudio.vector.raster.affine import IDENTITY, MAX_SCALE, Affine
-from pds_nerfstudio.vector.raster.bezier import bounding_boxes
+from pds_nerfstudio.vector.raster.blending import Rgba, blended
+from pds_nerfstudio.vector.raster.boxes import Box, is_empty, moved_to
 from pds_nerfstudio.vector.raster.compositor import Item, LayerItem, SolidItem, TextureItem, over
 from pds_nerfstudio.vector.raster.coverage import Windows, coverage, fit_windows, union_box
+from pds_nerfstudio.vector.raster.filtering import Filtering, reach
 from pds_nerfstudio.vector.raster.following import Followers
+from pds_nerfstudio.vector.raster.masking import mask_values
 from pds_nerfstudio.vector.raster.outlines import fill_edges, stroke_edges
-from pds_nerfstudio.vector.raster.paint import cone_cover, gradient_colors, linear_parameter, radial_parameter
-from pds_nerfstudio.vector.raster.plan import Draw, Layer, Mask, Plan, Segments, make_plan
-from pds_nerfstudio.vector.raster.scene import Gradient, Scene, SceneParameters, Solid
+from pds_nerfstudio.vector.raster.plan import Draw, Layer, Mask, Plan, Segments, Veil, make_plan
+from pds_nerfstudio.vector.raster.sampling import picture_box, sampled_picture
+from pds_nerfstudio.vector.raster.scene import Pattern, Picture, Scene, SceneParameters, Solid
 from pds_nerfstudio.vector.raster.supersampling import supersample
+from pds_nerfstudio.vector.raster.textures import Textures
 from pds_nerfstudio.vector.raster.window import within_window
 
 TOLERANCE = 0.03
@@ -43,6 +47,9 @@ class Rasterizer:
         """The scene, sorted, on the CPU."""
         self.plan_on = lru_cache(maxsize=4)(self._moved)
         """The same on a device."""
+        self._tiles = {
+            id(paint): Rasterizer(Scene(scene.topology, paint.content), tolerance) for paint in self.plan.patterns
+        }
 
     def render(
         self,
@@ -66,10 +73,21 @@ class Rasterizer:
         """
         points = self.followers(parameters.points)
         plan = self.plan_on(points.device)
-        frame = _Frame(plan, replace(parameters, points=points), view, width, height, self.tolerance)
         below = points.new_zeros(4, height, width) if background is None else background.to(points)
-        picture = frame.paint(plan.root.items, below, (0, 0))
+        # what a filter brings onto the canvas from beyond its edges has to be drawn, too
+        beyond = [reach(chain, view) for chain in plan.filter_chains]
+        dx, dy = (min(max((r[k] for r in beyond), default=0), width + height) for k in (0, 1))
+        canvas = (-dx, -dy, width + 2 * dx, height + 2 * dy)
+        textures = Textures(
+            plan, replace(parameters, points=points), affine.compose(affine.translation(dx, dy), view), self._tile
+        )
+        frame = _Frame(textures, canvas[2], canvas[3], self.tolerance)
+        picture = frame.paint(plan.root.items, moved_to(below, (0, 0, width, height), canvas), (0, 0))
+        picture = moved_to(picture, canvas, (0, 0, width, height))
         return within_window(picture, background, self.scene.window, view)
+
+    def _tile(self, paint: Pattern, parameters: SceneParameters, width: int, height: int, view: Affine) -> Rgba:
+        return self._tiles[id(paint)].render(parameters, width, height, view)
 
     def _moved(self, device: torch.device) -> Plan:
         def moved(value: object) -> object:
@@ -85,16 +103,10 @@ class Rasterizer:
 class _Frame:
     """One picture in the making."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        parameters: SceneParameters,
-        view: Affine,
-        width: int,
-        height: int,
-        tolerance: float,
-    ) -> None:
-        self.plan, self.parameters, self.view, self.tolerance = plan, parameters, view, tolerance
+    def __init__(self, textures: Textures, width: int, height: int, tolerance: float) -> None:
+        self.textures, self.canvas = textures, (0, 0, width, height)
+        plan, parameters, view = textures.plan, textures.parameters, textures.view
+        self.parameters, self.view = parameters, view
         points = parameters.points
         self.views = [affine.compose(view, transform) for transform in plan.transforms]
         # a scale beyond all measure must not turn coordinates into infinities
@@ -108,19 +120,35 @@ class _Frame:
         self.windows = fit_windows(edges, region, plan.regions, width, height)
         cover, field = coverage(edges, region, self.windows, plan.evenodd)
         self.cover = supersample(cover, field, edges, region, self.windows, plan.evenodd)
-        self._boxes: dict[int, Tensor] = {}
 
     def paint(
-        self, items: tuple[Draw | Layer, ...], background: Float[Tensor, "c h w"], origin: tuple[int, int]
+        self, items: tuple[Draw | Layer | Picture, ...], background: Float[Tensor, "c h w"], origin: tuple[int, int]
     ) -> Float[Tensor, "c h w"]:
         """Lay the items over a background whose upper left pixel is `origin`."""
+        plain: list[Draw | Layer | Picture] = []
+        for item in items:
+            if not isinstance(item, Layer) or item.blend == "normal":
+                plain.append(item)
+                continue
+            background = self._lay(plain, background, origin)
+            plain = []
+            found = self._picture(item)
+            if found is not None:
+                box = (*origin, background.shape[2], background.shape[1])
+                background = blended(item.blend, background, moved_to(*found, box))
+        return self._lay(plain, background, origin)
+
+    def _lay(
+        self, items: list[Draw | Layer | Picture], background: Float[Tensor, "c h w"], origin: tuple[int, int]
+    ) -> Float[Tensor, "c h w"]:
+        """Lay items over a background that they cover, and do not mix with."""
         channels = background.shape[0]
         laid: list[Item] = []
         textures: list[Tensor] = []
         solids: list[tuple[int, tuple[int, ...]]] = []
         for item in items:
-            if isinstance(item, Layer):
-                picture = self._picture(item)
+            if not isinstance(item, Draw):
+                picture = self._still(item) if isinstance(item, Picture) else self._picture(item)
                 if picture is not None:
                     laid.append(LayerItem(picture[1], len(textures)))
                     textures.append(picture[0])
@@ -151,21 +179,64 @@ class _Frame:
         index = torch.tensor([[*r, *(one,) * (longest - len(r))] for r in rows], dtype=torch.long)
         return padded[index.reshape(len(rows), longest).to(opacities.device)].prod(1)
 
-    def _picture(self, layer: Layer) -> tuple[Tensor, tuple[int, int, int, int]] | None:
+    def _still(self, picture: Picture) -> tuple[Rgba, Box] | None:
+        """Return pixels that never change, within their box."""
+        box = picture_box(picture, self.view, self.canvas)
+        return None if is_empty(box) else (sampled_picture(picture, self.view, box, self.parameters.points), box)
+
+    def _picture(self, layer: Layer) -> tuple[Rgba, Box] | None:
         """Return a layer as premultiplied RGBA within its box."""
-        x, y, width, height = self._box(layer)
-        if width == 0 or height == 0:
+        box = self._content_box(layer)
+        picture = self.paint(layer.items, self.parameters.points.new_zeros(4, box[3], box[2]), box[:2])
+        for filtering in self._filterings(layer):
+            target = filtering.box(box)
+            if is_empty(target):
+                return None
+            picture, box = filtering.apply(moved_to(picture, box, target), target), target
+        if is_empty(box):
             return None
-        empty = self.parameters.points.new_zeros(4, height, width)
-        picture = self.paint(layer.items, empty, (x, y)) * self._products([layer.opacities])
+        picture = picture * self._products([layer.opacities])
         if layer.clip is not None:
-            picture = picture * self._mask(layer.clip, (x, y, width, height))
-        return picture, (x, y, width, height)
+            picture = picture * self._mask(layer.clip, box)
+        for veil in layer.masks:
+            picture = picture * self._veil(veil, box)
+        return picture, box
 
-    def _box(self, layer: Layer) -> tuple[int, int, int, int]:
-        return union_box([self.windows.boxes[i.region] if isinstance(i, Draw) else self._box(i) for i in layer.items])
+    def _filterings(self, layer: Layer) -> list[Filtering]:
+        return [Filtering(one, self.parameters, self.view, self.canvas) for one in layer.filters]
 
-    def _mask(self, mask: Mask, box: tuple[int, int, int, int]) -> Float[Tensor, "h w"]:
+    def _content_box(self, layer: Layer) -> Box:
+        """Return where what is in a layer shows."""
+        return union_box([self._item_box(item) for item in layer.items])
+
+    def _item_box(self, item: Draw | Layer | Picture) -> Box:
+        if isinstance(item, Draw):
+            x, y, width, height, _ = self.windows.boxes[item.region]
+            return x, y, width, height
+        if isinstance(item, Picture):
+            return picture_box(item, self.view, self.canvas)
+        box = self._content_box(item)
+        for filtering in self._filterings(item):
+            box = filtering.box(box)
+        return box
+
+    def _veil(self, veil: Veil, box: Box) -> Float[Tensor, "h w"]:
+        """Return how much a mask lets show within a box."""
+        found = self._picture(veil.content)
+        if found is None:
+            return self.cover.new_zeros(box[3], box[2])
+        values = mask_values(moved_to(*found, box), veil.alpha, veil.linear)
+        return values if veil.region is None else values * self._mask(veil.region, box)
+
+    def _texture(self, draw: Draw, box: Box) -> Float[Tensor, "4 h w"]:
+        """Return colour and alpha of a draw within its window."""
+        texture = self.textures.of(draw, box)
+        alpha = texture[3] * self._products([draw.opacities])
+        if draw.clip is not None:
+            alpha = alpha * self._mask(draw.clip, box)
+        return torch.cat([texture[:3], alpha[None]])
+
+    def _mask(self, mask: Mask, box: Box) -> Float[Tensor, "h w"]:
         """Return the coverage of a clip path within a box."""
         _x, _y, width, height = box
         alpha = self.cover.new_zeros(1, height, width)
@@ -178,62 +249,8 @@ class _Frame:
             alpha = alpha * self._mask(mask.clip, box)
         return alpha[0]
 
-    def _texture(self, draw: Draw, box: tuple[int, int, int, int]) -> Float[Tensor, "4 h w"]:
-        """Return colour and alpha of a draw within its window."""
-        numbers = self.parameters
-        _, _, width, height = box
-        if isinstance(draw.paint, Solid):
-            color = numbers.colors[draw.paint.color]
-            texture = torch.cat([color, color.new_ones(1)])[:, None, None].expand(4, height, width)
-        else:
-            texture = self._gradient(draw, draw.paint, box)
-        alpha = texture[3] * self._products([draw.opacities])
-        if draw.clip is not None:
-            alpha = alpha * self._mask(draw.clip, box)
-        return torch.cat([texture[:3], alpha[None]])
 
-    def _gradient(self, draw: Draw, paint: Gradient, box: tuple[int, int, int, int]) -> Float[Tensor, "4 h w"]:
-        numbers = self.parameters
-        to_path = affine.compose(self.view, draw.transform)
-        inverse = affine.inverse(numbers.points.new_tensor(to_path))
-        x, y, width, height = box
-        step = torch.arange(max(width, height), device=inverse.device, dtype=inverse.dtype) + 0.5
-        points = torch.stack(torch.meshgrid(step[:width] + x, step[:height] + y, indexing="xy"), -1)
-        points = points @ inverse[:4].view(2, 2) + inverse[4:]
-        seen = numbers.points.new_ones(())
-        if paint.bounding_box:
-            low, high = self._bounding_box(draw.path).split(2)
-            # a box without area is no measure of anything, and leaves the path unpainted
-            seen = (high > low).all().to(points)
-            points = (points - low) / (high - low).clamp(min=1e-12)
-        inverse = affine.inverse(numbers.points.new_tensor(paint.transform))
-        points = points @ inverse[:4].view(2, 2) + inverse[4:]
-        geometry = numbers.gradients[paint.geometry]
-        t = (radial_parameter if paint.radial else linear_parameter)(points, geometry)
-        stops = paint.stops
-        values = torch.cat(
-            [
-                numbers.colors[[s.color for s in stops]],
-                numbers.opacities[[s.opacity for s in stops]][:, None],
-            ],
-            1,
-        )
-        texture = gradient_colors(t, paint.spread, numbers.offsets[[s.offset for s in stops]], values)
-        if paint.radial:
-            seen = seen * cone_cover(points, geometry)
-        return torch.cat([texture[:3], texture[3:] * seen])
-
-    def _bounding_box(self, path: int) -> Float[Tensor, " 4"]:
-        if path not in self._boxes:
-            segments = self.plan.segments[self.plan.segment_path == path]
-            owner = torch.zeros_like(segments[:, 0])
-            self._boxes[path] = bounding_boxes(self.parameters.points[segments], owner, 1)[0]
-        return self._boxes[path]
-
-
-def _overlap(
-    windows: Windows, cover: Tensor, region: int, box: tuple[int, int, int, int]
-) -> tuple[Tensor, tuple[int, int, int, int]]:
+def _overlap(windows: Windows, cover: Tensor, region: int, box: Box) -> tuple[Tensor, Box]:
     """Return the part of a region's coverage within a box, and the padding that makes it fill the box."""
     x, y, width, height = box
     left, top, w, h, _ = windows.boxes[region]

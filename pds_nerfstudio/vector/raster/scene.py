@@ -4,15 +4,16 @@ The tree says which row of which tensor each number is. So an optimiser sees a f
 share (a point, a gradient stop) is one row.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from enum import IntEnum
+from typing import Union
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from pds_nerfstudio.vector.raster.affine import IDENTITY, Affine
+from pds_nerfstudio.vector.raster.filter_graph import Filter
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,19 @@ class Gradient:
     """True where (0, 0) … (1, 1) stands for the path's bounding box without its stroke."""
 
 
-Paint = Solid | Gradient
+@dataclass(frozen=True)
+class Pattern:
+    """A picture in the place of a colour, repeated in both directions (SVG 2, section 14.3)."""
+
+    content: "Group"
+    """What is in a tile. Its transforms lead to the tile's units."""
+    tile: tuple[float, float, float, float]
+    """x, y, width and height of one tile, beyond which nothing of it shows."""
+    transform: Affine = IDENTITY
+    """From the tile's units to the path's."""
+
+
+Paint = Solid | Gradient | Pattern
 
 
 @dataclass(frozen=True)
@@ -188,16 +201,77 @@ class Shape:
     """What cuts it, if anything."""
 
 
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """Pixels that are drawn and never change."""
+
+    pixels: Float[Tensor, "4 h w"]
+    """Premultiplied sRGB and alpha in 0 … 1."""
+    box: tuple[float, float, float, float]
+    """x, y, width and height of what they fill, in the drawing's units."""
+    path: int
+    """Number of a path around them, which is not drawn: what they are in a bounding box."""
+
+
+Node = Union["Group", Shape, Picture]
+"""What a group holds."""
+
+
+@dataclass(frozen=True)
+class Masking:
+    """A mask: what it draws says how much shows of what it is on (CSS Masking 1, section 6)."""
+
+    content: "Group"
+    """What it draws."""
+    region: Clip | None = None
+    """Outside of which nothing shows."""
+    alpha: bool = False
+    """Whether its opacity counts alone, and not how light it is."""
+    linear: bool = False
+    """Whether its light is measured in linear RGB."""
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What happens to a group as a picture. Filters come before its clip, masks after that, then its opacity."""
+
+    filters: tuple[Filter, ...] = ()
+    """Filters, one after the other."""
+    masks: tuple[Masking, ...] = ()
+    """Masks, all of which count."""
+    blend: str = "normal"
+    """How it mixes with what is below in the group around it; one of `BLEND_MODES`."""
+    isolated: bool = False
+    """Whether what is in it mixes with nothing below the group."""
+
+
 @dataclass(frozen=True)
 class Group:
-    """Shapes that are painted together before opacity and clip apply to the whole."""
+    """What is painted together before effects, opacity and clip apply to the whole."""
 
-    children: tuple["Shape | Group", ...]
+    children: tuple[Node, ...]
     """What it holds, lowest first."""
     opacities: tuple[int, ...] = ()
     """Rows of `opacities` whose product is that of the whole."""
     clip: Clip | None = None
     """What cuts it, if anything."""
+    effects: Effects | None = None
+    """What else happens to it as a whole, if anything."""
+
+
+def is_plain(group: Group) -> bool:
+    """Tell whether a group is nothing but shapes in colours and gradients, with their clips and opacities."""
+    if group.effects is not None:
+        return False
+    for child in group.children:
+        if isinstance(child, Shape):
+            parts = (child.fill, child.stroke)
+            plain = not any(part is not None and isinstance(part.paint, Pattern) for part in parts)
+        else:
+            plain = isinstance(child, Group) and is_plain(child)
+        if not plain:
+            return False
+    return True
 
 
 Members = tuple[tuple[int, Affine], ...]
@@ -233,130 +307,3 @@ class Scene:
     """The paths whose points follow others, each after those that it follows. Their own rows have no effect."""
     window: tuple[float, float] | None = None
     """Width and height of the viewport from (0, 0), outside of which nothing shows; None for no such bound."""
-
-
-@dataclass
-class SceneBuilder:
-    """The rows of a scene's tensors, gathered one by one."""
-
-    points: list[tuple[float, float]] = field(default_factory=list)
-    """Rows of `SceneParameters.points` so far."""
-    colors: list[tuple[float, float, float]] = field(default_factory=list)
-    """Rows of `SceneParameters.colors` so far."""
-    opacities: list[float] = field(default_factory=list)
-    """Rows of `SceneParameters.opacities` so far."""
-    widths: list[float] = field(default_factory=list)
-    """Rows of `SceneParameters.widths` so far."""
-    gradients: list[tuple[float, ...]] = field(default_factory=list)
-    """Rows of `SceneParameters.gradients` so far."""
-    offsets: list[float] = field(default_factory=list)
-    """Rows of `SceneParameters.offsets` so far."""
-    fitted: list[Fitted] = field(default_factory=list)
-    """The paths that follow others."""
-    _segments: list[tuple[int, int, int, int]] = field(default_factory=list)
-    _contour: list[int] = field(default_factory=list)
-    _closed: list[bool] = field(default_factory=list)
-    _path: list[int] = field(default_factory=list)
-    _spans: list[tuple[int, int, int, int]] = field(default_factory=list)
-    """First and last (exclusive) point and segment of each path."""
-
-    def add_path(
-        self,
-        points: Iterable[tuple[float, float]],
-        contours: Iterable[tuple[list[tuple[int, int, int, int]], bool]],
-    ) -> int:
-        """Add a path.
-
-        Args:
-            points: Its own points.
-            contours: For each contour the segments, as indices into those points, and whether it is closed.
-
-        Returns:
-            The number of the path.
-        """
-        base, first = len(self.points), len(self._segments)
-        self.points.extend(points)
-        for segments, closed in contours:
-            self._segments.extend((a + base, b + base, c + base, d + base) for a, b, c, d in segments)
-            self._contour.extend([len(self._closed)] * len(segments))
-            self._closed.append(closed)
-            self._path.append(len(self._spans))
-        self._spans.append((base, len(self.points), first, len(self._segments)))
-        return len(self._spans) - 1
-
-    def segments_of(self, path: int) -> list[list[tuple[float, float]]]:
-        """Return the control points of a path's segments."""
-        _, _, first, last = self._spans[path]
-        return [[self.points[k] for k in segment] for segment in self._segments[first:last]]
-
-    def add_follower(self, path: int, transform: Affine, members: Members) -> int:
-        """Add a path that is another one, stretched over the bounding box of some paths; see `Fitted`.
-
-        Args:
-            path: The other one.
-            transform: From its units to the unit square.
-            members: The paths in the box, each with a map to the units of the new path.
-
-        Returns:
-            The number of the path.
-        """
-        start, stop, first, last = self._spans[path]
-        contours: dict[int, list[tuple[int, int, int, int]]] = {}
-        for (a, b, c, d), contour in zip(self._segments[first:last], self._contour[first:last], strict=True):
-            contours.setdefault(contour, []).append((a - start, b - start, c - start, d - start))
-        self.fitted.append(Fitted(len(self.points), start, stop - start, transform, members))
-        closed = [(segments, self._closed[contour]) for contour, segments in contours.items()]
-        return self.add_path(self.points[start:stop], closed)
-
-    def add_polygon(self, points: Iterable[tuple[float, float]], closed: bool = True) -> int:
-        """Add a path of one contour of straight lines; return its number."""
-        corners = list(points)
-        n = len(corners)
-        lines = [(i, i, (i + 1) % n, (i + 1) % n) for i in range(n if closed else n - 1)]
-        return self.add_path(corners, [(lines, closed)])
-
-    def add_color(self, red: float, green: float, blue: float) -> int:
-        """Add an sRGB colour in 0 … 1; return its row."""
-        self.colors.append((red, green, blue))
-        return len(self.colors) - 1
-
-    def add_opacity(self, value: float) -> int:
-        """Add an opacity; return its row."""
-        self.opacities.append(value)
-        return len(self.opacities) - 1
-
-    def add_width(self, value: float) -> int:
-        """Add a stroke width; return its row."""
-        self.widths.append(value)
-        return len(self.widths) - 1
-
-    def add_gradient(self, *numbers: float) -> int:
-        """Add a gradient's four (linear) or six (radial) numbers; return its row."""
-        self.gradients.append((*numbers, *(0.0,) * (6 - len(numbers))))
-        return len(self.gradients) - 1
-
-    def add_stop(self, offset: float, color: tuple[float, float, float], opacity: float = 1.0) -> Stop:
-        """Add a gradient stop."""
-        self.offsets.append(offset)
-        return Stop(len(self.offsets) - 1, self.add_color(*color), self.add_opacity(opacity))
-
-    def build(
-        self, children: Iterable[Shape | Group], window: tuple[float, float] | None = None
-    ) -> tuple[Scene, SceneParameters]:
-        """Return the scene with these children and this viewport, and its numbers in float32 on the CPU."""
-        topology = Topology(
-            torch.tensor(self._segments, dtype=torch.long).reshape(-1, 4),
-            torch.tensor(self._contour, dtype=torch.long),
-            tuple(self._closed),
-            tuple(self._path),
-        )
-        numbers = {
-            name: torch.tensor(getattr(self, name), dtype=torch.float32) for name in ("opacities", "widths", "offsets")
-        }
-        parameters = SceneParameters(
-            points=torch.tensor(self.points, dtype=torch.float32).reshape(-1, 2),
-            colors=torch.tensor(self.colors, dtype=torch.float32).reshape(-1, 3),
-            gradients=torch.tensor(self.gradients, dtype=torch.float32).reshape(-1, 6),
-            **numbers,
-        )
-        return Scene(topology, Group(tuple(children)), tuple(self.fitted), window), parameters

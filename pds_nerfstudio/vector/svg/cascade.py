@@ -100,10 +100,10 @@ class Cascade:
                 for origin, declarations in blocks:
                     for d in declarations:
                         if d.important == important:
-                            name, value = expand_shorthand(d.name, d.value)
-                            if is_property(name) and name not in others:
-                                rule = d if origin == "sheet" and d.name == name else None
-                                _declare(found, name, value, origin, important, rule)
+                            for name, value in expand_shorthand(d.name, d.value):
+                                if is_property(name) and name not in others:
+                                    rule = d if origin == "sheet" and d.name == name else None
+                                    _declare(found, name, value, origin, important, rule)
             self._declared[element] = found
         return self._declared[element]
 
@@ -153,8 +153,10 @@ class Cascade:
 
         Where nothing does, it is for the outermost element to declare.
         """
-        if style.get(name) != "currentcolor":
-            return style.given.get(name)
+        return self.current_color_origin(element, style) if style.get(name) == "currentcolor" else style.given.get(name)
+
+    def current_color_origin(self, element: Element, style: Style) -> Origin | None:
+        """Return what declares `color`. Where nothing does, it is for the outermost element to declare."""
         if "color" in style:
             return None if style["color"] == "currentcolor" else style.given.get("color")
         root = element

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from pds_nerfstudio.vector.raster import affine
 from pds_nerfstudio.vector.raster.affine import Affine
-from pds_nerfstudio.vector.raster.scene import Clip, ClipShape, Group, Members, Shape
+from pds_nerfstudio.vector.raster.scene import Clip, ClipShape, Members, Node
 from pds_nerfstudio.vector.svg.basic_shapes import GEOMETRY
 from pds_nerfstudio.vector.svg.cascade import Style
 from pds_nerfstudio.vector.svg.context import Context, geometry_of, is_for_this_reader
@@ -13,7 +13,7 @@ from pds_nerfstudio.vector.svg.outline_importer import OutlineImporter, inverse_
 from pds_nerfstudio.vector.svg.url import parse_url
 from pds_nerfstudio.vector.svg.xml_source import Element
 
-Node = Shape | Group | ClipShape
+Cut = Node | ClipShape
 """What a clip path may cut."""
 _Key = tuple[Element, Affine]
 
@@ -40,7 +40,7 @@ class ClipImporter:
     """Reads their shapes."""
     _known: dict[_Key, Clip] = field(default_factory=dict)
 
-    def read(self, element: Element, style: Style, context: Context, node: Node | None) -> Clip | None:
+    def read(self, element: Element, style: Style, context: Context, node: Cut | None) -> Clip | None:
         """Return what cuts an element, if anything does.
 
         Args:
@@ -73,7 +73,7 @@ class ClipImporter:
             self._known[key] = self._read(target, context, None)
         return self._known[key]
 
-    def _read(self, element: Element, outside: Context, node: Node | None) -> Clip:
+    def _read(self, element: Element, outside: Context, node: Cut | None) -> Clip:
         """Return a clip path, fitted to the box of a node if there is one."""
         style = self.file.cascade.own_style(element)
         inside = self.outlines.enter(element, style, outside)

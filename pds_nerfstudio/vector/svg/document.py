@@ -17,6 +17,8 @@ from pds_nerfstudio.vector.raster.scene import Scene, SceneParameters
 from pds_nerfstudio.vector.svg.import_record import PathSlot, Slot
 from pds_nerfstudio.vector.svg.importer import import_svg
 from pds_nerfstudio.vector.svg.sharing import tied_rows
+from pds_nerfstudio.vector.svg.text_outlines import with_outlines
+from pds_nerfstudio.vector.svg.turning import may_turn, shapes_of
 from pds_nerfstudio.vector.svg.viewbox import fit_view_box, parse_view_box
 from pds_nerfstudio.vector.svg.writer import write_svg
 from pds_nerfstudio.vector.svg.xml_source import Element, XmlSource, parse_xml
@@ -61,16 +63,21 @@ class Document:
             warnings.warn(one_line(f"{name}: {said}"), stacklevel=2)
 
     @classmethod
-    def read(cls, path: Path) -> "Document":
+    def read(cls, path: Path, outlines: bool = False) -> "Document":
         """Parse the file at a path.
+
+        Args:
+            path: Of the file.
+            outlines: Whether its text becomes paths, as far as it is plain.
 
         Raises:
             UserError: If it cannot be read, is no SVG, or is built to do harm.
         """
         try:
-            return cls(path.read_bytes(), path.name)
+            data = path.read_bytes()
         except OSError as error:
             raise UserError(f"{path}: {error.strerror or error}.") from error
+        return cls(with_outlines(data, path.name) if outlines else data, path.name)
 
     @property
     def scene(self) -> Scene:
@@ -124,6 +131,13 @@ class Document:
     def paths(self) -> list[PathSlot]:
         """Where the points come from."""
         return self._drawing.paths
+
+    @property
+    def level(self) -> frozenset[int]:
+        """Numbers of the paths of basic shapes that cannot be turned: what they are painted with would turn, too."""
+        shapes, turned = shapes_of(self.scene), ("rect", "circle", "ellipse")
+        basic = [slot for slot in self.paths if slot.source.tag in turned]
+        return frozenset(slot.path for slot in basic if not may_turn(slot, shapes, self._drawing))
 
     def view(self, width: int, height: int) -> Affine:
         """Return the map that centres the drawing on a canvas, as large as it fits.

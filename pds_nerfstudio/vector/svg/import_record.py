@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.vector.raster.scene import Scene, SceneBuilder, SceneParameters
+from pds_nerfstudio.vector.raster.scene import Scene, SceneParameters
+from pds_nerfstudio.vector.raster.scene_builder import SceneBuilder
 from pds_nerfstudio.vector.svg.basic_shapes import ShapeSource
 from pds_nerfstudio.vector.svg.cascade import Cascade, Origin
 from pds_nerfstudio.vector.svg.css import StyleSheet
@@ -108,6 +109,8 @@ class FileIndex:
         """What is drawn, and must stay as it is."""
         self._unread: set[str] = set()
         self._visits = 0
+        for stylesheet in source.stylesheets:  # another file, and none is fetched
+            self.note_unread("xml-stylesheet", stylesheet)
         sheet = StyleSheet()
         for element in self.root.walk():
             if "id" in element.attributes:

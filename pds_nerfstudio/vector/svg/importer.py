@@ -2,25 +2,33 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.vector.raster import affine
 from pds_nerfstudio.vector.raster.affine import IDENTITY
-from pds_nerfstudio.vector.raster.scene import Clip, ClipShape, Fill, Group, SceneBuilder, Shape
+from pds_nerfstudio.vector.raster.scene import Clip, ClipShape, Fill, Group, Node, Shape
+from pds_nerfstudio.vector.raster.scene_builder import SceneBuilder
+from pds_nerfstudio.vector.svg.alone import Pruned
 from pds_nerfstudio.vector.svg.basic_shapes import GEOMETRY
 from pds_nerfstudio.vector.svg.cascade import Style
 from pds_nerfstudio.vector.svg.clip_importer import ClipImporter
 from pds_nerfstudio.vector.svg.context import Context, geometry_of, is_for_this_reader
+from pds_nerfstudio.vector.svg.effects_importer import EffectsImporter
+from pds_nerfstudio.vector.svg.filter_importer import FilterImporter
 from pds_nerfstudio.vector.svg.import_record import TO_ITSELF, FileIndex, Imported, RowKeeper
 from pds_nerfstudio.vector.svg.marker_importer import MARKERS, MarkerImporter
+from pds_nerfstudio.vector.svg.modest import is_modest_picture
 from pds_nerfstudio.vector.svg.numbers import Viewport
 from pds_nerfstudio.vector.svg.outline_importer import OutlineImporter, is_degenerate, viewport_of
 from pds_nerfstudio.vector.svg.paint_importer import PaintImporter, paint_order
+from pds_nerfstudio.vector.svg.pattern_importer import PatternImporter
+from pds_nerfstudio.vector.svg.picture_importer import PictureImporter
 from pds_nerfstudio.vector.svg.viewbox import fit_view_box, parse_view_box
 from pds_nerfstudio.vector.svg.xml_source import Element, XmlSource
 
-_UNDRAWN = ("text", "image", "foreignObject", "video", "canvas", "iframe", "mesh")
-_IGNORED_PROPERTIES = {"filter": "none", "mask": "none", "mix-blend-mode": "normal"}
+_DRAWN = (*GEOMETRY, "g", "a", "svg", "use", "switch")
+_UNDRAWN = ("image", "foreignObject", "video", "canvas", "iframe", "mesh")
 
 
 @dataclass
@@ -33,6 +41,8 @@ class _Importer:
     outlines: OutlineImporter
     clips: ClipImporter
     markers: MarkerImporter
+    effects: EffectsImporter
+    pictures: PictureImporter
 
     def run(self) -> Imported:
         root, cascade = self.file.root, self.file.cascade
@@ -49,7 +59,7 @@ class _Importer:
         )
         if width is None or height is None or width <= 0 or height <= 0:
             raise UserError(f"{self.file.name}: width, height and viewBox give no size; set a viewBox.")
-        outside = Context(style, IDENTITY, viewport_of(width, height, around))
+        outside = Context(style, IDENTITY, viewport_of(width, height, around), (0.0, 0.0, width, height))
         # the outermost element turns about its middle
         context = self.outlines.enter(root, Style({"transform-origin": "50% 50%", **style}), outside)
         context = replace(context, style=style)
@@ -61,7 +71,7 @@ class _Importer:
                 viewport=viewport_of(box[2], box[3], around),
             )
         children = self.children(root.children, context)
-        group = Group(tuple(children), self.paints.opacity_rows(root, style), self.clip(root, context, None))
+        group = self.whole(root, context, Group(tuple(children)), None)
         canvas = self.paints.background(root, style, width, height)
         scene, parameters = self.rows.builder.build([*canvas, group], (width, height))
         return Imported(
@@ -82,27 +92,53 @@ class _Importer:
         text = geometry_of(element, style, name) or "100%"
         return view.length("100%" if text == "auto" else text, side)
 
-    def clip(self, element: Element, context: Context, node: Shape | Group | None) -> Clip | None:
-        return self.clips.read(element, context.style, context, node)
+    def whole(self, element: Element, context: Context, node: Shape | Group, box: Node | None) -> Shape | Group:
+        """Return what an element draws with all that happens to it as a whole.
 
-    def children(self, elements: Iterable[Element], context: Context) -> list[Shape | Group]:
-        drawn = (self.element(element, context) for element in elements)
+        Args:
+            element: The element.
+            context: What holds inside of it.
+            node: What it draws.
+            box: What is in its bounding box, if it has one.
+        """
+        style = context.style
+        opacities, clip = self.paints.opacity_rows(element, style), self.clips.read(element, style, context, box)
+        effects = self.effects.read(element, style, context, box or node, self.children)
+        if effects is None:
+            return replace(node, opacities=opacities, clip=clip)
+        return Group((node,) if isinstance(node, Shape) else node.children, opacities, clip, effects)
+
+    def children(self, elements: Iterable[Element], context: Context) -> list[Node]:
+        drawn: list[Node | None] = []
+        for is_picture, run in groupby(elements, lambda element: self.is_picture(element, context)):
+            if is_picture:
+                drawn.append(self.pictures.read(list(run), context))
+            else:
+                drawn += [self.element(element, context) for element in run]
         return [node for node in drawn if node is not None]
 
-    def element(self, element: Element, context: Context) -> Shape | Group | None:
+    def is_picture(self, element: Element, context: Context) -> bool:
+        """Tell whether an element is drawn by other means than shapes."""
+        if element.tag not in ("text", "image") and not self.effects.filters.has_foreign:
+            return False
+        style = self.file.cascade.style(element, context.style)
+        if style.get("display") == "none" or not is_for_this_reader(element) or is_degenerate(context.transform):
+            return False
+        if element.tag == "image":
+            return is_modest_picture(element)
+        return element.tag == "text" or (element.tag in _DRAWN and self.effects.filters.is_foreign(style))
+
+    def element(self, element: Element, context: Context) -> Node | None:
         """Return what an element draws, if anything."""
         self.file.visit(context.chain)
         if element.tag in _UNDRAWN:
             self.file.undrawn.add(element.tag)
             return None
-        if element.tag not in GEOMETRY and element.tag not in ("g", "a", "svg", "use", "switch"):
+        if element.tag not in _DRAWN:
             return None
         style = self.file.cascade.style(element, context.style)
         if style.get("display") == "none" or not is_for_this_reader(element):
             return None
-        for name, harmless in _IGNORED_PROPERTIES.items():
-            if style.get(name, harmless) != harmless:
-                self.file.plain.add(name)
         inner = self.outlines.enter(element, style, context)
         if is_degenerate(inner.transform):
             return None
@@ -118,12 +154,12 @@ class _Importer:
             content = self.children(fit[:1], inner)
         else:
             content = self.children(element.children, inner)
-        if not content:
+        if not content and style.get("filter", "none") == "none":
             return None
         group = Group(tuple(content))
-        return replace(group, opacities=self.paints.opacity_rows(element, style), clip=self.clip(element, inner, group))
+        return self.whole(element, inner, group, group)
 
-    def use(self, element: Element, context: Context) -> list[Shape | Group]:
+    def use(self, element: Element, context: Context) -> list[Node]:
         target = self.file.reference(element)
         if target is None:
             return []
@@ -142,11 +178,11 @@ class _Importer:
             content = self.nested(target, element, inner)
             if not content:
                 return []
-            group = Group(tuple(content), self.paints.opacity_rows(target, style))
-            return [replace(group, clip=self.clip(target, inner, group))]
+            group = Group(tuple(content))
+            return [self.whole(target, inner, group, group)]
         return self.children([target], moved)
 
-    def nested(self, element: Element, sized: Element, context: Context) -> list[Shape | Group]:
+    def nested(self, element: Element, sized: Element, context: Context) -> list[Node]:
         """Return what is inside of a symbol or an inner svg element; `sized` may give another width and height."""
         view, style = context.viewport, context.style
         by = {name: sized if name in sized.attributes else element for name in ("width", "height")}
@@ -188,7 +224,6 @@ class _Importer:
         if paint is not None:
             stroke = self.paints.stroke(*paint, element, context)
         order = paint_order(style.get("paint-order", "normal"))
-        opacities = self.paints.opacity_rows(element, style)
         shape = Shape(slot.path, context.transform, fill, stroke, order.index("stroke") < order.index("fill"))
         drawn: Shape | Group = shape
         if any(style.get(name, "none") != "none" for name in MARKERS):
@@ -200,7 +235,7 @@ class _Importer:
                     "markers": markers,
                 }
                 drawn = Group(tuple(parts[name] for name in order if name == "markers" or getattr(shape, name)))
-        return replace(drawn, opacities=opacities, clip=self.clip(element, context, shape))
+        return self.whole(element, context, drawn, shape)
 
 
 def import_svg(source: XmlSource, name: str) -> Imported:
@@ -215,6 +250,21 @@ def import_svg(source: XmlSource, name: str) -> Imported:
     """
     file, rows = FileIndex(source, name), RowKeeper(SceneBuilder())
     outlines = OutlineImporter(file, rows)
-    paints = PaintImporter(file, rows, outlines)
-    clips, markers = ClipImporter(file, outlines), MarkerImporter(file, paints)
-    return _Importer(file, rows, paints, outlines, clips, markers).run()
+    importer: _Importer
+
+    def draw(elements: Iterable[Element], context: Context) -> list[Node]:
+        return importer.children(elements, context)
+
+    paints = PaintImporter(file, rows, outlines, PatternImporter(file, outlines, draw))
+    effects = EffectsImporter(file, outlines, FilterImporter(file, outlines))
+    importer = _Importer(
+        file,
+        rows,
+        paints,
+        outlines,
+        ClipImporter(file, outlines),
+        MarkerImporter(file, paints),
+        effects,
+        PictureImporter(Pruned(source), file, rows.builder),
+    )
+    return importer.run()

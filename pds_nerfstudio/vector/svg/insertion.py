@@ -4,16 +4,17 @@ import math
 import re
 import warnings
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from pds_nerfstudio.vector.raster import affine
 from pds_nerfstudio.vector.raster.affine import IDENTITY, Affine
-from pds_nerfstudio.vector.raster.scene import Group, Shape, Solid
+from pds_nerfstudio.vector.raster.scene import Group, Node, Shape, Solid
 from pds_nerfstudio.vector.svg.color import format_color
 from pds_nerfstudio.vector.svg.document import Document
 from pds_nerfstudio.vector.svg.import_record import PathSlot
@@ -51,6 +52,9 @@ class NewPath:
     """sRGB in 0..1."""
     line: "Line | None" = None
     """The line around it, if it has one. Half of it lies under the fill."""
+    line_below: Element | None = None
+    """What is drawn next after the line, where lines lie below other things than their own path; else that is the
+    path. The line is then a `use` of the path."""
 
     @property
     def nodes(self) -> int:
@@ -102,17 +106,30 @@ def insert_paths(document: Document, groups: Sequence[NewGroup], known: Places |
     """
     known, places = {} if known is None else known, []
     for group in groups:
-        keys = [(group.below, path.line is not None) for path in group.paths]
-        for key, path in zip(keys, group.paths, strict=True):
-            if key not in known:
-                known[key] = _place(document, NewGroup((path,), group.below))
-        found = [place for place in (known[key] for key in keys) if place is not None]
-        if len(found) < len(keys):
+        found = [place for path in group.paths if (place := _known_place(document, path, group.below, known))]
+        if len(found) < len(group.paths):
             return None
         places.append((found[0][0], all(plain for _, plain in found)))
     result, positions = _with(document, groups, places)
     transforms = [place[0] for group, place in zip(groups, places, strict=True) for _ in group.paths]
     return _inserted(document, result, positions, transforms)
+
+
+def _known_place(document: Document, path: NewPath, below: Element | None, known: Places) -> tuple[Affine, bool] | None:
+    """Return what is known of a path's place; where its line lies elsewhere, that place must be like it."""
+    apart = path.line_below is not None
+    keys = [(below, path.line is not None and not apart)]
+    if path.line_below is not None:
+        keys.append((path.line_below, True))
+    for place, lined in keys:
+        if (place, lined) not in known:
+            probe = replace(path, line=path.line if lined else None, line_below=None)
+            known[place, lined] = _place(document, NewGroup((probe,), place))
+    first, *others = (known[key] for key in keys)
+    alike = first is not None and all(
+        other is not None and other[1] and first[1] and np.allclose(other[0], first[0]) for other in others
+    )
+    return first if alike else None
 
 
 def _place(document: Document, group: NewGroup) -> tuple[Affine, bool] | None:
@@ -134,13 +151,14 @@ def _with(
     source, exact = document.source, max(document.size) * _EXACT
     decimals = min(max(round(-math.log10(exact)), 0), 6)
     data, taken, last = source.data, _numbers(source.data), 0
-    parts, positions = list[bytes](), list[tuple[int, int]]()
+    parts, positions, pieces = list[bytes](), list[tuple[int, int]](), list[tuple[int, bytes]]()
     for group, (transform, plain) in zip(groups, places, strict=True):
         number = next(n for n in range(1, len(taken) + 2) if n not in taken)
         taken.add(number)
         at = _end_of(document) if group.below is None else group.below.start
-        name = GROUP if number == 1 else f"{GROUP}-{number}"
-        text = _markup(document, at, name, group, transform, decimals, plain)
+        pieces.append((at, _markup(document, at, number, group, transform, decimals, plain)))
+        pieces += _lines_elsewhere(document, number, group, transform, decimals)
+    for at, text in sorted(pieces, key=lambda piece: piece[0]):
         parts += [data[last:at], text]
         positions.append((at, len(text)))
         last = at
@@ -162,26 +180,67 @@ def _end_of(document: Document) -> int:
 
 
 def _markup(
-    document: Document, at: int, name: str, group: NewGroup, transform: Affine, decimals: int, plain: bool
+    document: Document, at: int, number: int, group: NewGroup, transform: Affine, decimals: int, plain: bool
 ) -> bytes:
     data, on_top = document.source.data, group.below is None
-    found = _PREFIX.match(data, (group.below or document.source.root).start)
-    prefix = found[1].decode() if found and found[1] else ""
-    before = _INDENT.search(data, 0, at)
+    prefix = _prefix(document, group.below or document.source.root)
     line, step = ("\n", "  ") if b"\n" in data else ("", "")
-    indent = step if on_top else "" if before is None else before[0].decode()[1:]
+    indent = step if on_top else _indent(document, at)
+    name = GROUP if number == 1 else f"{GROUP}-{number}"
     inverse = affine.inverse(torch.tensor(transform, dtype=torch.float64))
     finer = min(max(decimals + round(math.log10(max(affine.mean_scale(transform), 1e-9))), 0), 9)
     paths = []
-    for path in group.paths:
+    for count, path in enumerate(group.paths, 1):
+        own = f'id="{_id(number, count)}" ' if path.line_below is not None else ""
         points = path.points.double().cpu() @ inverse[:4].reshape(2, 2) + inverse[4:]
         outline = [([tuple(segment) for segment in contour], True) for contour in path.contours]
         shape = format_path([(x, y) for x, y in points.tolist()], outline, finer)  # type: ignore[arg-type]
-        paths.append(f'{indent}{step}<{prefix}path {_paint(path, transform, finer, plain)} d="{shape}"/>{line}')
+        paths.append(f'{indent}{step}<{prefix}path {own}{_paint(path, transform, finer, plain)} d="{shape}"/>{line}')
     text = f'<{prefix}g id="{name}">{line}{"".join(paths)}{indent}</{prefix}g>'
     if on_top:
         return f"{indent}{text}{line}".encode()
     return f"{text}{line}{indent}".encode()
+
+
+def _lines_elsewhere(
+    document: Document, number: int, group: NewGroup, transform: Affine, decimals: int
+) -> Iterator[tuple[int, bytes]]:
+    """Return where and how the lines of a group's paths are drawn that do not lie right below these."""
+    end = "\n" if b"\n" in document.source.data else ""
+    for count, path in enumerate(group.paths, 1):
+        if path.line is not None and path.line_below is not None:
+            at = path.line_below.start
+            painted = _attributes(_line(path.line, transform, decimals))
+            use = f'<{_prefix(document, path.line_below)}use href="#{_id(number, count)}" {painted}/>'
+            yield at, f"{use}{end}{_indent(document, at)}".encode()
+
+
+def _id(group: int, path: int) -> str:
+    return f"pds-new-{group}-{path}"
+
+
+def _prefix(document: Document, beside: Element) -> str:
+    """Return the name space's prefix of an element, with its colon."""
+    found = _PREFIX.match(document.source.data, beside.start)
+    return found[1].decode() if found and found[1] else ""
+
+
+def _indent(document: Document, at: int) -> str:
+    before = _INDENT.search(document.source.data, 0, at)
+    return "" if before is None else before[0].decode()[1:]
+
+
+def _line(line: Line, transform: Affine, decimals: int) -> dict[str, str]:
+    width = line.width / max(affine.mean_scale(transform), 1e-9)
+    return {
+        "stroke": format_color(*line.color),
+        "stroke-width": format_number(width, decimals),
+        "stroke-linejoin": "round",
+    }
+
+
+def _attributes(values: Mapping[str, str]) -> str:
+    return " ".join(f'{name}="{value}"' for name, value in values.items())
 
 
 def _paint(path: NewPath, transform: Affine, decimals: int, plain: bool) -> str:
@@ -189,12 +248,10 @@ def _paint(path: NewPath, transform: Affine, decimals: int, plain: bool) -> str:
     values = {"fill": format_color(*path.color)}
     if not plain:  # a style sheet or a group may say something else
         values |= {"fill-opacity": "1", "opacity": "1", "transform": "none", "stroke": "none"}
-    if path.line is not None:
-        width = path.line.width / max(affine.mean_scale(transform), 1e-9)
-        values["stroke"] = format_color(*path.line.color)
-        values |= {"stroke-width": format_number(width, decimals), "stroke-linejoin": "round", "paint-order": "stroke"}
+    if path.line is not None and path.line_below is None:
+        values |= {**_line(path.line, transform, decimals), "paint-order": "stroke"}
     if plain:
-        return " ".join(f'{name}="{value}"' for name, value in values.items())
+        return _attributes(values)
     return f'style="{";".join(f"{name}:{value}" for name, value in values.items())}"'
 
 
@@ -202,12 +259,12 @@ def _shape(document: Document, positions: list[tuple[int, int]]) -> Shape | None
     """Return the one shape of a new path; None where there is not one."""
     (element,) = _new_elements(document, positions)
     of_element = {slot.element: slot.path for slot in document.paths}
-    drawn, stack = list[Shape](), list[Shape | Group]([document.scene.root])
+    drawn, stack = list[Shape](), list[Node]([document.scene.root])
     while stack:
         node = stack.pop()
         if isinstance(node, Group):
             stack.extend(node.children)
-        elif node.path == of_element.get(element):
+        elif isinstance(node, Shape) and node.path == of_element.get(element):
             drawn.append(node)
     return drawn[0] if len(drawn) == 1 else None
 

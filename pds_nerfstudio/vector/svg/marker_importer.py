@@ -1,13 +1,13 @@
 """Markers on the vertices of paths (SVG 2, section 13.7)."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from pds_nerfstudio.vector.raster import affine
 from pds_nerfstudio.vector.raster.affine import Affine
-from pds_nerfstudio.vector.raster.scene import Group, Shape
-from pds_nerfstudio.vector.svg.context import Context
+from pds_nerfstudio.vector.raster.scene import Group, Node, Shape
+from pds_nerfstudio.vector.svg.context import Context, DrawChildren
 from pds_nerfstudio.vector.svg.import_record import TO_ITSELF, FileIndex, PathSlot
 from pds_nerfstudio.vector.svg.numbers import Viewport, parse_length
 from pds_nerfstudio.vector.svg.outline_importer import is_degenerate, viewport_of
@@ -24,8 +24,6 @@ MARKERS = ("marker", "marker-start", "marker-mid", "marker-end")
 HELD = "paths with markers, and markers"
 """What is said of them."""
 
-DrawChildren = Callable[[Iterable[Element], Context], list[Shape | Group]]
-"""Draws elements."""
 _MARKED = ("path", "line", "polyline", "polygon")
 _SIDES = {"left": 0.0, "top": 0.0, "center": 0.5, "right": 1.0, "bottom": 1.0}
 
@@ -61,7 +59,7 @@ class MarkerImporter:
             shape: How it is painted.
             draw: Draws what is in a marker.
         """
-        style, drawn = context.style, list[Shape | Group]()
+        style, drawn = context.style, list[Node]()
         if element.tag not in _MARKED:
             return None
         vertices = _vertices(slot.source.outline)
@@ -89,9 +87,7 @@ class MarkerImporter:
         target = None if url is None else self.file.target(url[0])
         return target if target is not None and target.tag == "marker" else None
 
-    def _at(
-        self, marker: Element, context: Context, shape: Shape, vertex: _Vertex, draw: DrawChildren
-    ) -> list[Shape | Group]:
+    def _at(self, marker: Element, context: Context, shape: Shape, vertex: _Vertex, draw: DrawChildren) -> list[Node]:
         """Return what a marker draws at a vertex."""
         style = self.file.cascade.own_style(marker)
         get, view = marker.attributes.get, context.viewport
@@ -117,7 +113,7 @@ class MarkerImporter:
         placed = affine.compose(placed, affine.translation(-reference[0], -reference[1]))
         inside = Context(
             style, affine.compose(placed, fitted), viewport_of(inner_width, inner_height, view),
-            (*context.chain, marker), locked=True,
+            context.extent, (*context.chain, marker), locked=True,
         )  # fmt: skip
         if is_degenerate(inside.transform):
             return []
@@ -128,7 +124,7 @@ class MarkerImporter:
             group = replace(group, clip=cut_to((0.0, 0.0, width, height), group, placed, self.paints.outlines))
         return [group] if children else []
 
-    def _draw(self, marker: Element, inside: Context, shape: Shape, draw: DrawChildren) -> list[Shape | Group]:
+    def _draw(self, marker: Element, inside: Context, shape: Shape, draw: DrawChildren) -> list[Node]:
         """Return the contents of a marker, locked, in the colours of the marked element where they ask for them."""
         paints, rows = self.paints, self.paints.rows
         before = paints.around, rows.locked

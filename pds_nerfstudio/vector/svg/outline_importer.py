@@ -9,7 +9,7 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.vector.raster import affine
 from pds_nerfstudio.vector.raster.affine import IDENTITY, Affine
 from pds_nerfstudio.vector.raster.bezier import bounding_boxes
-from pds_nerfstudio.vector.raster.scene import ClipShape, Group, Members, Shape
+from pds_nerfstudio.vector.raster.scene import ClipShape, Group, Members, Node, Picture
 from pds_nerfstudio.vector.svg.basic_shapes import GEOMETRY, read_shape
 from pds_nerfstudio.vector.svg.cascade import Style
 from pds_nerfstudio.vector.svg.context import Context, geometry_of
@@ -95,7 +95,8 @@ class OutlineImporter:
         viewport, size = outside.viewport, float(style.get("font-size", "16"))
         if size != viewport.font_size:
             viewport = replace(viewport, font_size=size, root_font_size=self.file.cascade.root_font_size)
-        inside = Context(style, outside.transform, viewport, (*outside.chain, element), outside.locked)
+        chain = (*outside.chain, element)
+        inside = Context(style, outside.transform, viewport, outside.extent, chain, outside.locked)
         if not style.keys() & _MOVING and not style.unread:
             return inside
         own, fixed = self._transform(element, inside)
@@ -140,14 +141,16 @@ class OutlineImporter:
         slot = self.read(element, inside)
         return None if slot is None else self.box(((slot.path, IDENTITY),))
 
-    def members(self, node: Shape | Group | ClipShape, frame: Affine) -> Members:
+    def members(self, node: Node | ClipShape, frame: Affine) -> Members:
         """Return the paths that a node draws, each with the map to the units of a frame."""
         inverse = inverse_of(frame)
-        found, stack = [], [node]
+        found, stack = [], list[Node | ClipShape]([node])
         while stack:
             current = stack.pop()
             if isinstance(current, Group):
                 stack.extend(current.children)
+            elif isinstance(current, Picture):
+                found.append((current.path, inverse))
             else:
                 found.append((current.path, affine.compose(inverse, current.transform)))
         return tuple(found)

@@ -12,6 +12,7 @@ from pds_nerfstudio.vector.svg.context import Context
 from pds_nerfstudio.vector.svg.import_record import TO_ITSELF, FileIndex, PathSlot, RowKeeper
 from pds_nerfstudio.vector.svg.numbers import Viewport, parse_length, parse_number
 from pds_nerfstudio.vector.svg.outline_importer import OutlineImporter
+from pds_nerfstudio.vector.svg.pattern_importer import PatternImporter
 from pds_nerfstudio.vector.svg.transforms import read_transform
 from pds_nerfstudio.vector.svg.url import parse_url
 from pds_nerfstudio.vector.svg.xml_source import Element
@@ -38,6 +39,8 @@ class PaintImporter:
     """Gets the numbers."""
     outlines: OutlineImporter
     """Has the boxes that gradients refer to."""
+    patterns: PatternImporter
+    """Reads the patterns."""
     around: dict[str, tuple[Paint, tuple[int, ...]] | None] = field(default_factory=dict)
     """What context-fill and context-stroke stand for: the paints of the element that has the marker."""
     _gradients: dict[Element, tuple[Paint, tuple[int, ...]] | None] = field(default_factory=dict)
@@ -105,7 +108,7 @@ class PaintImporter:
     ) -> tuple[Paint, tuple[int, ...]] | None:
         """Return the paint of a fill or a stroke with the rows of its opacities; None for none."""
         found = self._read_paint(name, initial, element, style, viewport, slot)
-        if found is None or isinstance(found[0], Gradient):
+        if found is None or not isinstance(found[0], Solid):
             # another use of the element may give it a colour, which then cannot be written on the element
             self._colorless.add((element, name))
         if (element, name) in self._colorless and ("colors", element, name) in self.rows.slots:
@@ -129,6 +132,10 @@ class PaintImporter:
                     return paint, (*rows, self._opacity_row(element, name, style, _opacity(style, name)))
                 # with a box, it would have the gradient
                 self.outlines.lock({slot.path})
+            elif target is not None and target.tag == "pattern":
+                pattern = self.patterns.read(target, viewport, slot)
+                if pattern is not None:
+                    return pattern, (self._opacity_row(element, name, style, _opacity(style, name)),)
             elif target is not None:
                 self.file.undrawn.add(target.tag)
             value = url[1] or "none"

@@ -10,10 +10,15 @@ from pds_nerfstudio.vector.svg.numbers import MAX_NUMBER, NUMBER, format_number
 Point = tuple[float, float]
 Segment = tuple[int, int, int, int]
 
-_ARGUMENTS = {"M": 2, "L": 2, "H": 1, "V": 1, "C": 6, "S": 4, "Q": 4, "T": 2, "A": 7, "Z": 0}
+# Atomic groups: no number is taken apart to make two of it.
+_NEXT = rf"[\s,]*+((?>{NUMBER.pattern}))"
+_NEXT_FLAG = r"[\s,]*+([01])"
+_ARGUMENTS = {
+    command: re.compile(3 * _NEXT + 2 * _NEXT_FLAG + 2 * _NEXT if command == "A" else count * _NEXT)
+    for command, count in {"M": 2, "L": 2, "H": 1, "V": 1, "C": 6, "S": 4, "Q": 4, "T": 2, "A": 7, "Z": 0}.items()
+}
 _BLANK = re.compile(r"[\s,]*")
 _COMMAND = re.compile(r"\s*([MmLlHhVvCcSsQqTtAaZz])")
-_FLAG = re.compile(r"[01]")
 _SAME_POINT = 1e-9
 
 
@@ -46,10 +51,12 @@ class OutlineBuilder:
         return self.outline.points[self._current] if self._current >= 0 else (0.0, 0.0)
 
     def _add(self, point: Point) -> int:
-        # sums and arcs of numbers that are each within bounds may still leave them
-        x, y = (min(max(c, -MAX_NUMBER), MAX_NUMBER) if c == c else 0.0 for c in point)
-        self.outline.points.append((x, y))
-        return len(self.outline.points) - 1
+        points, (x, y) = self.outline.points, point
+        if not (-MAX_NUMBER <= x <= MAX_NUMBER and -MAX_NUMBER <= y <= MAX_NUMBER):
+            # sums and arcs of numbers that are each within bounds may still leave them
+            x, y = (min(max(c, -MAX_NUMBER), MAX_NUMBER) if c == c else 0.0 for c in point)
+        points.append((x, y))
+        return len(points) - 1
 
     def move(self, point: Point) -> None:
         """Start a new contour."""
@@ -167,20 +174,13 @@ def arc_to_cubics(
 
 def _arguments(text: str, position: int, command: str) -> tuple[list[float], int] | None:
     """Return the arguments of one command from a position on, and the position after them."""
-    values: list[float] = []
-    for index in range(_ARGUMENTS[command]):
-        blank = _BLANK.match(text, position)
-        position = blank.end() if blank else position
-        flag = command == "A" and index in (3, 4)
-        match = (_FLAG if flag else NUMBER).match(text, position)
-        if match is None:
-            return None
-        value = float(match[0])
-        if abs(value) > MAX_NUMBER:
-            return None
-        values.append(value)
-        position = match.end()
-    return values, position
+    match = _ARGUMENTS[command].match(text, position)
+    if match is None:
+        return None
+    values = [float(value) for value in match.groups()]
+    if values and (max(values) > MAX_NUMBER or min(values) < -MAX_NUMBER):
+        return None
+    return values, match.end()
 
 
 def parse_path(text: str) -> tuple[Outline, bool]:

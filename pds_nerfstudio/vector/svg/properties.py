@@ -6,6 +6,7 @@ A value that a property cannot have is dropped, as CSS asks for, so that the one
 from collections.abc import Callable
 from functools import lru_cache
 
+from pds_nerfstudio.vector.raster.filter_graph import BLEND_MODES
 from pds_nerfstudio.vector.svg.color import parse_color
 from pds_nerfstudio.vector.svg.numbers import Viewport, parse_length, parse_number
 from pds_nerfstudio.vector.svg.transforms import parse_origin, read_transform
@@ -107,9 +108,16 @@ def _path(value: str, lowered: str) -> str | None:
 
 
 _PAINT_ORDER = frozenset(("normal", "fill", "stroke", "markers"))
+_TEXT = (
+    "direction", "dominant-baseline", "font-family", "font-stretch", "font-style", "font-variant", "font-weight",
+    "image-rendering", "letter-spacing", "text-anchor", "text-rendering", "word-spacing", "writing-mode",
+)  # fmt: skip
+"""Properties of text and pictures, which are handed on as they are."""
 _INHERITED: dict[str, _Reader] = {
     "clip-rule": _one_of("nonzero evenodd"),
     "color": _color,
+    "color-interpolation": _one_of("auto srgb linearrgb"),
+    "color-interpolation-filters": _one_of("auto srgb linearrgb"),
     "fill": _paint,
     "fill-opacity": _length,
     "fill-rule": _one_of("nonzero evenodd"),
@@ -119,6 +127,7 @@ _INHERITED: dict[str, _Reader] = {
     "marker-mid": _reference,
     "marker-start": _reference,
     "paint-order": lambda value, lowered: lowered if set(lowered.split()) <= _PAINT_ORDER else None,
+    **dict.fromkeys(_TEXT, _any),
     "stroke": _paint,
     "stroke-dasharray": _dashes,
     "stroke-dashoffset": _length,
@@ -133,8 +142,10 @@ _OWN: dict[str, _Reader] = {
     "clip-path": _reference,
     "display": lambda value, lowered: lowered,
     "filter": _any,
+    "flood-color": _color,
+    "flood-opacity": _length,
     "mask": _any,
-    "mix-blend-mode": lambda value, lowered: lowered,
+    "mask-type": _one_of("luminance alpha"),
     "opacity": _length,
     "overflow": lambda value, lowered: lowered,
     "stop-color": _color,
@@ -146,6 +157,8 @@ _OWN: dict[str, _Reader] = {
 }
 _STYLE_ONLY: dict[str, _Reader] = {
     "background-color": _color,
+    "isolation": _one_of("auto isolate"),
+    "mix-blend-mode": _one_of(" ".join(BLEND_MODES)),
     "rotate": _any,
     "scale": _any,
     "translate": _any,
@@ -187,18 +200,32 @@ def stands_back(name: str, value: str) -> bool:
     return name in ("fill", "stroke", "color", "stop-color", "background-color") and is_wide(value)
 
 
-def expand_shorthand(name: str, value: str) -> tuple[str, str]:
-    """Return what of a shorthand is read: the size of `font`, the colour of `background`; anything else as it is."""
+def expand_shorthand(name: str, value: str) -> list[tuple[str, str]]:
+    """Return what of a shorthand is read: of `font` and of the colour of `background`; anything else as it is."""
     words = value.replace("/", " / ").split()
     if name == "font":
-        # a plain number is a weight or a height of lines
-        sizes = (word.lower() for word in words if parse_number(word) is None)
-        found = [word for word in sizes if font_size(word, 1.0, 1.0) is not None]
-        return ("font-size", found[0]) if found else (name, value)
+        return _font(words) or [(name, value)]
     if name == "background":
         plain = [value, *words] if "(" not in value or read_value("background-color", value) else [value]
         color = next((word for word in plain if read_value("background-color", word)), None)
         if color is None and value.lower() == "none":
             color = "transparent"
-        return "background-color", color or value
-    return name, value
+        return [("background-color", color or value)]
+    return [(name, value)]
+
+
+def _font(words: list[str]) -> list[tuple[str, str]]:
+    """Return size, family, style and weight of a font; nothing where it has no size."""
+    # a plain number is a weight or a height of lines
+    lengths = [parse_number(word) is None and font_size(word.lower(), 1.0, 1.0) is not None for word in words]
+    if True not in lengths:
+        return []
+    at = lengths.index(True)
+    family = " ".join(words[at + 1 :] if words[at + 1 : at + 2] != ["/"] else words[at + 3 :])
+    found = {"font-style": "normal", "font-weight": "normal"}
+    for word in (word.lower() for word in words[:at]):
+        if word in ("italic", "oblique"):
+            found["font-style"] = word
+        elif word in ("bold", "bolder", "lighter") or word.isdigit():
+            found["font-weight"] = word
+    return [("font-size", words[at]), *([("font-family", family)] if family else []), *found.items()]

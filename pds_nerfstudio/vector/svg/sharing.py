@@ -64,6 +64,10 @@ def reaches_undrawn(root: Element, drawing: Imported) -> set[Origin]:
         style = cascade.style(element, outside)
         stack.extend((child, style) for child in element.children)
         found |= set(_in_part(cascade, element, style))
+        if style.get("flood-color") == "currentcolor" or "drop-shadow" in style.get("filter", ""):
+            # the colour of a shadow is read as a number of the filter's own
+            origin = cascade.current_color_origin(element, style)
+            found |= set() if origin is None else {origin}
         if not style.given and style.get("fill") != "currentcolor" and style.get("stroke") != "currentcolor":
             continue
         names = ["opacity"]

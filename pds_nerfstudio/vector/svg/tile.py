@@ -35,5 +35,5 @@ def _shapes(group: Group) -> Iterator[Shape]:
     for child in group.children:
         if isinstance(child, Group):
             yield from _shapes(child)
-        else:
+        elif isinstance(child, Shape):
             yield child

@@ -25,6 +25,11 @@ def _rotation(degrees: float) -> Affine:
     return cos, sin, -sin, cos, 0.0, 0.0
 
 
+def _slope(degrees: float) -> float:
+    """Return a tangent; that of a right angle is as large as numbers may be."""
+    return min(max(math.tan(math.radians(degrees)), -MAX_NUMBER), MAX_NUMBER)
+
+
 def _values(name: str, text: str, view: Viewport) -> list[float] | None:
     """Return the arguments of a function, lengths in user units and angles in degrees; None if one is no such thing."""
     values: list[float] = []
@@ -65,7 +70,7 @@ def _single(name: str, n: list[float]) -> Affine:
         turn = _rotation(n[0])
         return turn if len(n) == 1 else about(turn, n[1], n[2])
     x, y = (0.0, n[0]) if name == "skewy" else (n[0], (*n, 0.0)[1])
-    return (1.0, math.tan(math.radians(y)), math.tan(math.radians(x)), 1.0, 0.0, 0.0)
+    return (1.0, _slope(y), _slope(x), 1.0, 0.0, 0.0)
 
 
 def about(transform: Affine, x: float, y: float) -> Affine:

@@ -2,14 +2,14 @@
 
 import math
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from pds_nerfstudio.vector.raster.scene import Group, SceneParameters, Shape, Solid
+from pds_nerfstudio.vector.raster.scene import SceneParameters, Shape
 from pds_nerfstudio.vector.svg.basic_shapes import GEOMETRY, Numbers, fit_shape
 from pds_nerfstudio.vector.svg.cascade import Origin
 from pds_nerfstudio.vector.svg.color import format_color
@@ -20,6 +20,7 @@ from pds_nerfstudio.vector.svg.path_grammar import Point, format_path
 from pds_nerfstudio.vector.svg.properties import INHERITED, is_property
 from pds_nerfstudio.vector.svg.sharing import by_origin, is_one, place_in_file, reaches_undrawn
 from pds_nerfstudio.vector.svg.tag_edits import TagEdit, replacements
+from pds_nerfstudio.vector.svg.turning import may_turn, shapes_of
 from pds_nerfstudio.vector.svg.xml_source import Element, XmlSource, parse_xml
 
 PRECISION = 1e-4
@@ -34,8 +35,6 @@ ORIGINS = frozenset(
 )
 """Attributes of which Inkscape makes the outline of a path anew: of stars, arcs, spirals, offsets, path effects."""
 
-_TURNED = frozenset(("clip-path", "mask", "filter", "transform-origin", "transform-box"))
-"""Properties whose effect turns with an element's own transform, or turns it about another point."""
 _BLANK_BEFORE = re.compile(rb"\n[ \t]*$")
 _NAMES = {"linearGradient": ("x1", "y1", "x2", "y2"), "radialGradient": ("cx", "cy", "r", "fx", "fy", "fr")}
 
@@ -63,16 +62,8 @@ class _Writer:
 
     @cached_property
     def shapes(self) -> dict[int, list[Shape]]:
-        """All that is drawn of each path."""
-        found: dict[int, list[Shape]] = defaultdict(list)
-        stack: list[Shape | Group] = [self.drawing.scene.root]
-        while stack:
-            node = stack.pop()
-            if isinstance(node, Group):
-                stack.extend(node.children)
-            else:
-                found[node.path].append(node)
-        return found
+        """All that is drawn of each path, in masks too."""
+        return shapes_of(self.drawing.scene)
 
     def edit(self, element: Element) -> TagEdit:
         return self.edits.setdefault(element, TagEdit())
@@ -201,12 +192,7 @@ class _Writer:
         if moved is None:
             return False
         if not moved.is_upright:
-            declared = self.drawing.cascade.declared(slot.element)
-            given = declared.get("transform")
-            paints = [part.paint for shape in shapes for part in (shape.fill, shape.stroke) if part is not None]
-            # gradients, clip paths and more would be turned with it
-            alone = all(isinstance(paint, Solid) for paint in paints) and not declared.keys() & _TURNED
-            if not alone or (given is not None and given.origin != "attribute"):
+            if not may_turn(slot, self.shapes, self.drawing):
                 return False
             before = slot.element.attributes.get("transform", "")
             moved, self.edit(slot.element).attributes["transform"] = moved.transform(before, decimals)

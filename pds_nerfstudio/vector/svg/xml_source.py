@@ -93,6 +93,8 @@ class XmlSource:
     """The outermost element."""
     packed: bytes | None = None
     """The file as it came, if it was compressed."""
+    stylesheets: tuple[str, ...] = ()
+    """What `xml-stylesheet` instructions of the file say."""
 
     def tag_span(self, element: Element) -> tuple[int, int]:
         """Return where a start tag begins, and where it has ended."""
@@ -184,8 +186,13 @@ class _Builder:
         self.root: Element | None = None
         self.current: Element | None = None
         self.scopes: list[dict[str, str]] = [{"": "", "xml": "http://www.w3.org/XML/1998/namespace"}]
+        self.stylesheets: list[str] = []
         self.elements = self.entities = 0
         self.entity_lengths = {"amp": 1, "lt": 1, "gt": 1, "apos": 1, "quot": 1}
+
+    def instruction(self, target: str, data: str) -> None:
+        if target == "xml-stylesheet":
+            self.stylesheets.append(data)
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         self.elements += 1
@@ -276,9 +283,10 @@ def parse_xml(data: bytes, name: str) -> XmlSource:
     parser.EndElementHandler = builder.end
     parser.CharacterDataHandler = builder.text
     parser.EntityDeclHandler = builder.entity
+    parser.ProcessingInstructionHandler = builder.instruction
     try:
         parser.Parse(utf8, True)
     except expat.ExpatError as error:
         raise UserError(f"{name}: not well-formed XML ({error}); open and save it in a drawing program.") from error
     assert builder.root is not None
-    return XmlSource(utf8, encoding, mark, builder.root, packed)
+    return XmlSource(utf8, encoding, mark, builder.root, packed, tuple(builder.stylesheets))

@@ -16,8 +16,8 @@ from nerfstudio.utils import writer
 from PIL import Image
 
 from pds_nerfstudio.one_line import one_line
+from pds_nerfstudio.page import Picture, jpeg
 from pds_nerfstudio.scenes.output.history import STRIP_PICTURES, History, Moment
-from pds_nerfstudio.scenes.output.pictures import Picture, jpeg
 from pds_nerfstudio.scenes.output.report import PAGE_BYTES, Measures, View, add_measures, report
 from pds_nerfstudio.video import write_video
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pds_nerfstudio.scenes.models.scene_model import render
 from pds_nerfstudio.scenes.output.pictures import to_bytes
-from pds_nerfstudio.scenes.output.results import before_and_after, contact_sheet, turntable, write_dataset
+from pds_nerfstudio.scenes.output.results import before_and_after, turntable, write_dataset
 
 KINDS = ["splat", "nerf"]
 
@@ -98,51 +98,15 @@ class TestDataSet:
         assert torch.allclose(original_poses(outputs), original_poses(source), atol=1e-4)
 
 
-class TestContactSheet:
-    def test_its_size_and_places(self) -> None:
-        red = np.full((20, 40, 3), (255, 0, 0), np.uint8)
-        tall = np.full((40, 10, 3), (0, 0, 255), np.uint8)
-        sheet = np.array(contact_sheet({"a": [red, tall], "b": [tall]}, side=80))
-        assert sheet.shape == (2 * (80 + 22), 2 * 80, 3)
-        assert tuple(sheet[22 + 40, 40]) == (255, 0, 0) and tuple(sheet[22 + 5, 40]) == (255, 255, 255)
-        assert tuple(sheet[22 + 40, 120]) == (0, 0, 255) and tuple(sheet[22 + 40, 85]) == (255, 255, 255)
-        assert tuple(sheet[102 + 22 + 40, 40]) == (0, 0, 255) and (sheet[102 + 22 :, 80:] == 255).all()
-
-    @staticmethod
-    def title(text: str, side: int = 100) -> np.ndarray:
-        sheet = np.array(contact_sheet({text: [np.full((10, 10, 3), 255, np.uint8)]}, side=side))
-        assert (sheet[22:] == 255).all()
-        return sheet[:22]
-
-    @pytest.mark.parametrize(
-        "text", ["a fox", "狐狸 🦊", "лиса", "ثعلب", "a\nfox", "\udcff", "\x00\x1b[1m fox", "fox " * 999]
-    )
-    def test_any_title_is_written_on_its_line(self, text: str) -> None:
-        title = self.title(text)
-        assert title.min() < 128 and (title[:, -6:] == 255).all()
-
-    def test_letters_are_told_apart(self) -> None:
-        """A font that lacks them draws the same box for all."""
-        assert not np.array_equal(self.title("ü"), self.title("é"))
-        assert not np.array_equal(self.title("л"), self.title("ж"))
-
-    def test_a_title_that_is_cut_says_so(self) -> None:
-        assert np.array_equal(self.title("fox " * 500, 60), self.title("fox fox…", 60))
-
-    def test_no_title_has_a_place_too(self) -> None:
-        assert (self.title("") == 255).all() and (self.title("fox", 12) == 255).all()
-
-    # Of nerfstudio's, which `warns` gives on as its own
-    @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
-    def test_equal_prompts_still_make_two_rows(self, make_config: Any, run: Any) -> None:
-        config = make_config(
-            "splat", steps=1, show_edit=True, pipeline__turntable_frames=0, pipeline__tgt_prompt="a cat"
-        )
-        with pytest.warns(UserWarning, match="equal"):
-            trainer = run(config)
-        with Image.open(trainer.base_dir / "before_after.png") as sheet:
-            assert sheet.height == 2 * (256 + 22)
-        assert not list(trainer.base_dir.glob("turntable.*"))
+# Of nerfstudio's, which `warns` gives on as its own
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_equal_prompts_still_make_two_rows(make_config: Any, run: Any) -> None:
+    config = make_config("splat", steps=1, show_edit=True, pipeline__turntable_frames=0, pipeline__tgt_prompt="a cat")
+    with pytest.warns(UserWarning, match="equal"):
+        trainer = run(config)
+    with Image.open(trainer.base_dir / "before_after.png") as sheet:
+        assert sheet.height == 2 * (256 + 22)
+    assert not list(trainer.base_dir.glob("turntable.*"))
 
 
 def test_without_ffmpeg_all_but_the_video_is_written(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import imageio_ffmpeg
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -20,7 +22,8 @@ from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.images.edit_loop import ImageEditConfig
 from pds_nerfstudio.runs import load_config, save_config
-from pds_nerfstudio.vector.edit.cli import SvgEdit, edit_svg, main
+from pds_nerfstudio.vector.edit.cli import SvgEdit, edit_svg, main, run
+from pds_nerfstudio.vector.edit.editor import VectorEditor
 from pds_nerfstudio.vector.edit.loop import VectorEditConfig
 from pds_nerfstudio.vector.svg.document import Document
 from tests.vector.conftest import Towards
@@ -90,6 +93,8 @@ def test_what_an_edit_leaves(config: SvgEdit) -> None:
     assert final != SVG and final.endswith(b"<!-- kept --></svg>") and b'id="a"' in final
     assert _opened(folder / "before.png").size == _opened(folder / "after.png").size == (32, 32)
     assert _middle(folder / "after.png")[0] < _middle(folder / "before.png")[0] == 255
+    assert _opened(folder / "preview.png").width == 2 * 256  # no draft
+    assert (folder / "preview.html").read_text().count('type="range"') == 1
     with Image.open(folder / "history.gif") as history:
         assert history.n_frames == 4  # type: ignore[attr-defined]
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -103,7 +108,43 @@ def test_the_draft_is_left_beside_what_paths_made_of_it(config: SvgEdit) -> None
     for name in ("draft", "after"):
         red, _, blue = _middle(folder / f"{name}.png")
         assert blue > red, name
+    three = np.asarray(_opened(folder / "preview.png"))[-256:]
+    assert three.shape == (256, 3 * 256, 3)
+    for place, name in enumerate(("before", "draft", "after")):
+        middle = three[128, 256 * place + 128]
+        assert np.abs(middle.astype(int) - _middle(folder / f"{name}.png")).max() <= 2, name
+    text = (folder / "preview.html").read_text()
+    assert "a red box" in text and "a dark box" in text and "default-src 'none'" in text
+    assert re.findall(r'<input type="range"[^>]*aria-label="([^"]*)"', text) == [
+        "Before and after, the drawing",
+        "Draft and after, the drawing",
+    ]
     assert not (_edit(replace(config, edit=GUIDED)) / "draft.png").exists()
+
+
+def test_a_draft_made_elsewhere_needs_no_prompts_and_no_model(config: SvgEdit, monkeypatch: pytest.MonkeyPatch) -> None:
+    blue = SVG.replace(b'"red"', b'"blue"')
+    picture = VectorEditor(Document(blue), 64).render()[0].detach().permute(1, 2, 0)
+    Image.fromarray((picture * 255).round().byte().numpy()).save(config.svg.with_name("blue.png"))
+    monkeypatch.setattr(Guidance, "from_config", lambda *_: pytest.fail("no model is needed"))
+    drafted = replace(
+        config, src_prompt="", tgt_prompt="", canvas=0, draft=config.svg.with_name("blue.png"), edit=VectorEditConfig()
+    )
+    file = run(drafted)
+    assert file.read_bytes() == SVG.replace(b'"red"', b'"#0000ff"')
+    assert _opened(file.with_name("draft.png")).size == (64, 64)
+    assert load_config(SvgEdit, file.with_name("config.json")) == drafted
+
+
+def test_without_prompts_there_must_be_a_draft(config: SvgEdit) -> None:
+    config.src_prompt = config.tgt_prompt = " "
+    with pytest.raises(UserError, match="give src_prompt and tgt_prompt, or a draft"):
+        config.check()
+    config.draft = Path("draft.png")
+    with pytest.raises(UserError, match="give src_prompt and tgt_prompt"):  # `edit.steps` ask a model
+        config.check()
+    config.edit = VectorEditConfig()
+    config.check()
 
 
 def test_an_interrupt_leaves_the_drawing_so_far(config: SvgEdit) -> None:
@@ -164,7 +205,9 @@ def test_the_command_says_what_is_wrong_in_one_line(config: SvgEdit, monkeypatch
 
     prompts = ("--src-prompt", "a", "--tgt-prompt", "b")
     assert "none.svg" in run_with("--svg", config.svg.with_name("none.svg"), *prompts)
-    assert "steps" in run_with("--svg", config.svg, *prompts, "--edit.steps", -1)
+    assert "--edit.steps is -1" in run_with("--svg", config.svg, *prompts, "--edit.steps", -1)
+    draft = run_with("--svg", config.svg, *prompts, "--edit.draft.refine-steps", 0)
+    assert draft == "--edit.draft.refine-steps is 0: give at least 1."
     assert "c.json" in run_with("--repeat", config.svg.with_name("c.json"))
     save_config(config, config.svg.with_name("c.json"))
     config.svg.unlink()

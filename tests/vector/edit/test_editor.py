@@ -140,6 +140,33 @@ def test_rectangles_with_an_outline_are_not_slanted(transform: str) -> None:
     assert gradient is not None and gradient.isfinite().all() and gradient.abs().sum() > 0
 
 
+DEFINED = """<linearGradient id="g"><stop stop-color="red"/><stop offset="1"/></linearGradient>
+<clipPath id="c"><rect x="10" y="10" width="30" height="30"/></clipPath><style>.t{transform:scale(1.1)}</style>"""
+
+
+@pytest.mark.parametrize("turned", ['fill="url(#g)"', 'stroke="url(#g)"', 'clip-path="url(#c)"', 'class="t"'])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        '<rect x="20" y="20" width="20" height="8" rx="2" %s/>',
+        '<circle cx="30" cy="24" r="9" transform="scale(-1)" %s/>',
+    ],
+)
+def test_shapes_whose_paint_would_turn_with_them_are_stretched_alone(shape: str, turned: str) -> None:
+    """So they stay what they are, and what is written looks as it did."""
+    editor = VectorEditor(Document(f'<svg viewBox="0 0 64 64">{DEFINED}{shape % turned}</svg>'.encode()), 64)
+    generator = torch.Generator().manual_seed(1)
+    for change in editor.changes.values():
+        change.data += 2 * torch.randn(change.shape, generator=generator)
+    editor.project()
+    again = Document(editor.svg())
+    assert all(path.source.tag != "path" for path in again.paths)
+    moved = editor.parameters().points.detach() - editor.source.points
+    assert moved.abs().max() > 0.1
+    with torch.no_grad():
+        assert torch.allclose(VectorEditor(again, 64).render(), editor.render(), atol=0.02)
+
+
 def test_shapes_go_where_most_of_their_points_are_pulled() -> None:
     editor = VectorEditor(Document(b'<svg viewBox="0 0 64 64"><rect width="9" height="4"/></svg>'), 64, ("points",))
     with torch.no_grad():

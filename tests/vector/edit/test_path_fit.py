@@ -132,6 +132,76 @@ def test_what_the_draft_does_not_show_vanishes(vanished: str) -> None:
         assert b"display" not in svg and b'id="bow"' in svg
 
 
+def test_a_limb_that_swings_far_stays_the_limb() -> None:
+    arm = b'<path id="arm" d="M80 74L116 110L122 104L86 68Z" fill="#f0c090"/>'
+    raised = b'<path id="arm" d="M80 74L116 110L122 104L86 68Z" fill="#f0c090" transform="rotate(-110 83 71)"/>'
+    source, draft = (MAN.replace(b"</svg>", limb + b"</svg>") for limb in (arm, raised))
+    editor, loop = fit(source, draft)
+    svg = editor.svg()
+    assert new_paths(svg) == [] and b"display" not in svg and loop.path_fit is not None
+    assert re.sub(rb'(id="arm" d=")[^"]*', rb"\1", svg) == re.sub(rb'(id="arm" d=")[^"]*', rb"\1", source)
+    goal = VectorEditor(Document(draft), 128).render()
+    assert apart(editor.render()[0].detach(), goal[0].detach()) < 2e-3
+
+
+def test_a_faint_part_that_is_gone_vanishes() -> None:
+    cloud = b'<circle id="cloud" cx="104" cy="24" r="14" fill="#e8e4d4" opacity=".8"/>'
+    editor, _ = fit(MAN.replace(b"</svg>", cloud + b"</svg>"), MAN)
+    assert editor.svg() == MAN.replace(b"</svg>", cloud[:-2] + b' display="none"/></svg>')
+
+
+def test_what_covers_another_thing_is_not_painted_white_when_both_are_gone() -> None:
+    scene = b"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 128 128">
+      <rect id="house" x="10" y="70" width="40" height="50" fill="#2050c0"/>
+      <rect id="hand" x="84" y="44" width="40" height="10" fill="#303030"/>
+      <circle id="ball" cx="91" cy="49" r="20" fill="#d02020" stroke="#101010" stroke-width="2"/></svg>"""
+    draft = re.sub(rb'<(rect id="hand"|circle)[^>]*>', b"", scene)
+    editor, _ = fit(scene, draft)
+    hidden = scene.replace(b'fill="#303030"', b'fill="#303030" display="none"')
+    assert editor.svg() == hidden.replace(b'stroke-width="2"', b'stroke-width="2" display="none"')
+
+
+def test_paths_of_one_color_get_one_color_again() -> None:
+    # Two that a softer draft shows a little differently.
+    sleeve = b'<path id="sleeve" d="M84 74L100 96L92 100L80 84Z" fill="#2050c0"/></svg>'
+    two = MAN.replace(b"</svg>", sleeve)
+    editor, _ = fit(
+        two, two.replace(b'"#2050c0"/>\n', b'"#c03050"/>\n').replace(sleeve, sleeve.replace(b"2050c0", b"c83a58"))
+    )
+    svg = editor.svg()
+    assert svg.count(b'fill="#c03050"') == 2 and b"2050c0" not in svg
+
+
+UNDERLINED = b"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 128 128">
+  <g id="lines" stroke="#101010" stroke-width="6">
+    <use href="#body"/>
+    <use href="#head"/>
+  </g>
+  <path id="body" fill="#2050c0" d="M44 70L84 70L84 120L44 120Z"/>
+  <path id="head" fill="#f0c090" d="M50 40L78 40L78 72L50 72Z"/>
+</svg>
+"""
+"""A man with one line around the whole, below all parts."""
+
+
+def test_a_new_part_gets_the_line_that_lies_below_the_others(render: Render) -> None:
+    hat = (
+        b'    <use href="#hat"/>\n  </g>',
+        b'  <path id="hat" fill="#d02020" d="M46 44L82 44L82 16L46 16Z"/>\n</svg>',
+    )
+    draft = UNDERLINED.replace(b"  </g>", hat[0]).replace(b"</svg>", hat[1])
+    editor, _ = fit(UNDERLINED, draft)
+    svg = editor.svg()
+    (path,) = new_paths(svg)
+    (use,) = re.findall(rb'<use href="#(pds-new[^"]*)" ([^>]*)/>', svg)
+    assert path["id"] == use[0] and b'stroke="#101010" stroke-width="6"' in use[1] and "stroke" not in path
+    assert svg.index(b'<use href="#pds') < svg.index(b'id="body"')
+    assert apart(render(Document(svg)), render(Document(draft))) < 4e-3
+    assert (
+        re.sub(rb' *<g id="pds-new-paths">.*?</g>\n|<use href="#pds[^>]*>\s*', b"", svg, flags=re.DOTALL) == UNDERLINED
+    )
+
+
 def test_an_equal_draft_changes_nothing() -> None:
     editor, loop = fit(MAN, MAN)
     assert editor.svg() == MAN

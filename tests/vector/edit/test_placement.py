@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from pds_nerfstudio.vector.edit.placement import Placement
-from pds_nerfstudio.vector.raster.scene import SceneBuilder, Shape
+from pds_nerfstudio.vector.raster.scene import Shape
+from pds_nerfstudio.vector.raster.scene_builder import SceneBuilder
 
 SQUARE = [(10.0, 10.0), (30.0, 10.0), (30.0, 30.0), (10.0, 30.0)]
 RADIUS = 10 * 2**0.5

@@ -13,6 +13,9 @@ from pds_nerfstudio.vector.raster.diffvg import DiffvgRenderer
 from pds_nerfstudio.vector.raster.scene import SceneParameters
 from pds_nerfstudio.vector.svg.document import Document
 
+DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+"""One black pixel."""
+
 
 @pytest.fixture
 def given(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
@@ -132,8 +135,11 @@ def test_gradients_reach_the_parameters(given: SimpleNamespace) -> None:
             '<rect fill="url(#g)" width="4" height="4"/>',
             "gradients",
         ),
+        ('<rect width="4" height="4" style="filter:blur(1px)"/>', "masks, filters and blend modes"),
+        (f'<image href="data:image/png;base64,{DOT}" width="4" height="4"/>', "pictures"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*drawn, but not edited")
 def test_what_it_lacks_is_named(given: SimpleNamespace, body: str, lacks: str) -> None:
     with pytest.raises(UserError, match=lacks):
         _render(body)

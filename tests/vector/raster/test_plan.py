@@ -1,7 +1,8 @@
 from collections.abc import Callable, Sequence
 
 from pds_nerfstudio.vector.raster.plan import Draw, Layer, Plan, make_plan
-from pds_nerfstudio.vector.raster.scene import Clip, ClipShape, Fill, Group, SceneBuilder, Shape, Solid, Stroke
+from pds_nerfstudio.vector.raster.scene import Clip, ClipShape, Fill, Group, Shape, Solid, Stroke
+from pds_nerfstudio.vector.raster.scene_builder import SceneBuilder
 
 
 def _plan(make: Callable[[int, Fill, Stroke, int], Sequence[Shape | Group]]) -> Plan:

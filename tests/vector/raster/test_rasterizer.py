@@ -18,12 +18,12 @@ from pds_nerfstudio.vector.raster.scene import (
     Group,
     Join,
     Scene,
-    SceneBuilder,
     SceneParameters,
     Shape,
     Solid,
     Stroke,
 )
+from pds_nerfstudio.vector.raster.scene_builder import SceneBuilder
 from tests.vector.conftest import SceneCheck
 
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from pds_nerfstudio.vector.raster.affine import Affine
 from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
-from pds_nerfstudio.vector.raster.scene import Cap, Join, SceneBuilder, Shape, Solid, Stroke
+from pds_nerfstudio.vector.raster.scene import Cap, Join, Shape, Solid, Stroke
+from pds_nerfstudio.vector.raster.scene_builder import SceneBuilder
 from tests.vector.conftest import SceneCheck
 
 K = 0.5522847498

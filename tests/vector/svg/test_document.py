@@ -369,3 +369,10 @@ def test_numbers_are_no_longer_than_can_be_seen(side: float, width: str, points:
     found = document.write(p.map(lambda t: t / 3)).decode()
     assert f'points="{points}"' in found and f'stroke-width="{width}"' in found
     assert 'opacity="0.167"' in found and 'offset="0.1667"' in found and 'x1="0.33" x2="100.33"' in found
+
+
+def test_style_sheets_in_other_files_are_named() -> None:
+    data = b'<?xml-stylesheet type="text/css" href="a.css"?><svg viewBox="0 0 9 9"><rect width="5" height="5"/></svg>'
+    with pytest.warns(UserWarning, match="could not be read: xml-stylesheet"):
+        document = Document(data)
+    assert document.write(document.parameters) == data

@@ -10,7 +10,7 @@ import torch
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.measures import psnr
-from pds_nerfstudio.vector.raster.scene import Gradient, Group, Shape, Solid
+from pds_nerfstudio.vector.raster.scene import Gradient, Group, Node, Shape, Solid
 from pds_nerfstudio.vector.svg.document import Document
 from tests.vector.conftest import Oracle, Render
 
@@ -21,8 +21,10 @@ def _document(body: str, head: str = HEAD) -> Document:
     return Document(f"{head}{body}</svg>".encode())
 
 
-def _shapes(node: Shape | Group) -> list[Shape]:
-    return [node] if isinstance(node, Shape) else [s for child in node.children for s in _shapes(child)]
+def _shapes(node: Node) -> list[Shape]:
+    if isinstance(node, Group):
+        return [shape for child in node.children for shape in _shapes(child)]
+    return [node] if isinstance(node, Shape) else []
 
 
 DRAWINGS = dict(
@@ -94,16 +96,15 @@ def test_a_stroke_that_one_use_lacks_has_no_colour_to_edit() -> None:
 
 
 def test_what_is_not_drawn_is_named_once() -> None:
-    body = """<text>a</text><text>b</text><image href="http://127.0.0.1:9/x.png"/><filter id="f"/><mask
-    id="m"/> <pattern id="p"/><rect width="4" height="4" filter="url(#f)" mask="url(#m)" fill="url(#p)"
-    marker-end="url(#q)"/> <use href="other.svg#a"/><path d="M0 0L1 1 1
-    2X"/><style>a:odd{fill:red}</style>"""
+    body = """<foreignObject/><image href="http://127.0.0.1:9/x.png"/><image href="http://127.0.0.1:9/y.png"/>
+    <rect width="4" height="4" filter="none()" fill="url(#p)"/><hatch id="p"/> <use href="other.svg#a"/>
+    <path d="M0 0L1 1 1 2X"/><style>a:odd{fill:red}</style>"""
     with pytest.warns(UserWarning, match="filter") as caught:
         document = _document(body)
     assert len(caught) == 1
     assert document.unsupported == (
-        "filter", "image", "mask", "path data after an error", "pattern",
-        "references to other files", "selector 'a:odd'", "text",
+        "filter 'none()'", "foreignObject", "hatch", "image", "path data after an error",
+        "references to other files", "selector 'a:odd'",
     )  # fmt: skip
     assert all(name in str(caught[0].message) for name in document.unsupported)
 
@@ -253,9 +254,10 @@ def test_a_warning_has_an_end() -> None:
 
 
 def test_what_is_drawn_plain_is_said_so() -> None:
-    with pytest.warns(UserWarning, match=r"drawn without, but kept in the file: mask$"):
-        document = _document('<mask id="m"/><g mask="url(#m)"><path d="M0 0h9v9z"/></g>')
-    assert document.unsupported == ("mask",)
+    noise = '<filter id="f"><feTurbulence baseFrequency=".1" numOctaves="1000000000"/></filter>'
+    with pytest.warns(UserWarning, match=r"drawn without, but kept in the file: feTurbulence$"):
+        document = _document(noise + '<g filter="url(#f)"><path d="M0 0h9v9z"/></g>')
+    assert document.unsupported == ("feTurbulence",)
 
 
 MARKER = '<marker id="m" markerWidth="4" markerHeight="4"><path d="M0 0h4v4z" fill="red"/></marker>'

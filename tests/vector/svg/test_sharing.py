@@ -88,7 +88,7 @@ def test_one_that_stays_keeps_what_it_has_to_the_byte() -> None:
     )
 
 
-@pytest.mark.filterwarnings("ignore:SVG. kept in the file")
+@pytest.mark.filterwarnings("ignore:SVG. drawn, but not edited")
 @pytest.mark.parametrize(
     "other",
     [

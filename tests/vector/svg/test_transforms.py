@@ -26,6 +26,7 @@ VIEW = Viewport(100, 50, 10)
         ("rotate(.25turn)", (-2, 1)),
         ("rotate(100grad)scaleX(3)", (-2, 3)),
         ("skew(45deg, 0)", (3, 2)),
+        ("skewY(-90)", (1, 2 - 1e9)),
         ("SCALE(50%)", (0.5, 1)),
         ("none", (1, 2)),
         ("translate(1,1) , scale(3)", (4, 7)),

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from pds_nerfstudio.vector.raster import affine
 from pds_nerfstudio.vector.raster.affine import MAX_SCALE, Affine
-from pds_nerfstudio.vector.raster.plan import Draw, Layer, Mask, Plan
-from pds_nerfstudio.vector.raster.scene import Gradient, Scene, Solid
+from pds_nerfstudio.vector.raster.plan import Draw, Layer, Mask, Plan, draws_of
+from pds_nerfstudio.vector.raster.scene import Gradient, Picture, Scene, Solid
 from pds_nerfstudio.vector.raster.triton import compositor, gradient
 
 _SPREADS = {
@@ -90,12 +90,14 @@ class _Compiler:
         self.layers.append((first, len(self.items)))
         return len(self.layers) - 1
 
-    def item(self, item: Draw | Layer) -> tuple[list[int], tuple[int, ...]]:
+    def item(self, item: Draw | Layer | Picture) -> tuple[list[int], tuple[int, ...]]:
+        assert not isinstance(item, Picture)
         mask = -1 if item.clip is None else self.mask(item.clip)
         if isinstance(item, Layer):
             return [compositor.LAYER.value, self.layer(item), 0, mask], item.opacities
         if isinstance(item.paint, Solid):
             return [compositor.SOLID.value, item.region, item.paint.color, mask], item.opacities
+        assert isinstance(item.paint, Gradient)
         self.draw(item.region, item.path, item.paint)
         return [compositor.TEXTURE.value, item.region, 0, mask], item.opacities
 
@@ -170,13 +172,8 @@ def gradient_maps(plan: Plan, view: Affine) -> Float[Tensor, "d 12"]:
     """Return for each gradient, in the order of `Program.draws`, the maps that lead from the canvas to its units."""
     pairs = [
         [affine.compose(view, draw.transform), draw.paint.transform]
-        for draw in _draws(plan.root)
+        for draw in draws_of(plan.root)
         if isinstance(draw.paint, Gradient)
     ]
     maps = affine.inverse(torch.tensor(pairs, dtype=torch.float64).reshape(-1, 2, 6))
     return maps.float().reshape(-1, gradient.MAPS.value)
-
-
-def _draws(layer: Layer) -> list[Draw]:
-    """Return all draws of a tree, in the order in which it is compiled."""
-    return [draw for item in layer.items for draw in (_draws(item) if isinstance(item, Layer) else [item])]

@@ -3,20 +3,23 @@
 What it draws is what the module `rasterizer` in PyTorch draws, which is its reference: the same exact areas, fill
 rules, supersampled pixels, gradients, clip paths and layers. The steps are
 
-1. `layout`, `coverage` and `supersampling`: a window around each region, the signed areas along its outline, their sums
+1. `chords` and `strokes`: the edges around strokes;
+2. `layout`, `coverage` and `supersampling`: a window around each region, the signed areas along its outline, their sums
    along rows, and the pixels to look at more closely;
-2. `clipping`: clip paths;
-3. `paint`: gradients;
-4. `compositor`: all layers, tile by tile;
+3. `clipping`: clip paths;
+4. `paint`: gradients;
+5. `compositor`: all layers, tile by tile;
 
-and the same in reverse. The host waits for the device once for each picture, to learn how much memory the windows take.
-Where a scene has strokes, their outlines are made by PyTorch, which waits more often.
+and the same in reverse. The host waits for the device once for each picture, to learn how much memory the windows take,
+and twice more where there are strokes: for the number of their chords, and of the edges around them. Dashes are cut in
+PyTorch, which waits more often.
 
 Sums are made by atomic operations, so the last bits of areas and gradients differ between runs. Importing this needs
 Triton. It runs on GPUs, and in Triton's interpreter (TRITON_INTERPRET=1) anywhere.
 """
 
 import os
+import warnings
 from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
@@ -27,12 +30,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pds_nerfstudio.vector.raster import affine
 from pds_nerfstudio.vector.raster.affine import IDENTITY, Affine
 from pds_nerfstudio.vector.raster.bezier import bounding_boxes
-from pds_nerfstudio.vector.raster.outlines import stroke_edges
 from pds_nerfstudio.vector.raster.rasterizer import TOLERANCE, Rasterizer
-from pds_nerfstudio.vector.raster.scene import Scene, SceneParameters
+from pds_nerfstudio.vector.raster.scene import Scene, SceneParameters, is_plain
 from pds_nerfstudio.vector.raster.triton.launches import (
     Cover,
     Layers,
@@ -45,7 +46,11 @@ from pds_nerfstudio.vector.raster.triton.launches import (
     outlines_of,
 )
 from pds_nerfstudio.vector.raster.triton.program import canvas_maps, gradient_maps, make_program
+from pds_nerfstudio.vector.raster.triton.stroking import make_stroke_table, tiled_stroke_edges
 from pds_nerfstudio.vector.raster.window import within_window
+
+SLOWER = "Masks, filters, blend modes, patterns and pictures are drawn by PyTorch and not by Triton, which is slower."
+"""What is said of a drawing that has some of them."""
 
 
 class _Render(torch.autograd.Function):
@@ -92,7 +97,8 @@ def _zeros_like(*tensors: Tensor) -> list[Tensor]:
 class TiledRasterizer:
     """A renderer of one scene on a GPU, which draws what `Rasterizer` draws; see `backend.Renderer`.
 
-    Numbers that are not float32, or not where Triton can run, are left to a `Rasterizer`.
+    Numbers that are not float32, or not where Triton can run, are left to a `Rasterizer`. So are drawings with effects,
+    patterns or pictures.
 
     Args:
         scene: What to draw.
@@ -103,8 +109,13 @@ class TiledRasterizer:
         self.scene, self.tolerance = scene, tolerance
         self.reference = Rasterizer(scene, tolerance)
         """What draws where this cannot."""
-        self._program = make_program(scene, self.reference.plan)
-        self._program_on = lru_cache(maxsize=4)(self._program.to)
+        self._is_plain = is_plain(scene.root)
+        if self._is_plain:
+            self._program = make_program(scene, self.reference.plan)
+            self._program_on = lru_cache(maxsize=4)(self._program.to)
+            self._strokes_on = lru_cache(maxsize=4)(lambda device: make_stroke_table(self.reference.plan_on(device)))
+        else:
+            warnings.warn(SLOWER, stacklevel=2)
         self._maps = lru_cache(maxsize=4)(self._make_maps)
 
     def render(
@@ -117,7 +128,11 @@ class TiledRasterizer:
     ) -> Float[Tensor, "c h w"]:
         """Draw the scene; arguments and result are those of `Rasterizer.render`."""
         points = parameters.points
-        if points.dtype != torch.float32 or not (points.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
+        if (
+            not self._is_plain
+            or points.dtype != torch.float32
+            or not (points.is_cuda or os.environ.get("TRITON_INTERPRET") == "1")
+        ):
             return self.reference.render(parameters, width, height, view, background)
         points = self.reference.followers(points)
         parameters = replace(parameters, points=points)
@@ -126,7 +141,8 @@ class TiledRasterizer:
         if not len(program.items):
             return points.new_zeros(4, height, width) if background is None else background.to(points)
         maps, gradients, stretch = self._maps(view, device)
-        edges, region, firsts = self._strokes(parameters, maps, stretch)
+        with torch.cuda.device_of(points):
+            edges, region, firsts = self._strokes(parameters, maps, stretch)
         boxes = points.new_zeros(0, 4)
         if program.boxed:
             boxes = bounding_boxes(points[program.boxed_segments], program.boxed_owner, program.boxed)
@@ -145,23 +161,15 @@ class TiledRasterizer:
     def _make_maps(self, view: Affine, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """Return what the view decides: the maps of regions, those of gradients, and how it stretches strokes."""
         plan = self.reference.plan
-        stretch = [
-            affine.largest_scale(affine.compose(view, plan.transforms[region])) for region in plan.stroke_regions
-        ]
-        return (
-            canvas_maps(plan.transforms, view).to(device),
-            gradient_maps(plan, view).to(device),
-            torch.tensor(stretch).to(device),
-        )
+        maps = canvas_maps(plan.transforms, view)
+        a, b, c, d, _, _ = maps[list(plan.stroke_regions)].unbind(1)
+        stretch = 0.5 * (torch.hypot(a + d, b - c) + torch.hypot(a - d, b + c))  # as in `affine.largest_scale`
+        return maps.to(device), gradient_maps(plan, view).to(device), stretch.to(device)
 
     def _strokes(self, parameters: SceneParameters, maps: Tensor, stretch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return edges around the strokes, sorted by region, the region of each, and where each region's begin."""
-        plan, points = self.reference.plan_on(parameters.points.device), parameters.points
-        if not plan.strokes:
+        points, table = parameters.points, self._strokes_on(parameters.points.device)
+        if not len(table.segments):
             none = points.new_zeros(0, dtype=torch.int32)
             return points.new_zeros(0, 2, 2), none, none
-        matrices = maps.view(-1, 3, 2).transpose(1, 2)
-        edges, region = stroke_edges(plan, parameters, matrices, stretch, self.tolerance)
-        region, order = torch.sort(region)
-        firsts = torch.searchsorted(region, torch.arange(plan.regions + 1, device=points.device))
-        return edges.index_select(0, order), region.int(), firsts.int()
+        return tiled_stroke_edges(table, parameters, maps, stretch, self.tolerance)

@@ -15,23 +15,25 @@ from torch import Tensor
 
 from pds_nerfstudio.vector.raster.affine import IDENTITY, Affine
 from pds_nerfstudio.vector.raster.backend import exact
+from pds_nerfstudio.vector.raster.filter_graph import SOURCE, Blur, Filter, Step
 from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
 from pds_nerfstudio.vector.raster.scene import (
     Cap,
     Clip,
     ClipShape,
+    Effects,
     Fill,
     Gradient,
     Group,
     Join,
     Paint,
     Scene,
-    SceneBuilder,
     SceneParameters,
     Shape,
     Solid,
     Stroke,
 )
+from pds_nerfstudio.vector.raster.scene_builder import SceneBuilder
 
 if TYPE_CHECKING:
     from pds_nerfstudio.vector.raster.triton.rasterizer import TiledRasterizer
@@ -285,6 +287,19 @@ def test_what_triton_cannot_take_is_left_to_pytorch(
     assert torch.equal(tiled(scene).render(parameters, 24, 20), Rasterizer(scene).render(parameters, 24, 20))
 
 
+@pytest.mark.filterwarnings("ignore:Masks, filters")
+def test_drawings_with_effects_are_left_to_pytorch(tiled: type[TiledRasterizer]) -> None:
+    builder = SceneBuilder()
+    fill = Fill(Solid(builder.add_color(1, 0, 0)))
+    shape = Shape(builder.add_polygon([(3, 3), (20, 4), (9, 25)]), fill=fill)
+    blur = Effects(filters=(Filter((Step(Blur(2, 2), (SOURCE,)),), None),))
+    scene, parameters = builder.build([Group((shape,), effects=blur)])
+    with pytest.warns(UserWarning, match="by PyTorch and not by Triton"):
+        renderer = tiled(scene)
+    numbers = parameters.map(lambda t: t.to(DEVICE))
+    assert torch.equal(renderer.render(numbers, 32, 32), Rasterizer(scene).render(numbers, 32, 32))
+
+
 @pytest.mark.skipif(DEVICE == "cuda", reason="says what is chosen without a GPU")
 def test_without_a_gpu_pytorch_draws() -> None:
     scene, _ = SceneBuilder().build([])
@@ -332,5 +347,6 @@ def test_every_kernel_compiles_for_an_nvidia_gpu(compiled_kernels: Any, monkeypa
     assert {name for name, *_ in compiled_kernels} == {
         "bound", "lay_out", "scatter", "accumulate", "find_ambiguous", "supersample", "union", "paint", "composite",
         "composite_backward", "union_backward", "paint_backward", "pull_supersampled", "pull",
+        "count_chords", "flatten", "flatten_backward", "count_edges", "outline", "outline_backward",
     }  # fmt: skip
     assert all("cubin" in kernel.asm for kernel in compiled_kernels.values())

@@ -1,0 +1,53 @@
+"""preview.png and preview.html: the drawing before, the draft, and the drawing after, in one look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pds_nerfstudio.contact_sheet import contact_sheet
+from pds_nerfstudio.page import Picture, heading, page, slider
+
+_SIDE = 256
+"""Pixels of a picture at least, so that the prompts have room above them."""
+Frame = Float[Tensor, "3 height width"]
+"""A picture, in 0..1."""
+
+
+def to_picture(frame: Frame) -> Picture:
+    """Return a picture in 0..1 as bytes."""
+    return np.ascontiguousarray((frame.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+
+
+def write_preview(folder: Path, prompts: tuple[str, str], before: Frame, draft: Frame | None, after: Frame) -> None:
+    """Write preview.png, with all beside each other, and preview.html, where a handle leads from one to another.
+
+    Args:
+        folder: Of the edit's results.
+        prompts: What the drawing shows, which may be empty, and what it should show.
+        before: The drawing.
+        draft: What it was to be fit to, if there is a draft.
+        after: The drawing after the edit.
+    """
+    frames = {"before": before, "draft": draft, "after": after}
+    pictures = {name: to_picture(frame) for name, frame in frames.items() if frame is not None}
+    title = " → ".join(filter(None, (prompt.strip() for prompt in prompts)))
+    row = f"{', '.join(pictures)}: {title}"
+    contact_sheet({row: list(pictures.values())}, side=max(_SIDE, *before.shape)).save(folder / "preview.png")
+    pairs = [(name, "after") for name in pictures if name != "after"]
+    compared = [
+        f"<figure>{slider(pictures[left], pictures[right], 'the drawing', labels=(left, right))}</figure>"
+        for left, right in pairs
+    ]
+    parts = [
+        heading(*prompts),
+        "<section><p>Drag a handle, or use the arrow keys. The draft is what the paths were fit to.</p>"
+        if draft is not None
+        else "<section><p>Drag the handle, or use the arrow keys.</p>",
+        f'<div class="grid">{"".join(compared)}</div></section>',
+    ]
+    (folder / "preview.html").write_text(page(title, parts), encoding="utf-8")
