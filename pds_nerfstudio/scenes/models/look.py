@@ -9,7 +9,11 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
+
+_HAZE = 0.05
+"""A pixel's light comes from a surface if its depth has a standard deviation of less than this share of its mean."""
 
 
 @dataclass(frozen=True)
@@ -47,3 +51,33 @@ class Look:
         depth = -local[..., 2]
         across = local[..., :2] * local.new_tensor([1.0, -1.0]) / depth[..., None]
         return across * self.focal + self.center, depth
+
+
+def powers_of_depth(points: Float[Tensor, "points 3"], camera: Cameras) -> Float[Tensor, "points 3"]:
+    """Return 1, the distance from a camera along its optical axis, and the square of that, of points.
+
+    Gaussians of such colours show the moments of the depth that each pixel sees.
+    """
+    pose = camera.camera_to_worlds[0].to(points)
+    depth = -((points - pose[:, 3]) @ pose[:, 2])
+    return torch.stack([torch.ones_like(depth), depth, depth.square()], dim=1)
+
+
+def look_at_surface(
+    color: Float[Tensor, "height width 3"], moments: Float[Tensor, "height width 3"], camera: Cameras
+) -> Look:
+    """Return a look whose opacity is 0 wherever the light comes from a cloud, which has no depth to speak of.
+
+    Args:
+        color: In 0..1.
+        moments: What each pixel shows of `powers_of_depth`, before black: the first is its opacity.
+        camera: One pinhole camera.
+    """
+    opacity, *sums = moments.unbind(-1)
+    depth, square = (total / opacity.clamp_min(1e-6) for total in sums)
+    spread = (square - depth.square()).clamp_min(0).sqrt()
+    focal, center = (
+        torch.cat([across[0], down[0]]).to(color) for across, down in ((camera.fx, camera.fy), (camera.cx, camera.cy))
+    )
+    opacity = torch.where(spread < _HAZE * depth, opacity, 0)
+    return Look(color, depth, opacity, camera.camera_to_worlds[0].to(color), focal, center)

@@ -58,7 +58,6 @@ class RedrawnViews:
         sizes = torch.cat([cameras.height, cameras.width], dim=1)
         starts = torch.cat([sizes.new_zeros(1), sizes.prod(1).cumsum(0)])
         self._sizes, self._starts = sizes, starts[:-1]
-        self._sizes_on_host = sizes.cpu()
         fine = views.fine_cameras
         self._most_on_host: list[list[int]] = torch.cat([fine.height, fine.width], dim=1).tolist()
         self._starts_on_host: list[int] = starts.tolist()
@@ -67,7 +66,6 @@ class RedrawnViews:
         self._full_sizes_on_host = self._full_sizes.cpu()
         self._kept: Tensor | None = None  # of all views, row by row; made when the first comes
         self._redrawn: dict[int, None] = {}
-        self._changed: dict[int, Tensor] = {}  # pixels of each view, as its number, row and column; on the CPU
 
     def __contains__(self, index: int) -> bool:
         return index in self._redrawn
@@ -87,24 +85,24 @@ class RedrawnViews:
         first, end = self._starts_on_host[index : index + 2]
         self._kept[first:end] = (of_view * 255).round().to(torch.uint8).flatten(1).T
         self._redrawn[index] = None
-        rows, columns = self.changed(index).cpu().nonzero().short().T
-        self._changed[index] = torch.stack([torch.full_like(rows, index), rows, columns], 1)
 
     def __len__(self) -> int:
         return len(self._redrawn)
 
     def picture(self, index: int) -> Float[Tensor, "height width 3"]:
         """Return a redrawn view at the guidance's size, in 0..1."""
-        return self._of_view(index)[..., :3]
+        return self._of_view(index)[0]
 
     def changed(self, index: int) -> Bool[Tensor, "height width"]:
         """Return where a redrawn view differs from its source, at the guidance's size."""
-        return self._of_view(index)[..., 6] > 0.5
+        return self._of_view(index)[2][..., 0] > 0.5
 
-    def _of_view(self, index: int) -> Float[Tensor, "height width channels"]:
+    def _of_view(self, index: int) -> tuple[Float[Tensor, "height width _"], ...]:
+        """Return what is kept of a view, by its channels."""
         assert self._kept is not None
         first, end = self._starts_on_host[index : index + 2]
-        return self._kept[first:end].float().unflatten(0, self._sizes[index].tolist()) / 255
+        pixels = self._kept[first:end].float().unflatten(0, self._sizes[index].tolist()) / 255
+        return pixels.split(_KEPT, dim=-1)
 
     def state_dict(self) -> dict[int, UInt8[Tensor, "pixels 3"]]:
         """Return all redrawn views in bytes, row by row, by their numbers."""
@@ -122,7 +120,6 @@ class RedrawnViews:
     def clear(self) -> None:
         """Forget all redrawn views."""
         self._redrawn.clear()
-        self._changed.clear()
 
     def tile(self, index: int, turn: int) -> Tile:
         """Return a part of a redrawn view at full size, of as many pixels as a step may render at most.
@@ -156,10 +153,7 @@ class RedrawnViews:
         return target.reshape(source.shape), shown.reshape(*source.shape[:2], 1)
 
     def sample(self, n: int) -> tuple[RayBundle, Float[Tensor, "n 3"], Float[Tensor, "n 1"]]:
-        """Return rays through random pixels of full-size views that were redrawn.
-
-        Half of them, each view alike, go through all pixels; half through those that have changed, if any have: else
-        what is new would have a few of a step's rays.
+        """Return rays through random pixels of full-size views that were redrawn, each view alike.
 
         With them come their colours and how much of each the data set's mask shows.
 
@@ -167,23 +161,14 @@ class RedrawnViews:
             n: How many.
         """
         # On the CPU, where the source images may be: nobody waits for a GPU to say which pixels these are.
-        changed = torch.cat(list(self._changed.values()))
-        some = changed[torch.randint(len(changed), (n // 2 if len(changed) else 0,))]
-        anywhere = torch.tensor([*self._redrawn])[torch.randint(len(self._redrawn), (n - len(some),))]
-        views = torch.cat([anywhere, some[:, 0].long()])
-        shares = torch.cat([torch.rand(n - len(some), 2), self._within(some)])
-        sides = self._full_sizes_on_host[views]
-        rows, columns = torch.minimum((shares * sides).long(), sides - 1).T
+        views = torch.tensor([*self._redrawn])[torch.randint(len(self._redrawn), (n,))]
+        rows, columns = ((torch.rand(n) * sides[views]).long() for sides in self._full_sizes_on_host.T)
         source = self._views.full_size_pixels(views, rows, columns)
         on_device = self._views.to_device(torch.stack([views, rows, columns]))
         views, places = on_device[0], on_device[1:].T
         *changes, shown = self._enlarged(views, places)
         colors, through = compose(source, *changes), places + 0.5  # the pixels' centres
         return self._views.full_size_cameras.generate_rays(camera_indices=views[:, None], coords=through), colors, shown
-
-    def _within(self, pixels: Int[Tensor, "n 3"]) -> Float[Tensor, "n 2"]:
-        """Return random places in pixels of small views, as shares of the views' sides, down and across."""
-        return (pixels[:, 1:] + torch.rand(len(pixels), 2)) / self._sizes_on_host[pixels[:, 0].long()]
 
     def _enlarged(self, views: Int[Tensor, " n"], places: Int[Tensor, "n 2"]) -> list[Float[Tensor, "n _"]]:
         """Return what `compose` wants beside pixels of full-size views, and how much of each the data set's mask shows.
