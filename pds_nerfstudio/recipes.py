@@ -49,11 +49,16 @@ def _toyworld_splat() -> EditTrainerConfig:
     """Return the configuration of a small scene, with few and large steps."""
     config = _toyworld(pds_splat)
     config.max_num_iterations = 400
-    config.optimizers["means"]["optimizer"].lr = 1.6e-3  # steps large enough for a few hundred of them
-    config.optimizers["features_dc"]["optimizer"].lr = 1.5e-2
+    # Steps large enough for a few hundred of them.
+    rates = {"means": 1e-3, "scales": 3e-2, "quats": 2e-2, "opacities": 0.1, "features_dc": 1.5e-2}
+    for name, rate in rates.items():
+        config.optimizers[name]["optimizer"].lr = rate
     pipeline = config.pipeline
     pipeline.reconstruct_steps = 400
-    pipeline.refine_steps = 256  # then redraw each view four times, and fit the scene to that
+    # Then redraw all views, and fit the scene as it was to them, from what they show of new surfaces.
+    pipeline.refine_from = "source"
+    pipeline.refine_steps = 400
+    pipeline.refine_lr_mult = 1.0
     assert isinstance(pipeline.model, EditSplatModelConfig)
     pipeline.model.edit_densify_grad_thresh = 0.01
     pipeline.model.edit_opacity_loss_mult = 0.1

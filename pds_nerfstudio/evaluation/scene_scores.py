@@ -17,8 +17,9 @@ from torch import Tensor
 
 from pds_nerfstudio.evaluation.edited_region import EditedRegion
 from pds_nerfstudio.evaluation.metrics import gradient_energy, mean, perceptual_in_tiles, psnr
-from pds_nerfstudio.evaluation.reprojection import Look, view_difference
+from pds_nerfstudio.evaluation.reprojection import view_difference
 from pds_nerfstudio.scenes.models.ball import looked_at_ball
+from pds_nerfstudio.scenes.models.look import Look
 from pds_nerfstudio.scenes.models.scene_model import SceneModel
 from pds_nerfstudio.scenes.views import SourceViews
 from pds_nerfstudio.toyworld.classifier import AttributeClassifier

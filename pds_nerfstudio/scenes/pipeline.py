@@ -83,8 +83,8 @@ class EditPipelineConfig(VanillaPipelineConfig):
     scene is fitted to them. A splat's step fits it to one redrawn view, a NeRF's to rays of all that were redrawn."""
     refine_from: Literal["edit", "source"] = "edit"
     """What refining begins with. edit: the edited scene. source: the scene as it was before the edit, which is then
-    fitted to views that have been redrawn from the edited one; it does not keep the haze that an edit leaves in a NeRF
-    and that only other cameras see, and needs hundreds of --pipeline.refine-steps."""
+    fitted to views that have been redrawn from the edited one; it does not keep the haze that an edit leaves, and needs
+    hundreds of --pipeline.refine-steps. A splat then grows from points that the redrawn views agree on."""
     refinement: RedrawConfig = field(default_factory=RedrawConfig)
     """How renders are redrawn while refining."""
     refine_rounds: int = 2
@@ -322,10 +322,11 @@ class EditPipeline(VanillaPipeline):
             if self.model.kind == "splat":
                 self._holding.begin(first, self._folder)
         self._holding.follow_words(self._folder)
+        if self.plan.begins_to_refine(step):
+            self._refining.begin()
         config = self.config
-        rates = Rates(
-            config.lr_warmup_steps, config.lr_final_mult, config.refine_lr_mult, config.refine_from == "source"
-        )
+        again = config.refine_from == "source"
+        rates = Rates(config.lr_warmup_steps, config.lr_final_mult, config.refine_lr_mult, again)
         share = rates.share(self.plan, step)
         for name, optimizer in optimizers.optimizers.items():
             rate = optimizers.config[name]["optimizer"].lr * config.lr_mult * share

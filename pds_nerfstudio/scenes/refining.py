@@ -14,6 +14,7 @@ from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.guidance.redraw import RedrawConfig
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.models.scene_model import SceneModel
+from pds_nerfstudio.scenes.models.seeds import Seeds
 from pds_nerfstudio.scenes.output.pictures import EditedView
 from pds_nerfstudio.scenes.views import SourceView, SourceViews, views_of
 
@@ -42,6 +43,7 @@ class Refining:
         self._model, self._views, self._guidance, self._config = model, views, guidance, config
         self.rounds, self.from_source = rounds, from_source
         self._redrawn = RedrawnViews(views)
+        self._seeds: Seeds | None = None  # until they are planted
         self.last_view: EditedView | None = None
         """What was redrawn last."""
 
@@ -56,6 +58,14 @@ class Refining:
         quiet = get_rank() != 0
         for index in track(indices, "Redrawing all views", console=CONSOLE, disable=quiet):
             self.redraw(self._views[index])
+        self._seeds = self._model.surfaces(self._views, self._redrawn)
+
+    def begin(self) -> None:
+        """Plant what the redrawn views show of new surfaces, in the scene as it was before the edit."""
+        if self._seeds is not None:
+            CONSOLE.print(f"Planted {len(self._seeds.means)} points where the redrawn views agree on something new.")
+            self._model.plant(self._seeds)
+        self._seeds = None
 
     def redraw(self, view: SourceView) -> None:
         """Redraw a view from the scene as it is."""

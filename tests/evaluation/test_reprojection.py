@@ -8,7 +8,8 @@ import torch
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
-from pds_nerfstudio.evaluation.reprojection import Look, carried_over, view_difference
+from pds_nerfstudio.evaluation.reprojection import carried_over, view_difference
+from pds_nerfstudio.scenes.models.look import Look
 
 WIDTH, HEIGHT, FOCAL = 40, 30, 50.0
 CENTER = (18.0, 16.0)

@@ -27,8 +27,9 @@ from pds_nerfstudio.scenes.models.kept_space import KeptSpace
 from pds_nerfstudio.scenes.models.ray_sampling import LastLosses, render_through_sampled_rays
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.models.scene_model import SceneKind, Seen
+from pds_nerfstudio.scenes.models.seeds import Seeds
 from pds_nerfstudio.scenes.selection.region import Region
-from pds_nerfstudio.scenes.views import SourceView
+from pds_nerfstudio.scenes.views import SourceView, SourceViews
 
 
 @dataclass
@@ -239,6 +240,13 @@ class EditNerfModel(NerfactoModel):
         colors, interlevel, distortion = self._render_in_chunks(rays)
         distance = (shown * (colors - wanted).abs()).mean()
         return {"photometric_loss": distance, **self._regularizers(interlevel, distortion)}
+
+    def surfaces(self, views: SourceViews, redrawn: RedrawnViews) -> Seeds | None:
+        """Return None: a field has no points."""
+        return None
+
+    def plant(self, seeds: Seeds) -> None:
+        """Do nothing: a field has no points."""
 
     def _regularizers(
         self, interlevel: Float[Tensor, ""], distortion: Float[Tensor, ""]

@@ -12,7 +12,7 @@ import random
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
@@ -88,6 +88,21 @@ class RedrawnViews:
 
     def __len__(self) -> int:
         return len(self._redrawn)
+
+    def picture(self, index: int) -> Float[Tensor, "height width 3"]:
+        """Return a redrawn view at the guidance's size, in 0..1."""
+        return self._of_view(index)[0]
+
+    def changed(self, index: int) -> Bool[Tensor, "height width"]:
+        """Return where a redrawn view differs from its source, at the guidance's size."""
+        return self._of_view(index)[2][..., 0] > 0.5
+
+    def _of_view(self, index: int) -> tuple[Float[Tensor, "height width _"], ...]:
+        """Return what is kept of a view, by its channels."""
+        assert self._kept is not None
+        first, end = self._starts_on_host[index : index + 2]
+        pixels = self._kept[first:end].float().unflatten(0, self._sizes[index].tolist()) / 255
+        return pixels.split(_KEPT, dim=-1)
 
     def state_dict(self) -> dict[int, UInt8[Tensor, "pixels 3"]]:
         """Return all redrawn views in bytes, row by row, by their numbers."""

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from pds_nerfstudio.scenes.anchor import Anchor, Pixels
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
+from pds_nerfstudio.scenes.models.seeds import Seeds
 from pds_nerfstudio.scenes.selection.region import Region
-from pds_nerfstudio.scenes.views import SourceView
+from pds_nerfstudio.scenes.views import SourceView, SourceViews
 
 SceneKind = Literal["splat", "nerf"]
 """What sort of scene there is. The method that edits it is named pds- and this."""
@@ -130,6 +131,19 @@ class SceneModel(Protocol):
             redrawn: All that were.
             turn: How often the turn of that view has come before.
         """
+
+    def surfaces(self, views: SourceViews, redrawn: RedrawnViews) -> Seeds | None:
+        """Return points of what redrawn views show that was not there, as deep as the scene is now.
+
+        None, if the scene is not made of points.
+
+        Args:
+            views: The training views.
+            redrawn: Those of them that were redrawn.
+        """
+
+    def plant(self, seeds: Seeds) -> None:
+        """Let what is to be fitted grow from these points."""
 
     def splats(self) -> Mapping[str, Float[Tensor, " gaussians"]] | None:
         """Return what a .ply file holds of each Gaussian, by its name there; None if the scene is not made of them."""

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from gsplat.strategy.ops import remove
 from jaxtyping import Bool, Float
 from nerfstudio.cameras.cameras import Cameras
-from nerfstudio.models import splatfacto
-from nerfstudio.models.splatfacto import SplatfactoModel, SplatfactoModelConfig, random_quat_tensor
+from nerfstudio.models.splatfacto import SplatfactoModel, SplatfactoModelConfig
 from nerfstudio.utils.comms import get_rank, get_world_size
 from torch import Tensor, nn
 
@@ -21,11 +20,15 @@ from pds_nerfstudio.guidance.latents import resize
 from pds_nerfstudio.scenes.anchor import Anchor, Pixels
 from pds_nerfstudio.scenes.compat import cpu_splatfacto, offline_lpips
 from pds_nerfstudio.scenes.distributed import take_from_first_rank
-from pds_nerfstudio.scenes.models.ball import looked_at_ball, random_in_ball
 from pds_nerfstudio.scenes.models.drawing_part import drawing_part
 from pds_nerfstudio.scenes.models.held import HoldingStrategy, release
+from pds_nerfstudio.scenes.models.look import look_at_surface, powers_of_depth
+from pds_nerfstudio.scenes.models.new_gaussians import FEWEST, planted, strewn
+from pds_nerfstudio.scenes.models.painting import paint
+from pds_nerfstudio.scenes.models.ply_columns import ply_columns
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.models.scene_model import SceneKind, Seen
+from pds_nerfstudio.scenes.models.seeds import Seeds, find_seeds
 from pds_nerfstudio.scenes.views import Part, SourceView, SourceViews, tile_of
 
 _NEVER = 10**12
@@ -47,6 +50,9 @@ class EditSplatModelConfig(SplatfactoModelConfig):
     where there was nothing. What the edit does not need of them fades and is removed."""
     strewn_opacity: float = 0.012
     """Opacity of the strewn Gaussians, above edit_cull_alpha_thresh."""
+    planted_gaussians: int = 8000
+    """Most small Gaussians that a refinement with --pipeline.refine-from source plants where redrawn views agree on a
+    new surface; 0 plants none."""
     edit_opacity_loss_mult: float = 0.01
     """During the edit, pulls every opacity towards 0, as 3DGS-MCMC does (Kheradmand et al., NeurIPS 2024):
     what no view needs fades, such as the inside of something that is to go. Larger values leave less of it behind, and
@@ -204,40 +210,51 @@ class EditSplatModel(SplatfactoModel):
             width: Of its picture, in pixels.
         """
         with self._on_this_device():
-            picture, _, _ = splatfacto.rasterization(
-                means=self.means.detach(),
-                quats=self.quats.detach(),
-                scales=self.scales.detach().exp(),
-                opacities=self.opacities.detach().sigmoid().squeeze(-1),
-                colors=colors,
-                viewmats=splatfacto.get_viewmat(camera.camera_to_worlds.to(self.device)),
-                Ks=camera.get_intrinsics_matrices().to(self.device),
-                width=width,
-                height=height,
-                packed=False,
-                rasterize_mode=self.config.rasterize_mode,
-            )
-        return picture[0]
+            return paint(self, colors, camera, height, width)
 
-    @torch.no_grad()
     def _strew(self, cameras: Cameras) -> None:
         """Add faint Gaussians, evenly over the ball that the cameras look at, coloured like what is nearest."""
-        n = self.config.strewn_gaussians
-        center, radius = looked_at_ball(cameras, self.means)
-        means = random_in_ball(n, center, radius)
-        spacing = radius * (4 * torch.pi / 3 / n) ** (1 / 3)
-        nearest = torch.cat([torch.cdist(part, self.means).argmin(1) for part in means.split(256)])
-        new = {
-            "means": means,
-            "scales": torch.full((n, 3), float(torch.log(0.6 * spacing)), device=self.device),
-            "quats": random_quat_tensor(n).to(self.device),
-            "features_dc": self.features_dc[nearest],
-            "features_rest": torch.zeros_like(self.features_rest[nearest]),
-            "opacities": torch.full((n, 1), self.config.strewn_opacity, device=self.device).logit(),
-        }
-        for name, values in new.items():
-            grown = torch.cat([self.gauss_params[name], values])
-            self._replace(name, grown, lambda state: torch.cat([state, state.new_zeros(n, *state.shape[1:])]))
+        colors, opacity = self.features_dc.detach(), self.config.strewn_opacity
+        self._add(strewn(self.config.strewn_gaussians, cameras, self.means.detach(), colors, opacity))
+
+    @torch.no_grad()
+    def _add(self, new: Mapping[str, Float[Tensor, "new *features"]]) -> None:
+        """Add Gaussians of the same colour from all sides, after those that are there."""
+        n = len(new["means"])
+
+        def with_zeros(values: Tensor) -> Tensor:
+            return torch.cat([values, values.new_zeros(n, *values.shape[1:])])
+
+        for name, old in list(self.gauss_params.items()):
+            values = torch.cat([old, new[name]]) if name in new else with_zeros(old)
+            self._replace(name, values, with_zeros)
+
+    @torch.no_grad()
+    def surfaces(self, views: SourceViews, redrawn: RedrawnViews) -> Seeds:
+        """Return points of what redrawn views show that was not there, as deep as the scene is now.
+
+        Args:
+            views: The training views.
+            redrawn: Those of them that were redrawn.
+        """
+        numbers = [index for index in range(len(views)) if index in redrawn]
+        looks = []
+        for index in numbers:
+            camera, picture = views[index].camera, redrawn.picture(index)
+            powers = powers_of_depth(self.means, camera)
+            looks.append(look_at_surface(picture, self.picture_of(powers, camera, *picture.shape[:2]), camera))
+        return find_seeds(looks, [redrawn.changed(index) for index in numbers], self.config.planted_gaussians)
+
+    def plant(self, seeds: Seeds) -> None:
+        """Add small Gaussians at points, for a fit to what these show."""
+        n, free = len(seeds.means), self.free
+        if n < FEWEST:
+            return
+        self._add(planted(seeds))
+        if free is not None:
+            free = torch.cat([free, free.new_ones(n)])
+            self.strategy.hold(self.gauss_params, self.optimizers, self.strategy_state, free)
+        self._follow_first_rank()
 
     def _replace(self, name: str, values: Tensor, resize: Callable[[Tensor], Tensor]) -> None:
         """Replace a group of the Gaussians' parameters; their number may change.
@@ -373,17 +390,9 @@ class EditSplatModel(SplatfactoModel):
         # The strategy measures positional gradients in halves of a view, and the loss is a mean over its pixels.
         for side in ("width", "height"):
             self.info[side] *= tile.share**0.5
-        return {"photometric_loss": (tile.shown * (rgb - tile.target).abs()).mean(), **self._regularizers()}
+        # Without the loss of `render_edit_view`: what is to be sharp has to become opaque.
+        return {"photometric_loss": (tile.shown * (rgb - tile.target).abs()).mean()}
 
     def splats(self) -> Mapping[str, Float[Tensor, " gaussians"]]:
         """Return what a .ply file holds of each Gaussian, in the order and with the names of Kerbl et al., 2023."""
-        n = self.num_points
-        return {
-            **dict(zip(("x", "y", "z"), self.means.T, strict=True)),
-            **dict.fromkeys(("nx", "ny", "nz"), torch.zeros(n)),
-            **{f"f_dc_{i}": column for i, column in enumerate(self.shs_0.T)},
-            **{f"f_rest_{i}": column for i, column in enumerate(self.shs_rest.transpose(1, 2).reshape(n, -1).T)},
-            "opacity": self.opacities[:, 0],
-            **{f"scale_{i}": column for i, column in enumerate(self.scales.T)},
-            **{f"rot_{i}": column for i, column in enumerate(self.quats.T)},
-        }
+        return ply_columns(self)
