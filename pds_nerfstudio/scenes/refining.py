@@ -63,7 +63,8 @@ class Refining:
     def begin(self) -> None:
         """Plant what the redrawn views show of new surfaces, in the scene as it was before the edit."""
         if self._seeds is not None:
-            CONSOLE.print(f"Planted {len(self._seeds.means)} points where the redrawn views agree on something new.")
+            if get_rank() == 0:
+                CONSOLE.print(f"The redrawn views agree on {len(self._seeds.means)} points of something new.")
             self._model.plant(self._seeds)
         self._seeds = None
 

@@ -248,13 +248,12 @@ class EditSplatModel(SplatfactoModel):
     def plant(self, seeds: Seeds) -> None:
         """Add small Gaussians at points, for a fit to what these show."""
         n, free = len(seeds.means), self.free
-        if n < FEWEST:
-            return
-        self._add(planted(seeds))
-        if free is not None:
-            free = torch.cat([free, free.new_ones(n)])
-            self.strategy.hold(self.gauss_params, self.optimizers, self.strategy_state, free)
-        self._follow_first_rank()
+        if n >= FEWEST:
+            self._add(planted(seeds))
+            if free is not None:
+                free = torch.cat([free, free.new_ones(n)])
+                self.strategy.hold(self.gauss_params, self.optimizers, self.strategy_state, free)
+        self._follow_first_rank()  # which may have planted some where this one has too few
 
     def _replace(self, name: str, values: Tensor, resize: Callable[[Tensor], Tensor]) -> None:
         """Replace a group of the Gaussians' parameters; their number may change.
