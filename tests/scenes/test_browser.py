@@ -106,7 +106,7 @@ def live_run(make_config: Any, prepare: Any, interrupted_renders: None) -> Itera
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    config = make_config("splat", steps=100_000, reconstruct=5, vis="viewer", show_edit=True, pipeline__lr_mult=5.0)
+    config = make_config("splat", steps=100_000, reconstruct=5, vis="viewer", show_edit=True, pipeline__lr_mult=20.0)
     config.viewer.quit_on_train_completion = False
     config.viewer.websocket_host, config.viewer.websocket_port = "127.0.0.1", port
     run = LiveRun(prepare(config))
@@ -157,7 +157,9 @@ class Looker:
         height, width = round(box["height"]), round(box["height"] * camera.aspect)
         with self.trainer.train_lock, torch.no_grad():
             model.eval()
-            image = model.get_outputs_for_camera(get_camera(camera, height // 4, width // 4))[output]
+            # what the model itself renders as "source" is the source only while somebody looks at it
+            render = self.trainer.panel._comparison.source if output == "source" else model.get_outputs_for_camera
+            image = render(get_camera(camera, height // 4, width // 4))["rgb" if output == "source" else output]
             model.train()
         image = image.expand(*image.shape[:2], 3)
         picture = Image.fromarray((image.clamp(0, 1) * 255).byte().numpy()).resize((width, height))
@@ -210,9 +212,9 @@ def test_an_edit_is_steered_from_browsers(
     wait_for(lambda: live_run.actions("edit") == [{"tgt_prompt": "a red cat on a mat"}], "Edit is on record")
     assert trainer.pipeline.guidance is not None
     assert trainer.pipeline.guidance.prompts == (["a cat"], ["a red cat on a mat"])
-    asked_at = trainer.next_step
-    # far enough that the edit differs clearly from its source, also where a busy machine took few steps before
-    wait_for(lambda: trainer.next_step > asked_at + 150, "it goes on")
+    # How fast the edit comes depends on the steps before Edit, and those on how busy the machine is.
+    looker = Looker(first, trainer, tmp_path)
+    wait_for(lambda: distance(looker.rendered(), looker.rendered("source")) > 15, "the edit differs from its source")
 
     # Paused, the scene holds still; the switch shows the source and the change.
     press(second, "Pause")
@@ -221,7 +223,6 @@ def test_an_edit_is_steered_from_browsers(
     first.get_by_role("button", name="Resume Training").wait_for()  # nerfstudio's own button agrees
     paused_at = trainer.next_step
     press(first, "Hide Train Cams")
-    looker = Looker(first, trainer, tmp_path)
     edited = looker.rendered()
     show(first, "source")
     wait_for(lambda: viewer.control_panel.output_render == "source", "the switch has arrived")
