@@ -1,6 +1,6 @@
 """An SVG as something an optimiser can edit: named groups of differentiable numbers, and pictures of them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Literal, get_args
 
@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.vector.edit.placement import Placement
+from pds_nerfstudio.vector.edit.placement import Handles, Placement
 from pds_nerfstudio.vector.edit.regularizers import CrossingLoss
 from pds_nerfstudio.vector.edit.scene_tree import paint_rows, without
 from pds_nerfstudio.vector.edit.whole_shapes import WholeShapes
@@ -84,6 +84,7 @@ class VectorEditor:
         hidden: Collection[int] = (),
         freedom: dict[str, Tensor] | None = None,
         remove: bool = False,
+        held: Sequence[Callable[[Tensor], Tensor]] = (),
     ) -> None:
         """Begin to change something from here on, with no change so far.
 
@@ -94,12 +95,13 @@ class VectorEditor:
             freedom: By tensor of the numbers, a factor 0..1 for each row: how far it goes in a step; all of the way
                 by default.
             remove: Whether `svg` removes what is hidden.
+            held: Each takes all points to the nearest that are allowed, and those that are to themselves.
 
         Raises:
             UserError: If nothing in the drawing may change.
         """
         device, scene = self.device, without(document.scene, hidden)
-        self.document, self._hidden, self._remove = document, frozenset(hidden), remove
+        self.document, self._hidden, self._remove, self._held = document, frozenset(hidden), remove, tuple(held)
         known = document is self.before and not hidden
         self.renderer: Renderer = self._source_renderer if known else self.backend(scene)
         self._start = parameters.map(lambda t: t.detach().to(device))
@@ -116,6 +118,7 @@ class VectorEditor:
                     self._tied[name] = tied.to(device)
             self._units[name] = unit.to(device).reshape(-1, *(1,) * (getattr(self._start, name).ndim - 1))
         self._placement = Placement(self._start.points, document.scene.topology, document.editable["points"])
+        self._handles = Handles(self._start.points, document.scene.topology)
         outlined = {path for path, rows in paint_rows(document.scene).items() if rows.widths}
         self._whole = WholeShapes(self._start.points, document.paths, outlined, document.level)
         self.changes: dict[str, Tensor] = {}
@@ -145,6 +148,8 @@ class VectorEditor:
     def parameters(self) -> SceneParameters:
         """Return the drawing's numbers as they are now."""
         steps = dict(self.changes)
+        if "points" in steps:
+            steps["points"] = self._handles(steps["points"])
         if "paths" in steps:
             moved = self._placement(steps.pop("paths"))
             steps["points"] = moved + steps["points"] if "points" in steps else moved
@@ -154,6 +159,8 @@ class VectorEditor:
         if "points" in ways:
             ways["points"] = self._whole(ways["points"])
         changed = {name: getattr(self._start, name) + way for name, way in ways.items()}
+        for hold in self._held if "points" in changed else ():
+            changed["points"] = hold(changed["points"])
         return replace(self._start, **changed)
 
     def render(

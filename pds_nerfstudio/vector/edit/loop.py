@@ -231,7 +231,7 @@ class VectorEditLoop(EditLoop):
     def _partly(self, steps: int, paths: float, points: float, paints: float) -> DrawingDescent:
         """Return a descent to a fixed goal at shares of the rates."""
         config = self._config
-        shares = {"paths": paths, "points": points, "strokes": points}
+        shares = {"paths": paths, "points": points, "strokes": min(points, 1.0)}
         rates = {group: config.fit_rate * rate * shares.get(group, paints) for group, rate in config.rates.items()}
         optimizer = torch.optim.Adam(self._drawing.editor.parameter_groups(rates))
         return DrawingDescent(self._drawing, optimizer, steps, config.final_rate, config.crossing)

@@ -1,13 +1,15 @@
 """A fit of a drawing to a draft that changes few paths, and makes new ones of what those cannot explain.
 
 1. Paths that show something else in the draft take its colour, or move as wholes. The others stay.
-2. What of that puts nothing right is taken back. Paths that should not be there are hidden.
-3. What is unexplained becomes new paths, each at its place in the stacking order.
-4. Points of the moved and of the new paths are fit together.
-5. What is not worth its nodes goes, and changes that nobody would see are not written.
+2. Their points move, too. What was symmetric stays so, unless it clearly is not in the draft.
+3. What of that puts nothing right is taken back. Paths that should not be there are hidden.
+4. What is unexplained becomes new paths, each at its place in the stacking order. That is tried with and without what
+   came of 2, and the cheaper is taken: a hat is no stretched head.
+5. Points of the moved and of the new paths are fit together.
+6. What is not worth its nodes goes, and changes that nobody would see are not written.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,10 +23,11 @@ from pds_nerfstudio.vector.edit.editor import VectorEditor
 from pds_nerfstudio.vector.edit.holding import Held, changed, freedom, pace, paths_to_change
 from pds_nerfstudio.vector.edit.leaps import leap
 from pds_nerfstudio.vector.edit.likeness import decibels
-from pds_nerfstudio.vector.edit.new_paths import add_new_paths, prune, redo_paths
+from pds_nerfstudio.vector.edit.new_paths import add_new_paths, cost_of, prune, redo_paths
 from pds_nerfstudio.vector.edit.scene_tree import paint_rows
 from pds_nerfstudio.vector.edit.settling import recolor, round_off, settle, settle_paints, unseen
 from pds_nerfstudio.vector.edit.sketch import Placed, Sketch
+from pds_nerfstudio.vector.edit.symmetries import Symmetric, restore
 from pds_nerfstudio.vector.raster.scene import SceneParameters
 from pds_nerfstudio.vector.svg.insertion import Inserted
 
@@ -34,8 +37,10 @@ _REDONE = 0.15
 """Share of what was seen of a path that has to change, for a new path to be tried in its place."""
 _TRIED = 3
 """How many such paths are tried."""
-_FIRST = 0.5
-"""Share of the steps in which old paths move, before there are new ones."""
+_WHOLE, _FREE, _OLD = 1 / 3, 1 / 2, 2 / 3
+"""Shares of the steps after which points may move, are held symmetric, and there may be new paths."""
+_RESHAPING = 6.0
+"""Share of the rate of points while they go to where they should be."""
 
 
 @dataclass
@@ -92,23 +97,28 @@ class PathFit:
         self.steps, self.done = steps, 0
         self._most, self._hide, self._remove = most, vanished != "keep", vanished == "remove"
         self._owned, self._inside, self._locked = held.owned(drawing.editor), held.inside, held.locked
-        self._first = round(_FIRST * steps)
+        self._first, self._middle, self._second = (round(share * steps) for share in (_WHOLE, _FREE, _OLD))
         self._sketch: Sketch | None = None
         self._inserted: Inserted | None = None
         self.report = Report()
         """What came of it."""
 
     def step(self) -> StepReport:
-        """Take one step towards the goal; the first and the middle one choose what changes."""
+        """Take one step towards the goal; some choose what changes from there on."""
         if self._sketch is None:
             self._begin(self._make_goal())
         if self.done == self._first:
+            self._moved_whole = self._take().parameters
+            self._reshape(_RESHAPING, ())
+        if self.done == self._middle:
+            self._reshape(_RESHAPING / 2, restore(self._take(), self._paths))
+        if self.done == self._second:
             self._extend()
         sketch = self._sketch
         assert sketch is not None
         picture = sketch.editor.render(sketch.paper)[0]
         difference = torch.where(sketch.counts, picture - sketch.draft, 0)[None]
-        coarse = max(1 - self.done / max(self._first, 1), 0.0)
+        coarse = max(1 - self.done / max(self._first, 1), (1 - self.done / max(self._second, 1)) / 2, 0.0)
         metrics: Metrics = {"photometric": float(difference.detach().square().mean())}
         if difference.requires_grad:
             metrics |= self._descent.follow(coarse_to_fine(difference, coarse))
@@ -117,14 +127,13 @@ class PathFit:
 
     def finish(self) -> None:
         """Drop what is not worth its nodes, and what nobody would see."""
-        sketch = self._sketch
-        assert sketch is not None
-        if self._first >= self.steps:
+        if self._second >= self.steps:
             self._extend()
-        self._take()
+        sketch = self._take()
         settle_paints(sketch, self._shared)
         for _ in range(2):  # what covered another path may have no more reason to be there
-            settle(sketch, self._paths, self._owned, self._hide)
+            moved = settle(sketch, self._paths, self._owned, self._hide)
+        restore(sketch, moved)
         prune(sketch)
         sketch.parameters = round_off(sketch)
         if self._hide and sketch.new:
@@ -146,19 +155,31 @@ class PathFit:
         self._start(sketch, self._paths, self._shared)
         self._descent = self._make_descent(max(self._first, 1), 1.0, 0.0, 0.3)
 
+    def _reshape(self, rate: float, symmetric: Sequence[Symmetric]) -> None:
+        """Let points of the old paths move, with what is symmetric held so."""
+        assert self._sketch is not None
+        self._start(self._sketch, self._paths, self._shared, symmetric)
+        self._descent = self._make_descent(max(self._second - self.done, 1), 0.3, rate, 0.3)
+
     def _extend(self) -> None:
         """Decide what has become of old paths, and add new ones."""
-        sketch = self._sketch
-        assert sketch is not None
-        self._take()
-        self._moved = settle(sketch, self._paths, self._owned, self._hide)
+        sketch = self._take()
+        ways = [self._extended(other) for other in (sketch, sketch.with_(parameters=self._moved_whole))]
+        _, self._sketch, moved = min(ways, key=lambda way: way[0])
+        self._moved = moved - self._sketch.hidden
+        symmetric = restore(self._sketch, self._moved)
+        self._start(self._sketch, self._moved, self._shared - self._sketch.hidden, symmetric)
+        self._descent = self._make_descent(max(self.steps - self._second, 1), 0.3, 0.6, 0.2)
+
+    def _extended(self, sketch: Sketch) -> tuple[float, Sketch, set[int]]:
+        """Return what becomes of a sketch when it is settled and gets new paths: its cost, itself, what has moved."""
+        moved = settle(sketch, self._paths, self._owned, self._hide)
         allowed = self._inside & sketch.counts
         add_new_paths(sketch, self._most, allowed)
         if self._hide:
             redo_paths(sketch, self._worst(sketch), self._most, allowed)
-            self._moved -= sketch.hidden
-        self._start(sketch, self._moved, self._shared - sketch.hidden)
-        self._descent = self._make_descent(max(self.steps - self._first, 1), 0.3, 0.6, 0.2)
+        cost = cost_of(sketch) + sum(price for path, price in moved.items() if path not in sketch.hidden)
+        return cost, sketch, set(moved)
 
     def _worst(self, sketch: Sketch) -> list[int]:
         """Return the largest of the paths that show something else over most of what was seen of them."""
@@ -166,7 +187,7 @@ class PathFit:
         paths = [path for path in self._paths - sketch.hidden if share.get(path, 0.0) > _REDONE]
         return sorted(paths, key=lambda path: -self._owned.area[path])[:_TRIED]
 
-    def _start(self, sketch: Sketch, shapes: set[int], paints: set[int]) -> None:
+    def _start(self, sketch: Sketch, shapes: set[int], paints: set[int], symmetric: Sequence[Symmetric] = ()) -> None:
         """Have the editor go on from a sketch, with some of the old paths and all of the new ones free."""
         editor, document, parameters, hidden = sketch.editor, sketch.editor.before, sketch.parameters, sketch.hidden
         free = {path: pace(self._owned, path) for path in shapes}
@@ -178,17 +199,21 @@ class PathFit:
             free = {now[path]: value for path, value in free.items()}
             painted = {now[path]: value for path, value in painted.items()}
             free |= {slot.path: 1.0 for slot in self._inserted.new}
-        editor.start(document, parameters, hidden, freedom(document, free, painted), self._remove)
+            old, there = self._inserted.rows["points"]
+            row_of = torch.empty(len(editor.source.points), dtype=torch.long).index_copy(0, old, there)
+            symmetric = [replace(one, rows=row_of.to(one.rows.device)[one.rows]) for one in symmetric]
+        held = [one.hold for one in symmetric]
+        editor.start(document, parameters, hidden, freedom(document, free, painted), self._remove, held)
 
     @torch.no_grad()
-    def _take(self) -> None:
-        """Take the numbers of the editor over into the sketch."""
+    def _take(self) -> Sketch:
+        """Take the numbers of the editor over into the sketch; return it."""
         sketch = self._sketch
         assert sketch is not None
         now, inserted = sketch.editor.parameters(), self._inserted
         if inserted is None:
             sketch.parameters = now
-            return
+            return sketch
         old = {}
         for name, values in vars(sketch.parameters).items():
             old[name] = values.clone()
@@ -204,6 +229,7 @@ class PathFit:
             contours = tuple(tuple(segments) for segments, _ in slot.source.outline.contours)
             path = replace(placed.path, points=points, contours=contours)
             sketch.new[k] = replace(placed, path=path)
+        return sketch
 
     def _unseen(self, sketch: Sketch) -> set[int]:
         covered = {path for path in self._paths if self._owned.share(self._differs(sketch)).get(path, 0.0) > 0.9}

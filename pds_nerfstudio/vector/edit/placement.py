@@ -1,4 +1,4 @@
-"""Moves of whole paths, which keep their shapes where moves of single points would crumple them."""
+"""Moves of whole paths, and of ends with their handles, where moves of single points would crumple them."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -44,3 +44,25 @@ class Placement:
     def __call__(self, moves: Float[Tensor, "paths 2 3"]) -> Float[Tensor, "n 2"]:
         """Return how far each point goes."""
         return (moves[self._path] @ self._place[..., None])[..., 0]
+
+
+class Handles:
+    """How the handles of curves follow the ends that they belong to, and move about them besides."""
+
+    def __init__(self, points: Float[Tensor, "n 2"], topology: Topology) -> None:
+        """Remember which point is whose handle.
+
+        Args:
+            points: Of the drawing as it was.
+            topology: Says which points are control points of which cubic.
+        """
+        rows = torch.arange(len(points))
+        end = rows.clone()
+        end[topology.segments[:, 1]] = topology.segments[:, 0]
+        end[topology.segments[:, 2]] = topology.segments[:, 3]
+        self._end = end.to(points.device)
+        self._own = (end != rows).to(points)[:, None]
+
+    def __call__(self, step: Float[Tensor, "n 2"]) -> Float[Tensor, "n 2"]:
+        """Return how far each point goes, if ends go so far, and handles so far about their ends."""
+        return step[self._end] + self._own * step

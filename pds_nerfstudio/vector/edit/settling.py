@@ -124,7 +124,7 @@ def settle_paints(sketch: Sketch, paths: Collection[int]) -> None:
             sketch.parameters = other.parameters
 
 
-def settle(sketch: Sketch, paths: Collection[int], owned: Owned, hide: bool) -> set[int]:
+def settle(sketch: Sketch, paths: Collection[int], owned: Owned, hide: bool) -> dict[int, float]:
     """Take back or simplify what has become of paths, wherever the picture does not suffer.
 
     Args:
@@ -134,28 +134,43 @@ def settle(sketch: Sketch, paths: Collection[int], owned: Owned, hide: bool) -> 
         hide: Whether paths may be hidden.
 
     Returns:
-        Those that are still moved.
+        Those that are still moved, and what that costs.
     """
-    moved = set[int]()
+    moved = dict[int, float]()
     for path in sorted(set(paths) - sketch.hidden, key=lambda path: -owned.area[path]):
         rows = rows_of_points(sketch.editor, path)
-        best, chosen = float("inf"), sketch
+        best, price, chosen = float("inf"), 0.0, sketch
         for cost, option in _options(sketch, path, rows, hide):
-            cost += _cost(option)
-            if cost < best - 1e-9:
-                best, chosen = cost, option
+            total = cost + _cost(option)
+            if total < best - 1e-9:
+                best, price, chosen = total, cost, option
         sketch.parameters, sketch.hidden = chosen.parameters, chosen.hidden
         if path not in sketch.hidden and not torch.equal(
             sketch.parameters.points[rows], sketch.editor.source.points[rows]
         ):
-            moved.add(path)
+            moved[path] = price
     return moved
+
+
+def pixels(sketch: Sketch, way: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
+    """Return how many pixels of the canvas the points go."""
+    unit = sketch.editor.before.units["points"].to(way) / sketch.editor.view[0]
+    return way.norm(dim=1) / unit.clamp(min=1e-12)
+
+
+def _as_it_was(sketch: Sketch, path: int, rows: slice) -> SceneParameters:
+    """Return a sketch's numbers with the outline and the line width of a path as they were."""
+    source, widths = sketch.editor.source, sketch.parameters.widths.clone()
+    own = paint_rows(sketch.editor.before.scene).get(path)
+    if own is not None:
+        widths[sorted(own.widths)] = source.widths[sorted(own.widths)]
+    return replace(with_points(sketch.parameters, rows, source.points[rows]), widths=widths)
 
 
 def _options(sketch: Sketch, path: int, rows: slice, hide: bool) -> Iterator[tuple[float, Sketch]]:
     """Return what may become of a path, and what that costs."""
     before, after = sketch.editor.source.points[rows], sketch.parameters.points[rows]
-    as_it_was = with_points(sketch.parameters, rows, before)
+    as_it_was = _as_it_was(sketch, path, rows)
     yield 0.0, sketch.with_(parameters=as_it_was)
     if hide:
         yield CHANGE, sketch.with_(parameters=as_it_was, hidden=sketch.hidden | {path})
@@ -181,11 +196,10 @@ def round_off(sketch: Sketch) -> SceneParameters:
     """Return a sketch's numbers with those as they were that nobody would see differ."""
     editor, now, source = sketch.editor, sketch.parameters, sketch.editor.source
     points = now.points.clone()
-    unit = editor.before.units["points"].to(points) / editor.view[0]  # of a pixel of the canvas
+    ways = pixels(sketch, points - source.points)
     for path in editor.before.paths:
         rows = rows_of_points(editor, path.path)
-        way = (points[rows] - source.points[rows]).norm(dim=1) / unit[rows].clamp(min=1e-12)
-        if len(way) and float(way.max()) < _VISIBLE_MOVE:
+        if len(ways[rows]) and float(ways[rows].max()) < _VISIBLE_MOVE:
             points[rows] = source.points[rows]
 
     def kept(name: str, least: Bool[Tensor, "..."]) -> Tensor:

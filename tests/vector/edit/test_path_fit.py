@@ -293,3 +293,50 @@ def test_one_of_a_class_that_takes_another_color_has_its_own() -> None:
     editor, _ = fit(DOTS, changed((middle, middle + b' style="fill:#d01040"'), of=DOTS), canvas=96, fit_steps=10)
     found = re.sub(b' style="fill:#[cd]\\w{5}"', b"", editor.svg(), count=1)
     assert found == DOTS != editor.svg()
+
+
+BAT = b"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 128 128">
+  <path id="body" d="M64 30C76 36 78 60 64 100C50 60 52 36 64 30Z" fill="#404060"/>
+  <path id="left" d="M54 50L20 40L30 70Z" fill="#8060a0"/>
+  <path id="right" d="M74 50L108 40L98 70Z" fill="#8060a0"/>
+</svg>
+"""
+
+
+def points_of(svg: bytes, name: bytes) -> Tensor:
+    (d,) = re.findall(rb'id="' + name + rb'" d="([^"]*)"', svg)
+    return torch.tensor([float(number) for number in re.findall(rb"-?\d*\.?\d+", d)]).reshape(-1, 2)
+
+
+def from_corners(svg: bytes, of: bytes, name: bytes) -> float:
+    """Return how far the points of a path are from another's, whichever of them comes first."""
+    return float(torch.cdist(points_of(svg, name), points_of(of, name)).amin(1).max())
+
+
+def test_a_path_that_is_bent_in_the_draft_bends_and_needs_no_new_one() -> None:
+    bent = changed((b"M74 50L108 40L98 70Z", b"M74 50L120 10L112 40Z"), of=BAT)
+    editor, loop = fit(BAT, bent, fit_steps=150)
+    svg = editor.svg()
+    assert new_paths(svg) == [] and from_corners(svg, bent, b"right") < 1
+    assert loop.path_fit is not None and loop.path_fit.report.changed_paths == 1
+    for same in (b"left", b"body"):  # the one that was its mirror image, too
+        assert torch.equal(points_of(svg, same), points_of(BAT, same))
+
+
+def test_what_is_symmetric_stays_so_where_the_draft_nearly_is() -> None:
+    draft = changed(
+        (b"M64 30C76 36 78 60 64 100C50 60 52 36 64 30Z", b"M64 20C86 30 80 60 64 108C46 60 43 30 64 20Z"),
+        (b"M54 50L20 40L30 70Z", b"M52 54L12 20L30 84Z"),
+        (b"M74 50L108 40L98 70Z", b"M76 54L115.7 20.4L98.3 84.2Z"),
+        of=BAT,
+    )
+    hat = b'<path d="M50 4L78 4L78 18L50 18Z" fill="#d02020"/></svg>'
+    svg = fit(BAT, draft.replace(b"</svg>", hat), fit_steps=150)[0].svg()
+    assert [path["fill"] for path in new_paths(svg)] == [b"#d02020"]
+    body, left, right = (points_of(svg, name) for name in (b"body", b"left", b"right"))
+    assert max(from_corners(svg, draft, name) for name in (b"left", b"right")) < 1.5  # they have followed
+    for one, other in ((left, right), (body[[1, 2]], body[[5, 4]])):
+        across = one - other  # the same direction for all: that of what crosses the axis
+        assert float((across[:, 1] / across[:, 0]).diff().abs().max()) < 0.002
+        middles = (one + other) / 2
+        assert float(((middles - middles[0]) * across[0]).sum(1).abs().max() / across[0].norm()) < 0.02
