@@ -25,7 +25,7 @@ from pds_nerfstudio.vector.edit.leaps import leap
 from pds_nerfstudio.vector.edit.likeness import decibels
 from pds_nerfstudio.vector.edit.new_paths import add_new_paths, cost_of, prune, redo_paths
 from pds_nerfstudio.vector.edit.scene_tree import paint_rows
-from pds_nerfstudio.vector.edit.settling import recolor, round_off, settle, settle_paints, unseen
+from pds_nerfstudio.vector.edit.settling import MOST_MOVED, recolor, round_off, settle, settle_paints, unseen
 from pds_nerfstudio.vector.edit.sketch import Placed, Sketch
 from pds_nerfstudio.vector.edit.symmetries import Symmetric, restore
 from pds_nerfstudio.vector.raster.scene import SceneParameters
@@ -164,14 +164,17 @@ class PathFit:
     def _extend(self) -> None:
         """Decide what has become of old paths, and add new ones."""
         sketch = self._take()
-        ways = [self._extended(other) for other in (sketch, sketch.with_(parameters=self._moved_whole))]
+        whole = sketch.with_(parameters=self._moved_whole)
+        ways = [self._extended(sketch)]
+        if any(price > MOST_MOVED for price in ways[0][2].values()):  # paths are bent: would they better not be?
+            ways.append(self._extended(whole))
         _, self._sketch, moved = min(ways, key=lambda way: way[0])
-        self._moved = moved - self._sketch.hidden
+        self._moved = moved.keys() - self._sketch.hidden
         symmetric = restore(self._sketch, self._moved)
         self._start(self._sketch, self._moved, self._shared - self._sketch.hidden, symmetric)
         self._descent = self._make_descent(max(self.steps - self._second, 1), 0.3, 0.6, 0.2)
 
-    def _extended(self, sketch: Sketch) -> tuple[float, Sketch, set[int]]:
+    def _extended(self, sketch: Sketch) -> tuple[float, Sketch, dict[int, float]]:
         """Return what becomes of a sketch when it is settled and gets new paths: its cost, itself, what has moved."""
         moved = settle(sketch, self._paths, self._owned, self._hide)
         allowed = self._inside & sketch.counts
@@ -179,7 +182,7 @@ class PathFit:
         if self._hide:
             redo_paths(sketch, self._worst(sketch), self._most, allowed)
         cost = cost_of(sketch) + sum(price for path, price in moved.items() if path not in sketch.hidden)
-        return cost, sketch, set(moved)
+        return cost, sketch, moved
 
     def _worst(self, sketch: Sketch) -> list[int]:
         """Return the largest of the paths that show something else over most of what was seen of them."""

@@ -19,6 +19,8 @@ from pds_nerfstudio.vector.raster.scene import SceneParameters, Solid
 
 _MOVES = (1.0, 1.2, 1.2, 1.6)
 """What each of the `simple_moves` costs, in `CHANGE`."""
+MOST_MOVED = max(_MOVES) * CHANGE
+"""The most that a path costs which has moved as a whole."""
 _MOST = 0.5
 """Share of what is seen of a path that shows one other colour, for the path to have it."""
 _ALIKE = 8.0
