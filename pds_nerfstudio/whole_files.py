@@ -25,8 +25,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     path = path.resolve()  # what a link leads to is replaced, not the link
     with _unfinished(path) as unfinished:
         yield unfinished
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())  # where the disk is a network's, it may say only now that it is full
+        flush(unfinished)
         os.replace(unfinished, path)
 
 
@@ -44,6 +43,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             os.replace(path, unfinished.parent / "before")
         os.replace(unfinished, path)
+
+
+def flush(path: Path) -> None:
+    """See that a file is on its disk. That of a network may say only now that it is full."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def write_text(path: Path, text: str) -> None:

@@ -299,23 +299,23 @@ class EditPipeline(VanillaPipeline):
         assert optimizers is not None
         trainer = training_callback_attributes.trainer
         self._folder = None if trainer is None else trainer.base_dir
-        before = TrainingCallback(
-            [TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self._before_step, args=[optimizers]
-        )
-        return [*callbacks, before]
+        location = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION
+        return [*callbacks, TrainingCallback([location], self._before_step, args=[optimizers])]
 
     def _before_step(self, optimizers: Optimizers, step: int) -> None:
         if not self.plan.edits(step):
             return
+        steps = cast(EditOptimizers, optimizers)
+        steps.whole &= self._editing and not self.plan.begins_to_refine(step)
         if not self._editing:
             self._editing = True
             first = step == self.plan.start
             if first:
-                cast(EditOptimizers, optimizers).come_to_rest()
+                steps.come_to_rest()
             if first and self.config.smallest_gradient:
                 assert self.guidance is not None
                 least = self.config.smallest_gradient, self.config.guidance_loss_mult
-                measure_floors(cast(EditOptimizers, optimizers), self.model, self.guidance, self.views, *least)
+                measure_floors(steps, self.model, self.guidance, self.views, *least)
             if self.model.kind == "nerf":  # fog is let into what may change, and strewn Gaussians may be chosen
                 self._holding.begin(first, self._folder)
             self.model.begin_edit(first=first and self._holding.asks, cameras=self.views.cameras)
@@ -375,7 +375,7 @@ def _check(config: EditPipelineConfig) -> None:
     _check_prompt("tgt-prompt", config.tgt_prompt, "should show")
     if config.guidance.model in EMBEDDED_MODELS:  # of others it is known once they are loaded
         _check_prompt("src-prompt", config.src_prompt, "shows")
-    finite(config, "smallest_gradient", prefix="pipeline.")
+    finite(config, "smallest_gradient", "lr_mult", "lr_final_mult", "refine_lr_mult", prefix="pipeline.")
     share(config, "hold_below", of="a Gaussian's light", prefix="pipeline.")
     config.only.check()
     if config.views_per_step < 1:
