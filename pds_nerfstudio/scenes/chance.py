@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from nerfstudio.data.datamanagers.base_datamanager import DataManager
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.utils.comms import get_rank
 
 from pds_nerfstudio.scenes.models.scene_model import SceneModel
 
 _KEY = "chance"
-_TO_COME = ("train_unseen_cameras", "eval_unseen_cameras")
+_TO_COME = "train_unseen_cameras"
 _GROWTH = ("grad2d", "count", "radii")
 _PROPOSALS = ("_step", "_steps_since_update")
 
@@ -28,26 +29,24 @@ class Chance:
     Args:
         model: Of the scene.
         datamanager: Of nerfstudio, which says what the next step sees.
+        seed: Of what is drawn anew at each step.
     """
 
-    def __init__(self, model: SceneModel, datamanager: DataManager) -> None:
-        self._model, self._datamanager = model, datamanager
+    def __init__(self, model: SceneModel, datamanager: DataManager, seed: int) -> None:
+        self._model, self._datamanager, self._seed = model, datamanager, seed
         self._kept: Mapping[str, Any] | None = None
+        self._proposals: dict[str, int] = {}
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint holds of it."""
-        name, keys, *numbers = np.random.get_state(legacy=True)
-        growth = getattr(self._model, "strategy_state", {})
-        sampler, shuffler = self._sampler, getattr(self._datamanager, "random_generator", None)
+        growth, shuffler = getattr(self._model, "strategy_state", {}), self._shuffler
         state = {
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-            "python": random.getstate(),
-            "numpy": [name, torch.from_numpy(np.array(keys, np.int64)), *numbers],
             "shuffler": shuffler and shuffler.getstate(),
-            "to_come": {name: [*getattr(self._datamanager, name, ())] for name in _TO_COME},
+            "to_come": [*getattr(self._datamanager, _TO_COME, ())],
             "growth": {name: growth[name].clone() for name in _GROWTH if growth.get(name) is not None},
-            "proposals": {name: getattr(sampler, name) for name in _PROPOSALS if hasattr(sampler, name)},
+            "proposals": self._proposals,
         }
         return {_KEY: state}
 
@@ -65,26 +64,41 @@ class Chance:
         if state is None:
             return
         if get_rank() == 0:  # whose random numbers they are
-            self._draw_on(state)
-        for name, value in state["proposals"].items():
-            setattr(self._sampler, name, value)
+            torch.set_rng_state(state["torch"])
+            if state["cuda"] is not None and torch.cuda.is_available():
+                torch.cuda.set_rng_state(state["cuda"])
+            if state["shuffler"] is not None and self._shuffler is not None:
+                self._shuffler.setstate(state["shuffler"])
+                setattr(self._datamanager, _TO_COME, list(state["to_come"]))
+        self._proposals = dict(state["proposals"])
         if grown:
             growth = {name: counts.to(self._model.device) for name, counts in state["growth"].items()}
             getattr(self._model, "strategy_state", {}).update(growth)
 
-    def _draw_on(self, state: Mapping[str, Any]) -> None:
-        torch.set_rng_state(state["torch"])
-        if state["cuda"] is not None and torch.cuda.is_available():
-            torch.cuda.set_rng_state(state["cuda"])
-        random.setstate(state["python"])
-        name, keys, *numbers = state["numpy"]
-        np.random.set_state((name, keys.numpy().astype(np.uint32), *numbers))
-        if state["shuffler"] is not None and hasattr(self._datamanager, "random_generator"):
-            self._datamanager.random_generator.setstate(state["shuffler"])
-        for name, views in state["to_come"].items():
-            if hasattr(self._datamanager, name):
-                setattr(self._datamanager, name, list(views))
+    def begin_step(self, step: int, grown: bool) -> None:
+        """Let a step depend neither on a resumption nor on what was rendered since the last one, such as for a viewer.
+
+        Args:
+            step: The next one.
+            grown: Whether the model goes on to grow as it did.
+        """
+        self.take_up(grown)
+        random.seed(f"{self._seed}/{get_rank()}/{step}")
+        np.random.seed((self._seed + get_rank() + step) % 2**32)
+        for name, value in self._proposals.items():
+            setattr(self._sampler, name, value)
+
+    def callback(self) -> TrainingCallback:
+        """Return what notes at the end of each step what the model has counted."""
+        return TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self._end_step)
+
+    def _end_step(self, step: int) -> None:
+        self._proposals = {name: getattr(self._sampler, name) for name in _PROPOSALS if hasattr(self._sampler, name)}
 
     @property
     def _sampler(self) -> Any:
         return getattr(self._model, "proposal_sampler", None)
+
+    @property
+    def _shuffler(self) -> Any:
+        return getattr(self._datamanager, "random_generator", None)

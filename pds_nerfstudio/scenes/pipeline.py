@@ -132,7 +132,7 @@ class EditPipeline(VanillaPipeline):
         # As if there were one GPU: gradients are averaged by this package's optimisers (see `distributed`).
         super().__init__(config, device, test_mode, 1, local_rank, grad_scaler)
         self.world_size = world_size
-        self._chance = Chance(self.model, self.datamanager)
+        self._chance = Chance(self.model, self.datamanager, config.guidance.seed)
         self.plan = EditPlan(start=config.reconstruct_steps, steps=0)
         """Set by the trainer before the first step."""
         self.last_view: EditedView | None = None
@@ -226,6 +226,7 @@ class EditPipeline(VanillaPipeline):
     def redraw_all(self) -> None:
         """Redraw all views (of several GPUs, this one's) from the scene as it is."""
         self.train()
+        self._chance.take_up(grown=False)
         self._refining.redraw_all()
         self.last_view = self._refining.last_view
 
@@ -295,13 +296,13 @@ class EditPipeline(VanillaPipeline):
         optimizers, trainer = training_callback_attributes.optimizers, training_callback_attributes.trainer
         assert optimizers is not None
         self._folder = None if trainer is None else trainer.base_dir
-        location = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION
-        return [*callbacks, TrainingCallback([location], self._before_step, args=[optimizers])]
+        begin = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION
+        return [*callbacks, TrainingCallback([begin], self._before_step, args=[optimizers]), self._chance.callback()]
 
     def _before_step(self, optimizers: Optimizers, step: int) -> None:
         first = step == self.plan.start
         if first or not self.plan.edits(step):
-            self._chance.take_up(grown=not first)
+            self._chance.begin_step(step, grown=not first)
         if not self.plan.edits(step):
             return
         steps = cast(EditOptimizers, optimizers)
@@ -319,7 +320,7 @@ class EditPipeline(VanillaPipeline):
             self.model.begin_edit(first=first and self._holding.asks, cameras=self.views.cameras)
             if self.model.kind == "splat":
                 self._holding.begin(first, self._folder)
-        self._chance.take_up(grown=True)
+        self._chance.begin_step(step, grown=True)
         self._holding.follow_words(self._folder)
         if self.plan.begins_to_refine(step):
             self._refining.begin()

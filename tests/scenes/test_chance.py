@@ -22,7 +22,12 @@ def options(kind: str) -> dict[str, Any]:
     """Splats grow at every other step, so what they count in between decides how."""
     if kind == "nerf":
         return {"steps": EDIT, "reconstruct": RECONSTRUCT}
-    growing = {"refine_every": 4, "warmup_length": 1, "densify_grad_thresh": 0.0, "edit_densify_grad_thresh": 0.0}
+    growing: dict[str, Any] = {
+        "refine_every": 4,
+        "warmup_length": 1,
+        "densify_grad_thresh": 0.0,
+        "edit_densify_grad_thresh": 0.0,
+    }
     growing |= {"edit_refine_every": 3, "background_color": "random"}
     return {
         "steps": EDIT,
@@ -72,4 +77,16 @@ def test_resumed_after(
     trainer = stopped_after(last, lambda: run(make_config(kind, **options)))
     assert last_state(trainer)["step"] == last
     resumed = run(make_config(kind, "resumed", **options, load_dir=trainer.checkpoint_dir))
+    assert differences(straight, last_state(resumed)) == []
+
+
+def test_resumed_where_the_refinement_begins_with_the_source(
+    kind: str, options: Any, make_config: Any, run: Any, stopped_after: Any, last_state: Any, differences: Any
+) -> None:
+    refined = {**options, "pipeline__refine_steps": 2, "pipeline__refine_from": "source"}
+    straight = last_state(run(make_config(kind, "straight", **refined)))
+    last = RECONSTRUCT + EDIT - 1
+    trainer = stopped_after(last, lambda: run(make_config(kind, **refined)))
+    assert last_state(trainer)["step"] == last
+    resumed = run(make_config(kind, "resumed", **refined, load_dir=trainer.checkpoint_dir))
     assert differences(straight, last_state(resumed)) == []
