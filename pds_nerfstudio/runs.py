@@ -26,6 +26,7 @@ from pds_nerfstudio.guidance.config import GuidanceConfig, resolve_device
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.measures import decibels
 from pds_nerfstudio.one_line import one_line
+from pds_nerfstudio.whole_files import write_text
 
 Config = TypeVar("Config")
 
@@ -52,7 +53,7 @@ def new_folder(parent: Path, name: str) -> Path:
 
 def save_config(config: Any, path: Path) -> None:
     """Write a configuration (a dataclass of plain values, paths and other such dataclasses) as JSON."""
-    path.write_text(json.dumps(dataclasses.asdict(config), indent=2, default=str) + "\n")
+    write_text(path, json.dumps(dataclasses.asdict(config), indent=2, default=str) + "\n")
 
 
 def load_config(kind: type[Config], path: Path) -> Config:
@@ -136,7 +137,7 @@ class Results(ABC):
             **saved.metrics,
             "steps": self._steps,
         }
-        (self.folder / "metrics.json").write_text(json.dumps(summary, indent=1) + "\n")
+        write_text(self.folder / "metrics.json", json.dumps(summary, indent=1) + "\n")
         return saved.file
 
     def _record(self, report: StepReport) -> None:

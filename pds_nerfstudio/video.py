@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.whole_files import whole_file
 
 Frame = UInt8[np.ndarray, "height width 3"]
 
@@ -50,7 +51,8 @@ def write_video(path: Path, frames: Iterable[Frame], fps: float) -> Path:
     first = next(frames)
     height, width = (side + side % 2 for side in first.shape[:2])
     source = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps}", "-i", "-")
-    _run(path, (*source, "-vf", f"scale={_COLORS}", "-crf", _FINE), itertools.chain([first], frames))
+    with whole_file(path) as unfinished:
+        _run(unfinished, (*source, "-vf", f"scale={_COLORS}", "-crf", _FINE), itertools.chain([first], frames))
     return path
 
 
@@ -99,4 +101,4 @@ def _run(path: Path, arguments: Iterable[str], frames: Iterable[Frame] = ()) -> 
         if failed:
             log.seek(0)
             reasons = log.read().decode(errors="replace").split("\n")
-            raise UserError(f"ffmpeg did not write {path}: {next(filter(None, reasons), failed)}")
+            raise UserError(f"ffmpeg did not write {path.name}: {next(filter(None, reasons), failed)}")

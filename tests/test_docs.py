@@ -23,7 +23,7 @@ from pds_nerfstudio.personalization.cli import Personalize
 from pds_nerfstudio.scenes.models.nerf import EditNerfModelConfig
 from pds_nerfstudio.scenes.models.splat import EditSplatModelConfig
 from pds_nerfstudio.scenes.pipeline import EditPipelineConfig
-from pds_nerfstudio.scenes.trainer import EditTrainerConfig
+from pds_nerfstudio.scenes.run_config import EditRunConfig
 from pds_nerfstudio.vector.edit.cli import SvgEdit
 
 ROOT = Path(__file__).parent.parent
@@ -186,7 +186,7 @@ def test_the_page_of_options_has_all_that_are_the_packages_own(options_page: Mod
     for command, model in (("pds-splat", EditSplatModelConfig), ("pds-nerf", EditNerfModelConfig)):
         config = CONFIGS[command]
         own = [
-            *_leaves(config, "--", EditTrainerConfig),
+            *_leaves(config, "--", EditRunConfig),
             *_leaves(config.pipeline, "--pipeline.", EditPipelineConfig),
             *_leaves(config.pipeline.model, "--pipeline.model.", model),
         ]

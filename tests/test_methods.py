@@ -15,7 +15,7 @@ from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.scenes.models.nerf import EditNerfModelConfig
 from pds_nerfstudio.scenes.models.splat import EditSplatModelConfig
 from pds_nerfstudio.scenes.pipeline import EditPipelineConfig
-from pds_nerfstudio.scenes.trainer import EditTrainerConfig
+from pds_nerfstudio.scenes.run_config import EditRunConfig
 
 METHODS = {
     "pds-splat": methods.pds_splat,
@@ -128,7 +128,7 @@ def test_as_published_nothing_is_added_and_nothing_held(name: str, of_the_model:
 @pytest.mark.parametrize(
     "config",
     [
-        EditTrainerConfig,
+        EditRunConfig,
         EditPipelineConfig,
         EditSplatModelConfig,
         EditNerfModelConfig,

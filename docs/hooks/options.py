@@ -134,7 +134,7 @@ class Sources:
             pipeline = _keywords(_call_of("EditPipelineConfig", self.values[method]))
             trainer: Overrides = {"pipeline": pipeline}
             commands[method.replace("_", "-")] = [
-                *self.options("EditTrainerConfig", "--", trainer),
+                *self.options("EditRunConfig", "--", trainer),
                 *self.options(model, "--pipeline.model.", _keywords(pipeline.get("model"))),
             ]
         commands["pds-image"] = list(self.options("ImageEdit", "--"))

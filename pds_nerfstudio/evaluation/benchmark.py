@@ -28,6 +28,7 @@ from pds_nerfstudio.evaluation.sheet import Row, report
 from pds_nerfstudio.evaluation.toyworld import Pictures, score
 from pds_nerfstudio.guidance.networks.loading import EMBEDDED_MODEL, find_model
 from pds_nerfstudio.toyworld.grammar import Style
+from pds_nerfstudio.whole_files import append_line, whole_file
 
 MOST_DECIBELS = 60.0
 """The PSNR of a picture that equals its reference to the byte; finite, so that means are finite too."""
@@ -159,14 +160,13 @@ def run(benchmark: Benchmark) -> None:
     by_keys = {tuple(block.keys()): block for block in blocks}  # two variants may mean the same
     missing = [block for keys, block in by_keys.items() if any(key not in done for key in keys)]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress, record.open("a") as lines:
+    with Progress(*columns) as progress:
         total, left = (sum(len(block.cases) for block in some) for some in (by_keys.values(), missing))
         bar = progress.add_task("Editing", total=total, completed=total - left)
         for rows in work(missing, benchmark.jobs):
             for row in rows:
                 done[row["key"]] = row
-                lines.write(json.dumps(row) + "\n")
-            lines.flush()
+                append_line(record, json.dumps(row))
             progress.advance(bar, len(rows))
     rows = [done[key] | {"variant": variant} for variant, key in wanted]
     report(rows, benchmark.out, benchmark.size, benchmark.sheet_cases)
@@ -250,7 +250,8 @@ def work(blocks: Sequence[Block], jobs: int) -> Iterator[list[Row]]:
 def save_row(pictures: Pictures, path: Path) -> None:
     """Save views side by side."""
     row = torch.cat(list(pictures), dim=2).permute(1, 2, 0)
-    PIL.Image.fromarray((row.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()).save(path)
+    with whole_file(path) as unfinished:
+        PIL.Image.fromarray((row.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()).save(unfinished)
 
 
 def main() -> None:

@@ -34,6 +34,7 @@ from pds_nerfstudio.scenes.output.report import Measures, add_measures
 from pds_nerfstudio.scenes.output.results import before_and_after, contact_sheet
 from pds_nerfstudio.toyworld.dataset import read_record
 from pds_nerfstudio.toyworld.grammar import asked_edit, caption
+from pds_nerfstudio.whole_files import whole_file, write_text
 
 _SHOWN = 6
 _SIDE = 512
@@ -128,14 +129,14 @@ def run(evaluation: Evaluation) -> Path:
     if toyworld.is_toyworld_scene(finished.data):
         scored = [score_toyworld(finished, evaluation), *scored]
     out = evaluation.out or evaluation.load_config.parent / "evaluation"
-    out.mkdir(parents=True, exist_ok=True)
     for one in scored:
         show(one.table)
     for line in unasked(evaluation):
         Console().print(Text(line), soft_wrap=True)
     scores = {one.key: one.scores for one in scored}
-    (out / "scores.json").write_text(json.dumps(scores, indent=2, allow_nan=False) + "\n")
-    contact_sheet(next(one.pictures for one in scored if one.pictures)).save(out / "pictures.png")
+    write_text(out / "scores.json", json.dumps(scores, indent=2, allow_nan=False) + "\n")
+    with whole_file(out / "pictures.png") as unfinished:
+        contact_sheet(next(one.pictures for one in scored if one.pictures)).save(unfinished)
     add_measures(evaluation.load_config.parent / "report.html", [one.table for one in scored])
     return out
 

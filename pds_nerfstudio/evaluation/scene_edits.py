@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -49,6 +50,7 @@ def edit_scene(
         UserError: If it fails, with the place of its output.
     """
     program = str(Path(sys.executable).with_name("ns-train"))
+    shutil.rmtree(out / name / method / "run", ignore_errors=True)  # of one that was cut: ns-train writes over no run
     (out / name).mkdir(parents=True, exist_ok=True)
     with open(out / name / "train.log", "w") as log:
         command = [program, *arguments(method, scene, out, name, source, target, options)]

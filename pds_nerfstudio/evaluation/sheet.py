@@ -12,6 +12,7 @@ import PIL.Image
 from jaxtyping import UInt8
 
 from pds_nerfstudio.evaluation.cases import PAIR
+from pds_nerfstudio.whole_files import whole_file, write_text
 
 Row = dict[str, Any]
 """A finished edit, as a line of cases.jsonl has it: key, variant, kind, index, prompts, scores, pictures."""
@@ -55,10 +56,11 @@ def report(rows: Sequence[Row], out: Path, size: int, sheet_cases: int) -> None:
     table = means_by_kind(rows)
     lines = markdown(table)
     print("\n".join(lines))
-    (out / "table.json").write_text(json.dumps(table, indent=1) + "\n")
-    (out / "table.md").write_text("\n".join(lines) + "\n")
+    write_text(out / "table.json", json.dumps(table, indent=1) + "\n")
+    write_text(out / "table.md", "\n".join(lines) + "\n")
     plot(table, out / "success-fidelity.png")
-    sheet(rows, out / "pictures", size, sheet_cases).save(out / "sheet.png")
+    with whole_file(out / "sheet.png") as unfinished:
+        sheet(rows, out / "pictures", size, sheet_cases).save(unfinished)
     print(f"Wrote table.json, table.md, success-fidelity.png and sheet.png in {out}")
 
 
@@ -114,7 +116,8 @@ def plot(table: Sequence[Row], path: Path) -> None:
         panel.margins(x=0.2)
     panels[0].set_ylabel("success")
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    with whole_file(path) as unfinished:
+        figure.savefig(unfinished, dpi=110)
     pyplot.close(figure)
 
 

@@ -22,6 +22,7 @@ from pds_nerfstudio.images.editor import ImageEditor
 from pds_nerfstudio.images.picture import Picture
 from pds_nerfstudio.images.recipes import RECIPES
 from pds_nerfstudio.runs import EditCommand, Results, Saved, new_folder
+from pds_nerfstudio.whole_files import whole_file
 
 _SHEET_SIDE = 768
 Mask = Float[Tensor, "1 1 height width"]
@@ -148,7 +149,8 @@ class ImageResults(Results):
         edited, file = self.picture(), self.folder / "edited.png"
         edited.write(file, self.source)
         before, after = self.source.rgb(), edited.rgb()
-        _beside(before, after).save(self.folder / "before_after.png")
+        with whole_file(self.folder / "before_after.png") as unfinished:
+            _beside(before, after).save(unfinished)
         changed = float((edited.pixels != self.source.pixels).any(2).mean())
         return Saved(file, before, after, {"share_of_pixels_changed": changed})
 

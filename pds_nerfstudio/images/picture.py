@@ -18,6 +18,7 @@ from pds_nerfstudio.errors import UserError, first_line
 from pds_nerfstudio.images.palette import to_palette
 from pds_nerfstudio.images.png16 import write_png16
 from pds_nerfstudio.one_line import one_line
+from pds_nerfstudio.whole_files import whole_file
 
 _DEEP_MODES = {1: "I;16", 2: "LA", 3: "RGB", 4: "RGBA"}
 _ORIENTATION = 0x0112
@@ -149,12 +150,16 @@ class Picture:
             indices, palette = to_palette(self.pixels, (self.pixels != before.pixels).any(2))
             image = Image.fromarray(indices, "P")
             image.putpalette(palette.tobytes(), "RGBA" if (palette[:, 3] < 255).any() else "RGBX")
-            image.save(path, **self.info)
+            self._save(image, path)
             return
         image = Image.fromarray(self.pixels[..., 0] if self.pixels.shape[2] == 1 else self.pixels)
         if image.mode != self.mode:
             image = image.convert(self.mode, dither=Image.Dither.NONE)
-        image.save(path, **self.info)
+        self._save(image, path)
+
+    def _save(self, image: Image.Image, path: Path) -> None:
+        with whole_file(path) as unfinished:
+            image.save(unfinished, **self.info)
 
 
 def _deep_png(path: Path) -> Shaped[np.ndarray, "height width channels"] | None:

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt16
 
+from pds_nerfstudio.whole_files import write_bytes
+
 _COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # grey, grey and alpha, RGB, RGBA
 
 
@@ -28,7 +30,8 @@ def write_png16(
     rows = np.zeros((height, 1 + 2 * width * channels), np.uint8)
     rows[:, 1:] = pixels.astype(">u2").reshape(height, -1).view(np.uint8)
     parts = {b"IHDR": header, **(chunks or {}), b"IDAT": zlib.compress(rows.tobytes(), 6), b"IEND": b""}
-    with path.open("wb") as file:
-        file.write(b"\x89PNG\r\n\x1a\n")
-        for name, data in parts.items():
-            file.write(struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)))
+    chunks_of_file = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in parts.items()
+    )
+    write_bytes(path, b"\x89PNG\r\n\x1a\n" + b"".join(chunks_of_file))

@@ -13,6 +13,7 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.networks.card import ModelCard
 from pds_nerfstudio.guidance.networks.libraries import quiet_libraries
 from pds_nerfstudio.guidance.networks.network import Adaptable, LooksAtSource, Network
+from pds_nerfstudio.whole_files import whole_file
 
 _ATTENTION = re.compile(r"(?:^|\.)(?:to_(?:q|k|v|qkv_mlp_proj|out|out\.0|add_out)|add_[qkv]_proj)$")
 """The names that diffusers gives to the projections of its attention layers, in all architectures."""
@@ -91,7 +92,6 @@ class Lora:
             UserError: If no LoRA can be saved for such a model.
         """
         part = "unet" if card.has("unet") else "transformer"
-        unfinished = file.with_name(f"unfinished_{file.name}")
         options = {f"{part}_lora_layers": self.layers()}
-        saver_of(card).save_lora_weights(str(file.parent), weight_name=unfinished.name, **options)
-        unfinished.replace(file)
+        with whole_file(file) as unfinished:
+            saver_of(card).save_lora_weights(str(unfinished.parent), weight_name=unfinished.name, **options)

@@ -22,6 +22,7 @@ from pds_nerfstudio.personalization.lora import Lora
 from pds_nerfstudio.personalization.prior import Latent
 from pds_nerfstudio.personalization.training import DreamBooth, Lesson
 from pds_nerfstudio.runs import new_folder, save_config
+from pds_nerfstudio.whole_files import whole_file, whole_folder, write_text
 
 PROMPTS = "prompts.txt"
 """What an edit takes; see docs/personalization.md for the other files."""
@@ -41,9 +42,9 @@ def begin_folder(config: Any, parent: Path, name: str) -> Path:
 def keep_pictures(folder: Path, latents: Iterable[Latent], denoiser: Denoiser) -> list[Latent]:
     """Save the pictures of latents in a new folder, for people to look at, and return the latents."""
     kept = list(latents)
-    folder.mkdir()
-    for number, latent in enumerate(kept, start=1):
-        save_image(denoiser.decode_latents(latent)[0].float(), folder / f"{number:04d}.png")
+    with whole_folder(folder) as unfinished:
+        for number, latent in enumerate(kept, start=1):
+            save_image(denoiser.decode_latents(latent)[0].float(), unfinished / f"{number:04d}.png")
     return kept
 
 
@@ -86,9 +87,8 @@ class Unfinished:
     def write(self, folder: Path) -> None:
         """Write it; one that is there is replaced as a whole."""
         file = self.file(folder)
-        beginning = file.with_name(f"{file.name}.part")
-        torch.save(vars(self), beginning)
-        beginning.replace(file)
+        with whole_file(file) as unfinished:
+            torch.save(vars(self), unfinished)
 
     def lessons(self, device: torch.device) -> list[Lesson]:
         """Return the lessons, with their latents on a device."""
@@ -150,8 +150,8 @@ class PersonalResults:
         complete = loop.run(record)
         lora.save(file, self._card)
         summary = {"complete": complete, "seconds": time.perf_counter() - begun, "steps": self._reports}
-        (self._folder / "metrics.json").write_text(json.dumps(summary, indent=1) + "\n")
-        (self._folder / PROMPTS).write_text(self._advice(file), encoding="utf-8")
+        write_text(self._folder / "metrics.json", json.dumps(summary, indent=1) + "\n")
+        write_text(self._folder / PROMPTS, self._advice(file))
         if complete:
             Unfinished.file(self._folder).unlink()
         else:

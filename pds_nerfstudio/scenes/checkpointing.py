@@ -9,7 +9,9 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -20,12 +22,16 @@ from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline
 from torch.cuda.amp.grad_scaler import GradScaler
 
-from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.errors import UserError, first_line
+from pds_nerfstudio.one_line import one_line
 from pds_nerfstudio.scenes.checkpoints import Checkpoint, adopt_architecture, find_checkpoint, read_checkpoint
 from pds_nerfstudio.scenes.files.placement import KEPT_COORDINATES, Coordinates
+from pds_nerfstudio.scenes.models.scene_model import SceneModel
 from pds_nerfstudio.scenes.optimizers import EditOptimizers
 from pds_nerfstudio.scenes.pipeline import EditPipeline
+from pds_nerfstudio.scenes.signals import refusal
 from pds_nerfstudio.scenes.terminal import say
+from pds_nerfstudio.whole_files import flush, whole_folder, write_text
 
 
 def _checkpoint_to_start_from(config: TrainerConfig) -> Checkpoint | None:
@@ -131,17 +137,27 @@ class KeptSource:
 
         Args:
             start: What the run starts from.
+
+        Raises:
+            UserError: If it can't be written, say because the disk is full.
         """
         if self.folder.exists():
             return
-        if start.is_edit:
-            theirs = start.path.parent.parent / self.folder.name
-            if theirs.is_dir():
-                shutil.copytree(theirs, self.folder)
+        theirs = start.path.parent.parent / self.folder.name
+        if start.is_edit and not theirs.is_dir():
             return
-        self.folder.mkdir(parents=True)
-        state = {**start.state, "optimizers": {}, "schedulers": {}}  # the edit begins with fresh ones
-        torch.save(state, self.folder / f"step-{start.step:09d}.ckpt")
+        try:
+            with whole_folder(self.folder) as unfinished:
+                if start.is_edit:
+                    shutil.copytree(theirs, unfinished, dirs_exist_ok=True)
+                else:
+                    state = {**start.state, "optimizers": {}, "schedulers": {}}  # the edit begins with fresh ones
+                    torch.save(state, unfinished / f"step-{start.step:09d}.ckpt")
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f"The scene before the edit can't be kept in {self.folder} ({first_line(error)}): make room on the "
+                "disk, then start again."
+            ) from None
 
 
 def _write_whole(write: Callable[[Path], None], step: int, path: Path, unfinished: Path, last_good: Path) -> None:
@@ -160,18 +176,29 @@ def _write_whole(write: Callable[[Path], None], step: int, path: Path, unfinishe
     """
     try:
         write(unfinished)
+        written = unfinished / f"step-{step:09d}.ckpt"
+        flush(written)
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(unfinished / f"step-{step:09d}.ckpt", path)
+        os.replace(written, path)
     except (OSError, RuntimeError) as error:
-        reason = str(error).strip().split("\n")[0]
-        has_earlier = any(last_good.glob("step-*.ckpt"))
-        way_out = f"resume with --load-dir {last_good} from the last good one" if has_earlier else "start again"
         raise UserError(
-            f"The checkpoint of step {step} can't be written to {path.parent} ({reason}): make room on the disk, "
-            f"then {way_out}."
+            f"The checkpoint of step {step} can't be written to {path.parent} ({first_line(error)}): make room on the "
+            f"disk, then {_way_back(last_good)}."
         ) from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _way_back(last_good: Path) -> str:
+    """Return how to go on from the checkpoints in a folder, if there are any, in the middle of a sentence."""
+    has_earlier = any(last_good.glob("step-*.ckpt"))
+    return f"resume with --load-dir {last_good} from the last good one" if has_earlier else "start again"
+
+
+def _not_finite(model: SceneModel) -> int:
+    """Return how many of a scene's numbers are infinities or NaN."""
+    counts = [parameter.detach().isfinite().logical_not().sum() for parameter in model.parameters()]
+    return int(torch.stack(counts).sum()) if counts else 0
 
 
 def _remove_others(path: Path) -> None:
@@ -192,6 +219,8 @@ class CheckpointingTrainer(Trainer):
     round_steps: int
     """Edit steps that the run was started with."""
     _last_step: int | None = None
+    _not_finite_before = 0
+    """How many of the scene's numbers were not finite to begin with: splats of others may have a few such Gaussians."""
 
     def _read_start(self) -> None:
         """Read what the run is to start from, before nerfstudio's set-up, which builds the model."""
@@ -211,6 +240,7 @@ class CheckpointingTrainer(Trainer):
     def _take_up(self, checkpoint: Checkpoint, with_optimizers: bool = True) -> None:
         """Load the weights and, from this method's own checkpoints, everything else that they hold."""
         _take_up_scene(self.pipeline, checkpoint)
+        self._not_finite_before = _not_finite(self.pipeline.model)
         # Loading a splat has replaced its parameters: optimisers made before would go on with the old ones.
         self.optimizers = self.setup_optimizers()
         if not (checkpoint.is_edit and with_optimizers):
@@ -230,7 +260,7 @@ class CheckpointingTrainer(Trainer):
     def save_settings(self) -> None:
         """Write the current settings into config.yml."""
         config = dataclasses.replace(self.config, max_num_iterations=self.round_steps)
-        (self.base_dir / "config.yml").write_text(yaml.dump(config), "utf8")
+        write_text(self.base_dir / "config.yml", yaml.dump(config))
 
     @property
     def source_folder(self) -> Path:
@@ -259,6 +289,7 @@ class CheckpointingTrainer(Trainer):
             self._source.keep(self._checkpoint)
 
     def _take_up_source(self, path: Path, with_optimizers: bool = True) -> None:
+        self.optimizers.whole = False
         self._take_up(read_checkpoint(path), with_optimizers)
         self.callbacks = self.pipeline.get_training_callbacks(
             TrainingCallbackAttributes(
@@ -275,6 +306,48 @@ class CheckpointingTrainer(Trainer):
         with self.train_lock:  # the viewer, in its own thread, may be showing other weights than the scene's
             self._save_to(self.checkpoint_dir / f"step-{step:09d}.ckpt", only=self.config.save_only_latest_checkpoint)
 
+    @contextmanager
+    def _nothing_lost(self) -> Iterator[None]:
+        """Save the last step if an error ends what is inside, and say in one line how to go on."""
+        try:
+            yield
+        except (Exception, SystemExit) as error:
+            way_on = self._saved_after(error)
+            if not way_on:
+                raise
+            if isinstance(error, OSError):
+                reason = refusal(error)
+            elif isinstance(error, UserError | SystemExit):
+                reason = str(error)
+            else:  # a fault of this package's: it keeps its traceback
+                traceback.print_exc()
+                reason = f"{type(error).__name__}: {first_line(error)}."
+            raise SystemExit(one_line(f"Error: {reason} {way_on}")) from None
+
+    def _saved_after(self, error: BaseException) -> str:
+        """Save the last step, if nothing has begun to change what it left; return how to go on, if there is a way."""
+        if self._last_step is None:
+            return ""
+        try:
+            if self.optimizers.whole:
+                self.save_checkpoint(self._last_step)
+        except UserError as refused:
+            return "" if isinstance(error, UserError) else str(refused)
+        last = self._last_saved
+        return f"Step {int(last.stem[5:])} is saved: to go on, {self._way_on}." if last else ""
+
+    @property
+    def _last_saved(self) -> Path | None:
+        """The last checkpoint, which may be that of the scene before the edit."""
+        saved = [path for folder in (self.checkpoint_dir, self.source_folder) for path in folder.glob("step-*.ckpt")]
+        return max(saved, key=lambda path: path.name, default=None)
+
+    @property
+    def _way_on(self) -> str:
+        """How to go on from the last checkpoint, in the middle of a sentence."""
+        folder = self.checkpoint_dir if self._last_saved is None else self._last_saved.parent
+        return f"give the same command again with --load-dir {folder}"
+
     def write_checkpoint(self, path: Path) -> None:
         """Write a checkpoint of the last step to a given file. The caller holds the lock.
 
@@ -287,6 +360,12 @@ class CheckpointingTrainer(Trainer):
         if self.local_rank != 0:
             return
         step = self.next_step - 1
+        if _not_finite(self.pipeline.model) > self._not_finite_before:
+            raise UserError(
+                f"At step {step} numbers of the scene are no longer finite, and no checkpoint of it is written: lower "
+                "the learning rates (--pipeline.lr-mult, or those of --optimizers), then "
+                f"{_way_back(self.checkpoint_dir)}."
+            )
         _write_whole(self._write_into, step, path, self.base_dir / "unfinished", self.checkpoint_dir)
         if only:
             _remove_others(path)
@@ -308,11 +387,12 @@ class CheckpointingTrainer(Trainer):
             UserError: If its checkpoint can't be written.
         """
         config = dataclasses.replace(self.config, timestamp=name, max_num_iterations=self.round_steps)
-        folder = config.get_base_dir()
-        self.write_checkpoint(config.get_checkpoint_dir() / f"step-{self.next_step - 1:09d}.ckpt")
-        (folder / "config.yml").write_text(yaml.dump(config), "utf8")
-        for part in ("dataparser_transforms.json", self.source_folder.name):
-            copy = shutil.copytree if (self.base_dir / part).is_dir() else shutil.copyfile
-            if (self.base_dir / part).exists():
-                copy(self.base_dir / part, folder / part)
+        folder, checkpoint = config.get_base_dir(), f"step-{self.next_step - 1:09d}.ckpt"
+        with whole_folder(folder) as unfinished:
+            self.write_checkpoint(unfinished / config.relative_model_dir / checkpoint)
+            write_text(unfinished / "config.yml", yaml.dump(config))
+            for part in ("dataparser_transforms.json", self.source_folder.name):
+                copy = shutil.copytree if (self.base_dir / part).is_dir() else shutil.copyfile
+                if (self.base_dir / part).exists():
+                    copy(self.base_dir / part, unfinished / part)
         return folder

@@ -48,3 +48,15 @@ def sum_over_ranks(tensor: Tensor) -> None:
     if get_world_size() > 1:
         dist.all_reduce(tensor)
         take_from_first_rank([tensor])
+
+
+def on_any_rank(here: bool, device: torch.device) -> bool:
+    """Return whether something is so on any rank: the same on all, which all must ask at the same time.
+
+    Args:
+        here: Whether it is so on this one.
+        device: Of this rank.
+    """
+    found = torch.tensor(float(here), device=device)
+    sum_over_ranks(found)
+    return bool(found)

@@ -39,6 +39,9 @@ class EditOptimizers(Optimizers):
 
     skipped = 0
     """Steps that were left out."""
+    whole = True
+    """Whether the scene is as the last step left it: not from the moment on at which the next one begins to change it.
+    Who runs the steps says when one is done."""
     _in_a_row = 0
 
     def __init__(self, config: dict[str, Any], param_groups: dict[str, list[torch.nn.Parameter]]) -> None:
@@ -58,6 +61,7 @@ class EditOptimizers(Optimizers):
         if bad is None:
             return
         self._verdicts.put(None, [bad])
+        self.whole = False
         with self._above_floors(param_groups):
             self._step(grad_scaler, param_groups, bad)
         self.count()
@@ -89,10 +93,26 @@ class EditOptimizers(Optimizers):
             self._in_a_row += 1
             CONSOLE.print(f"[yellow]A gradient is not finite: this step is left out ({self.skipped} so far).")
             if self._in_a_row >= BAD_STEPS_IN_A_ROW:
-                raise UserError(
-                    f"{self._in_a_row} steps in a row had gradients that are not finite: lower the learning rates or "
-                    "--pipeline.guidance.guidance-scale, or set --pipeline.guidance.dtype float32."
-                )
+                raise self._failed()
+
+    def check_outcome(self, steps: int) -> None:
+        """Refuse the outcome of an edit that has come to nothing before its end.
+
+        Args:
+            steps: Of the edit.
+
+        Raises:
+            UserError: If many of its last steps were left out.
+        """
+        if self._in_a_row >= max(1, min(steps // 2, BAD_STEPS_IN_A_ROW)):
+            raise self._failed()
+
+    def _failed(self) -> UserError:
+        self.whole = False  # what led to such gradients is not worth to replace an earlier checkpoint
+        return UserError(
+            f"{self._in_a_row} steps in a row had gradients that are not finite: lower the learning rates "
+            "(--pipeline.lr-mult) or --pipeline.guidance.guidance-scale, or set --pipeline.guidance.dtype float32."
+        )
 
     def come_to_rest(self) -> None:
         """Forget where the last steps went, but not how large gradients are.

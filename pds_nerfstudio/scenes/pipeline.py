@@ -23,11 +23,12 @@ from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.guidance.networks.loading import EMBEDDED_MODELS
 from pds_nerfstudio.guidance.redraw import RedrawConfig
-from pds_nerfstudio.scenes.anchor import Anchor, Pixels
+from pds_nerfstudio.scenes.anchor import Anchor
+from pds_nerfstudio.scenes.chance import Chance
 from pds_nerfstudio.scenes.compat import read_points_without_open3d
 from pds_nerfstudio.scenes.holding import Holding, Holds
 from pds_nerfstudio.scenes.losses import guide
-from pds_nerfstudio.scenes.models.scene_model import SceneModel, Seen
+from pds_nerfstudio.scenes.models.scene_model import SceneModel
 from pds_nerfstudio.scenes.optimizers import EditOptimizers
 from pds_nerfstudio.scenes.output.pictures import EditedView
 from pds_nerfstudio.scenes.plan import EditPlan
@@ -131,6 +132,7 @@ class EditPipeline(VanillaPipeline):
         # As if there were one GPU: gradients are averaged by this package's optimisers (see `distributed`).
         super().__init__(config, device, test_mode, 1, local_rank, grad_scaler)
         self.world_size = world_size
+        self._chance = Chance(self.model, self.datamanager, config.guidance.seed)
         self.plan = EditPlan(start=config.reconstruct_steps, steps=0)
         """Set by the trainer before the first step."""
         self.last_view: EditedView | None = None
@@ -224,12 +226,14 @@ class EditPipeline(VanillaPipeline):
     def redraw_all(self) -> None:
         """Redraw all views (of several GPUs, this one's) from the scene as it is."""
         self.train()
+        self._chance.take_up(grown=False)
         self._refining.redraw_all()
         self.last_view = self._refining.last_view
 
     def begin_again(self) -> None:
         """Prepare the model anew for the rest of the edit, after weights have been loaded."""
         self._editing = False
+        self._chance.load_state_dict({})
 
     def begin_round(self, step: int, steps: int) -> None:
         """Begin a new edit at `step`, of `steps` steps, with the refinement after it."""
@@ -249,7 +253,9 @@ class EditPipeline(VanillaPipeline):
         views = [self._view_at(k) for k in range(first, first + n)]
         seen = [self.model.see(view) for view in views]
         parts = [look.losses for look in seen]
-        anchored = self._compare_with_source(step, list(zip(views, seen, strict=True)))
+        # Before the guidance, because splatfacto waits for the device when it renders.
+        looks = list(zip(views, seen, strict=True)) if self.config.photometric_loss_mult else []
+        anchored = self.model.compare_with_source(self._anchor, step, looks) if looks else None
         metrics: dict[str, Tensor] = {}
         together: dict[torch.Size, list[tuple[SourceView, Tensor]]] = defaultdict(list)
         for view, look in zip(views, seen, strict=True):
@@ -270,14 +276,6 @@ class EditPipeline(VanillaPipeline):
             losses |= {"photometric_loss": distance, **{name: losses[name] + others[name] for name in others}}
         return {"rgb": seen[-1].rgb}, losses, metrics
 
-    def _compare_with_source(
-        self, step: int, seen: list[tuple[SourceView, Seen]]
-    ) -> tuple[list[Pixels], dict[str, Tensor]] | None:
-        # Before the guidance, because splatfacto waits for the device when it renders.
-        if not self.config.photometric_loss_mult:
-            return None
-        return self.model.compare_with_source(self._anchor, step, seen)
-
     def _refine_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         k = step - self.plan.refine_start
         losses = self._refining.losses(k, self._view_at(k))
@@ -287,45 +285,46 @@ class EditPipeline(VanillaPipeline):
         return {}, losses, {}
 
     def _view_at(self, k: int) -> SourceView:
-        seed = self.config.guidance.seed + get_rank()
-        return self.views[view_at(k, len(self.views), seed, get_rank(), get_world_size())]
+        rank = get_rank()
+        return self.views[view_at(k, len(self.views), self.config.guidance.seed + rank, rank, get_world_size())]
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
         """Return nerfstudio's callbacks, then the ones that begin the edit and steer its learning rates."""
         callbacks = super().get_training_callbacks(training_callback_attributes)
-        optimizers = training_callback_attributes.optimizers
+        optimizers, trainer = training_callback_attributes.optimizers, training_callback_attributes.trainer
         assert optimizers is not None
-        trainer = training_callback_attributes.trainer
         self._folder = None if trainer is None else trainer.base_dir
-        before = TrainingCallback(
-            [TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self._before_step, args=[optimizers]
-        )
-        return [*callbacks, before]
+        begin = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION
+        return [*callbacks, TrainingCallback([begin], self._before_step, args=[optimizers]), self._chance.callback()]
 
     def _before_step(self, optimizers: Optimizers, step: int) -> None:
+        first = step == self.plan.start
+        if first or not self.plan.edits(step):
+            self._chance.begin_step(step, grown=not first)
         if not self.plan.edits(step):
             return
+        steps = cast(EditOptimizers, optimizers)
+        steps.whole &= self._editing and not self.plan.begins_to_refine(step)
         if not self._editing:
             self._editing = True
-            first = step == self.plan.start
             if first:
-                cast(EditOptimizers, optimizers).come_to_rest()
+                steps.come_to_rest()
             if first and self.config.smallest_gradient:
                 assert self.guidance is not None
                 least = self.config.smallest_gradient, self.config.guidance_loss_mult
-                measure_floors(cast(EditOptimizers, optimizers), self.model, self.guidance, self.views, *least)
+                measure_floors(steps, self.model, self.guidance, self.views, *least)
             if self.model.kind == "nerf":  # fog is let into what may change, and strewn Gaussians may be chosen
                 self._holding.begin(first, self._folder)
             self.model.begin_edit(first=first and self._holding.asks, cameras=self.views.cameras)
             if self.model.kind == "splat":
                 self._holding.begin(first, self._folder)
+        self._chance.begin_step(step, grown=True)
         self._holding.follow_words(self._folder)
         if self.plan.begins_to_refine(step):
             self._refining.begin()
-        config = self.config
-        again = config.refine_from == "source"
+        config, again = self.config, self.config.refine_from == "source"
         rates = Rates(config.lr_warmup_steps, config.lr_final_mult, config.refine_lr_mult, again)
         share = rates.share(self.plan, step)
         for name, optimizer in optimizers.optimizers.items():
@@ -337,7 +336,7 @@ class EditPipeline(VanillaPipeline):
         """Return what a resumed run needs beside weights and optimisers; while it refines, also the redrawn views."""
         state: dict[str, Any] = {"edit_start": self.plan.start}
         if self.guidance is not None:
-            state |= self._holding.choice(self._editing)
+            state |= {**self._chance.state_dict(), **self._holding.choice(self._editing)}
         if self.guidance is not None and self._editing:
             state["guidance"] = self.guidance.state_dict()
             if learned := self._anchor.state_dict():
@@ -354,6 +353,7 @@ class EditPipeline(VanillaPipeline):
         self.model.load_held_state(state.get("held"))
         if self.guidance is None:
             return
+        self._chance.load_state_dict(state)
         self._holding.load_state_dict(state)
         if "guidance" in state:
             guidance = state["guidance"]
@@ -373,7 +373,7 @@ def _check(config: EditPipelineConfig) -> None:
     _check_prompt("tgt-prompt", config.tgt_prompt, "should show")
     if config.guidance.model in EMBEDDED_MODELS:  # of others it is known once they are loaded
         _check_prompt("src-prompt", config.src_prompt, "shows")
-    finite(config, "smallest_gradient", prefix="pipeline.")
+    finite(config, "smallest_gradient", "lr_mult", "lr_final_mult", "refine_lr_mult", prefix="pipeline.")
     share(config, "hold_below", of="a Gaussian's light", prefix="pipeline.")
     config.only.check()
     if config.views_per_step < 1:

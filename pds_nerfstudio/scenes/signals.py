@@ -1,57 +1,116 @@
-"""How a run ends early: after the current step on Ctrl-C, with one line on a user's mistake."""
+"""How a run ends early: after the current step on Ctrl-C or another signal, with one line on a user's mistake."""
 
 from __future__ import annotations
 
 import errno
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from pds_nerfstudio.errors import UserError
 
+_STOPPING = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+"""Signals that end a program and mean that it should end: of SLURM and other queues, of a terminal that closes."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 @contextmanager
-def stopped_by_ctrl_c(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` on the first Ctrl-C inside; a second one ends the program at once, as is usual in Python.
+def stopped_by_signals(stop: Callable[[int], None]) -> Iterator[None]:
+    """Call `stop` with the number of each signal inside that asks the program to end; but a second Ctrl-C ends it.
 
-    In another thread than the main one, which no signal reaches, this does nothing.
+    Those of a queue may come several times, by ways of their own. What is ignored, as by nohup, stays so. In another
+    thread than the main one, which no signal reaches, this does nothing.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGINT)
+    before = _handlers()
 
-    def stop_once(signum: int, frame: object) -> None:
-        signal.signal(signal.SIGINT, before)
-        stop()
+    def on_ctrl_c(signum: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
+        stop(signum)
 
-    signal.signal(signal.SIGINT, stop_once)
+    def on_others(signum: int, frame: object) -> None:
+        stop(signum)
+
     try:
+        for signum in before:
+            signal.signal(signum, on_ctrl_c if signum == signal.SIGINT else on_others)
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+@contextmanager
+def stopped_while_loading() -> Iterator[None]:
+    """End the program with one line on Ctrl-C and the signals that ask for it, while there is nothing to save."""
+    before = _handlers()
+    caught = signal.SIGINT
+
+    def interrupt(signum: int, frame: object) -> None:
+        nonlocal caught
+        caught = signal.Signals(signum)
+        raise KeyboardInterrupt
+
+    try:
+        for signum in before:
+            signal.signal(signum, interrupt)
+        yield
+    except KeyboardInterrupt:
+        tell("Stopped while loading: there is nothing to save.")
+        raise SystemExit(exit_status(caught)) from None
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _handlers() -> dict[signal.Signals, Any]:
+    """Return the handlers of the signals to be caught."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    others = {signum: signal.getsignal(signum) for signum in _STOPPING}
+    return {
+        signal.SIGINT: signal.getsignal(signal.SIGINT),
+        **{signum: handler for signum, handler in others.items() if handler == signal.SIG_DFL},
+    }
+
+
+def exit_status(signum: int) -> int:
+    """Return the exit status of a program that a signal has ended, as shells have it."""
+    return 128 + signum
+
+
+def tell(line: str) -> None:
+    """Print a line to stderr, also from within a handler of a signal, and where the terminal is gone."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.write(sys.stderr.fileno(), f"{line}\n".encode())
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """End the process with one line, in place of a traceback, for a `UserError` or a full disk."""
+    """End the process with one line, in place of a traceback, for a `UserError` or what a disk refuses."""
     try:
         yield
     except UserError as error:
         raise SystemExit(f"Error: {error}") from None
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise SystemExit(
-            f"Error: The disk is full ({error}): make room, then resume from the last checkpoint."
-        ) from None
+        raise SystemExit(f"Error: {refusal(error)}") from None
+
+
+def refusal(error: OSError) -> str:
+    """Return in a sentence what a disk has refused."""
+    if error.errno in _FULL:
+        return f"The disk is full ({error}): make room, then resume from the last checkpoint."
+    name = f"{error.filename}: " if error.filename else ""
+    return f"{name}{error.strerror or error}."
 
 
 @contextmanager
 def nothing_left_if_refused(folder: Path, above: Path) -> Iterator[None]:
-    """Remove a run's folder after a `UserError` inside, if nothing but the config.yml of ns-train was written into it.
+    """Remove a run's folder where a `UserError` or Ctrl-C ends its start, if only ns-train's config.yml is in it.
 
     Args:
         folder: Of the run.
@@ -59,7 +118,7 @@ def nothing_left_if_refused(folder: Path, above: Path) -> Iterator[None]:
     """
     try:
         yield
-    except UserError:
+    except (UserError, KeyboardInterrupt):
         written = list(folder.rglob("*"))
         if [path.name for path in written] in ([], ["config.yml"]):
             with suppress(OSError):  # another run of the same name may have begun to write

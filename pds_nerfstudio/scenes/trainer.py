@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import signal
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -13,105 +14,44 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.utils import writer
+from nerfstudio.utils.comms import get_world_size
 from nerfstudio.viewer.viewer import Viewer
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.checkpointing import CheckpointingTrainer
 from pds_nerfstudio.scenes.checkpoints import Checkpoint
-from pds_nerfstudio.scenes.data import check_data, data_of, ending_of, lacks_data
-from pds_nerfstudio.scenes.distributed import take_from_first_rank
-from pds_nerfstudio.scenes.files.orbit import USUAL_ORBIT, OrbitConfig
+from pds_nerfstudio.scenes.data import check_data, lacks_data
+from pds_nerfstudio.scenes.distributed import on_any_rank, take_from_first_rank
 from pds_nerfstudio.scenes.files.start import StartingSplat
 from pds_nerfstudio.scenes.live.loop import LiveEdit
 from pds_nerfstudio.scenes.live.panel import EditPanel
 from pds_nerfstudio.scenes.live.session import EditSession, read_record
 from pds_nerfstudio.scenes.output.history import History, Moment
 from pds_nerfstudio.scenes.output.report import write_report
-from pds_nerfstudio.scenes.output.results import evaluation_decibels, fixed_view, write_results
-from pds_nerfstudio.scenes.pipeline import EditPipelineConfig
+from pds_nerfstudio.scenes.output.results import fixed_view, judge_reconstruction, write_results
 from pds_nerfstudio.scenes.plan import EditPlan
 from pds_nerfstudio.scenes.progress import ProgressLine, say_what_next
 from pds_nerfstudio.scenes.readback import Readback
-from pds_nerfstudio.scenes.run import GUIDANCE_SETTINGS
-from pds_nerfstudio.scenes.signals import nothing_left_if_refused, one_line_errors, stopped_by_ctrl_c
-from pds_nerfstudio.scenes.terminal import say
+from pds_nerfstudio.scenes.run_config import EditRunConfig
+from pds_nerfstudio.scenes.signals import (
+    exit_status,
+    nothing_left_if_refused,
+    one_line_errors,
+    stopped_by_signals,
+    stopped_while_loading,
+    tell,
+)
+from pds_nerfstudio.scenes.terminal import lasting_output, say
 
 _STEPS_IN_PACE = 20
-_JUDGED_VIEWS = 3
-_POOR_DECIBELS = 20.0
 
 
 @dataclass
-class EditTrainerConfig(TrainerConfig):
+class EditTrainerConfig(EditRunConfig):
     """A run that edits a scene by text."""
 
     _target: type = field(default_factory=lambda: EditTrainer)
-    pipeline: EditPipelineConfig = field(default_factory=EditPipelineConfig)
-    """The scene, its model, the prompts and the guidance."""
-    max_num_iterations: int = 3000
-    """Edit steps to run. A run that starts from no checkpoint reconstructs the scene first, for
-    --pipeline.reconstruct-steps more; a resumed run does what is left of its edit steps."""
-    load_dir: Path | None = None
-    """Folder nerfstudio_models of the run to start from: a finished nerfacto (for pds-nerf) or splatfacto (for
-    pds-splat), or an edit to resume. Without it (and without --load-checkpoint) the scene is reconstructed first."""
-    load_checkpoint: Path | None = None
-    """A single checkpoint file to start from, instead of --load-dir."""
-    load_ply: Path | None = None
-    """A splat of another tool to edit, instead of --load-dir: a .ply (3DGS, gsplat, Postshot, Polycam, SuperSplat, also
-    compressed) or a .spz. The cameras are those of --data; without it, an orbit around what the splat shows."""
-    ply_coordinates: Literal["auto", "world", "scene"] = "auto"
-    """Where the splat of --load-ply lies. world: in the coordinates of the data set, COLMAP's for example, where 3DGS
-    and most others leave it. scene: in those that nerfstudio trains in, where ns-export leaves it. auto: in which of
-    them it looks more like the photos."""
-    orbit: OrbitConfig = USUAL_ORBIT
-    """The views of a splat from --load-ply without --data."""
-    show_edit: bool = True
-    """When the edit is done: write the edited views as a data set, a before/after sheet, a turntable video and
-    report.html."""
-    steps_per_picture: int = 50
-    """Edit steps from one picture of the edit in the run's folder history to the next; 0 keeps none."""
-    replay: Path | None = None
-    """Repeat what was asked for in the viewer of an earlier run, at the same steps: that run's session.jsonl. Give the
-    other options as they were given then."""
-
-    def print_to_terminal(self) -> None:
-        """Print the main settings in a few lines; config.yml has all."""
-        pipeline = self.pipeline
-        say(f"{self.method_name}: '{pipeline.src_prompt}' -> '{pipeline.tgt_prompt}'", "bold")
-        say(
-            f"scene {self.load_ply or data_of(self)}, model {pipeline.guidance.model}, "
-            f"{pipeline.guidance.objective} with {_scale(pipeline.guidance.guidance_scale)} guidance scale, "
-            f"{self.max_num_iterations} edit steps",
-            before="  ",
-        )
-        say(f"all settings: {self.get_base_dir() / 'config.yml'}", before="  ")
-
-    def facts(self) -> dict[str, str]:
-        """Return the settings that a reader wants to know, by names in plain words; config.yml has all."""
-        pipeline, guidance = self.pipeline, self.pipeline.guidance
-        chosen = {
-            "method": self.method_name,
-            "data": data_of(self),
-            "model": guidance.model,
-            **{name: getattr(guidance, name) for name in GUIDANCE_SETTINGS},
-            "guidance_scale": _scale(guidance.guidance_scale),
-            "num_inference_steps": guidance.num_inference_steps,
-            "photometric_loss_mult": pipeline.photometric_loss_mult,
-            "lr_mult": pipeline.lr_mult,
-            "seed": guidance.seed,
-        }
-        if self.load_ply is not None:
-            chosen["splat"] = self.load_ply
-        if parser := ending_of(self):
-            chosen["data_parser"] = parser
-        return {name.replace("_", " "): str(value) for name, value in chosen.items()}
-
-
-def _scale(guidance_scale: float) -> str:
-    """Return a guidance scale in words."""
-    return f"{guidance_scale:g}" if guidance_scale else "the model's own"
 
 
 class EditTrainer(CheckpointingTrainer):
@@ -128,6 +68,7 @@ class EditTrainer(CheckpointingTrainer):
     """Does what is asked for, between two steps."""
     history: History
     interrupted = False
+    _stopped_by: int | None = None
     loss = math.nan
     """The sum of all losses, at the last step for which it is known; on a GPU that is one or two steps ago."""
     _scene_shown = False
@@ -135,7 +76,8 @@ class EditTrainer(CheckpointingTrainer):
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """Set up as nerfstudio does, with a checkpoint's architecture taken over first."""
-        with one_line_errors(), nothing_left_if_refused(self.base_dir, self.config.output_dir.parent):
+        refused = nothing_left_if_refused(self.base_dir, self.config.output_dir.parent)
+        with lasting_output(), one_line_errors(), stopped_while_loading(), refused:
             if self.config.max_num_iterations < 1:
                 raise UserError(
                     f"--max-num-iterations is {self.config.max_num_iterations}: give at least one edit step."
@@ -193,12 +135,21 @@ class EditTrainer(CheckpointingTrainer):
         else:
             start = self._load(checkpoint)
         self.pipeline.plan = EditPlan(start, steps, self.config.pipeline.refine_steps)
-        if self._start_step >= self.pipeline.plan.end:
+        if self._start_step >= self.pipeline.plan.end and not self._lacks_results(checkpoint):
             raise UserError(
                 f"The edit in {checkpoint.path if checkpoint else 'this run'} has run its {steps} steps: "
                 "raise --max-num-iterations to go on."
             )
         self._tell_host_of_plan()
+
+    def _lacks_results(self, checkpoint: Checkpoint | None) -> bool:
+        """Return whether the run of a checkpoint has yet to write its results, of which the report is the last."""
+        return (
+            self.config.show_edit
+            and checkpoint is not None
+            and checkpoint.is_edit
+            and not (checkpoint.path.parent.parent / "report.html").exists()
+        )
 
     def _tell_host_of_plan(self) -> None:
         # nerfstudio 1.1.5 runs this many more steps, its main branch runs up to this step. Both pass plan.end, where
@@ -226,6 +177,7 @@ class EditTrainer(CheckpointingTrainer):
             self.pipeline.redraw_all()
             plan = self.pipeline.plan  # which the checkpoint has a part of
             self._take_up_source(path, with_optimizers=False)
+            self.optimizers.whole = False  # until the next step is done
             self.pipeline.plan = plan
             self.pipeline.begin_again()
 
@@ -250,42 +202,44 @@ class EditTrainer(CheckpointingTrainer):
         return self.viewer_state is not None and not self.config.viewer.quit_on_train_completion
 
     def train(self) -> None:
-        """Run the planned steps; Ctrl-C ends the run after its current step, with a checkpoint to resume from.
+        """Run the planned steps; a signal or an error ends the run with a checkpoint to resume from.
 
-        nerfstudio's loop is left wherever there is something else to do than to run the next step, and entered again.
+        After Ctrl-C and the signals of queues the current step is finished first.
         """
-        with one_line_errors(), stopped_by_ctrl_c(self._stop_soon), closing(self.panel):
-            self._keep_source()
-            self._init_viewer_state()
-            self.live.serve()
-            while self.has_steps and not self.interrupted:
-                self._start_step = self.next_step
-                self._tell_host_of_plan()
-                if self.pipeline.plan.begins_to_refine(self.next_step) and self.pipeline.awaits_redrawing():
-                    self._refine_from_source()
-                super().train()
-                if self.next_step == self.pipeline.plan.start and not self.source_folder.exists():
-                    self._save_to(self.source_folder / f"step-{self.next_step - 1:09d}.ckpt", only=True)
-                    self._judge_reconstruction()
-                if not self.interrupted:
-                    self.live.serve()
-            if self.interrupted:
-                self._say_stopped()
+        with lasting_output(), one_line_errors(), stopped_by_signals(self._stop_soon), closing(self.panel):
+            with self._nothing_lost():
+                self._run()
+        if self._stopped_by not in (None, signal.SIGINT) and get_world_size() == 1:
+            raise SystemExit(exit_status(self._stopped_by))
 
-    def _judge_reconstruction(self) -> None:
-        """Print how good the reconstruction is: to edit a failed one is a waste of time."""
-        decibels = evaluation_decibels(self.pipeline, _JUDGED_VIEWS) if self.local_rank == 0 else []
-        self.pipeline.train()
-        if not decibels:
-            return
-        mean = sum(decibels) / len(decibels)
-        say(f"Reconstructed: {mean:.1f} dB on {len(decibels)} of the data set's evaluation views.")
-        if mean < _POOR_DECIBELS:
-            say(
-                "That is a poor scene, and an edit keeps its faults: stop, and give a larger "
-                "--pipeline.reconstruct-steps, or check the camera poses.",
-                "yellow",
-            )
+    def _run(self) -> None:
+        # nerfstudio's loop is left wherever there is something else to do than to run the next step, and entered again.
+        self._keep_source()
+        self._init_viewer_state()
+        if not self.has_steps:
+            self._write_missing_results()
+        self.live.serve()
+        while self.has_steps and not self.interrupted:
+            self._start_step = self.next_step
+            self._tell_host_of_plan()
+            if self.pipeline.plan.begins_to_refine(self.next_step) and self.pipeline.awaits_redrawing():
+                self._refine_from_source()
+            super().train()
+            if self.next_step == self.pipeline.plan.start and not self.source_folder.exists():
+                self._save_to(self.source_folder / f"step-{self.next_step - 1:09d}.ckpt", only=True)
+                if self.local_rank == 0:
+                    judge_reconstruction(self.pipeline)
+                self.pipeline.train()
+            if not self.interrupted:
+                self.live.serve()
+        if self.interrupted:
+            self._say_stopped()
+
+    def _write_missing_results(self) -> None:
+        """Write the results of an edit whose steps were all run before."""
+        say("All steps of this edit have been run: its results are written now.")
+        self.pipeline.views.outputs.save_dataparser_transform(self.base_dir / "dataparser_transforms.json")
+        self._after_train()
 
     def train_iteration(self, step: int):
         """Run one step; end nerfstudio's loop if something else is to be done before the next one."""
@@ -299,7 +253,8 @@ class EditTrainer(CheckpointingTrainer):
         self.pace.append(seconds)
         gradient_rms = torch.as_tensor(metrics.get("gradient_rms", math.nan)).to(loss.device, non_blocking=True)
         self._numbers.put((step, seconds), [loss, gradient_rms])
-        self._note_numbers()
+        if self._stopped_by is not None or get_world_size() > 1:
+            self.interrupted |= on_any_rank(self._stopped_by is not None, loss.device)
         # An interruption before the loop has begun is forgotten by nerfstudio, not by this.
         if (
             self.interrupted
@@ -310,7 +265,6 @@ class EditTrainer(CheckpointingTrainer):
             or self.session.due(self.next_step)
         ):
             self.stop_training = True
-            self._note_numbers(wait=True)
         return loss, losses, metrics
 
     def _note_numbers(self, wait: bool = False) -> None:
@@ -323,6 +277,8 @@ class EditTrainer(CheckpointingTrainer):
             self.optimizers.count(wait=True)
 
     def _update_viewer_state(self, step: int) -> None:
+        self.optimizers.whole = True
+        self._note_numbers(wait=self.stop_training)
         # Whenever nerfstudio's loop is left, it logs its time at this step; wandb drops all earlier steps afterwards.
         writer.GLOBAL_BUFFER["max_iter"] = step
         with suppress(KeyError):  # a browser has left while nerfstudio went through them
@@ -345,6 +301,7 @@ class EditTrainer(CheckpointingTrainer):
         self._note_numbers(wait=True)
         if self.has_steps:  # nerfstudio's loop was only left
             return
+        self.optimizers.check_outcome(self.pipeline.plan.steps)
         self.step = self.next_step - 1  # the loop has counted one further to notice that it should end
         self.progress.end()
         if self.config.show_edit and self.local_rank == 0:
@@ -370,11 +327,12 @@ class EditTrainer(CheckpointingTrainer):
         self.step = self._last_step
         self.live.note_stop()
         self.save_checkpoint(self.step)
-        say(
-            f"Stopped after step {self.step}. To go on, give the same command again with "
-            f"--load-dir {self.checkpoint_dir}"
-            + (f" --data {self.config.data} in place of --load-ply" if self.config.load_ply else "")
-        )
+        say(f"Stopped after step {self.step}. To go on, {self._way_on}")
+
+    @property
+    def _way_on(self) -> str:
+        instead = f" --data {self.config.data} in place of --load-ply" if self.config.load_ply else ""
+        return super()._way_on + instead
 
     def write_results(self, folder: Path) -> None:
         """Write the results into `folder`, and print their paths."""
@@ -386,8 +344,10 @@ class EditTrainer(CheckpointingTrainer):
         for path in [*written, *([strip] if strip else []), report]:
             say(f"Wrote {path}")
 
-    def _stop_soon(self) -> None:
-        if self.has_steps:
-            say("Stopping after this step (Ctrl-C again stops at once, and loses it) ...")
-        self.interrupted = True
-        self.stop_training = True
+    def _stop_soon(self, signum: int) -> None:
+        if self.has_steps and self._stopped_by is None and self.local_rank == 0:
+            at_once = "Ctrl-C again" if signum == signal.SIGINT else "SIGKILL"
+            tell(f"Stopping after this step ({at_once} stops at once, and loses it) ...")
+        self._stopped_by = signum
+        if get_world_size() == 1 or not self.has_steps:  # else all ranks stop after the same step
+            self.interrupted = self.stop_training = True

@@ -15,6 +15,7 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.toyworld.dataset import write_scene
 from pds_nerfstudio.toyworld.drawing import PAPER, drawing
 from pds_nerfstudio.toyworld.grammar import Attributes, asked_edit, caption
+from pds_nerfstudio.whole_files import write_text
 
 SCENE_HELP = CommandHelp(
     command="pds-toyworld scene",
@@ -117,10 +118,9 @@ class DrawingOrder:
         target = asked_edit(source, self.edit)
         if (self.out / "source.svg").exists():
             raise UserError(f"{self.out} holds drawings already: give a new folder.")
-        self.out.mkdir(parents=True, exist_ok=True)
-        (self.out / "source.svg").write_text(drawing(source))
-        (self.out / "true_edit.svg").write_text(drawing(target))
-        (self.out / "captions.txt").write_text(f"{caption(source)}\n{caption(target)}\n")
+        write_text(self.out / "source.svg", drawing(source))
+        write_text(self.out / "true_edit.svg", drawing(target))
+        write_text(self.out / "captions.txt", f"{caption(source)}\n{caption(target)}\n")
         return (
             f'    pds-svg --svg {self.out / "source.svg"} --edit.background "{PAPER}" \\\n'
             f'        --src-prompt "{caption(source)}" \\\n        --tgt-prompt "{caption(target)}"'

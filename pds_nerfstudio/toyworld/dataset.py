@@ -17,6 +17,7 @@ from torch import Tensor
 from pds_nerfstudio.toyworld.geometry import build
 from pds_nerfstudio.toyworld.grammar import Attributes, caption
 from pds_nerfstudio.toyworld.renderer import Cameras, orbit, render
+from pds_nerfstudio.whole_files import whole_file, write_text
 
 RECORD = "toyworld.json"
 """File beside transforms.json that says what the scene shows and what its edit should show."""
@@ -87,7 +88,8 @@ def write_scene(
     frames, points, colors = [], [], []
     for i, (image, depth) in enumerate(photograph(source, cameras)):
         name = f"images/frame_{i + 1:05d}.png"
-        Image.fromarray(image).save(folder / name)
+        with whole_file(folder / name) as unfinished:
+            Image.fromarray(image).save(unfinished)
         pose = [*cameras.camera_to_world[i].tolist(), [0.0, 0.0, 0.0, 1.0]]
         frames.append({"file_path": name, "transform_matrix": pose})
         some = torch.randint(0, width * height, (-(-seed_points // views),), generator=rng)
@@ -101,9 +103,9 @@ def write_scene(
         "source_prompt": caption(source),
         "target_prompt": caption(target),
     }
-    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+    write_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
     transforms = {**_intrinsics(cameras), "ply_file_path": "seed_points.ply", "frames": frames}
-    (folder / "transforms.json").write_text(json.dumps(transforms, indent=2) + "\n")
+    write_text(folder / "transforms.json", json.dumps(transforms, indent=2) + "\n")
 
 
 def read_record(folder: Path) -> tuple[Attributes, Attributes]:

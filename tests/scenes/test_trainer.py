@@ -124,7 +124,7 @@ class TestJudgement:
         self, make_config: Any, run: Any, watch: Any, capsys: pytest.CaptureFixture[str], monkeypatch: Any
     ) -> None:
         for decibels, poor in ([12.0, 14.0], True), ([30.0, 31.0], False), ([], False):
-            monkeypatch.setattr("pds_nerfstudio.scenes.trainer.evaluation_decibels", lambda *_, d=decibels: d)
+            monkeypatch.setattr("pds_nerfstudio.scenes.output.results.evaluation_decibels", lambda *_, d=decibels: d)
             run(make_config("splat", f"judged{len(decibels)}{poor}", steps=1, reconstruct=2))
             said = capsys.readouterr().out
             assert ("a poor scene" in said) == poor

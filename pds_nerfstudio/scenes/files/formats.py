@@ -14,6 +14,7 @@ from pds_nerfstudio.scenes.files.quantities import logit_of_byte
 from pds_nerfstudio.scenes.files.splats import Splats
 from pds_nerfstudio.scenes.files.spz import read_spz, write_spz
 from pds_nerfstudio.scenes.terminal import say
+from pds_nerfstudio.whole_files import whole_file
 
 ENDINGS = (".ply", ".compressed.ply", ".spz")
 """Of the files that can be written, which decide on their formats."""
@@ -88,12 +89,17 @@ def write_splats(path: Path, splats: Splats, comments: list[str]) -> Path:
     if not name.endswith(ENDINGS):
         raise UserError(f"{path}: give a name that ends in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}.")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if name.endswith(".ply") and not name.endswith(".compressed.ply"):
-            return write_ply(path, splats.columns(), comments)
-        drawn = splats[splats.whole & (splats.opacities >= _FAINTEST)]
-        if not len(drawn):
-            raise UserError(f"{path} would be empty: no Gaussian of the splat can be seen.")
-        return write_spz(path, drawn) if name.endswith(".spz") else write_packed_ply(path, drawn, comments)
+        with whole_file(path) as unfinished:
+            if name.endswith(".ply") and not name.endswith(".compressed.ply"):
+                write_ply(unfinished, splats.columns(), comments)
+                return path
+            drawn = splats[splats.whole & (splats.opacities >= _FAINTEST)]
+            if not len(drawn):
+                raise UserError(f"{path} would be empty: no Gaussian of the splat can be seen.")
+            if name.endswith(".spz"):
+                write_spz(unfinished, drawn)
+            else:
+                write_packed_ply(unfinished, drawn, comments)
+            return path
     except OSError as error:
         raise UserError(f"{path} can't be written: {error.strerror or error}.") from None

@@ -22,6 +22,7 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.files.harmonics import degree_of
 from pds_nerfstudio.scenes.files.splats import Splats
 from pds_nerfstudio.splat_rasterizer.rasterizer import rasterization
+from pds_nerfstudio.whole_files import whole_folder
 
 Axis = Literal["x", "-x", "y", "-y", "z", "-z"]
 
@@ -108,19 +109,20 @@ def write_orbit(folder: Path, splats: Splats, config: OrbitConfig, device: str) 
     Returns:
         The folder.
     """
-    (folder / "images").mkdir(parents=True, exist_ok=True)
     poses = orbit(*shown_ball(splats), config)
     focal, middle = config.side / 2 / math.tan(_FIELD_OF_VIEW / 2), config.side / 2
     frames = []
     pictures = _pictures(splats, poses, focal, config.side, device)
     shown = track(pictures, "Rendering the splat's views", config.views, console=CONSOLE, transient=True)
-    for i, picture in enumerate(shown):
-        name = f"images/frame_{i + 1:05d}.png"
-        Image.fromarray((picture * 255).round().byte().cpu().numpy(), "RGBA").save(folder / name)
-        frames.append({"file_path": name, "transform_matrix": poses[i].tolist()})
-    size = {"w": config.side, "h": config.side, "fl_x": focal, "fl_y": focal, "cx": middle, "cy": middle}
-    content = {"camera_model": "OPENCV", **size, "frames": frames}
-    (folder / "transforms.json").write_text(json.dumps(content, indent=2) + "\n")
+    with whole_folder(folder) as unfinished:
+        (unfinished / "images").mkdir()
+        for i, picture in enumerate(shown):
+            name = f"images/frame_{i + 1:05d}.png"
+            Image.fromarray((picture * 255).round().byte().cpu().numpy(), "RGBA").save(unfinished / name)
+            frames.append({"file_path": name, "transform_matrix": poses[i].tolist()})
+        size = {"w": config.side, "h": config.side, "fl_x": focal, "fl_y": focal, "cx": middle, "cy": middle}
+        content = {"camera_model": "OPENCV", **size, "frames": frames}
+        (unfinished / "transforms.json").write_text(json.dumps(content, indent=2) + "\n")
     return folder
 
 

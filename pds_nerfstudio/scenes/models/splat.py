@@ -76,6 +76,7 @@ class EditSplatModel(SplatfactoModel):
         self._strewn = 0  # of the Gaussians, the last
         self._part: tuple[Part, int, int] | None = None  # that is drawn, of a picture of this height and width
         self._edit_background = self.background_color  # the viewer replaces the latter by a colour of its own
+        self.optimizers: dict[str, Any] = {}  # splatfacto has none before its first step; a resumed run may redraw then
 
     @property
     def edit_background(self) -> Float[Tensor, "3"]:

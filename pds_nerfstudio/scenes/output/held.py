@@ -12,6 +12,7 @@ from pds_nerfstudio.scenes.models.splat import EditSplatModel
 from pds_nerfstudio.scenes.output.pictures import heat, to_bytes
 from pds_nerfstudio.scenes.output.results import contact_sheet, shown_views
 from pds_nerfstudio.scenes.views import SourceViews
+from pds_nerfstudio.whole_files import whole_file
 
 
 @torch.no_grad()
@@ -33,6 +34,6 @@ def write_heat_map(path: Path, model: EditSplatModel, views: SourceViews, shares
             "What may change": [to_bytes(heat(a, under)) for a, under in zip(amounts, sources, strict=True)],
         }
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path, quality=90)
+    with whole_file(path) as unfinished:
+        sheet.save(unfinished, quality=90)
     return path

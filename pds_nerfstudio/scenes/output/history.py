@@ -16,6 +16,7 @@ from PIL import Image
 
 from pds_nerfstudio.page import Picture, jpeg
 from pds_nerfstudio.scenes.output.pictures import Series
+from pds_nerfstudio.whole_files import append_line, whole_lines, write_bytes
 
 STRIP_PICTURES = 10
 
@@ -60,9 +61,7 @@ class History:
     def add(self, moment: Moment) -> None:
         """Keep the numbers of a step."""
         self.moments.append(moment)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "steps.jsonl").open("a") as file:
-            file.write(moment.line() + "\n")
+        append_line(self.folder / "steps.jsonl", moment.line())
 
     @classmethod
     def read(cls, folder: Path) -> History:
@@ -70,7 +69,7 @@ class History:
         history = cls(folder, 0)
         file = history.folder / "steps.jsonl"
         if file.exists():
-            history.moments = [Moment.of_line(line) for line in file.read_text().splitlines()]
+            history.moments = [Moment.of_line(line) for line in whole_lines(file)]
         return history
 
     def series(self, name: str) -> Series:
@@ -89,9 +88,8 @@ class History:
             triptych: The training view of this step, see `EditedView`.
             view: A render of the present state from the fixed view.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         for name, image in (("triptych", triptych), ("view", view)):
-            (self.folder / f"{name}-{step:09d}.jpg").write_bytes(jpeg(image))
+            write_bytes(self.folder / f"{name}-{step:09d}.jpg", jpeg(image))
             if writer.EVENT_WRITERS:
                 writer.put_image(f"Edit/{name}", torch.from_numpy(image).float() / 255, step)
 
@@ -100,7 +98,7 @@ class History:
         pictures = self.strip()
         if not pictures:
             return None
-        Image.fromarray(np.concatenate(list(pictures.values()), axis=1)).save(path, quality=90)
+        write_bytes(path, jpeg(np.concatenate(list(pictures.values()), axis=1), quality=90))
         return path
 
     def strip(self) -> dict[int, Picture]:

@@ -19,6 +19,7 @@ from pds_nerfstudio.scenes.output.results import shown_views
 from pds_nerfstudio.scenes.progress import clock, peak_memory_gb
 from pds_nerfstudio.scenes.run import Run
 from pds_nerfstudio.video import shrink_video
+from pds_nerfstudio.whole_files import write_text
 
 PAGE_BYTES = 5_000_000
 """Largest size of a report, whatever the scene, so that it can be sent to others."""
@@ -75,7 +76,7 @@ def write_report(folder: Path, run: Run) -> Path:
         record=run.base_dir / "session.jsonl",
     )
     path = folder / "report.html"
-    path.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return path
 
 
@@ -166,9 +167,7 @@ def add_measures(path: Path, tables: Sequence[Measures]) -> bool:
         for table in tables
     ]
     section = f"<section><h2>Measured by pds-eval</h2>{''.join(shown)}</section>"
-    whole = path.with_suffix(".unfinished")
-    whole.write_text(before + begin + section + end + after, encoding="utf-8")
-    whole.replace(path)
+    write_text(path, before + begin + section + end + after)
     return True
 
 

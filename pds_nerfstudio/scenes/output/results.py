@@ -25,8 +25,10 @@ from pds_nerfstudio.scenes.models.ball import looked_at_ball
 from pds_nerfstudio.scenes.models.scene_model import render
 from pds_nerfstudio.scenes.output.pictures import to_bytes
 from pds_nerfstudio.scenes.run import Scene
+from pds_nerfstudio.scenes.terminal import say
 from pds_nerfstudio.scenes.views import SourceViews, opaque
 from pds_nerfstudio.video import has_ffmpeg, write_video
+from pds_nerfstudio.whole_files import whole_file, whole_folder
 
 _CAMERA_MODELS = {
     CameraType.PERSPECTIVE.value: "OPENCV",
@@ -36,6 +38,8 @@ _CAMERA_MODELS = {
 _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 _SHEET_VIEWS = 6
 _FRAMES_PER_SECOND = 30
+_JUDGED_VIEWS = 3
+_POOR_DECIBELS = 20.0
 
 
 def fixed_view(scene: Scene) -> Picture:
@@ -70,6 +74,25 @@ def evaluation_decibels(scene: Scene, most: int) -> list[float]:
     return torch.stack(decibels).tolist() if decibels else []
 
 
+def judge_reconstruction(scene: Scene) -> None:
+    """Print how good a reconstruction is: to edit a failed one is a waste of time.
+
+    Args:
+        scene: Its model is set to eval.
+    """
+    decibels = evaluation_decibels(scene, _JUDGED_VIEWS)
+    if not decibels:
+        return
+    mean = sum(decibels) / len(decibels)
+    say(f"Reconstructed: {mean:.1f} dB on {len(decibels)} of the data set's evaluation views.")
+    if mean < _POOR_DECIBELS:
+        say(
+            "That is a poor scene, and an edit keeps its faults: stop, and give a larger "
+            "--pipeline.reconstruct-steps, or check the camera poses.",
+            "yellow",
+        )
+
+
 def write_results(scene: Scene, folder: Path, turntable_frames: int, coordinates: Coordinates = "scene") -> list[Path]:
     """Render every training view and a turntable.
 
@@ -98,7 +121,8 @@ def write_results(scene: Scene, folder: Path, turntable_frames: int, coordinates
     before = [to_bytes(views.full_size_image(i)) for i in shown]
     titles = before_and_after(scene.settings["src_prompt"], scene.settings["tgt_prompt"])
     sheet = contact_sheet(dict(zip(titles, (before, after), strict=True)))
-    sheet.save(folder / "before_after.png")
+    with whole_file(folder / "before_after.png") as unfinished:
+        sheet.save(unfinished)
     written.append(folder / "before_after.png")
     if (columns := model.splats()) is not None:
         splats = Splats.of_columns(columns)
@@ -139,34 +163,35 @@ def write_dataset(folder: Path, views: SourceViews, images: Iterable[OfAnySize])
     The intrinsics are those of the cameras that rendered, so they match whatever downscaling or undistortion the
     source images went through.
     """
-    (folder / "images").mkdir(parents=True, exist_ok=True)
     outputs = views.outputs
     stems = [Path(path).stem for path in outputs.image_filenames]
     if len(set(stems)) < len(stems):  # images of one name in several folders
         stems = [f"{i:05d}_{stem}" for i, stem in enumerate(stems)]
     frames = []
-    for i, image in enumerate(images):
-        camera = views.full_size_camera(i).to("cpu")
-        pose = outputs.transform_poses_to_original_space(camera.camera_to_worlds, camera_convention="opengl")[0]
-        name = f"images/{stems[i]}.png"
-        Image.fromarray(image).save(folder / name)
-        frame = {
-            "file_path": name,
-            "fl_x": camera.fx.item(),
-            "fl_y": camera.fy.item(),
-            "cx": camera.cx.item(),
-            "cy": camera.cy.item(),
-            "w": image.shape[1],
-            "h": image.shape[0],
-            "transform_matrix": [*pose.tolist(), [0.0, 0.0, 0.0, 1.0]],
-        }
-        if camera.distortion_params is not None:
-            frame |= dict(zip(_DISTORTION, camera.distortion_params[0].tolist(), strict=True))
-        frames.append(frame)
-    model = _CAMERA_MODELS.get(int(views.full_size_camera(0).camera_type.item()), "OPENCV")
-    path = folder / "transforms.json"
-    path.write_text(json.dumps({"camera_model": model, "frames": frames}, indent=2) + "\n")
-    return path
+    with whole_folder(folder) as unfinished:
+        (unfinished / "images").mkdir()
+        for i, image in enumerate(images):
+            camera = views.full_size_camera(i).to("cpu")
+            pose = outputs.transform_poses_to_original_space(camera.camera_to_worlds, camera_convention="opengl")[0]
+            name = f"images/{stems[i]}.png"
+            Image.fromarray(image).save(unfinished / name)
+            frame = {
+                "file_path": name,
+                "fl_x": camera.fx.item(),
+                "fl_y": camera.fy.item(),
+                "cx": camera.cx.item(),
+                "cy": camera.cy.item(),
+                "w": image.shape[1],
+                "h": image.shape[0],
+                "transform_matrix": [*pose.tolist(), [0.0, 0.0, 0.0, 1.0]],
+            }
+            if camera.distortion_params is not None:
+                frame |= dict(zip(_DISTORTION, camera.distortion_params[0].tolist(), strict=True))
+            frames.append(frame)
+        model = _CAMERA_MODELS.get(int(views.full_size_camera(0).camera_type.item()), "OPENCV")
+        content = {"camera_model": model, "frames": frames}
+        (unfinished / "transforms.json").write_text(json.dumps(content, indent=2) + "\n")
+    return folder / "transforms.json"
 
 
 def turntable(cameras: Cameras, n_frames: int, points: Float[Tensor, "points 3"]) -> Cameras:

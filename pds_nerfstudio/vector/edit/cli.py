@@ -26,6 +26,7 @@ from pds_nerfstudio.vector.raster.diffvg import DiffvgRenderer
 from pds_nerfstudio.vector.raster.rasterizer import Rasterizer
 from pds_nerfstudio.vector.svg.document import Document
 from pds_nerfstudio.video import has_ffmpeg, write_video
+from pds_nerfstudio.whole_files import whole_file, write_bytes
 
 STYLES = {
     "none": "",
@@ -183,7 +184,7 @@ class SvgResults(Results):
 
     def _write_drawing(self) -> Path:
         file = self.folder / f"final{self.editor.document.suffix}"
-        file.write_bytes(self.editor.svg())
+        write_bytes(file, self.editor.svg())
         return file
 
     @torch.no_grad()
@@ -204,12 +205,14 @@ class SvgResults(Results):
         return Saved(file, self.before, after, asdict(fit.report))
 
     def _save_picture(self, frame: Frame, name: str) -> None:
-        Image.fromarray(to_picture(frame)).save(self.folder / f"{name}.png")
+        with whole_file(self.folder / f"{name}.png") as unfinished:
+            Image.fromarray(to_picture(frame)).save(unfinished)
 
     def _write_history(self, frames: list[Image.Image]) -> None:
         target = self.folder / f"history.{self.config.history}"
         if self.config.history == "gif":
-            frames[0].save(target, save_all=True, append_images=frames[1:], duration=FRAME_MILLISECONDS, loop=0)
+            with whole_file(target) as unfinished:
+                frames[0].save(unfinished, save_all=True, append_images=frames[1:], duration=FRAME_MILLISECONDS, loop=0)
             return
         write_video(target, map(np.asarray, frames), 1000 / FRAME_MILLISECONDS)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pds_nerfstudio.contact_sheet import contact_sheet
 from pds_nerfstudio.page import Picture, heading, page, slider
+from pds_nerfstudio.whole_files import whole_file, write_text
 
 _SIDE = 256
 """Pixels of a picture at least, so that the prompts have room above them."""
@@ -37,7 +38,8 @@ def write_preview(folder: Path, prompts: tuple[str, str], before: Frame, draft: 
     pictures = {name: to_picture(frame) for name, frame in frames.items() if frame is not None}
     title = " → ".join(filter(None, (prompt.strip() for prompt in prompts)))
     row = f"{', '.join(pictures)}: {title}"
-    contact_sheet({row: list(pictures.values())}, side=max(_SIDE, *before.shape)).save(folder / "preview.png")
+    with whole_file(folder / "preview.png") as unfinished:
+        contact_sheet({row: list(pictures.values())}, side=max(_SIDE, *before.shape)).save(unfinished)
     pairs = [(name, "after") for name in pictures if name != "after"]
     compared = [
         f"<figure>{slider(pictures[left], pictures[right], 'the drawing', labels=(left, right))}</figure>"
@@ -50,4 +52,4 @@ def write_preview(folder: Path, prompts: tuple[str, str], before: Frame, draft: 
         else "<section><p>Drag the handle, or use the arrow keys.</p>",
         f'<div class="grid">{"".join(compared)}</div></section>',
     ]
-    (folder / "preview.html").write_text(page(title, parts), encoding="utf-8")
+    write_text(folder / "preview.html", page(title, parts))

@@ -1,0 +1,99 @@
+"""The options of a run that edits a scene, its folder, and what of them is worth telling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from nerfstudio.engine.trainer import TrainerConfig
+
+from pds_nerfstudio.scenes.data import data_of, ending_of
+from pds_nerfstudio.scenes.files.orbit import USUAL_ORBIT, OrbitConfig
+from pds_nerfstudio.scenes.pipeline import EditPipelineConfig
+from pds_nerfstudio.scenes.run import GUIDANCE_SETTINGS
+from pds_nerfstudio.scenes.run_folder import claim_folder
+from pds_nerfstudio.scenes.signals import one_line_errors
+from pds_nerfstudio.scenes.terminal import say
+from pds_nerfstudio.whole_files import write_text
+
+
+@dataclass
+class EditRunConfig(TrainerConfig):
+    """What a run that edits a scene by text is asked for."""
+
+    pipeline: EditPipelineConfig = field(default_factory=EditPipelineConfig)
+    """The scene, its model, the prompts and the guidance."""
+    max_num_iterations: int = 3000
+    """Edit steps to run. A run that starts from no checkpoint reconstructs the scene first, for
+    --pipeline.reconstruct-steps more; a resumed run does what is left of its edit steps."""
+    load_dir: Path | None = None
+    """Folder nerfstudio_models of the run to start from: a finished nerfacto (for pds-nerf) or splatfacto (for
+    pds-splat), or an edit to resume. Without it (and without --load-checkpoint) the scene is reconstructed first."""
+    load_checkpoint: Path | None = None
+    """A single checkpoint file to start from, instead of --load-dir."""
+    load_ply: Path | None = None
+    """A splat of another tool to edit, instead of --load-dir: a .ply (3DGS, gsplat, Postshot, Polycam, SuperSplat, also
+    compressed) or a .spz. The cameras are those of --data; without it, an orbit around what the splat shows."""
+    ply_coordinates: Literal["auto", "world", "scene"] = "auto"
+    """Where the splat of --load-ply lies. world: in the coordinates of the data set, COLMAP's for example, where 3DGS
+    and most others leave it. scene: in those that nerfstudio trains in, where ns-export leaves it. auto: in which of
+    them it looks more like the photos."""
+    orbit: OrbitConfig = USUAL_ORBIT
+    """The views of a splat from --load-ply without --data."""
+    show_edit: bool = True
+    """When the edit is done: write the edited views as a data set, a before/after sheet, a turntable video and
+    report.html."""
+    steps_per_picture: int = 50
+    """Edit steps from one picture of the edit in the run's folder history to the next; 0 keeps none."""
+    replay: Path | None = None
+    """Repeat what was asked for in the viewer of an earlier run, at the same steps: that run's session.jsonl. Give the
+    other options as they were given then."""
+
+    def set_timestamp(self) -> None:
+        """Name the run and make its folder, which no other run has."""
+        super().set_timestamp()
+        with one_line_errors():
+            claim_folder(self)
+
+    def save_config(self) -> None:
+        """Write config.yml into the run's folder."""
+        write_text(self.get_base_dir() / "config.yml", yaml.dump(self))
+
+    def print_to_terminal(self) -> None:
+        """Print the main settings in a few lines; config.yml has all."""
+        pipeline = self.pipeline
+        say(f"{self.method_name}: '{pipeline.src_prompt}' -> '{pipeline.tgt_prompt}'", "bold")
+        say(
+            f"scene {self.load_ply or data_of(self)}, model {pipeline.guidance.model}, "
+            f"{pipeline.guidance.objective} with {_scale(pipeline.guidance.guidance_scale)} guidance scale, "
+            f"{self.max_num_iterations} edit steps",
+            before="  ",
+        )
+        say(f"all settings: {self.get_base_dir() / 'config.yml'}", before="  ")
+
+    def facts(self) -> dict[str, str]:
+        """Return the settings that a reader wants to know, by names in plain words; config.yml has all."""
+        pipeline, guidance = self.pipeline, self.pipeline.guidance
+        chosen = {
+            "method": self.method_name,
+            "data": data_of(self),
+            "model": guidance.model,
+            **{name: getattr(guidance, name) for name in GUIDANCE_SETTINGS},
+            "guidance_scale": _scale(guidance.guidance_scale),
+            "num_inference_steps": guidance.num_inference_steps,
+            "photometric_loss_mult": pipeline.photometric_loss_mult,
+            "lr_mult": pipeline.lr_mult,
+            "seed": guidance.seed,
+        }
+        if self.load_ply is not None:
+            chosen["splat"] = self.load_ply
+        if parser := ending_of(self):
+            chosen["data_parser"] = parser
+        return {name.replace("_", " "): str(value) for name, value in chosen.items()}
+
+
+def _scale(guidance_scale: float) -> str:
+    """Return a guidance scale in words."""
+    return f"{guidance_scale:g}" if guidance_scale else "the model's own"
