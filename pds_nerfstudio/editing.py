@@ -23,6 +23,7 @@ from jaxtyping import Float
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.gradient import GuidanceOutput
 from pds_nerfstudio.guidance.redraw import RedrawConfig
 
@@ -139,6 +140,7 @@ class Guide(Generic[View]):
     def __init__(self, descent: Descent[View], ask: Ask) -> None:
         self.descent, self.ask = descent, ask
         self.steps, self.done = descent.steps, 0
+        self._followed = 0
 
     def step(self) -> StepReport:
         """Look, ask the guidance, follow its gradient; a gradient that is not finite is left alone."""
@@ -150,10 +152,29 @@ class Guide(Generic[View]):
         if not bool(output.finite):
             return StepReport(self.done, self.steps, metrics, skipped=True)
         metrics |= self.descent.follow(output.loss)
+        self._followed += 1
         return StepReport(self.done, self.steps, metrics)
 
     def finish(self) -> None:
-        """Do nothing more."""
+        """Refuse to call an edit done of which no step was taken (UserError)."""
+        check_followed(self.done, self._followed)
+
+
+def check_followed(asked: int, followed: int) -> None:
+    """Refuse an edit of which no step was taken because no gradient was finite.
+
+    Args:
+        asked: How often the guidance was asked.
+        followed: How often its gradient was finite.
+
+    Raises:
+        UserError: With the way out.
+    """
+    if asked and not followed:
+        raise UserError(
+            f"Nothing was edited: in none of {asked} steps was the model's answer made of finite numbers. Set "
+            "`guidance.dtype` to float32, or give another model."
+        )
 
 
 @dataclass(frozen=True)

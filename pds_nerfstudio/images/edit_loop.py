@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from pds_nerfstudio.checks import at_least, check_parts, finite, share
-from pds_nerfstudio.editing import Descent, EditLoop, Guide, Stage, StepReport
+from pds_nerfstudio.editing import Descent, EditLoop, Guide, Stage, StepReport, check_followed
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.flow_edit import NO_FLOW_EDIT, FlowEditConfig
@@ -96,17 +96,19 @@ class FlowEditing:
 
     def __init__(self, editor: ImageEditor, config: FlowEditConfig) -> None:
         self._editor, self._edit = editor, editor.flow_edit(config)
-        self.steps = config.steps
+        self.steps, self._followed = config.steps, 0
 
     def step(self) -> StepReport:
         """Take the next step; one that is not finite is left out."""
         finite = self._edit.step()
+        self._followed += finite
         self._editor.parameter = self._edit.latents
         change = (self._edit.latents - self._editor.start).square().mean().sqrt()
         return StepReport(self._edit.done, self.steps, {"latent_change_rms": float(change)}, skipped=not finite)
 
     def finish(self) -> None:
-        """Do nothing more."""
+        """Refuse to call an edit done of which no step was taken (UserError)."""
+        check_followed(self._edit.done, self._followed)
 
 
 class ImageEditLoop(EditLoop):

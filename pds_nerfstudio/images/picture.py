@@ -22,6 +22,10 @@ from pds_nerfstudio.whole_files import whole_file
 
 _DEEP_MODES = {1: "I;16", 2: "LA", 3: "RGB", 4: "RGBA"}
 _ORIENTATION = 0x0112
+_MOST_PIXELS = 100_000_000
+"""An edit takes some 50 bytes for each pixel."""
+_GREY_AND_ALPHA = 4
+"""The colour type of a PNG."""
 _LUMA = (0.299, 0.587, 0.114)  # Rec. 601, by which Pillow turns colours into greys
 
 
@@ -42,16 +46,26 @@ class Picture:
         """Read a file of any kind that Pillow knows. The camera's orientation is applied.
 
         Raises:
-            UserError: If it is missing, no picture, damaged, or has 32 bits a channel.
+            UserError: If it is missing, no picture, damaged, too large, or has 32 bits a channel.
         """
         try:
-            with Image.open(path) as image:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # there is a bound of our own
+                image = Image.open(path)
+            with image:
+                if image.width * image.height > _MOST_PIXELS:
+                    raise UserError(
+                        f"{path}: it has {image.width} × {image.height} pixels, more than the {_MOST_PIXELS:,} that "
+                        "can be edited; make it smaller first."
+                    )
                 return cls._from_image(image, path)
+        except UserError:
+            raise
         except FileNotFoundError:
             raise UserError(f"{path}: there is no such file.") from None
         except Image.UnidentifiedImageError:
             raise UserError(f"{path}: not a picture that can be read; save it as PNG or JPEG.") from None
-        except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
+        except Exception as error:  # Of damaged files, Pillow's readers raise whatever they stumble over.
             raise UserError(f"{path}: cannot be read ({first_line(error)}).") from error
 
     @classmethod
@@ -168,12 +182,16 @@ def _deep_png(path: Path) -> Shaped[np.ndarray, "height width channels"] | None:
         head = file.read(26)
     if head[24] != 16:
         return None
-    from torchvision.io import ImageReadMode, decode_image
+    import cv2  # torchvision's reader ends the process where a checksum is wrong
 
-    data = torch.from_numpy(np.fromfile(path, np.uint8))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # since torchvision 0.29, which still reads them
-        return decode_image(data, ImageReadMode.UNCHANGED).permute(1, 2, 0).numpy()
+    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError("it is damaged")
+    pixels = np.atleast_3d(pixels)
+    in_order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[pixels.shape[2]]  # from BGR
+    if head[25] == _GREY_AND_ALPHA:
+        in_order = [0, 3]
+    return np.ascontiguousarray(pixels[..., in_order])
 
 
 def _png_chunks(info: dict[str, Any]) -> dict[bytes, bytes]:

@@ -57,10 +57,18 @@ def test_the_parameters_go_at_their_rate_and_settle(pictures: Tensor, guidance: 
 
 
 def test_a_step_that_is_not_finite_is_skipped(pictures: Tensor, guidance: KnownGuidance) -> None:
+    loop = edit_loop(pictures, guidance, ImageEditConfig(steps=2, refine=0.2))
     guidance.finite = False
-    editor, reports = run(pictures, guidance, ImageEditConfig(steps=2, refine=0))
-    assert all(report.skipped for report in reports)
-    assert torch.equal(editor.pictures(), editor.before)
+    assert loop.step().skipped
+    assert torch.equal(loop.editor.pictures(), loop.editor.before)
+    guidance.finite = True
+    assert not loop.step().skipped and not torch.equal(loop.editor.pictures(), loop.editor.before)
+
+
+def test_an_edit_without_a_finite_step_is_no_edit(pictures: Tensor, guidance: KnownGuidance) -> None:
+    guidance.finite = False
+    with pytest.raises(UserError, match=r"Nothing was edited: in none of 2 steps.*guidance\.dtype"):
+        run(pictures, guidance, ImageEditConfig(steps=2, refine=0.2))
 
 
 def test_redrawing_at_the_end_is_a_choice(pictures: Tensor, guidance: KnownGuidance) -> None:

@@ -1,5 +1,6 @@
 """Files of every mode go in and come out the same, and what is edited is only what should be."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,40 @@ def test_16_bit_files_stay_16_bit(channels: int, tmp_path: Path) -> None:
     assert np.array_equal(again, half.pixels)
     assert np.array_equal(again[:, 10:], WORDS[:, 10:, :channels])
     assert not np.array_equal(again[:, :10], WORDS[:, :10, :channels])
+
+
+def test_a_deep_picture_with_a_wrong_checksum_is_refused_in_one_line(tmp_path: Path) -> None:
+    write_png16(tmp_path / "in.png", WORDS)
+    data = bytearray((tmp_path / "in.png").read_bytes())
+    data[-20] ^= 255  # in the last bytes of the pixels, or their checksum
+    (tmp_path / "in.png").write_bytes(data)
+    with pytest.raises(UserError, match=r"in\.png: cannot be read") as error:
+        Picture.read(tmp_path / "in.png")
+    assert "\n" not in str(error.value)
+
+
+def test_what_would_take_all_memory_is_refused_by_its_size(tmp_path: Path) -> None:
+    Image.new("1", (13_000, 13_000)).save(tmp_path / "in.png")
+    with pytest.raises(UserError, match=r"13000 × 13000 pixels, more than .* make it smaller"):
+        Picture.read(tmp_path / "in.png")
+
+
+def test_damaged_files_of_any_kind_are_refused_in_one_line(tmp_path: Path) -> None:
+    damage = np.random.default_rng(5)
+    image = Image.fromarray(BYTES[..., :3])
+    exif = image.getexif()
+    exif[0x0112], exif[0x010E] = 6, "a picture"
+    for kind in ("png", "jpeg", "tiff", "webp", "gif", "bmp"):
+        image.save(tmp_path / f"whole.{kind}", exif=exif)
+        whole = np.frombuffer((tmp_path / f"whole.{kind}").read_bytes(), np.uint8)
+        for _ in range(40):
+            broken = whole.copy()
+            places = damage.integers(0, min(len(broken), 400), 3)
+            broken[places] = damage.integers(0, 256, 3)
+            length = damage.integers(len(broken) // 2, len(broken) + 1)
+            (tmp_path / f"in.{kind}").write_bytes(broken[:length].tobytes())
+            with contextlib.suppress(UserError):  # and nothing else
+                Picture.read(tmp_path / f"in.{kind}")
 
 
 def test_pillow_reads_our_16_bit_grey(tmp_path: Path) -> None:

@@ -120,10 +120,10 @@ class Autoencoder:
             mean, variance = self.vae.bn.running_mean, self.vae.bn.running_var
             mean, variance = (x.to(self._result_dtype).view(1, -1, 1, 1) for x in (mean, variance))
             return mean, (variance + config.batch_norm_eps).rsqrt()
-        scale = config.get("scaling_factor") or 1.0
+        scale = float(config.get("scaling_factor") or 1.0)
         mean, std = config.get("latents_mean"), config.get("latents_std")
         if mean is None or std is None:
-            return config.get("shift_factor") or 0.0, scale
+            return float(config.get("shift_factor") or 0.0), scale
         vectors = torch.tensor([mean, std], device=self._device, dtype=self._result_dtype).view(2, 1, -1, 1, 1)
         return vectors[0], scale / vectors[1]
 

@@ -9,6 +9,8 @@ from typing import Any
 from pds_nerfstudio.errors import UserError
 
 INDEX = "model_index.json"
+_LIBRARIES = ("diffusers", "transformers")
+"""Whose classes a model's parts can be."""
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 """Parts that no edit needs."""
 
@@ -50,6 +52,7 @@ class ModelCard:
             index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise UserError(f"The {INDEX} of '{name}' is damaged: download or save the model again.") from error
+        _refuse_code(name, index)
         return cls(name, locate, index, checkpoint, only_network)
 
     @property
@@ -99,7 +102,28 @@ class ModelCard:
             config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise UserError(f"The {part}/{file} of '{self.name}' is damaged: download or save it again.") from error
+        if not isinstance(config, dict):
+            raise UserError(f"The {part}/{file} of '{self.name}' is damaged: download or save it again.")
         return config
+
+
+def _refuse_code(name: str, index: Any) -> None:
+    """Refuse a model that brings code of its own, which some versions of diffusers would run (UserError)."""
+    kind = index.get("_class_name") if isinstance(index, dict) else None
+    if not isinstance(kind, str):
+        what = "" if kind is None else f" ({kind})"
+        raise UserError(
+            f"The {INDEX} of '{name}' names no pipeline of diffusers{what}: give a model without code of its own."
+        )
+    for part, entry in index.items():
+        named = isinstance(entry, list) and len(entry) == 2 and any(isinstance(word, str) for word in entry)
+        if not named or part in UNUSED:
+            continue
+        if entry[0] not in _LIBRARIES or not isinstance(entry[1], str) or not part.isidentifier():
+            raise UserError(
+                f"'{name}' has a {part} that is none of {' and '.join(_LIBRARIES)} ({'.'.join(map(str, entry))}), and "
+                "no code that comes with a model is run: give a model without it."
+            )
 
 
 def card_of_folder(

@@ -90,7 +90,13 @@ def load_network(model: str, options_for: Callable[[torch.dtype], LoadOptions], 
     """
     card = find_card(model, config)
     architecture = _architecture(card)
-    return architecture.load(card, options_for(architecture.HALF))
+    try:
+        return architecture.load(card, options_for(architecture.HALF))
+    except (TypeError, ValueError, KeyError, AttributeError) as error:  # a value of another type than it should have
+        raise UserError(
+            f"The model '{card.name}' cannot be loaded, something in its files is wrong ({first_line(error)}): "
+            "download or save it again."
+        ) from error
 
 
 def find_model(model: str) -> Path:

@@ -75,6 +75,60 @@ def test_what_is_neither_folder_nor_hub_id(model: str) -> None:
     assert "no model folder" in message or "model_index.json" in message
 
 
+def broken(model_folder: Path, tmp_path: Path, file: str, change: Callable[[Any], Any]) -> str:
+    """A copy of a model with one JSON file changed."""
+    folder = tmp_path / "broken"
+    shutil.copytree(model_folder, folder)
+    (folder / file).write_text(json.dumps(change(json.loads((folder / file).read_text()))))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"_class_name": ["my_pipe", "MyPipe"]}, "names no pipeline of diffusers.*my_pipe.*without code of its own"),
+        ({"_class_name": None}, "names no pipeline of diffusers"),
+        ({"unet": ["my_unet", "MyUNet"]}, r"unet that is none of diffusers and transformers \(my_unet.MyUNet\)"),
+        ({"unet": ["diffusers", ["a", "b"]]}, "unet that is none of"),
+        ({"../elsewhere": ["diffusers", "UNet2DConditionModel"]}, "elsewhere that is none of"),
+        ({"extra": ["os", "system"]}, "extra that is none of"),
+    ],
+)
+def test_code_that_comes_with_a_model_is_refused_before_anything_is_read(
+    model_folder: Path, tmp_path: Path, change: dict[str, Any], says: str
+) -> None:
+    name = broken(model_folder, tmp_path, "model_index.json", lambda index: {**index, **change})
+    for module in ("my_pipe.py", "unet/my_unet.py"):
+        (Path(name) / module).write_text(f"open({str(tmp_path / 'was_run')!r}, 'w')\nclass MyPipe: pass\n")
+    with pytest.raises(UserError, match=says):
+        find_model(name)
+    assert not (tmp_path / "was_run").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("model_index.json", lambda index: [index]),
+        ("vae/config.json", lambda config: {**config, "scaling_factor": "large"}),
+        ("vae/config.json", lambda config: [config]),
+        ("unet/config.json", lambda config: {**config, "in_channels": "four"}),
+        ("unet/config.json", lambda config: {**config, "block_out_channels": 7}),
+        ("scheduler/scheduler_config.json", lambda config: {**config, "num_train_timesteps": "many"}),
+    ],
+)
+def test_values_of_wrong_types_in_a_models_files_are_said_in_one_line(
+    model_folder: Path, tmp_path: Path, file: str, change: Callable[[Any], Any]
+) -> None:
+    name = broken(model_folder, tmp_path, file, change)
+    assert name in refusal(Denoiser.from_pretrained, name, "cpu", torch.float32)
+
+
+def test_words_that_are_no_text_are_said_in_one_line(model_folder: Path, tmp_path: Path) -> None:
+    name = broken(model_folder, tmp_path, "model_index.json", lambda index: index)
+    (Path(name) / "words.txt").write_bytes(b"\xff\xfe\x00cat")
+    assert name in refusal(Denoiser.from_pretrained, name, "cpu", torch.float32)
+
+
 def test_folder_that_is_no_pipeline(tmp_path: Path) -> None:
     message = refusal(find_model, str(tmp_path))
     assert str(tmp_path) in message and "model_index.json" in message
