@@ -127,10 +127,16 @@ def _check_transforms(path: Path, name: str) -> None:
     frames = meta.get("frames") if isinstance(meta, dict) else None
     if not frames:
         raise UserError(f"{path} has no frames: run ns-process-data again, and see that images find their poses.")
+    if not isinstance(frames, list):
+        raise UserError(f"The frames of {path} are no list: run ns-process-data again, or mend it.")
     for i, frame in enumerate(frames):
+        if not isinstance(frame, dict):
+            raise UserError(f"Frame {i} of {path} is none: take it out.")
         lacking = [key for key in ("file_path", "transform_matrix") if key not in frame]
         if lacking:
             raise UserError(f"Frame {i} of {path} has no {lacking[0]}: add it, or take the frame out.")
+        if not isinstance(frame["file_path"], str):
+            raise UserError(f"Frame {i} of {path} has a file_path that is no text: mend it, or take the frame out.")
         if not _is_pose(frame["transform_matrix"]):
             raise UserError(f"The pose of {frame['file_path']} in {path} is no matrix of numbers: take that frame out.")
         if "\\" in frame["file_path"]:
@@ -152,7 +158,7 @@ def _check_points(model: Path) -> None:
 def _is_pose(matrix: Any) -> bool:
     try:
         pose = np.array(matrix, dtype=float)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return False
     return pose.shape in ((3, 4), (4, 4)) and bool(np.isfinite(pose).all())
 
@@ -265,12 +271,19 @@ def _check_files(outputs: DataparserOutputs) -> None:
 
 
 def _refuse_missing(paths: Sequence[Path], what: str) -> None:
-    missing = [path for path in paths if not path.is_file()]
+    missing = [path for path in paths if not _is_file(path)]
     if missing:
         raise UserError(
             f"{missing[0]} is not there ({len(missing)} of {len(paths)} {what} are missing): put them there, or take "
             "their frames out of the data."
         )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def _opened(path: Path) -> Image.Image:
