@@ -103,12 +103,15 @@ class Trials:
         out = self.folder / "out"
         full_at = self._draws.randrange(scenario.writes) if way == "full disk" else None
         config = self.inputs.config(scenario.kind, out, "run", scenario.start, asks=True)
-        run = Run(config, full_at, deaf=way == "deaf")
+        run = Run(config, full_at)
         if way.startswith("kill"):
             self._kill(run, way.partition(": ")[2], scenario)
         elif way.startswith("SIG"):
             run.wait_for("edit", self._draws.randrange(4))
             run.kill(getattr(signal, way))
+        elif way == "deaf":
+            run.wait_for("edit", self._draws.randrange(4))
+            run.stop_reading()
         ended = run.ended()
         wrong = [*self._wrong(way, ended), *half_files(out)]
         folder = out / "test" / f"pds-{scenario.kind}" / "run"
