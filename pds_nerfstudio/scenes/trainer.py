@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from nerfstudio.engine.callbacks import TrainingCallbackLocation
 from nerfstudio.utils import writer
 from nerfstudio.utils.comms import get_world_size
 from nerfstudio.viewer.viewer import Viewer
@@ -174,12 +175,20 @@ class EditTrainer(CheckpointingTrainer):
             say(f"{self.source_folder} is not there: refining from the edited scene instead.", "yellow")
             return
         with self.train_lock:
+            self._be_as_after_last_step()
             self.pipeline.redraw_all()
             plan = self.pipeline.plan  # which the checkpoint has a part of
             self._take_up_source(path, with_optimizers=False)
             self.optimizers.whole = False  # until the next step is done
             self.pipeline.plan = plan
             self.pipeline.begin_again()
+
+    def _be_as_after_last_step(self) -> None:
+        """Prepare a resumed run, which has run no step yet, as its last step before was prepared."""
+        last = self.next_step - 1
+        if not self.pipeline.editing and last > self.pipeline.plan.start:
+            for callback in self.callbacks:
+                callback.run_callback_at_location(last, TrainingCallbackLocation.BEFORE_TRAIN_ITERATION)
 
     @property
     def facts(self) -> Mapping[str, str]:
@@ -239,6 +248,7 @@ class EditTrainer(CheckpointingTrainer):
         """Write the results of an edit whose steps were all run before."""
         say("All steps of this edit have been run: its results are written now.")
         self.pipeline.views.outputs.save_dataparser_transform(self.base_dir / "dataparser_transforms.json")
+        self._be_as_after_last_step()
         self._after_train()
 
     def train_iteration(self, step: int):

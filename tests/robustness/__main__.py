@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +31,9 @@ def main(options: Options) -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         trials = Trials(options.keep or Path(folder), options.seed)
-        for number in trials.run(options.trials):
-            print(f"{number} of {options.trials}, {len(trials.found)} wrong", *trials.found[-1:], file=sys.stderr)
+        with suppress(KeyboardInterrupt):
+            for number in trials.run(options.trials):
+                print(f"{number} of {options.trials}, {len(trials.found)} wrong", *trials.found[-1:], file=sys.stderr)
     print(trials.table())
     sys.exit(bool(trials.found))
 

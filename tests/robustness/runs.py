@@ -159,10 +159,9 @@ class Run:
     Args:
         config: Of the run.
         full_at: From which write on the disk is full; None leaves it empty.
-        deaf: Whether nobody reads its output.
     """
 
-    def __init__(self, config: EditTrainerConfig, full_at: int | None = None, deaf: bool = False) -> None:
+    def __init__(self, config: EditTrainerConfig, full_at: int | None = None) -> None:
         self.phase, self._writes = Phase(), mmap.mmap(-1, 4)
         self._reader, writer = os.pipe()
         fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _OUTPUT_BYTES)
@@ -171,11 +170,12 @@ class Run:
             os.close(self._reader)
             os.dup2(writer, 1)
             os.dup2(writer, 2)
-            os._exit(self._do(config, full_at))
+            code = 1
+            try:
+                code = self._do(config, full_at)
+            finally:
+                os._exit(code)
         os.close(writer)
-        if deaf:
-            os.close(self._reader)
-            self._reader = -1
 
     def _do(self, config: EditTrainerConfig, full_at: int | None) -> int:
         sys.addaudithook(lambda event, args: self._count(event, args, str(config.output_dir), full_at))
@@ -197,7 +197,6 @@ class Run:
             print(ended.code, file=sys.stderr)
         except BaseException:
             traceback.print_exc()
-        sys.stdout.flush()
         return code
 
     def _count(self, event: str, args: tuple[Any, ...], folder: str, full_at: int | None) -> None:
@@ -228,6 +227,11 @@ class Run:
     def kill(self, signum: int) -> None:
         """Send a signal."""
         os.kill(self.pid, signum)
+
+    def stop_reading(self) -> None:
+        """Leave its output to nobody."""
+        os.close(self._reader)
+        self._reader = -1
 
     def ended(self) -> Ended:
         """Wait for the end."""

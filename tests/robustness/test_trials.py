@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="watches processes as Linux has them")
 def test_nothing_is_lost() -> None:
     # In a process of its own, without threads, which can therefore be forked.
-    command = [sys.executable, "-m", "tests.robustness", "--trials", "8", "--seed", "1"]
+    command = [sys.executable, "-m", "tests.robustness", "--trials", "5", "--seed", "1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr[-4000:]

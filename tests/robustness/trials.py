@@ -19,6 +19,8 @@ KILLED_IN = ("reconstruction", "edit", "saving", "redrawing", "results", "export
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 WAYS = (*(f"kill: {phase}" for phase in KILLED_IN), "full disk", *(signum.name for signum in SIGNALS), "deaf")
 
+_STRIDE = 3  # so that a few trials end in ways unlike each other
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -55,7 +57,7 @@ class Trials:
         self._draws = random.Random(self.seed)
         self.inputs = Inputs(self.folder / "inputs")
         straight = [self._straight("splat", None), self._straight("nerf", None)]
-        scene = self.folder / "inputs" / "scene"
+        scene = self.folder / "inputs" / "reconstruction"  # as in a run's folder
         shutil.copytree(self.folder / "straight" / "splat" / "reconstruction", scene)
         self.scenarios = [*straight, self._straight("splat", scene)]
         self._digest = digest(self.inputs.folder)
@@ -63,7 +65,7 @@ class Trials:
     def run(self, trials: int) -> Iterator[int]:
         """End so many runs, one way after the other; yield their number so far."""
         for number in range(trials):
-            way = WAYS[number % len(WAYS)]
+            way = WAYS[(self.seed + _STRIDE * number) % len(WAYS)]
             self._trial(number, way, self._scenario(way, number))
             yield number + 1
 
@@ -101,12 +103,15 @@ class Trials:
         out = self.folder / "out"
         full_at = self._draws.randrange(scenario.writes) if way == "full disk" else None
         config = self.inputs.config(scenario.kind, out, "run", scenario.start, asks=True)
-        run = Run(config, full_at, deaf=way == "deaf")
+        run = Run(config, full_at)
         if way.startswith("kill"):
             self._kill(run, way.partition(": ")[2], scenario)
         elif way.startswith("SIG"):
             run.wait_for("edit", self._draws.randrange(4))
             run.kill(getattr(signal, way))
+        elif way == "deaf":
+            run.wait_for("edit", self._draws.randrange(4))
+            run.stop_reading()
         ended = run.ended()
         wrong = [*self._wrong(way, ended), *half_files(out)]
         folder = out / "test" / f"pds-{scenario.kind}" / "run"

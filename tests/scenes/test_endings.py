@@ -257,3 +257,10 @@ def test_where_the_terminal_is_gone_nothing_is_left_to_fail(monkeypatch: Any) ->
             print("x" * 100_000, flush=True)
             print("x" * 100_000, file=sys.stderr, flush=True)
         print("afterwards, too", flush=True)
+
+
+def test_markup_in_a_request_is_text(make_config: Any, run: Any, tmp_path: Path, capsys: Any) -> None:
+    record = tmp_path / "session.jsonl"
+    record.write_text('{"step": 3, "action": "set", "settings": {"objective": "[/x]"}}\n')
+    assert steps_saved(run(make_config("splat", replay=record))) == [4]
+    assert "[/x]" in capsys.readouterr().out
