@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 import yaml
-from nerfstudio.engine.callbacks import TrainingCallbackAttributes
+from nerfstudio.engine.callbacks import TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline
@@ -26,6 +26,9 @@ from pds_nerfstudio.scenes.files.placement import KEPT_COORDINATES, Coordinates
 from pds_nerfstudio.scenes.optimizers import EditOptimizers
 from pds_nerfstudio.scenes.pipeline import EditPipeline
 from pds_nerfstudio.scenes.terminal import say
+
+_NOT_OF_A_BRANCH = ("states", "snapshots", "export-*", "unfinished", "events.out.*")
+"""What of a run's folder is not of its finished edit."""
 
 
 def _checkpoint_to_start_from(config: TrainerConfig) -> Checkpoint | None:
@@ -191,6 +194,8 @@ class CheckpointingTrainer(Trainer):
     optimizers: EditOptimizers
     round_steps: int
     """Edit steps that the run was started with."""
+    at_rest = False
+    """Whether the folder holds a finished edit, in which nothing may be replaced."""
     _last_step: int | None = None
 
     def _read_start(self) -> None:
@@ -203,6 +208,11 @@ class CheckpointingTrainer(Trainer):
     def next_step(self) -> int:
         """The step that would be run next."""
         return self._start_step if self._last_step is None else self._last_step + 1
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether there is a step left to run."""
+        return self.next_step < self.pipeline.plan.end
 
     def setup_optimizers(self) -> EditOptimizers:
         """Return the optimisers, which skip steps that are not finite."""
@@ -228,7 +238,9 @@ class CheckpointingTrainer(Trainer):
             self.save_settings()
 
     def save_settings(self) -> None:
-        """Write the current settings into config.yml."""
+        """Write the current settings into config.yml, unless that is the one of a finished edit."""
+        if self.at_rest:
+            return
         config = dataclasses.replace(self.config, max_num_iterations=self.round_steps)
         (self.base_dir / "config.yml").write_text(yaml.dump(config), "utf8")
 
@@ -258,8 +270,55 @@ class CheckpointingTrainer(Trainer):
         if self._checkpoint is not None and self.local_rank == 0:
             self._source.keep(self._checkpoint)
 
+    def restore_state(self, path: Path) -> None:
+        """Restore the scene and the optimisers as a checkpoint of this run holds them; the plan is the caller's.
+
+        Args:
+            path: Of the checkpoint.
+        """
+        self.pipeline.forget_edit()
+        self._take_up_source(path)
+        self.pipeline.take_up_choice(read_checkpoint(path).state["pipeline"]["_extra_state"])
+
+    def take_up_edit(self) -> None:
+        """Prepare the scene as before its next step, in the middle of an edit or after its last step."""
+        for callback in self.callbacks:
+            callback.run_callback_at_location(self.next_step, TrainingCallbackLocation.BEFORE_TRAIN_ITERATION)
+
+    def rest_in(self, folder: Path) -> None:
+        """Make the folder of a finished edit this run's again, in which nothing may be replaced."""
+        self._enter(dataclasses.replace(self.config, timestamp=folder.name))
+        self.at_rest = True
+
+    def move_on(self, name: str) -> None:
+        """Go on in a folder of its own, beside this one.
+
+        Args:
+            name: Of the folder.
+        """
+        config = dataclasses.replace(self.config, timestamp=name)
+        self._copy_common_parts(config.get_base_dir())
+        self._enter(config)
+        self.at_rest = False
+        self.save_settings()
+
+    def _enter(self, config: TrainerConfig) -> None:
+        self.config, self.base_dir, self.checkpoint_dir = config, config.get_base_dir(), config.get_checkpoint_dir()
+        self._make_callbacks()
+
+    def _copy_common_parts(self, folder: Path) -> None:
+        """Copy what belongs to all edits of one source."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in ("dataparser_transforms.json", self.source_folder.name):
+            copy = shutil.copytree if (self.base_dir / part).is_dir() else shutil.copyfile
+            if (self.base_dir / part).exists():
+                copy(self.base_dir / part, folder / part)
+
     def _take_up_source(self, path: Path, with_optimizers: bool = True) -> None:
         self._take_up(read_checkpoint(path), with_optimizers)
+        self._make_callbacks()
+
+    def _make_callbacks(self) -> None:
         self.callbacks = self.pipeline.get_training_callbacks(
             TrainingCallbackAttributes(
                 optimizers=self.optimizers, grad_scaler=self.grad_scaler, pipeline=self.pipeline, trainer=self
@@ -309,10 +368,12 @@ class CheckpointingTrainer(Trainer):
         """
         config = dataclasses.replace(self.config, timestamp=name, max_num_iterations=self.round_steps)
         folder = config.get_base_dir()
+        if self.at_rest and not self.has_steps:  # settings may have changed since: its own files belong together
+            shutil.copytree(self.base_dir, folder, ignore=shutil.ignore_patterns(*_NOT_OF_A_BRANCH))
+            made_by = yaml.load((folder / "config.yml").read_text("utf8"), yaml.Loader)
+            (folder / "config.yml").write_text(yaml.dump(dataclasses.replace(made_by, timestamp=name)), "utf8")
+            return folder
         self.write_checkpoint(config.get_checkpoint_dir() / f"step-{self.next_step - 1:09d}.ckpt")
         (folder / "config.yml").write_text(yaml.dump(config), "utf8")
-        for part in ("dataparser_transforms.json", self.source_folder.name):
-            copy = shutil.copytree if (self.base_dir / part).is_dir() else shutil.copyfile
-            if (self.base_dir / part).exists():
-                copy(self.base_dir / part, folder / part)
+        self._copy_common_parts(folder)
         return folder

@@ -64,6 +64,10 @@ class History:
         with (self.folder / "steps.jsonl").open("a") as file:
             file.write(moment.line() + "\n")
 
+    def begin_in(self, folder: Path) -> None:
+        """Begin anew in the folder of another run; what was kept so far stays where it is."""
+        self.folder, self.moments = folder / "history", []
+
     @classmethod
     def read(cls, folder: Path) -> History:
         """Return what a run has kept in its folder."""
