@@ -41,7 +41,7 @@ VALUES: tuple[Any, ...] = (
     *("", "x", "1", "../..", "images", "OPENCV", "PERSPECTIVE", "\0", "é" * 300),
     *([], [0], [[1, 2], [3]], {}, {"a": 1}, [None] * 4),
 )
-Refused = Callable[[], None]
+Refused = Callable[[], object]
 """Reads one damaged input; raises a `UserError` if it refuses it."""
 
 
@@ -134,7 +134,7 @@ def pictures(count: int, seed: int, folder: Path) -> Iterator[tuple[str, Refused
         name = draw.choice(list(whole))
         data, what = damaged(whole[name], draw)
         path.write_bytes(data)
-        yield f"{name}: {what}", lambda: Picture.read(path) and None
+        yield f"{name}: {what}", lambda: Picture.read(path)
 
 
 KINDS = {"transforms": transforms, "pictures": pictures}

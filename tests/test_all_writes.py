@@ -21,8 +21,6 @@ ALLOWED = {
     "evaluation/by_words.py": "a folder for the time of a call",
     "scenes/files/ply.py": "its callers give it an unfinished file",
     "scenes/files/spz.py": "its callers give it an unfinished file",
-    "scenes/live/loop.py": "not yet",
-    "scenes/live/session.py": "not yet",
     "personalization/results.py": "`save` of a LoRA is whole by itself",
 }
 

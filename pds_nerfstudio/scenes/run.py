@@ -152,6 +152,8 @@ class Run(Protocol):
     """Whether it trains, is paused or is done, in nerfstudio's words."""
     interrupted: bool
     """Whether it is to end before its steps are done."""
+    at_rest: bool
+    """Whether its folder holds a finished edit, in which nothing may be replaced."""
     stop_training: bool
     """Whether nerfstudio's loop is to be left before its next step."""
 
@@ -194,6 +196,18 @@ class Run(Protocol):
             UserError: If the run was resumed from one that did not keep them.
         """
 
+    def restore_state(self, path: Path) -> None:
+        """Restore the scene and the optimisers as a checkpoint of this run holds them; the plan is the caller's."""
+
+    def take_up_edit(self) -> None:
+        """Prepare the scene as before its next step, in the middle of an edit or after its last step."""
+
+    def rest_in(self, folder: Path) -> None:
+        """Make the folder of a finished edit this run's again, in which nothing may be replaced."""
+
+    def move_on(self, name: str) -> None:
+        """Go on in a folder of its own, beside this one, of this name."""
+
     def write_checkpoint(self, path: Path) -> None:
         """Write a checkpoint of the last step to a given file. The caller holds the lock.
 
@@ -217,4 +231,4 @@ class Run(Protocol):
         """Write the results into `folder`, and print their paths."""
 
     def save_settings(self) -> None:
-        """Write the current settings into config.yml."""
+        """Write the current settings into config.yml, unless that is the one of a finished edit."""

@@ -201,11 +201,6 @@ class EditTrainer(CheckpointingTrainer):
         return self.optimizers.skipped
 
     @property
-    def has_steps(self) -> bool:
-        """Whether there is a step left to run."""
-        return self.next_step < self.pipeline.plan.end
-
-    @property
     def stays_open(self) -> bool:
         """Whether the viewer stays open and takes requests after the last step."""
         return self.viewer_state is not None and not self.config.viewer.quit_on_train_completion
@@ -320,7 +315,8 @@ class EditTrainer(CheckpointingTrainer):
             with self.train_lock:
                 self.write_results(self.base_dir)
         super()._after_train()
-        self.live.say(f"Done. The results are in {self.base_dir}")
+        self.at_rest = True
+        self.live.note_finish()
         if self.local_rank == 0:
             say_what_next(self)
 
@@ -332,7 +328,7 @@ class EditTrainer(CheckpointingTrainer):
         if self._last_step is None:
             say("Stopped before the first step: there is nothing to save.")
             return
-        if not self.has_steps:
+        if not self.has_steps or self.at_rest:
             return  # it was done, and the viewer was still open
         self.step = self._last_step
         self.live.note_stop()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from pds_nerfstudio.errors import UserError
@@ -14,7 +16,9 @@ from pds_nerfstudio.scenes.live.session import Action, EditSession, Request, bra
 from pds_nerfstudio.scenes.output.results import fixed_view
 from pds_nerfstudio.scenes.run import Run, Settings, Status
 from pds_nerfstudio.scenes.selection.seen import balls_seen
+from pds_nerfstudio.scenes.states import State
 from pds_nerfstudio.scenes.terminal import say
+from pds_nerfstudio.whole_files import write_bytes
 
 _POLL_SECONDS = 0.02
 
@@ -31,11 +35,19 @@ class LiveEdit:
     def __init__(self, run: Run, session: EditSession, panel: EditPanel) -> None:
         self.run, self.scene, self.session, self.panel = run, run.pipeline, session, panel
         self._message = ""
+        self._home = run.base_dir
+        self._states: list[State] = []
+        self._at: tuple[int, State] | None = None
+        self._undone: State | None = None
+        self._queue: list[Settings] = []
         self._actions: dict[Action, Callable[[Settings], None]] = {
             "set": self._set,
             "edit": self._edit,
+            "queue": self._ask_later,
             "pause": self._pause,
             "undo": self._undo,
+            "redo": self._redo,
+            "back": self._back,
             "branch": self._branch,
             "snapshot": self._snapshot,
             "export": self._export,
@@ -50,7 +62,11 @@ class LiveEdit:
         """Answer requests until there is a step to run or the run is over."""
         run, at_rest = self.run, False
         while True:
+            if self._queue and not run.has_steps and not self.session.replaying:
+                self.session.ask(Request("edit", {"round": "here", **self._queue.pop(0)}))
             self._answer()
+            if run.has_steps and run.training_state != "paused" and not self._attempt(self._go_on):
+                run.training_state = "paused"
             paused = run.training_state == "paused"
             if run.interrupted or (run.has_steps and not paused):
                 return
@@ -92,6 +108,12 @@ class LiveEdit:
         self.update()
         self.panel.refresh(force=True)
 
+    def note_finish(self) -> None:
+        """Keep the finished edit: whatever is asked for from now on, its folder stays as it is."""
+        self._attempt(self._keep)
+        self.session.hold()
+        self.say(f"Done. The results are in {self.run.base_dir}")
+
     def note_stop(self) -> None:
         """Record that the run ends here."""
         if not self.session.replaying:
@@ -107,25 +129,33 @@ class LiveEdit:
     def _answer(self) -> None:
         requests = self.session.take(self.run.next_step)
         for asked in requests:
-            request = asked
             self._message = ""
-            try:
-                with self.run.train_lock, warnings.catch_warnings(record=True) as caught:
-                    warnings.simplefilter("always", UserWarning)
-                    request = self._with_seen(request)
-                    self._actions[request.action](request.settings)
-            except UserError as error:
-                self._message = str(error)
-                say(str(error), "yellow")
-                self.panel.take_back(request.settings)
-                continue
-            finally:
-                self._message = " ".join([self._message, *(str(w.message) for w in caught)]).strip()
-            self.session.write_down(self.run.next_step, request)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", UserWarning)
+                if not self._attempt(partial(self._fulfil, asked)):
+                    self.panel.take_back(asked.settings)
+            self._message = " ".join([self._message, *(str(w.message) for w in caught)]).strip()
         if requests:
-            self.run.save_settings()
+            self._attempt(self.run.save_settings)
             self.update()
             self.panel.refresh(force=True)
+
+    def _fulfil(self, asked: Request) -> None:
+        with self.run.train_lock:
+            request = self._with_seen(asked)
+            self._actions[request.action](request.settings)
+        if request.action != "queue":  # it is on record as an edit once it begins
+            self.session.write_down(self.run.next_step, request)
+
+    def _attempt(self, action: Callable[[], None]) -> bool:
+        """Do something, and return whether it could be done; why not becomes a message, and the run goes on."""
+        try:
+            action()
+        except (UserError, OSError) as error:
+            self._message = str(error)
+            say(str(error), "yellow")
+            return False
+        return True
 
     def _wake(self) -> None:
         # While nerfstudio's own loop is paused, this flag is all that it checks.
@@ -160,11 +190,83 @@ class LiveEdit:
         return Request("set", {"only": {"balls": [*self.scene.settings["only"]["balls"], *balls]}})
 
     def _edit(self, settings: Settings) -> None:
+        begin = settings.get("round")
+        settings = {name: value for name, value in settings.items() if name != "round"}
+        if begin is not None:
+            self._keep()
         self._set(settings)
         step = self.run.next_step
-        if not self.run.has_steps or (settings and self.scene.plan.refines(step)):
-            self.scene.begin_round(step, self.run.round_steps)
+        if begin == "source" and self.scene.editing:
+            self.run.restore_source()
+        # What is not edited yet has its whole round before it, after the steps that reconstruct it.
+        another = begin is not None and step > self.scene.plan.start
+        if not self.run.has_steps or another or (settings and self.scene.plan.refines(step)):
+            self.scene.begin_round(step, settings.get("steps_left", self.run.round_steps))
+        self._go_on()
         self.run.training_state = "training"
+
+    def _ask_later(self, settings: Settings) -> None:
+        self._queue.append(settings)
+        self._message = f"Asked for, to begin when all steps have been run: {len(self._queue)} in the queue."
+
+    def _keep(self) -> None:
+        """Keep the present state in the list of those that one can go back to, unless it is there already."""
+        run, scene = self.run, self.scene
+        if not scene.editing or (self._at is not None and self._at[0] == run.next_step):
+            return
+        number, finished = len(self._states) + 1, None if run.has_steps else run.base_dir
+        picture = _free(self._home / "states" / f"{number:03d}.jpg")
+        path = picture.with_suffix(".ckpt")
+        if finished is None:
+            run.write_checkpoint(path)
+        else:
+            path = max(run.checkpoint_dir.glob("step-*.ckpt"))
+        write_bytes(picture, jpeg(fixed_view(scene)))
+        state = State(number, dict(scene.settings), scene.plan, run.next_step, path, picture, finished)
+        self._states.append(state)
+        self._at = run.next_step, state
+        self.session.states = tuple(self._states)
+
+    def _go_on(self) -> None:
+        """Leave the folder of a finished edit as it is, and go on in one of its own."""
+        if not self.run.at_rest:
+            return
+        finished = self.run.base_dir
+        self.run.move_on(self._new_name())
+        self.run.history.begin_in(self.run.base_dir)
+        self.session.go_on_in(self.run.base_dir / "session.jsonl")
+        self._say(f"The finished edit stays in {finished}; this one goes to {self.run.base_dir}")
+
+    def _new_name(self) -> str:
+        home = self._home
+        name = branch_name(self.scene.settings["tgt_prompt"], lambda n: (home.parent / f"{home.name}_{n}").exists())
+        return f"{home.name}_{name}"
+
+    def _redo(self, _: Settings) -> None:
+        if self._undone is None or self.scene.editing:
+            raise UserError("Nothing was undone last: take an earlier state from the list of kept ones.")
+        self._return_to(self._undone)
+
+    def _back(self, settings: Settings) -> None:
+        state = next((one for one in self._states if one.number == settings.get("state")), None)
+        if state is None:
+            raise UserError(f"There is no kept state {settings.get('state')}: take one of the list.")
+        self._keep()
+        self._return_to(state)
+
+    def _return_to(self, state: State) -> None:
+        run, scene = self.run, self.scene
+        scene.change_settings(state.settings)
+        run.restore_state(state.checkpoint)
+        scene.plan = replace(state.plan, start=state.plan.start + run.next_step - state.next_step)
+        if state.finished is not None:
+            run.rest_in(state.finished)
+            self.session.hold()
+        run.take_up_edit()
+        self._at, self._undone = (run.next_step, state), None
+        self._pause({})
+        self.panel.rerender()
+        self._message = f"Back at {state.name}."
 
     def _pause(self, _: Settings) -> None:
         if not self.session.replaying and self.run.has_steps:
@@ -173,26 +275,28 @@ class LiveEdit:
     def _undo(self, _: Settings) -> None:
         if not self.scene.editing:
             raise UserError("The scene is as it was before the edit: there is nothing to undo.")
+        self._keep()
+        self._undone = self._at[1] if self._at else None
         self.run.restore_source()
+        self._at = None
         self.scene.begin_round(self.run.next_step, self.run.round_steps)
         self._pause(_)
         self.panel.rerender()
-        self._message = "Back at the source."
+        self._message = "Back at the source. Redo brings the edit back."
 
     def _snapshot(self, _: Settings) -> None:
         folder = self.run.base_dir / "snapshots"
         path = _free(folder / f"step-{self._last_step():09d}.ckpt")
         self.run.write_checkpoint(path)
-        path.with_suffix(".jpg").write_bytes(jpeg(fixed_view(self.scene)))
+        write_bytes(path.with_suffix(".jpg"), jpeg(fixed_view(self.scene)))
         self._say(f"Snapshot: {path}")
 
     def _branch(self, _: Settings) -> None:
         self._last_step()
-        here = self.run.base_dir
-        prompt = self.scene.settings["tgt_prompt"]
-        name = branch_name(prompt, lambda n: (here.parent / f"{here.name}_{n}").exists())
-        folder = self.run.write_branch(f"{here.name}_{name}")
-        (folder / "picture.jpg").write_bytes(jpeg(fixed_view(self.scene)))
+        folder = self.run.write_branch(self._new_name())
+        if not (folder / "report.html").exists():
+            self.run.write_results(folder)
+        write_bytes(folder / "picture.jpg", jpeg(fixed_view(self.scene)))
         self._say(f"Kept this result as a run of its own: {folder}")
 
     def _export(self, _: Settings) -> None:

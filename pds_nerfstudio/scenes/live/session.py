@@ -6,6 +6,7 @@ down with the step it came before. A record given back as a replay asks for the 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import queue
 import re
@@ -17,11 +18,22 @@ from typing import Any, Literal, get_args
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.run import SETTINGS, Settings, Status
+from pds_nerfstudio.scenes.states import State
+from pds_nerfstudio.whole_files import append_line, write_text
 
-Action = Literal["set", "pick", "edit", "pause", "undo", "branch", "snapshot", "export", "stop"]
+Action = Literal[
+    "set", "pick", "edit", "queue", "pause", "undo", "redo", "back", "branch", "snapshot", "export", "stop"
+]
 """set: change settings. pick: let change, too, what is seen along some "rays", by a "brush", the radius of what is at a
 distance of one; it becomes a set. edit: change settings and go on (with a new round of steps, if all have been run).
-undo: back to the scene before the edit. branch, snapshot, export: keep the present result. stop: end the run."""
+Where the settings hold a "round", that is from "here" or the "source": a whole new round. queue: the same, once all
+steps have been run. undo: back to the scene before the edit. redo: back to what was undone. back: to the kept "state"
+of that number. branch, snapshot, export: keep the present result. stop: end the run."""
+
+_ASKED_BESIDE = ("round", "state")
+"""What a request may hold beside settings."""
+_LONGEST_NAME = 60
+_DIGITS = 6
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,8 @@ class EditSession:
         """Their current values. The loop that runs the edit sets them; all else only reads them."""
         self.status = Status()
         """The current state of the run. The loop that runs the edit sets it; all else only reads it."""
+        self.states: tuple[State, ...] = ()
+        """The kept states that one can go back to. The loop that runs the edit sets them."""
         self.live = False
         """Whether an edit is running and answers requests; False where a finished run is viewed."""
         self.replaying = False
@@ -53,6 +67,7 @@ class EditSession:
         self.wake: Callable[[], None] = lambda: None
         """Called after each new request, in the thread that made it."""
         self._record: Path | None = None
+        self._held: list[str] | None = None
         self._replay: list[tuple[int, Request]] = []
         self._asked: queue.SimpleQueue[Request] = queue.SimpleQueue()
 
@@ -84,11 +99,22 @@ class EditSession:
             requests.append(self._asked.get())
         return requests
 
+    def hold(self) -> None:
+        """Write nothing more into the record, which is that of a finished edit, until the session goes on elsewhere."""
+        self._held = [] if self._held is None else self._held
+
+    def go_on_in(self, record: Path) -> None:
+        """Go on in another record, which begins with all that was fulfilled so far."""
+        if self._record is not None:
+            earlier = self._record.read_text("utf8") if self._record.exists() else ""
+            write_text(record, earlier + "".join(f"{line}\n" for line in self._held or []))
+            self._record = record
+        self._held = None
+
     def write_down(self, step: int, request: Request) -> None:
         """Append a fulfilled request to the record."""
         if self._record is None:
             return
-        self._record.parent.mkdir(parents=True, exist_ok=True)
         line: dict[str, Any] = {
             "step": step,
             "time": time.strftime("%Y-%m-%d %H:%M:%S"),
@@ -96,8 +122,11 @@ class EditSession:
         }
         if request.settings:
             line["settings"] = request.settings
-        with self._record.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        text = json.dumps(line, ensure_ascii=False)
+        if self._held is not None:
+            self._held.append(text)
+            return
+        append_line(self._record, text)
 
 
 def read_record(path: Path) -> list[tuple[int, Request]]:
@@ -116,7 +145,7 @@ def read_record(path: Path) -> list[tuple[int, Request]]:
             entry = json.loads(line)
             request = Request(entry["action"], entry.get("settings", {}))
             step = int(entry["step"])
-            if request.action not in get_args(Action) or not set(request.settings) <= set(SETTINGS):
+            if request.action not in get_args(Action) or not set(request.settings) <= {*SETTINGS, *_ASKED_BESIDE}:
                 raise ValueError
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f"--replay {path}: line {number} is not of a session.jsonl of this version.") from None
@@ -125,8 +154,15 @@ def read_record(path: Path) -> list[tuple[int, Request]]:
 
 
 def branch_name(prompt: str, taken: Callable[[str], bool]) -> str:
-    """Return a folder name for the result of `prompt` that is not taken yet: its words, and a number if need be."""
-    words = re.sub(r"\W+", "-", prompt.lower()).strip("-")[:60].strip("-") or "branch"
+    """Return a folder name for the result of `prompt` that is not taken yet: its words, and a number if need be.
+
+    Where the words are not all of the prompt, a few digits of its own tell it from others that share them.
+    """
+    said = " ".join(prompt.split())
+    words = re.sub(r"\W+", "-", said.lower()).strip("-")
+    words = words.encode()[:_LONGEST_NAME].decode(errors="ignore").strip("-") or "branch"  # a file system counts bytes
+    if words.replace("-", " ") != said:
+        words += "-" + hashlib.sha256(said.encode()).hexdigest()[:_DIGITS]
     name, number = words, 2
     while taken(name):
         name, number = f"{words}-{number}", number + 1

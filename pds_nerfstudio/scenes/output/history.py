@@ -63,6 +63,10 @@ class History:
         self.moments.append(moment)
         append_line(self.folder / "steps.jsonl", moment.line())
 
+    def begin_in(self, folder: Path) -> None:
+        """Begin anew in the folder of another run; what was kept so far stays where it is."""
+        self.folder, self.moments = folder / "history", []
+
     @classmethod
     def read(cls, folder: Path) -> History:
         """Return what a run has kept in its folder."""

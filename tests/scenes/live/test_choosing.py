@@ -219,9 +219,9 @@ class TestPicks:
 
     @pytest.mark.parametrize("kind", ["splat", "nerf"])
     def test_they_are_recorded_as_what_was_seen(self, kind: str, make_config: Any, prepare: Any, watch: Any) -> None:
-        trainer = prepare(make_config(kind, steps=2, reconstruct=60))
+        trainer = prepare(make_config(kind, steps=3, reconstruct=60))
         pick = Request("pick", {"rays": [self.ray(trainer)], "brush": 0.2})
-        watch.before = lambda call: trainer.session.ask(pick)
+        watch.before = lambda call: trainer.session.ask(pick) if trainer.next_step < 62 else None  # in two steps
         trainer.train()
         (_, _), *picks = recorded(trainer)
         one, two = (request.settings["only"]["balls"] for _, request in picks)

@@ -83,7 +83,7 @@ class TestUndo:
         config = make_config(kind, steps=2, **options)
         trainer = run_asking(config, {1: [Request("undo"), Request("snapshot"), edit(steps_left=1)]})
         (source,) = trainer.source_folder.glob("*.ckpt")
-        (snapshot,) = (trainer.base_dir / "snapshots").glob("*.ckpt")
+        (snapshot,) = (config.get_base_dir() / "snapshots").glob("*.ckpt")
         before, after = read_checkpoint(source), read_checkpoint(snapshot)
         assert differences(before.model_weights, after.model_weights) == []
         if start == "nothing":

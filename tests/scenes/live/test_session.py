@@ -65,10 +65,17 @@ def test_a_missing_record_is_named(tmp_path: Path) -> None:
 
 def test_names_of_branches() -> None:
     taken = {"a-man-in-a-red-shirt", "a-man-in-a-red-shirt-2"}
-    assert branch_name("A man, in a red shirt!", lambda name: False) == "a-man-in-a-red-shirt"
-    assert branch_name("A man, in a red shirt!", taken.__contains__) == "a-man-in-a-red-shirt-3"
-    assert branch_name("../..", lambda name: False) == "branch"
-    assert len(branch_name("word " * 99, lambda name: False)) <= 60
+    assert branch_name("a man in a red shirt", lambda name: False) == "a-man-in-a-red-shirt"
+    assert branch_name("a man in a  red shirt ", taken.__contains__) == "a-man-in-a-red-shirt-3"
+    assert branch_name("../..", lambda name: False).startswith("branch-")
+
+
+@pytest.mark.parametrize("word", ["word ", "狐狸", "👨‍🎨 é", "a-b ", "../", "A! "])
+def test_other_words_give_other_names_that_any_file_system_takes(word: str) -> None:
+    prompts = [word * 99 + end for end in ("", "x", "y", ", x", "-x", "!", "?")]
+    names = [branch_name(prompt, lambda name: False) for prompt in prompts]
+    assert len(set(names)) == len(prompts) and max(len(name.encode()) for name in names) < 80
+    assert not any("/" in name or "." in name for name in names)
 
 
 def test_time_left_counts_both_kinds_of_steps() -> None:
