@@ -70,6 +70,12 @@ class Status:
         return max(0, self.edit_steps - self.edit_step)
 
     @property
+    def share_done(self) -> float:
+        """Share of all steps, those that reconstruct included, that has been run."""
+        steps = self.reconstruct_steps + self.edit_steps
+        return min(1.0, max(0.0, (self.step + 1) / steps)) if steps else 0.0
+
+    @property
     def seconds_left(self) -> float:
         """Estimate for all steps that are left, from the time of the last steps."""
         to_reconstruct = max(0, self.reconstruct_steps - self.step - 1)

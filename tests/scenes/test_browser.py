@@ -209,7 +209,8 @@ def test_an_edit_is_steered_from_browsers(
     wait_for(lambda: input_of(second, "Target").input_value() == "a red cat on a mat", "the second browser follows")
     assert not live_run.actions("edit")  # typing alone asks for nothing
     press(first, "Edit")
-    wait_for(lambda: live_run.actions("edit") == [{"tgt_prompt": "a red cat on a mat"}], "Edit is on record")
+    words = {"tgt_prompt": "a red cat on a mat", "round": "here"}  # a whole round of steps
+    wait_for(lambda: live_run.actions("edit") == [words], "Edit is on record")
     assert trainer.pipeline.guidance is not None
     assert trainer.pipeline.guidance.prompts == (["a cat"], ["a red cat on a mat"])
     # How fast the edit comes depends on the steps before Edit, and those on how busy the machine is.

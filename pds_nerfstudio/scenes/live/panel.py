@@ -34,12 +34,16 @@ _SECONDS_BETWEEN_REFRESHES = 1.0
 _BUTTONS: dict[str, Action] = {
     "Edit": "edit",
     "Pause": "pause",
+    "Ask for later": "queue",
     "Undo to source": "undo",
+    "Redo": "redo",
     "Branch": "branch",
     "Snapshot": "snapshot",
     "Export": "export",
 }
-_ROWS = (("Edit", "Pause"), ("Undo to source",), ("Branch", "Snapshot"), ("Export",))
+_ROWS = (("Edit", "Pause"), ("Ask for later",), ("Undo to source", "Redo"), ("Branch", "Snapshot"), ("Export",))
+_ROUNDS = {"from here": "here", "from the source": "source"}
+_NO_STATE = "(where it is)"
 _WITH_EDIT = ("src_prompt", "tgt_prompt", "steps_left")
 """Fields that take effect when Edit is pressed, because they are typed; the others take effect at once."""
 
@@ -76,11 +80,24 @@ class EditPanel(ViewerControl):
             self._status = gui.add_markdown("", image_root=self._folder)
             self._add_prompts()
             if self._scene.takes_requests:
+                self._bar = gui.add_progress_bar(0.0)
+                self._round = gui.add_dropdown(
+                    "New words",
+                    tuple(_ROUNDS),
+                    hint="With other words, Edit runs a whole round of steps, from here on.",
+                )
                 for row in _ROWS:
                     group = gui.add_button_group("", row)
                     group.value = ""  # viser reports no click on the button that was clicked last
                     group.on_click(lambda event: self._clicked(event.target))
             self._add_switch()
+            if self._scene.takes_requests:
+                self._kept = gui.add_dropdown(
+                    "Go back to",
+                    (_NO_STATE,),
+                    hint="States that were kept: finished edits, and what was undone or left.",
+                )
+                self._kept.on_update(lambda _: self._chose_state())
             if self._scene.takes_requests:
                 self._choosing = Choosing(viewer, self._session)
             with gui.add_folder("Settings", expand_by_default=False):
@@ -125,11 +142,19 @@ class EditPanel(ViewerControl):
 
     def _add_settings(self) -> None:
         gui, now, inputs = self.viser_server.gui, self._session.settings, self._inputs
-        inputs["objective"] = gui.add_dropdown("Objective", _objectives(now["objective"]), now["objective"])
-        inputs["guidance_scale"] = gui.add_number("Guidance scale", float(now["guidance_scale"]), min=0.0, step=0.1)
-        inputs["identity_weight"] = gui.add_number("Identity weight", float(now["identity_weight"]), min=0.0, step=0.05)
+        inputs["objective"] = gui.add_dropdown(
+            "Objective", _objectives(now["objective"]), now["objective"], hint="How the words become a gradient."
+        )
+        inputs["guidance_scale"] = gui.add_number(
+            "Guidance scale", float(now["guidance_scale"]), min=0.0, step=0.1, hint="How strongly the words count."
+        )
+        inputs["identity_weight"] = gui.add_number(
+            "Identity weight", float(now["identity_weight"]), min=0.0, step=0.05, hint="How strongly the source holds."
+        )
         inputs["text_weight"] = gui.add_number("Text weight", float(now["text_weight"]), min=0.0, step=0.05)
-        inputs["localize"] = gui.add_slider("Localize", 0.0, 1.0, 0.05, float(now["localize"]))
+        inputs["localize"] = gui.add_slider(
+            "Localize", 0.0, 1.0, 0.05, float(now["localize"]), hint="How much of what the words don't name stays."
+        )
         inputs["t_range"] = gui.add_multi_slider("t range", 0.0, 1.0, 0.01, (float(now["t_min"]), float(now["t_max"])))
         inputs["t_schedule"] = gui.add_dropdown("t schedule", get_args(TimestepSchedule), now["t_schedule"])
         if self._scene.training_run:
@@ -151,6 +176,10 @@ class EditPanel(ViewerControl):
                 self.viewer.pause_train.visible, self.viewer.resume_train.visible = not paused, paused
             self._status.content = self._status_text()
             if self._scene.takes_requests:
+                self._bar.value = 100 * self._session.status.share_done
+                names = (_NO_STATE, *(one_line(state.name) for state in self._session.states))
+                if self._kept.options != names:
+                    self._kept.options = names
                 self._choosing.refresh()
             self._pictures.content = self._picture_text()
 
@@ -222,11 +251,19 @@ class EditPanel(ViewerControl):
             return
         group.value = ""
         settings: Settings = {}
-        if _BUTTONS[button] == "edit":
+        if _BUTTONS[button] in ("edit", "queue"):
             for name in _WITH_EDIT:
                 if self._inputs[name].value != self._shown[name]:
                     settings |= self._asked(name)
+            if settings.keys() & {"src_prompt", "tgt_prompt"} or _BUTTONS[button] == "queue":
+                settings["round"] = _ROUNDS[self._round.value]
         self._session.ask(Request(_BUTTONS[button], settings))
+
+    def _chose_state(self) -> None:
+        name, self._kept.value = self._kept.value, _NO_STATE
+        for state in self._session.states:
+            if one_line(state.name) == name:
+                self._session.ask(Request("back", {"state": state.number}))
 
     def _status_text(self) -> str:
         session = self._session
