@@ -59,7 +59,6 @@ def _toyworld_splat() -> EditTrainerConfig:
     pipeline.refine_from = "source"
     pipeline.refine_steps = 400
     pipeline.refine_lr_mult = 1.0
-    pipeline.refinement.tries = 8
     assert isinstance(pipeline.model, EditSplatModelConfig)
     pipeline.model.edit_densify_grad_thresh = 0.01
     pipeline.model.edit_opacity_loss_mult = 0.1

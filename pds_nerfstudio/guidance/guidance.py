@@ -1,7 +1,7 @@
 """The one class that every editor uses: a rendered image goes in, the gradient that edits it comes out."""
 
 import dataclasses
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,6 @@ from pds_nerfstudio.guidance.fixed_point import agreeing_noise
 from pds_nerfstudio.guidance.flow_edit import FlowEdit, FlowEditConfig
 from pds_nerfstudio.guidance.gradient import GradientTerms, GuidanceOutput, ObjectiveGradient
 from pds_nerfstudio.guidance.latents import ImageEncoder, Keys, check_images, check_latents, resize
-from pds_nerfstudio.guidance.likelihood import unsuitability
 from pds_nerfstudio.guidance.masks import MaskAverage, soften
 from pds_nerfstudio.guidance.networks.loading import load_network
 from pds_nerfstudio.guidance.prompted import PromptedDenoiser
@@ -215,63 +214,21 @@ class Guidance:
         return FlowEdit(self._prompted, self._draws, source, source, config, self.config, allowed)
 
     @torch.no_grad()
-    def redraw(
-        self, image: Images, source_image: Images, config: RedrawConfig, keys: Keys = None, seed: int | None = None
-    ) -> Images:
+    def redraw(self, image: Images, source_image: Images, config: RedrawConfig, keys: Keys = None) -> Images:
         """Return the images as the model redraws them for the target prompt: what a refinement fits the scene to.
 
         With `localize`, what lies outside the masks that the edit has learned is the source image's; views never seen
         under their key have no mask and are redrawn whole. Other arguments and errors as in `__call__`.
-
-        Args:
-            image: What was edited.
-            source_image: The same before the edit.
-            config: How to redraw.
-            keys: Of the views.
-            seed: Of the noise. Views that are redrawn alike, one by one with the same seed, agree better than those
-                that get noise of their own; None draws it from the guidance's own numbers, which move on.
         """
         config.check()
         check_images(image, source_image, keys)
-        latents, everywhere = self._redrawn(image, source_image, config, keys, seed)
-        redrawn = resize(self.denoiser.decode_latents(latents), (image.shape[-2], image.shape[-1])).to(image)
+        latents, source = self._encode(image), self._encode.sources(source_image, keys)
+        everywhere = torch.ones_like(latents[:, :1])
+        redrawn = redraw_latents(self._prompted, self._draws, latents, source, everywhere, config, self.config)
+        redrawn = resize(self.denoiser.decode_latents(redrawn), (image.shape[-2], image.shape[-1])).to(image)
         if keys is None or self.config.localize == 0:
             return redrawn
         return put_back(redrawn, source_image, soften(self._masks.learned(keys, everywhere), self.config))
-
-    def _redrawn(
-        self, image: Images, source_image: Images, config: RedrawConfig, keys: Keys, seed: int | None
-    ) -> tuple[Float[Tensor, "batch _ _ _"], Float[Tensor, "batch 1 _ _"]]:
-        """Return redrawn latents, and a mask of them that is 1."""
-        latents, source = self._encode(image), self._encode.sources(source_image, keys)
-        everywhere = torch.ones_like(latents[:, :1])
-        draws = self._draws if seed is None else Draws(seed, self.denoiser.device)
-        return redraw_latents(self._prompted, draws, latents, source, everywhere, config, self.config), everywhere
-
-    @torch.no_grad()
-    def best_seed(
-        self, views: Sequence[tuple[Images, Images, Hashable]], config: RedrawConfig, seeds: Sequence[int]
-    ) -> int:
-        """Return the seed with which some views, redrawn, suit the target prompt best on average.
-
-        What noise a view is redrawn with decides much of what becomes of it, and the model itself sees what became
-        well. See `unsuitability`. The random state does not move on.
-
-        Args:
-            views: Image, source image and key of each, batched as one.
-            config: How to redraw.
-            seeds: To try.
-
-        Raises:
-            UserError: If no prompts are set or the configuration is invalid.
-        """
-        config.check()
-        total: Tensor = torch.zeros(len(seeds), device=self.denoiser.device)
-        for image, source_image, key in views:
-            tries = [self._redrawn(image, source_image, config, [key], seed)[0] for seed in seeds]
-            source = self._encode.sources(source_image, [key])
-            total += unsuitability(self._prompted, Draws(seeds[0], self.denoiser.device), tries, source)[:, 0]
-        return seeds[int(total.argmin())]
 
     @torch.no_grad()
     def look(

@@ -30,25 +30,16 @@ _UNEDITED = 1e6
 
 @torch.no_grad()
 def likeliest(prompted: PromptedDenoiser, draws: Draws, some: Sequence[Latents], source: Latents) -> Latents:
-    """Return of some versions of latents, for each element, the one of least `unsuitability`; arguments as there."""
-    best = unsuitability(prompted, draws, some, source).argmin(0)
-    return torch.stack([some[int(number)][element] for element, number in enumerate(best)])
+    """Return of some versions of latents, for each element, the one that suits the target prompt best.
 
-
-@torch.no_grad()
-def unsuitability(
-    prompted: PromptedDenoiser, draws: Draws, some: Sequence[Latents], source: Latents
-) -> Float[Tensor, "versions batch"]:
-    """Return how badly versions of latents suit the target prompt, beside one another.
-
-    Of those that suit it alike, the one is better that is nearest to the source: a model finds a thing as likely from
-    one side as from another, and only the source says which it was. What suits the source prompt better is not edited,
-    and worse than all that is.
+    Of those that suit it alike, the one that is nearest to the source: a model finds a thing as likely from one side as
+    from another, and only the source says which it was. What suits the source prompt better is not edited, and taken
+    only where all do.
 
     Args:
         prompted: The model under its prompts.
         draws: Noise is drawn from, the same for all versions. It moves on.
-        some: The versions; those that are not finite are the worst.
+        some: The versions; those that are not finite are not taken as long as another one is.
         source: The latents of the sources.
     """
     noises = [draws.noise(some[0]) for _ in range(_TIMES * _NOISES)]
@@ -57,7 +48,8 @@ def unsuitability(
     away = torch.stack([(latents - source).square().mean((1, 2, 3)) for latents in some])
     away = away.clamp(min=1e-12).maximum(_NEAREST * away.nanmedian(0).values)
     score = (errors + _FAITHFUL * away.log()).nan_to_num(nan=torch.inf)
-    return score + _UNEDITED * (errors > before)
+    best = (score + _UNEDITED * (errors > before)).argmin(0)
+    return torch.stack([some[int(number)][element] for element, number in enumerate(best)])
 
 
 @torch.no_grad()

@@ -40,8 +40,7 @@ class RedrawConfig:
     is enough; Stable Diffusion may want 7.5 and more."""
     tries: int = 1
     """How often to redraw, each time with other noise. The one is taken that suits the target prompt best, in which the
-    model best sees noise that is added, and that is not far from the source. Views of a scene all get the same noise:
-    it is tried on four of them."""
+    model best sees noise that is added, and that is not far from the source."""
     flow_edit: FlowEditConfig = NO_FLOW_EDIT
     """Redraw from the source by FlowEdit or its kind instead, whose options then take the place of those above."""
 

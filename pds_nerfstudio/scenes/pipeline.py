@@ -341,7 +341,8 @@ class EditPipeline(VanillaPipeline):
             state["guidance"] = self.guidance.state_dict()
             if learned := self._anchor.state_dict():
                 state["anchor"] = learned
-            state |= self._refining.state_dict()
+            if redrawn := self._refining.state_dict():
+                state["redrawn"] = redrawn
             if (held := self.model.held_state()) is not None:
                 state["held"] = held
             state |= self._holding.state_dict()
@@ -360,7 +361,8 @@ class EditPipeline(VanillaPipeline):
             self._anchor.load_state_dict(state.get("anchor", {}))
             if get_rank() != 0:  # the random state is the first rank's: noise that all share would be drawn for nothing
                 guidance = {name: value for name, value in guidance.items() if name != "generator"}
-            self._refining.load_state_dict(state, with_views=get_rank() == 0)
+            elif "redrawn" in state:
+                self._refining.load_state_dict(state["redrawn"])
             self.guidance.load_state_dict(guidance)
 
     def take_up_choice(self, state: dict[str, Any]) -> None:

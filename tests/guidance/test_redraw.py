@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -167,24 +166,6 @@ class TestOnTheGuidance:
         chosen = self.guidance().redraw_latents(source + 1.0, source, replace(once, tries=3))
         number = (tries == chosen).all(dim=(2, 3, 4)).int()
         assert (number.sum(0) == 1).all() and len(number.argmax(0).unique()) > 1
-
-    def test_the_seed_is_taken_that_suits_the_target_best_in_the_mean_of_the_views(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        became = {5: (0.95, 0.2), 6: (0.9, 0.9), 7: (0.2, 0.95), 8: (0.95, torch.nan)}
-        guidance, before = self.guidance(), torch.full((1, 2, 1, 1), -1.0, dtype=torch.float64)
-
-        def redrawn(image: Tensor, source: Tensor, config: RedrawConfig, keys: list[int], seed: int) -> Any:
-            return torch.full_like(before, became[seed][keys[0]]), None
-
-        monkeypatch.setattr(guidance, "_redrawn", redrawn)
-        monkeypatch.setattr(guidance._encode, "sources", lambda image, keys: before)
-        state = guidance.state_dict()["generator"]
-        picture = torch.zeros(1, 3, 8, 8)
-        views = [(picture, picture, 0), (picture, picture, 1)]
-        assert guidance.best_seed(views, RedrawConfig(), [5, 6, 7, 8]) == 6
-        assert guidance.best_seed(views[:1], RedrawConfig(), [6, 7, 5]) == 5
-        assert torch.equal(guidance.state_dict()["generator"], state)
 
     def test_from_pure_noise_it_goes_to_the_target(self) -> None:
         from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr

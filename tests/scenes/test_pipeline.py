@@ -13,7 +13,6 @@ from nerfstudio.utils.eval_utils import eval_setup
 
 from pds_nerfstudio.guidance.gradient import GuidanceOutput
 from pds_nerfstudio.guidance.guidance import Guidance
-from pds_nerfstudio.guidance.redraw import RedrawConfig
 from pds_nerfstudio.scenes import compat
 from pds_nerfstudio.scenes.checkpointing import KeptSource
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
@@ -265,16 +264,13 @@ class TestRefinement:
         assert pipeline.guidance is not None
         monkeypatch.setattr(pipeline, "plan", EditPlan(start=0, steps=0, refine_steps=40))
         monkeypatch.setattr(pipeline._refining, "_redrawn", RedrawnViews(pipeline.views))
-        monkeypatch.setattr(pipeline._refining, "_seed", None)
         monkeypatch.setattr(pipeline._refining, "rounds", 2)
         monkeypatch.setattr(pipeline._refining, "from_source", False)
         self.asked: list[int] = []
-        self.seeds: set[int] = set()
 
-        def redraw(image: torch.Tensor, source: torch.Tensor, config: Any, keys: list[int], seed: int) -> torch.Tensor:
-            assert image.shape == source.shape and not image.requires_grad and config.tries == 1
+        def redraw(image: torch.Tensor, source: torch.Tensor, config: Any, keys: list[int]) -> torch.Tensor:
+            assert image.shape == source.shape and not image.requires_grad
             self.asked += keys
-            self.seeds.add(seed)
             return torch.tensor([0.0, 1.0, 0.0])[:, None, None].expand_as(image)
 
         monkeypatch.setattr(pipeline.guidance, "redraw", redraw)
@@ -285,31 +281,6 @@ class TestRefinement:
             refining.get_train_loss_dict(step)
         order = [view_at(k, 9, 0) for k in range(27)]
         assert self.asked == order[:9] + order[18:]
-        assert len(self.seeds) == 1  # of their noise
-
-    def test_the_noise_is_tried_on_some_views_and_kept_over_a_stop(
-        self, refining: EditPipeline, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        assert refining.guidance is not None
-        first, tried = refining.guidance.config.seed, list[tuple[list[int], list[int]]]()
-
-        def best(views: list[Any], config: RedrawConfig, seeds: list[int]) -> int:
-            assert config.tries == 1
-            tried.append(([key for *_, key in views], seeds))
-            return seeds[-1]
-
-        monkeypatch.setattr(refining.guidance, "best_seed", best)
-        monkeypatch.setattr(refining._refining, "_config", RedrawConfig(tries=3))
-        monkeypatch.setattr(refining, "_editing", True)
-        for step in range(5):
-            refining.get_train_loss_dict(step)
-        assert tried == [([0, 2, 4, 6], [first, first + 1, first + 2])] and self.seeds == {first + 2}
-        state = refining.get_extra_state()
-        refining._refining.forget()
-        refining.set_extra_state(state)
-        for step in range(5, 9):
-            refining.get_train_loss_dict(step)
-        assert len(tried) == 1 and self.seeds == {first + 2} and len(self.asked) == 9
 
     def test_from_the_source_all_are_redrawn_first_and_not_in_the_first_round(
         self, refining: EditPipeline, monkeypatch: pytest.MonkeyPatch

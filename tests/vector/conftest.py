@@ -63,7 +63,7 @@ class Towards(Guidance):
         self.calls.append("refine")
         return target
 
-    def redraw(self, image: Tensor, source_image: Tensor, config: Any, keys: Any = None, seed: Any = None) -> Tensor:
+    def redraw(self, image: Tensor, source_image: Tensor, config: Any, keys: Any = None) -> Tensor:
         self.calls.append("redraw")
         return self.goal.expand_as(image)
 
