@@ -80,7 +80,19 @@ def _build(kind: Any, value: Any) -> Any:
     if isinstance(kind, types.UnionType):  # something or None
         some = [option for option in typing.get_args(kind) if option is not types.NoneType]
         return None if value is None else _build(some[0], value)
-    return Path(value) if kind is Path else value
+    if typing.get_origin(kind) is tuple:
+        parts, some = typing.get_args(kind), list(value) if isinstance(value, list | tuple) else [value]
+        kinds = [parts[0]] * len(some) if parts[-1] is Ellipsis else parts
+        return tuple(_build(part, one) for part, one in zip(kinds, some, strict=True))
+    if typing.get_origin(kind) is typing.Literal and value not in typing.get_args(kind):
+        raise ValueError(f"{value!r} is none of {', '.join(map(str, typing.get_args(kind)))}")
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind is Path:
+        return Path(value)
+    if kind in (bool, int, float, str) and type(value) is not kind:
+        raise TypeError(f"{value!r} is no {kind.__name__}")
+    return value
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -67,6 +68,15 @@ class TestConfigs:
             load_config(Outer, tmp_path / "c.json")
         with pytest.raises(UserError, match=r"none\.json"):
             load_config(Outer, tmp_path / "none.json")
+
+    @pytest.mark.parametrize(
+        "inner", [{"rate": "1"}, {"rate": True}, {"rate": None}, {"names": 3}, {"names": ["x"]}, {"rate": [1.0]}]
+    )
+    def test_values_of_other_types_are_refused_and_named(self, inner: dict[str, object], tmp_path: Path) -> None:
+        (tmp_path / "c.json").write_text(json.dumps({"file": "a", "inner": inner}))
+        (value,) = inner.values()
+        with pytest.raises(UserError, match=re.escape(repr(value))):
+            load_config(Outer, tmp_path / "c.json")
 
     def test_from_the_command_line(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         about = CommandHelp("edit", "Edit a file.", (FirstOption("--inner.rate", "how fast"),), ("edit --file a",))

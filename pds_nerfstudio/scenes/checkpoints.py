@@ -16,6 +16,10 @@ from torch import Tensor
 from pds_nerfstudio.errors import UserError, first_line
 
 _EXTRA_STATE = "_extra_state"
+_MORE_THAN_NUMBERS = ("Unsupported class", "Unsupported global", "Unsupported operand", "pickle protocol")
+"""What torch says of files that hold more."""
+_MOST_STEPS = 10**9
+"""More than any run has."""
 _GAUSSIAN = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
 
 
@@ -86,12 +90,32 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for a broken file
-        raise UserError(
-            f"{path} can't be read as a checkpoint ({first_line(error)}): was it cut off while being saved?"
-        ) from None
+        if any(word in str(error) for word in _MORE_THAN_NUMBERS):
+            raise UserError(
+                f"{path} holds more than numbers, and could run code when it is read, as no checkpoint of nerfstudio "
+                "does: it is not read."
+            ) from None
+        reason = "" if "weights_only" in str(error) else f" ({first_line(error)})"
+        raise UserError(f"{path} can't be read as a checkpoint{reason}: was it cut off while being saved?") from None
     if not isinstance(state, dict) or not {"step", "pipeline", "optimizers"} <= set(state):
         raise UserError(f"{path} is no checkpoint of nerfstudio: it lacks a step, a pipeline or optimizers.")
+    step, pipeline = state["step"], state["pipeline"]
+    if not _is_step(step):
+        raise UserError(f"{path} is no checkpoint of nerfstudio: its step is {step!r:.30}.")
+    if not isinstance(pipeline, dict) or not all(isinstance(name, str) for name in pipeline):
+        raise UserError(f"{path} is no checkpoint of nerfstudio: its pipeline is no weights by their names.")
+    extra = pipeline.get(_EXTRA_STATE, {})
+    if not all(torch.is_tensor(value) for name, value in pipeline.items() if name != _EXTRA_STATE):
+        raise UserError(f"{path} is no checkpoint of nerfstudio: some of its weights are none.")
+    if not isinstance(extra, dict) or not _is_step(extra.get("edit_start", 0)):
+        raise UserError(f"{path} is damaged: what it holds of its edit can't be read.")
+    if not isinstance(state["optimizers"], dict):
+        raise UserError(f"{path} is no checkpoint of nerfstudio: its optimizers are none.")
     return Checkpoint(path, state, is_edit=_EXTRA_STATE in state["pipeline"])
+
+
+def _is_step(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _MOST_STEPS
 
 
 def adopt_architecture(model: ModelConfig, checkpoint: Checkpoint) -> None:
@@ -128,7 +152,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     """Return a config.yml as plain data; empty if there is none to be read."""
     try:
         config = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError):
         return {}
     return config if isinstance(config, dict) else {}
 

@@ -190,6 +190,9 @@ def _check_poses(splits: Sequence[DataparserOutputs], parser: Any, name: str) ->
     """
     if not splits[0].image_filenames:
         raise UserError(f"No view of the data is for training: end the command with {name} --eval-mode all.")
+    for focal in (part for outputs in splits for part in (outputs.cameras.fx, outputs.cameras.fy)):
+        if not bool((focal.isfinite() & (focal > 0)).all()):
+            raise UserError("The focal length of a camera (fl_x, fl_y) is no positive number: mend it in the data.")
     if not all(bool(outputs.cameras.camera_to_worlds.isfinite().all()) for outputs in splits):
         raise UserError("The pose of a camera is no number: mend it, or take its frame out of the data.")
     if not getattr(parser, "auto_scale_poses", False):
@@ -252,7 +255,11 @@ def _check_files(outputs: DataparserOutputs) -> None:
     _refuse_missing(images, "images")
     for path, size in zip(images, sizes, strict=True):
         with _opened(path) as photo:
-            if not fits(photo, size):
+            try:
+                fitting = fits(photo, size)
+            except Exception as error:  # what a camera wrote beside the pixels is damaged
+                raise UserError(f"{path} can't be read as a picture ({first_line(error)}): save it anew.") from None
+            if not fitting:
                 raise UserError(
                     f"{path} is {photo.width}x{photo.height} pixels and its camera {size[0]}x{size[1]}: give images at "
                     "their cameras' sizes, or mend the cameras."
@@ -289,5 +296,5 @@ def _is_file(path: Path) -> bool:
 def _opened(path: Path) -> Image.Image:
     try:
         return Image.open(path)
-    except OSError as error:
+    except Exception as error:  # of damaged files, Pillow raises whatever it stumbles over
         raise UserError(f"{path} can't be read as a picture ({first_line(error)}): save it anew.") from None

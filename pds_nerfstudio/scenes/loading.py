@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from jaxtyping import Bool, Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.utils.eval_utils import eval_setup
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from pds_nerfstudio.errors import UserError, first_line
 from pds_nerfstudio.scenes.checkpoints import read_checkpoint
+from pds_nerfstudio.scenes.config_files import read_run_config
 from pds_nerfstudio.scenes.models.scene_model import SceneModel, render
 from pds_nerfstudio.scenes.pipeline import EditPipeline
 from pds_nerfstudio.scenes.trainer import EditTrainerConfig
@@ -34,7 +34,7 @@ class FinishedEdit:
     def __init__(self, config_path: Path) -> None:
         if not config_path.is_file():
             raise UserError(f"{config_path}: there is no such file; give the config.yml of a finished run.")
-        config = yaml.load(config_path.read_text(), Loader=yaml.Loader)  # as nerfstudio reads its own configs
+        config = read_run_config(config_path)  # before nerfstudio reads it, which trusts it
         if not isinstance(config, EditTrainerConfig):
             method = getattr(config, "method_name", "no method of nerfstudio")
             raise UserError(f"{config_path} is of {method}: give one of pds-splat or pds-nerf.")

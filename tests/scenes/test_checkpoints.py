@@ -60,7 +60,9 @@ class TestFindCheckpoint:
 
 class TestReadCheckpoint:
     def test_what_it_says_of_itself(self, tmp_path: Path) -> None:
-        torch.save(state_of("_model.field.w", "_extra_state"), tmp_path / "a.ckpt")
+        state = state_of("_model.field.w")
+        state["pipeline"]["_extra_state"] = {"edit_start": 2}
+        torch.save(state, tmp_path / "a.ckpt")
         checkpoint = read_checkpoint(tmp_path / "a.ckpt")
         assert (checkpoint.step, checkpoint.kind, checkpoint.is_edit) == (3, "nerf", True)
 
@@ -88,12 +90,26 @@ class TestReadCheckpoint:
     @pytest.mark.parametrize("content", [b"", b"no checkpoint at all", b"PK\x03\x04 cut off"])
     def test_a_broken_file(self, content: bytes, tmp_path: Path, refusal: Any) -> None:
         (tmp_path / "a.ckpt").write_bytes(content)
-        assert str(tmp_path / "a.ckpt") in refusal(lambda: read_checkpoint(tmp_path / "a.ckpt"))
+        said = refusal(lambda: read_checkpoint(tmp_path / "a.ckpt"))
+        assert str(tmp_path / "a.ckpt") in said and "cut off" in said
 
     @pytest.mark.parametrize("state", [[1, 2], {"state_dict": {}}, {"step": 1, "pipeline": {}}])
     def test_a_foreign_file(self, state: Any, tmp_path: Path, refusal: Any) -> None:
         torch.save(state, tmp_path / "a.ckpt")
         assert "is no checkpoint of nerfstudio" in refusal(lambda: read_checkpoint(tmp_path / "a.ckpt"))
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            *({"step": step} for step in ("5", None, float("nan"), -1, 2.5, 10**30, [1], torch.ones(1), True)),
+            *({"pipeline": pipeline} for pipeline in (None, [1], "weights", {1: torch.ones(1)}, {"_model.means": "x"})),
+            *({"optimizers": some} for some in (None, 3, "x")),
+            *({"pipeline": {"_extra_state": extra}} for extra in (3, {"edit_start": 10**15}, {"edit_start": "x"})),
+        ],
+    )
+    def test_values_of_wrong_types(self, change: dict[str, Any], tmp_path: Path, refusal: Any) -> None:
+        torch.save(state_of("_model.means") | change, tmp_path / "a.ckpt")
+        assert str(tmp_path / "a.ckpt") in refusal(lambda: read_checkpoint(tmp_path / "a.ckpt"))
 
     @pytest.mark.parametrize("write", [torch.save, lambda state, path: path.write_bytes(pickle.dumps(state))])
     def test_code_in_a_file_is_not_run(self, write: Any, tmp_path: Path, refusal: Any) -> None:
@@ -102,7 +118,8 @@ class TestReadCheckpoint:
                 return (Path.touch, (tmp_path / "owned",))
 
         write(state_of("_model.means") | {"extra": Malice()}, tmp_path / "a.ckpt")
-        assert str(tmp_path / "a.ckpt") in refusal(lambda: read_checkpoint(tmp_path / "a.ckpt"))
+        said = refusal(lambda: read_checkpoint(tmp_path / "a.ckpt"))
+        assert str(tmp_path / "a.ckpt") in said and "could run code" in said and "weights_only" not in said
         assert not (tmp_path / "owned").exists()
 
 

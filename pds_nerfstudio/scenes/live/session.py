@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import queue
 import re
 import time
@@ -139,6 +140,8 @@ def read_record(path: Path) -> list[tuple[int, Request]]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError:
         raise UserError(f"--replay {path}: there is no such file; give the session.jsonl of a run.") from None
+    except ValueError:
+        raise UserError(f"--replay {path}: it is no text; give the session.jsonl of a run.") from None
     requests = []
     for number, line in enumerate(lines, 1):
         try:
@@ -147,10 +150,25 @@ def read_record(path: Path) -> list[tuple[int, Request]]:
             step = int(entry["step"])
             if request.action not in get_args(Action) or not set(request.settings) <= {*SETTINGS, *_ASKED_BESIDE}:
                 raise ValueError
-        except (ValueError, KeyError, TypeError, AttributeError):
+            if not all(_is_of_its_type(name, value) for name, value in request.settings.items()):
+                raise ValueError
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             raise UserError(f"--replay {path}: line {number} is not of a session.jsonl of this version.") from None
         requests.append((step, request))
     return requests
+
+
+def _is_of_its_type(name: str, value: Any) -> bool:
+    """Return whether a setting's value is of its type; whether it makes sense is looked at when it is set."""
+    if name in ("src_prompt", "tgt_prompt", "objective", "t_schedule", "round"):
+        return isinstance(value, str)
+    if name in ("steps_left", "state"):
+        return type(value) is int
+    if name == "only":
+        return isinstance(value, dict)
+    if name == "rays":
+        return isinstance(value, list)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def branch_name(prompt: str, taken: Callable[[str], bool]) -> str:

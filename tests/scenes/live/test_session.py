@@ -49,6 +49,15 @@ def test_what_is_written_down_is_read_again(tmp_path: Path) -> None:
         '{"step": 1, "action": "explode"}',
         '{"step": 1, "action": "set", "settings": {"unheard_of": 1}}',
         '{"step": "x", "action": "undo"}',
+        '{"step": 1e999, "action": "undo"}',
+        '{"step": 1, "action": "set", "settings": ["tgt_prompt"]}',
+        '{"step": 1, "action": "set", "settings": {"guidance_scale": null}}',
+        '{"step": 1, "action": "set", "settings": {"guidance_scale": NaN}}',
+        '{"step": 1, "action": "set", "settings": {"localize": "all"}}',
+        '{"step": 1, "action": "edit", "settings": {"tgt_prompt": null}}',
+        '{"step": 1, "action": "edit", "settings": {"steps_left": 2.5}}',
+        '{"step": 1, "action": "pick", "settings": {"rays": 3}}',
+        "[" * 20_000,
     ],
 )
 def test_a_broken_record_is_refused_with_the_line(line: str, tmp_path: Path) -> None:
@@ -56,6 +65,12 @@ def test_a_broken_record_is_refused_with_the_line(line: str, tmp_path: Path) -> 
     path.write_text('{"step": 0, "action": "undo"}\n' + line)
     with pytest.raises(UserError, match="line 2"):
         read_record(path)
+
+
+def test_a_record_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "session.jsonl").write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(UserError, match=r"session\.jsonl: it is no text"):
+        read_record(tmp_path / "session.jsonl")
 
 
 def test_a_missing_record_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,67 @@
+"""nerfstudio's config.yml, read only where it holds nothing but configurations.
+
+YAML as nerfstudio writes it names Python's classes, and can as well name any function to be called while it is read. So
+every name in it is looked at before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pds_nerfstudio.errors import UserError, first_line
+
+_PYTHON = "tag:yaml.org,2002:python/"
+_PLAIN = frozenset({"tuple", "none", "bool", "str", "unicode", "int", "long", "float", "bytes", "list", "dict"})
+_FUNCTIONS = frozenset({"nerfstudio.data.utils.nerfstudio_collate.nerfstudio_collate"})
+"""That nerfstudio's own configurations name, and that nothing is done by but what they are for."""
+_PACKAGES = ("nerfstudio", "pds_nerfstudio", "torch.optim", "pathlib", "gsplat")
+
+
+def read_run_config(path: Path) -> Any:
+    """Return what a run's config.yml holds.
+
+    Raises:
+        UserError: If it can't be read, or names anything but classes of nerfstudio and this package.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            _check(getattr(event, "tag", None) or "", path)
+        return yaml.load(text, Loader=yaml.Loader)
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{path} can't be read as the config.yml of a run ({first_line(error)}).") from None
+
+
+def _check(tag: str, path: Path) -> None:
+    if not tag.startswith(_PYTHON):
+        return
+    kind, _, name = tag.removeprefix(_PYTHON).partition(":")
+    if not (_is_harmless(kind, name) if name else kind in _PLAIN):
+        raise UserError(
+            f"{path} names {name or kind}, which is no configuration of nerfstudio, and might run whatever it likes: "
+            "it is not read. ns-viewer --load-config reads it, if you know where it is from."
+        )
+
+
+def _is_harmless(kind: str, name: str) -> bool:
+    """Return whether a name is of a class that does nothing by being made."""
+    if kind == "name" and name in _FUNCTIONS:
+        return True
+    if not name.startswith(tuple(f"{package}." for package in _PACKAGES)):
+        return False
+    try:
+        module, _, own = name.rpartition(".")
+        found = getattr(import_module(module), own, None)
+    except Exception:  # importing a module can raise anything
+        return False
+    if not isinstance(found, type):
+        return False
+    if kind == "object/apply":
+        return issubclass(found, Path | enum.Enum)
+    return kind == "name" or (kind == "object" and dataclasses.is_dataclass(found))
