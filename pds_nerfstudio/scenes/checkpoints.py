@@ -16,7 +16,7 @@ from torch import Tensor
 from pds_nerfstudio.errors import UserError, first_line
 
 _EXTRA_STATE = "_extra_state"
-_MORE_THAN_NUMBERS = ("Unsupported class", "Unsupported global", "Unsupported operand", "pickle protocol")
+_MORE_THAN_NUMBERS = ("Unsupported class", "Unsupported global", "pickle protocol")
 """What torch says of files that hold more."""
 _MOST_STEPS = 10**9
 """More than any run has."""
