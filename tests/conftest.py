@@ -1,6 +1,7 @@
 """Types and shapes are checked while tests run; and how Triton's kernels are tested where there is no GPU."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -31,6 +32,12 @@ if os.environ.get("TRITON_INTERPRET") == "1":
         return block
 
     InterpreterBuilder.create_splat = _splat_of_its_kind
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hangups_end_a_process() -> None:
+    """As they usually do, also where the tests themselves were started to go on after one."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -55,6 +55,13 @@ class Checkpoint:
         return {f"gauss_params.{name}" if name in _GAUSSIAN else name: w for name, w in weights.items()}
 
 
+def _checkpoints_in(folder: Path) -> dict[int, Path]:
+    """Return the checkpoints in a folder by their steps."""
+    return {
+        int(match[1]): path for path in folder.glob("step-*.ckpt") if (match := re.fullmatch(r"step-(\d+)", path.stem))
+    }
+
+
 def find_checkpoint(load_dir: Path | None, load_step: int | None, load_checkpoint: Path | None) -> Path | None:
     """Return the file that nerfstudio's options name, or None if they name none.
 
@@ -67,11 +74,8 @@ def find_checkpoint(load_dir: Path | None, load_step: int | None, load_checkpoin
         return load_checkpoint
     if load_dir is None:
         return None
-    steps = {
-        int(match[1]): path
-        for path in load_dir.glob("step-*.ckpt")
-        if (match := re.fullmatch(r"step-(\d+)", path.stem))
-    }
+    # Also the folder of the run itself may be named: that is what people copy.
+    steps = _checkpoints_in(load_dir) or _checkpoints_in(load_dir / "nerfstudio_models")
     if not steps:
         raise UserError(
             f"--load-dir {load_dir} holds no step-*.ckpt: give the folder nerfstudio_models of a finished run."

@@ -18,7 +18,12 @@ from pds_nerfstudio.errors import UserError, first_line
 
 _PYTHON = "tag:yaml.org,2002:python/"
 _PLAIN = frozenset({"tuple", "none", "bool", "str", "unicode", "int", "long", "float", "bytes", "list", "dict"})
-_FUNCTIONS = frozenset({"nerfstudio.data.utils.nerfstudio_collate.nerfstudio_collate"})
+_FUNCTIONS = frozenset(
+    {
+        "nerfstudio.data.utils.nerfstudio_collate.nerfstudio_collate",
+        "nerfstudio.data.datamanagers.base_datamanager.variable_res_collate",
+    }
+)
 """That nerfstudio's own configurations name, and that nothing is done by but what they are for."""
 _PACKAGES = ("nerfstudio", "pds_nerfstudio", "torch.optim", "pathlib", "gsplat")
 

@@ -6,6 +6,7 @@ others, masks of a single image, and wide lenses without distortion. Subclasses 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -152,6 +153,14 @@ class RaysOfPhotos(VanillaDataManager[Photos]):
             if len(sides) and bool((sides != sides[0]).any()):
                 self.config.collate_fn = variable_res_collate
         return dataset
+
+    def _get_pixel_sampler(self, dataset: Photos, num_rays_per_batch: int) -> PixelSampler:
+        """Return nerfstudio's sampler, which notes tensors in its configuration: not in the one that is saved."""
+        config, self.config.pixel_sampler = self.config.pixel_sampler, replace(self.config.pixel_sampler)
+        try:
+            return super()._get_pixel_sampler(dataset, num_rays_per_batch)
+        finally:
+            self.config.pixel_sampler = config
 
 
 class MaskedPixels(PixelSampler):

@@ -29,8 +29,9 @@ class EditRunConfig(TrainerConfig):
     """Edit steps to run. A run that starts from no checkpoint reconstructs the scene first, for
     --pipeline.reconstruct-steps more; a resumed run does what is left of its edit steps."""
     load_dir: Path | None = None
-    """Folder nerfstudio_models of the run to start from: a finished nerfacto (for pds-nerf) or splatfacto (for
-    pds-splat), or an edit to resume. Without it (and without --load-checkpoint) the scene is reconstructed first."""
+    """Folder of the run to start from, or nerfstudio_models in it: a finished nerfacto (for pds-nerf) or splatfacto
+    (for pds-splat), or an edit to resume. Without it (and without --load-checkpoint) the scene is reconstructed
+    first."""
     load_checkpoint: Path | None = None
     """A single checkpoint file to start from, instead of --load-dir."""
     load_ply: Path | None = None

@@ -32,4 +32,5 @@ def claim_folder(config: TrainerConfig) -> None:
 
 def _goes_on_in(folder: Path, config: TrainerConfig) -> bool:
     start = config.load_dir or (config.load_checkpoint and config.load_checkpoint.parent)
-    return start is not None and start.resolve() == (folder / config.relative_model_dir).resolve()
+    own = {folder.resolve(), (folder / config.relative_model_dir).resolve()}
+    return start is not None and start.resolve() in own

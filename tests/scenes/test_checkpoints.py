@@ -53,6 +53,14 @@ class TestFindCheckpoint:
         assert find_checkpoint(None, None, folder / "step-000000009.ckpt") == folder / "step-000000009.ckpt"
         assert "--load-checkpoint" in refusal(lambda: find_checkpoint(None, None, folder / "none.ckpt"))
 
+    def test_the_folder_of_a_run_stands_for_that_of_its_checkpoints(self, tmp_path: Path) -> None:
+        models = tmp_path / "nerfstudio_models"
+        models.mkdir()
+        for step in (9, 20):
+            (models / f"step-{step:09d}.ckpt").touch()
+        assert find_checkpoint(tmp_path, None, None) == models / "step-000000020.ckpt"
+        assert find_checkpoint(tmp_path, 9, None) == models / "step-000000009.ckpt"
+
     def test_a_folder_that_holds_none(self, tmp_path: Path, refusal: Any) -> None:
         for folder in (tmp_path, tmp_path / "missing"):
             assert "nerfstudio_models" in refusal(lambda folder=folder: find_checkpoint(folder, None, None))

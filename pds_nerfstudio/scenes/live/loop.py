@@ -212,7 +212,7 @@ class LiveEdit:
     def _keep(self) -> None:
         """Keep the present state in the list of those that one can go back to, unless it is there already."""
         run, scene = self.run, self.scene
-        if not scene.editing or (self._at is not None and self._at[0] == run.next_step):
+        if not (scene.editing and scene.takes_requests) or (self._at is not None and self._at[0] == run.next_step):
             return
         number, finished = len(self._states) + 1, None if run.has_steps else run.base_dir
         picture = _free(self._home / "states" / f"{number:03d}.jpg")
