@@ -71,9 +71,10 @@ class Chance:
                 self._shuffler.setstate(state["shuffler"])
                 setattr(self._datamanager, _TO_COME, list(state["to_come"]))
         self._proposals = dict(state["proposals"])
-        if grown:
-            growth = {name: counts.to(self._model.device) for name, counts in state["growth"].items()}
-            getattr(self._model, "strategy_state", {}).update(growth)
+        if grown:  # other words may have let more Gaussians in since: then all are counted anew
+            n, growth = getattr(self._model, "num_points", 0), state["growth"]
+            fitting = {name: counts.to(self._model.device) for name, counts in growth.items() if len(counts) == n}
+            getattr(self._model, "strategy_state", {}).update(fitting)
 
     def begin_step(self, step: int, grown: bool) -> None:
         """Let a step depend neither on a resumption nor on what was rendered since the last one, such as for a viewer.
