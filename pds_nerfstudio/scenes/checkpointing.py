@@ -69,8 +69,12 @@ def _way_back(last_good: Path) -> str:
 
 
 def _not_finite(model: SceneModel) -> int:
-    """Return how many of a scene's numbers are infinities or NaN."""
-    counts = [parameter.detach().isfinite().logical_not().sum() for parameter in model.parameters()]
+    """Return how many of a scene's numbers are NaN or infinite.
+
+    What is minus infinity does not count: where two seed points of a splat lie in one place, splatfacto begins with the
+    logarithm of a size of 0.
+    """
+    counts = [(~(parameter.detach() < torch.inf)).sum() for parameter in model.parameters()]
     return int(torch.stack(counts).sum()) if counts else 0
 
 

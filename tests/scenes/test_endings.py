@@ -264,3 +264,11 @@ def test_markup_in_a_request_is_text(make_config: Any, run: Any, tmp_path: Path,
     record.write_text('{"step": 3, "action": "set", "settings": {"objective": "[/x]"}}\n')
     assert steps_saved(run(make_config("splat", replay=record))) == [4]
     assert "[/x]" in capsys.readouterr().out
+
+
+def test_seed_points_in_one_place_are_no_explosion(make_config: Any, prepare: Any) -> None:
+    trainer = prepare(make_config("splat", steps=1, reconstruct=1))
+    with torch.no_grad():
+        trainer.pipeline.model.gauss_params["scales"][:2] = -torch.inf  # as splatfacto has it
+    trainer.train()
+    assert len(list(trainer.checkpoint_dir.iterdir())) == 1
