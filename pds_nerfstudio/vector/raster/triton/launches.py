@@ -22,6 +22,7 @@ from pds_nerfstudio.vector.raster.triton import (
 from pds_nerfstudio.vector.raster.triton.device import TILE
 from pds_nerfstudio.vector.raster.triton.outlines import CHORDS
 from pds_nerfstudio.vector.raster.triton.program import Program
+from pds_nerfstudio.vector.raster.triton.room import Room, aligned
 
 _ROWS = 16
 """Pixel rows that a program sums."""
@@ -29,6 +30,8 @@ _REGIONS = 256
 """Regions that are laid out at a time."""
 _SUPERSAMPLERS = 512
 """Programs that share the tiles to be supersampled."""
+_ENDLESS = 2**62
+"""Room for any number of cells."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Picture:
     """Largest distance between a curve and its chords, in pixels."""
     differentiable: bool
     """Whether a backward pass may follow."""
+    room: Room | None
+    """For how many cells there is memory; without, the host waits to learn how many there are."""
 
     @property
     def tiles(self) -> tuple[int, int]:
@@ -85,7 +90,7 @@ class Outlines:
     firsts: Tensor
     """Where the segments or edges of each region begin, and last where those of the last one end."""
     count: int
-    """How many segments or edges there are."""
+    """For how many segments or edges there is memory."""
     direct: bool
     """Whether the outlines are the edges."""
 
@@ -93,6 +98,11 @@ class Outlines:
     def programs(self) -> tuple[int]:
         """Programs of kernels that take the outlines one by one."""
         return (triton.cdiv(self.count, CHORDS.value) if self.direct else self.count,)
+
+    @property
+    def total(self) -> Int[Tensor, "1"]:
+        """How many there are, on the device."""
+        return self.firsts[-1:]
 
     @property
     def by_segment(self) -> tuple[Tensor, ...]:
@@ -187,11 +197,13 @@ def cover_regions(picture: Picture, outlines: list[Outlines], points: Tensor) ->
     starts = bounds.new_empty(program.regions + 1, dtype=torch.int64)
     for o in outlines:
         layout.bound[o.programs](
-            *o.by_segment, bounds, o.count, picture.tolerance, float(size[0]), float(size[1]), DIRECT=o.direct
+            *o.by_segment, bounds, o.total, picture.tolerance, float(size[0]), float(size[1]), DIRECT=o.direct
         )
-    layout.lay_out[(1,)](bounds, windows, starts, program.regions, BLOCK=_REGIONS)
-    # the one wait; a multiple of 64 keeps planes aligned
-    cells = -(-int(starts[-1]) // 64) * 64
+    room = picture.room
+    layout.lay_out[(1,)](
+        bounds, windows, starts, program.regions, _ENDLESS if room is None else room.cells, BLOCK=_REGIONS
+    )
+    cells = aligned(int(starts[-1])) if room is None else room.cells
 
     winding, marks = points.new_zeros(2, cells).unbind(0)
     marks = marks.view(torch.int32)
@@ -199,7 +211,7 @@ def cover_regions(picture: Picture, outlines: list[Outlines], points: Tensor) ->
     result = Cover(windows, starts, winding, cover, bounds[-1:], bounds.new_empty(cells // 2, 3))
     for o in outlines:
         coverage.scatter[o.programs](
-            *o.by_segment, windows, starts, winding, marks, o.count, picture.tolerance, DIRECT=o.direct
+            *o.by_segment, windows, starts, winding, marks, o.total, picture.tolerance, DIRECT=o.direct
         )
     bands = picture.bands(program.regions)
     coverage.accumulate[bands](winding, cover, marks, windows, starts, program.odd, bounds, BLOCK=_ROWS)
@@ -296,6 +308,6 @@ def cover_backward(picture: Picture, outlines: list[Outlines], covered: Cover, o
         )  # fmt: skip
     for o, target in zip(outlines, targets, strict=True):
         coverage_backward.pull[o.programs](
-            *o.by_segment, windows, starts, program.odd, winding, on_cover, target, o.count, picture.tolerance,
+            *o.by_segment, windows, starts, program.odd, winding, on_cover, target, o.total, picture.tolerance,
             DIRECT=o.direct,
         )  # fmt: skip

@@ -44,11 +44,12 @@ def bound(
             _widen(x0, y0, x1, y1, k < n, region + lane * 0, bounds, width, height)
 
 
-@triton.jit
-def lay_out(bounds, windows, offsets, regions, BLOCK: tl.constexpr):
+@triton.jit(do_not_specialize=["room"])
+def lay_out(bounds, windows, offsets, regions, room, BLOCK: tl.constexpr):
     """Lay the windows out one after the other. One program.
 
-    windows: x, y, width, height of each; offsets: first cell of each, and last how many cells there are.
+    windows: x, y, width, height of each; offsets: first cell of each, and last how many cells there are. If that is
+    more than there is room for, all windows are empty.
     """
     start = tl.zeros((), tl.int64)
     for first in range(0, regions, BLOCK):
@@ -69,3 +70,8 @@ def lay_out(bounds, windows, offsets, regions, BLOCK: tl.constexpr):
         tl.store(offsets + r, start + tl.cumsum(area, 0) - area, mask=real)
         start += tl.sum(area, 0)
     tl.store(offsets + regions, start)
+    if start > room:
+        for first in range(0, regions, BLOCK):
+            r = first + tl.arange(0, BLOCK)
+            tl.store(windows + 4 * r + 2, 0, mask=r < regions)
+            tl.store(windows + 4 * r + 3, 0, mask=r < regions)

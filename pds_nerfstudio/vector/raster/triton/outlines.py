@@ -96,7 +96,7 @@ def load_edges(edges, e, valid):
 def own_edges(edges, regions, total):
     """Return this program's edges: their numbers, which of them there are, their regions, and both ends of each."""
     e = tl.program_id(0) * CHORDS + tl.arange(0, CHORDS)
-    valid = e < total
+    valid = e < tl.load(total)
     x0, y0, x1, y1 = load_edges(edges, e, valid)
     return e, valid, tl.load(regions + e, mask=valid, other=0), x0, y0, x1, y1
 

@@ -12,7 +12,8 @@ rules, supersampled pixels, gradients, clip paths and layers. The steps are
 
 and the same in reverse. The host waits for the device once for each picture, to learn how much memory the windows take,
 and twice more where there are strokes: for the number of their chords, and of the edges around them. Dashes are cut in
-PyTorch, which waits more often.
+PyTorch, which waits more often. From the third picture of the same size on, all is launched at once (`recording`), in
+memory that has room for half as much again as the pictures before needed (`room`).
 
 Sums are made by atomic operations, so the last bits of areas and gradients differ between runs. Importing this needs
 Triton. It runs on GPUs, and in Triton's interpreter (TRITON_INTERPRET=1) anywhere.
@@ -20,7 +21,7 @@ Triton. It runs on GPUs, and in Triton's interpreter (TRITON_INTERPRET=1) anywhe
 
 import os
 import warnings
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -46,6 +47,8 @@ from pds_nerfstudio.vector.raster.triton.launches import (
     outlines_of,
 )
 from pds_nerfstudio.vector.raster.triton.program import canvas_maps, gradient_maps, make_program
+from pds_nerfstudio.vector.raster.triton.recording import RecordingDrawer, Size
+from pds_nerfstudio.vector.raster.triton.room import Room
 from pds_nerfstudio.vector.raster.triton.stroking import make_stroke_table, tiled_stroke_edges
 from pds_nerfstudio.vector.raster.window import within_window
 
@@ -66,17 +69,19 @@ class _Render(torch.autograd.Function):
         boxes: Tensor,
         background: Tensor,
         picture: Picture,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         numbers = Numbers(points, edges, colors, opacities, geometries, offsets, boxes)
         covered = cover_regions(picture, list(outlines_of(picture, points, edges)), points)
         out, layers = composite_layers(picture, numbers, covered, background)
         ctx.picture, ctx.background = picture, background.shape
         ctx.save_for_backward(*numbers, *covered, *layers)
-        return out
+        cells = covered.starts[-1]
+        ctx.mark_non_differentiable(cells)
+        return out, cells
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         picture, saved = ctx.picture, iter(ctx.saved_tensors)
         numbers = Numbers(*islice(saved, len(Numbers._fields)))
         covered = Cover(*islice(saved, len(Cover._fields)))
@@ -111,6 +116,7 @@ class TiledRasterizer:
         """What draws where this cannot."""
         self._is_plain = is_plain(scene.root)
         if self._is_plain:
+            self._drawer = RecordingDrawer(self._draw, can_record=not self.reference.plan.dashed)
             self._program = make_program(scene, self.reference.plan)
             self._program_on = lru_cache(maxsize=4)(self._program.to)
             self._strokes_on = lru_cache(maxsize=4)(lambda device: make_stroke_table(self.reference.plan_on(device)))
@@ -135,28 +141,39 @@ class TiledRasterizer:
         ):
             return self.reference.render(parameters, width, height, view, background)
         points = self.reference.followers(points)
-        parameters = replace(parameters, points=points)
         device = points.device
         program = self._program_on(device)
         if not len(program.items):
             return points.new_zeros(4, height, width) if background is None else background.to(points)
-        maps, gradients, stretch = self._maps(view, device)
-        with torch.cuda.device_of(points):
-            edges, region, firsts = self._strokes(parameters, maps, stretch)
         boxes = points.new_zeros(0, 4)
         if program.boxed:
             boxes = bounding_boxes(points[program.boxed_segments], program.boxed_owner, program.boxed)
-        opaque = background is not None
-        below = points.new_empty(0) if background is None else background.to(points).contiguous()
+        below = points.new_empty(0) if background is None else background
         rows = (parameters.colors, parameters.opacities, parameters.gradients, parameters.offsets)
-        inputs = [t.contiguous() for t in (points, edges, *rows, boxes)]
+        numbers = (points, parameters.widths, *rows, boxes, below)
+        inputs = [*(t.to(points).contiguous() for t in numbers), *self._maps(view, device)]
+        with torch.cuda.device_of(points):
+            drawn = self._drawer(inputs, (width, height, background is not None))
+        return within_window(drawn, background, self.scene.window, view)
+
+    def _draw(self, inputs: Sequence[Tensor], size: Size, room: Room | None) -> tuple[Tensor, Tensor]:
+        """Return a picture, and how many chords, edges and cells it needs: if there is no room, it is not drawn."""
+        points, widths, colors, opacities, geometries, offsets, boxes, below, maps, gradients, stretch = inputs
+        program, strokes = self._program_on(points.device), self._strokes_on(points.device)
+        edges, region, firsts = points.new_zeros(0, 2, 2), *points.new_zeros(2, 0, dtype=torch.int32)
+        needed = points.new_zeros(2, dtype=torch.int64)
+        if len(strokes.segments):
+            edges, region, firsts, needed = tiled_stroke_edges(
+                strokes, points, widths, maps, stretch, self.tolerance, room
+            )
+        numbers = (points, edges, colors, opacities, geometries, offsets, boxes, below)
+        width, height, opaque = size
         picture = Picture(
             program, maps, gradients, region, firsts, width, height, opaque, self.tolerance,
-            torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, below)),
+            torch.is_grad_enabled() and any(t.requires_grad for t in numbers), room,
         )  # fmt: skip
-        with torch.cuda.device_of(points):
-            drawn = _Render.apply(*inputs, below, picture)  # type: ignore[no-untyped-call]
-        return within_window(drawn, background, self.scene.window, view)
+        drawn, cells = _Render.apply(*numbers, picture)  # type: ignore[no-untyped-call]
+        return drawn, torch.cat([needed, cells[None]])
 
     def _make_maps(self, view: Affine, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """Return what the view decides: the maps of regions, those of gradients, and how it stretches strokes."""
@@ -165,11 +182,3 @@ class TiledRasterizer:
         a, b, c, d, _, _ = maps[list(plan.stroke_regions)].unbind(1)
         stretch = 0.5 * (torch.hypot(a + d, b - c) + torch.hypot(a - d, b + c))  # as in `affine.largest_scale`
         return maps.to(device), gradient_maps(plan, view).to(device), stretch.to(device)
-
-    def _strokes(self, parameters: SceneParameters, maps: Tensor, stretch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return edges around the strokes, sorted by region, the region of each, and where each region's begin."""
-        points, table = parameters.points, self._strokes_on(parameters.points.device)
-        if not len(table.segments):
-            none = points.new_zeros(0, dtype=torch.int32)
-            return points.new_zeros(0, 2, 2), none, none
-        return tiled_stroke_edges(table, parameters, maps, stretch, self.tolerance)

@@ -135,7 +135,7 @@ def load_lanes(
     tail, count: edges behind the two sides up to a cap before the chord, and all edges.
     """
     i = tl.program_id(0) * LANES + tl.arange(0, LANES)
-    valid = i < total
+    valid = i < tl.load(total)
     contour = tl.load(contours + i, mask=valid, other=0)
     first, last = tl.load(firsts + contour), tl.load(firsts + contour + 1) - 1
     around = tl.load(closed + contour) != 0
@@ -184,7 +184,7 @@ def count_edges(
         chords, contours, smooth, firsts, closed, widths, pens, miter_limits, tolerances, total, matrices,
         contour_regions,
     )  # fmt: skip
-    tl.store(edge_counts + i, count, mask=i < total)
+    tl.store(edge_counts + i, count, mask=i < tl.load(total))
 
 
 @triton.jit
@@ -268,7 +268,7 @@ def outline(
         chords, contours, smooth, firsts, closed, widths, pens, miter_limits, tolerances, total, matrices,
         contour_regions,
     )  # fmt: skip
-    slot = tl.load(offsets + i, mask=i < total, other=0)
+    slot = tl.load(offsets + i, mask=i < tl.load(total), other=0)
     for k in range(0, tl.max(count, 0)):
         tl.store(regions + slot + k, region, mask=k < count)
     _line(edges, slot, x0 - sx, y0 - sy, x1 - sx, y1 - sy, counts)

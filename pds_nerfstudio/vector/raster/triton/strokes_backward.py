@@ -146,7 +146,7 @@ def outline_backward(
         contour_regions,
     )  # fmt: skip
     ax, ay, bx, by, inner, outer, _, _ = corners(sx, sy, tx, ty, rx, ry, qx, qy, dot, to_left, kite, kind)
-    slot = tl.load(offsets + i, mask=i < total, other=0)
+    slot = tl.load(offsets + i, mask=i < tl.load(total), other=0)
     # p and v: by both ends; s, r, t and q: by side and reach of this chord and of the next; names as in `outline`
     px, py, vx, vy = _of_line(edges, grad, slot, counts)
     wx, wy, zx, zy = _of_line(edges, grad, slot + 1, counts)

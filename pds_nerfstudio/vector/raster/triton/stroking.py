@@ -12,8 +12,8 @@ from torch.autograd.function import once_differentiable
 from pds_nerfstudio.vector.raster.outlines import cut_dashes
 from pds_nerfstudio.vector.raster.plan import Plan
 from pds_nerfstudio.vector.raster.polyline import Polylines, drop_points
-from pds_nerfstudio.vector.raster.scene import SceneParameters
 from pds_nerfstudio.vector.raster.triton import chords, strokes, strokes_backward
+from pds_nerfstudio.vector.raster.triton.room import Room, places
 
 
 @dataclass(frozen=True)
@@ -104,22 +104,22 @@ class _Flatten(torch.autograd.Function):
         tolerances: Tensor,
         matrices: Tensor,
         tolerance: float,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        room: int | None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         grid = (len(table.segments),)
-        firsts = table.segments.new_zeros(len(table.segments) + 1)
+        counts = table.segments.new_zeros(len(table.segments) + 1)
         chords.count_chords[grid](
             points, table.segments, table.straight, table.instances, table.regions, matrices, widths, table.pens,
-            tolerances, tolerance, firsts[1:],
+            tolerances, tolerance, counts[1:],
         )  # fmt: skip
-        firsts = firsts.cumsum(0, dtype=torch.int32)
-        total = int(firsts[-1])
+        firsts, total, needed = places(counts, room)
         ends, contours = points.new_empty(total, 4), firsts.new_empty(total)
         smooth = torch.empty_like(contours)
         chords.flatten[grid](points, table.segments, table.instances, firsts, ends, contours, smooth)
         ctx.save_for_backward(table.segments, firsts)
         ctx.points = points.shape
-        ctx.mark_non_differentiable(contours, smooth, firsts)
-        return ends, contours, smooth, firsts
+        ctx.mark_non_differentiable(contours, smooth, firsts, needed)
+        return ends, contours, smooth, firsts, needed
 
     @staticmethod
     @once_differentiable
@@ -127,66 +127,69 @@ class _Flatten(torch.autograd.Function):
         segments, firsts = ctx.saved_tensors
         on_points = grad.new_zeros(ctx.points)
         chords.flatten_backward[(len(segments),)](segments, firsts, grad.contiguous(), on_points)
-        return on_points, None, None, None, None, None
+        return on_points, None, None, None, None, None, None
 
 
 class _Outline(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, ends: Tensor, widths: Tensor, lines: Chords, contours: Contours, matrices: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        total = len(ends)
-        grid = (triton.cdiv(total, strokes.LANES.value),)
+        ctx: Any, ends: Tensor, widths: Tensor, lines: Chords, contours: Contours, matrices: Tensor, room: int | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        grid = (triton.cdiv(len(ends), strokes.LANES.value),)
         shared = (
             ends, lines.contours, lines.smooth, contours.firsts, contours.closed, widths, contours.pens,
-            contours.miter_limits, contours.tolerances, total, matrices, contours.regions,
+            contours.miter_limits, contours.tolerances, contours.firsts[-1:], matrices, contours.regions,
         )  # fmt: skip
-        offsets = lines.contours.new_zeros(total + 1)
-        strokes.count_edges[grid](*shared, offsets[1:])
-        offsets = offsets.cumsum(0, dtype=torch.int32)
-        edges = ends.new_empty(int(offsets[-1]), 2, 2)
+        counts = lines.contours.new_zeros(len(ends) + 1)
+        strokes.count_edges[grid](*shared, counts[1:])
+        offsets, total, needed = places(counts, room)
+        edges = ends.new_empty(total, 2, 2)
         regions = offsets.new_empty(len(edges))
         strokes.outline[grid](*shared, offsets, edges, regions)
-        ctx.grid, ctx.total = grid, total
-        ctx.save_for_backward(*(t for t in shared if isinstance(t, Tensor)), offsets, edges)
-        ctx.mark_non_differentiable(regions, offsets)
-        return edges, regions, offsets
+        ctx.grid = grid
+        ctx.save_for_backward(*shared, offsets, edges)
+        ctx.mark_non_differentiable(regions, offsets, needed)
+        return edges, regions, offsets, needed
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        *shared, matrices, regions, offsets, edges = ctx.saved_tensors
+        *shared, offsets, edges = ctx.saved_tensors
         ends, widths = shared[0], shared[5]
         on_ends, on_widths = torch.zeros_like(ends), torch.zeros_like(widths)
-        strokes_backward.outline_backward[ctx.grid](
-            *shared, ctx.total, matrices, regions, offsets, edges, grad.contiguous(), on_ends, on_widths
-        )
-        return on_ends, on_widths, None, None, None
+        strokes_backward.outline_backward[ctx.grid](*shared, offsets, edges, grad.contiguous(), on_ends, on_widths)
+        return on_ends, on_widths, None, None, None, None
 
 
 def tiled_stroke_edges(
     table: StrokeTable,
-    parameters: SceneParameters,
+    points: Float[Tensor, "n 2"],
+    widths: Float[Tensor, " w"],
     matrices: Float[Tensor, "r 6"],
     stretch: Float[Tensor, " c"],
     tolerance: float,
-) -> tuple[Float[Tensor, "e 2 2"], Int[Tensor, " e"], Int[Tensor, " r+1"]]:
+    room: Room | None = None,
+) -> tuple[Float[Tensor, "e 2 2"], Int[Tensor, " e"], Int[Tensor, " r+1"], Int[Tensor, "2"]]:
     """Return what `outlines.stroke_edges` returns, and where the edges of each region begin.
 
     Args:
         table: Of the scene, with strokes in it.
-        parameters: The scene's numbers.
+        points: The scene's, contiguous.
+        widths: The scene's, contiguous.
         matrices: From each region's units to the canvas.
         stretch: Factor by which they lengthen at most, for each contour.
         tolerance: Largest distance between a curve and its chords, in pixels.
+        room: For how many chords and edges there is memory; without, the host waits to learn how many there are.
+            Dashes need it to wait.
 
     Returns:
-        Directed edges in canvas pixels, sorted by region; the region of each; and the first edge of each region, last
-        the number of edges.
+        Directed edges in canvas pixels, sorted by region; the region of each; the first edge of each region, last the
+        number of edges, all 0 if they don't fit; and how many chords and edges there are.
     """
-    points, widths = parameters.points.contiguous(), parameters.widths.contiguous()
     tolerances = tolerance / stretch.clamp(min=1e-12)
-    ends, owners, smooth, firsts = _Flatten.apply(points, widths, table, tolerances, matrices, tolerance)  # type: ignore[no-untyped-call]
+    ends, owners, smooth, firsts, chords_needed = _Flatten.apply(  # type: ignore[no-untyped-call]
+        points, widths, table, tolerances, matrices, tolerance, None if room is None else room.chords
+    )
     contours = Contours(
         firsts[table.first_segments],
         table.closed,
@@ -199,8 +202,11 @@ def tiled_stroke_edges(
     lines = Chords(ends, owners, smooth)
     if table.plan.dashed:
         lines, contours = _dashed(table.plan, lines, contours)
-    edges, regions, offsets = _Outline.apply(lines.ends, widths, lines, contours, matrices)  # type: ignore[no-untyped-call]
-    return edges, regions, offsets[contours.firsts[contours.region_firsts]]
+    edges, regions, offsets, edges_needed = _Outline.apply(  # type: ignore[no-untyped-call]
+        lines.ends, widths, lines, contours, matrices, None if room is None else room.edges
+    )
+    needed = torch.stack([chords_needed, edges_needed])
+    return edges, regions, offsets[contours.firsts[contours.region_firsts]], needed
 
 
 def _dashed(plan: Plan, lines: Chords, contours: Contours) -> tuple[Chords, Contours]:

@@ -6,6 +6,7 @@ import math
 import os
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -237,6 +238,99 @@ def test_strokes_of_all_kinds_are_drawn_alike(tiled: type[TiledRasterizer]) -> N
     dashed = Stroke(shapes[0].stroke.paint, builder.add_width(1.2), dashes=(3.0, 2.0), dash_offset=0.7)
     shapes.append(Shape(builder.add_polygon([(1, 22.2), (28.6, 21.4)], closed=False), stroke=dashed))
     _assert_alike(*_pair(tiled, *builder.build(shapes), opaque=True, size=(30, 24)))
+
+
+def _outlined_discs(size: float) -> tuple[Scene, SceneParameters]:
+    builder = SceneBuilder()
+    shapes = []
+    for k in range(3):
+        x, y, r = 8.3 + 4 * k, 9.1 + 2 * k, size * (3.1 + k)
+        points = [(x + r * math.cos(a / 6 * math.pi), y + r * math.sin(a / 6 * math.pi)) for a in range(12)]
+        path = builder.add_path(points, [([(3 * a, 3 * a + 1, 3 * a + 2, (3 * a + 3) % 12) for a in range(4)], True)])
+        paint = Solid(builder.add_color(k / 3, 0.5, 0.2))
+        fill = Fill(paint, (builder.add_opacity(0.6),))
+        shapes.append(Shape(path, fill=fill, stroke=Stroke(paint, builder.add_width(1.7))))
+    return builder.build(shapes)
+
+
+def test_with_room_the_host_waits_for_nothing_and_the_picture_is_the_same(tiled: type[TiledRasterizer]) -> None:
+    """More room than is needed changes nothing; with less, nothing is drawn, and what was needed is known."""
+    from pds_nerfstudio.vector.raster.triton.room import Room
+
+    scene, parameters = _outlined_discs(1.0)
+    ground = torch.rand(3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1)).to(DEVICE)
+
+    def drawn(room: Room | None) -> tuple[Tensor, list[int], list[Tensor | None]]:
+        renderer, needs = tiled(scene), []
+
+        def draw(inputs: Any, size: Any) -> Tensor:
+            picture, needed = renderer._draw(inputs, size, room)
+            needs.extend(needed.tolist())
+            return picture
+
+        renderer._drawer = draw  # type: ignore[assignment]
+        numbers = parameters.map(partial(_leaf, torch.float32))
+        picture = renderer.render(numbers, WIDTH, HEIGHT, IDENTITY, ground)
+        (picture * ground.flip(0)).sum().backward()
+        return picture.detach(), needs, [t.grad for t in (numbers.points, numbers.widths, numbers.colors)]
+
+    picture, needed, gradients = drawn(None)
+    assert min(needed) > 0
+    assert (picture - ground).abs().max() > 0.1
+    room = Room.for_(needed)
+    assert room.holds(needed)
+    roomy, same, others = drawn(room)
+    assert same == needed
+    torch.testing.assert_close(roomy, picture, rtol=0, atol=1e-6)
+    for theirs, ours in zip(gradients, others, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    chords, edges, cells = needed
+    small = (Room(64, edges, cells), Room(chords, 64, cells), Room(chords, edges, 64))
+    for which, room in enumerate(small):
+        assert not room.holds(needed)
+        nothing, found, _ = drawn(room)
+        assert found[which] == needed[which]  # of chords; without them there are no edges to count, and fewer cells
+        if which == 2:
+            assert torch.equal(nothing, ground)
+        else:  # no strokes
+            assert (nothing - picture).abs().max() > 0.1
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU")
+def test_pictures_that_come_again_are_recorded_and_stay_the_same() -> None:
+    """Also those that need more room than the ones before, and gradients of a picture older than the last one."""
+    from pds_nerfstudio.vector.raster.triton.rasterizer import TiledRasterizer
+
+    scene, parameters = _outlined_discs(1.0)
+    recorded, ground = TiledRasterizer(scene), torch.ones(3, HEIGHT, WIDTH, device=DEVICE)
+
+    def numbers(size: float) -> SceneParameters:
+        return replace(parameters, points=parameters.points * size).map(partial(_leaf, torch.float32))
+
+    def plain(size: float) -> tuple[Tensor, Tensor]:
+        leaves = numbers(size)
+        picture = TiledRasterizer(scene).render(leaves, WIDTH, HEIGHT, IDENTITY, ground)
+        (picture * picture.detach().sin()).sum().backward()
+        assert leaves.points.grad is not None
+        return picture.detach(), leaves.points.grad
+
+    def check(leaves: SceneParameters, picture: Tensor, size: float) -> None:
+        expected, gradient = plain(size)
+        torch.testing.assert_close(picture, expected, rtol=0, atol=1e-6)
+        (picture * picture.detach().sin()).sum().backward()
+        torch.testing.assert_close(leaves.points.grad, gradient, rtol=1e-4, atol=1e-5)
+
+    sizes = [0.5, 0.5, 0.5, 0.6, 0.4, 1.1, 1.1, 0.7]  # the sixth has twice the area of what there is room for
+    for size in sizes:
+        leaves = numbers(size)
+        check(leaves, recorded.render(leaves, WIDTH, HEIGHT, IDENTITY, ground), size)
+    (kind,) = recorded._drawer._kinds.values()
+    assert kind.recorded is not None
+    first, second = numbers(0.5), numbers(0.8)
+    before = recorded.render(first, WIDTH, HEIGHT, IDENTITY, ground)
+    after = recorded.render(second, WIDTH, HEIGHT, IDENTITY, ground)
+    check(first, before, 0.5)
+    check(second, after, 0.8)
 
 
 @pytest.mark.parametrize("opaque", [False, True])

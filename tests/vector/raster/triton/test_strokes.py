@@ -67,7 +67,7 @@ def _assert_alike(scene: Scene, parameters: SceneParameters) -> None:
 
     def found(numbers: SceneParameters) -> tuple[Tensor, ...]:
         table = make_stroke_table(on_device)
-        return tiled_stroke_edges(table, numbers, maps.to(DEVICE), stretch.to(DEVICE), TOLERANCE)
+        return tiled_stroke_edges(table, numbers.points, numbers.widths, maps.to(DEVICE), stretch.to(DEVICE), TOLERANCE)
 
     reference = _outlined(expected, parameters.map(lambda t: t.double().requires_grad_()))
     ours = _outlined(found, parameters.map(lambda t: t.to(DEVICE).requires_grad_()))
