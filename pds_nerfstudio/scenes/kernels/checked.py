@@ -58,7 +58,12 @@ class CheckedFunction(Generic[Input, Output]):
     @torch.no_grad()
     def _choose(self, few: Input) -> Callable[[Input], Output]:
         try:
-            pairs = zip(self._numbers(self._fast(few)), self._numbers(self._plain(few)), strict=True)
+            # Both draw the same random numbers, and the run draws what it would have drawn anyway.
+            devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+            with torch.random.fork_rng(devices):
+                ours_of_few = self._numbers(self._fast(few))
+            with torch.random.fork_rng(devices):
+                pairs = zip(ours_of_few, self._numbers(self._plain(few)), strict=True)
             distances = [float((ours - theirs).norm() / theirs.norm().clamp_min(1e-30)) for ours, theirs in pairs]
         except Exception as error:  # Compilers and drivers fail in ways of their own.
             reason = first_line(error)

@@ -113,12 +113,12 @@ def _backward_table(
     x, y, z = _load_position(positions, points, tl.load(scalings + level), inside)
     places = points[:, None] * (LEVELS * FEATURES) + level * FEATURES + features[None, :]
     gradient = tl.load(on_out + places, mask=inside[:, None], other=0.0)
+    # Of a learned scene most samples lie in empty space or behind a surface, and nothing is asked of them.
+    asked = tl.max((gradient != 0).to(tl.int32), axis=1) > 0
     for which in tl.static_range(8):
         row, wx, wy, wz = corner(x, y, z, which, level, table_size)
         share = (wx * wy * wz)[:, None] * gradient
-        tl.atomic_add(
-            on_table + row[:, None] * FEATURES + features[None, :], share, mask=inside[:, None], sem="relaxed"
-        )
+        tl.atomic_add(on_table + row[:, None] * FEATURES + features[None, :], share, mask=asked[:, None], sem="relaxed")
 
 
 @triton.jit

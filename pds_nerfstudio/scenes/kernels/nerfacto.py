@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, cast, runtime_checkable
 
 from nerfstudio.cameras.rays import RaySamples
 from nerfstudio.field_components.field_heads import FieldHeadNames
 from nerfstudio.fields.base_field import Field
+from nerfstudio.model_components.ray_samplers import ProposalNetworkSampler
 from nerfstudio.models.nerfacto import NerfactoModel
 from torch import Tensor, nn
 
 from pds_nerfstudio.scenes.kernels.checked import CheckedFunction
 from pds_nerfstudio.scenes.kernels.hash_encoding import speed_up
+from pds_nerfstudio.scenes.kernels.sampling import SampleFn, usual_samples
 
 _RAYS_TO_CHECK = 256
 """Rays that a kernel's results are compared with PyTorch's on."""
@@ -77,6 +80,28 @@ def parts_for_colors(model: Parts, triton: bool) -> PartsForColors:
     )
     # One network may serve all rounds of proposals.
     return PartsForColors(fast * (len(model.density_fns) // len(fast)), field)
+
+
+def sampling_for_colors(sampler: ProposalNetworkSampler, triton: bool) -> SampleFn:
+    """Return what samples rays as a sampler does, where no gradients are wanted.
+
+    Args:
+        sampler: Of a nerfacto.
+        triton: Whether Triton is there, and to be used.
+    """
+    if not triton:
+        return partial(usual_samples, sampler)
+    from pds_nerfstudio.scenes.kernels.fused_sampler import sampler_without_gradients
+
+    fast = sampler_without_gradients(sampler)
+    checked = CheckedFunction(
+        lambda given: fast(*given),
+        lambda given: usual_samples(sampler, *given),
+        "samples",
+        few=lambda given: (given[0][:_RAYS_TO_CHECK], given[1]),
+        numbers=lambda samples: (samples.frustums.ends,),
+    )
+    return lambda rays, density_fns: checked((rays, density_fns))
 
 
 def _checked_densities(

@@ -21,9 +21,10 @@ from pds_nerfstudio.scenes.anchor import Anchor, Pixels
 from pds_nerfstudio.scenes.compat import offline_lpips
 from pds_nerfstudio.scenes.distributed import take_from_first_rank
 from pds_nerfstudio.scenes.kernels.hash_encoding import TritonUse, has_triton
-from pds_nerfstudio.scenes.kernels.nerfacto import parts_for_colors, speed_up_nerfacto
+from pds_nerfstudio.scenes.kernels.nerfacto import parts_for_colors, sampling_for_colors, speed_up_nerfacto
 from pds_nerfstudio.scenes.models.fog import fill_with_fog
 from pds_nerfstudio.scenes.models.kept_space import KeptSpace
+from pds_nerfstudio.scenes.models.ray_gradients import RayGradients
 from pds_nerfstudio.scenes.models.ray_sampling import LastLosses, render_through_sampled_rays
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.models.scene_model import SceneKind, Seen
@@ -72,9 +73,11 @@ class EditNerfModel(NerfactoModel):
             )
         with offline_lpips():
             super().populate_modules()
-        self._last_losses = LastLosses()
+        self._last_losses, self._last_losses_of_random = LastLosses(), LastLosses()
+        self._ray_gradients = RayGradients(self._render_rays, self._decides_rendering)
         self._triton = has_triton(self.config.triton)
         self._for_colors = speed_up_nerfacto(self, self._triton)
+        self._sample_for_colors = sampling_for_colors(self.proposal_sampler, self._triton)
         self._kept: KeptSpace | None = None
 
     @property
@@ -186,17 +189,7 @@ class EditNerfModel(NerfactoModel):
         rays.camera_indices = torch.full((len(rays), 1), index, device=self.device)
         n = self.config.edit_rays_per_step
         if 0 < n < len(rays):
-            parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-            colors, interlevel, distortion = render_through_sampled_rays(
-                self._render_rays,
-                self._render_colors,
-                rays,
-                n,
-                self.config.edit_rays_per_chunk,
-                self._colors_per_chunk,
-                parameters,
-                self._last_losses,
-            )
+            colors, interlevel, distortion = self._render_again(rays, n, self._last_losses)
         else:
             colors, interlevel, distortion = self._render_in_chunks(rays)
         return colors.reshape(height, width, 3), self._regularizers(interlevel, distortion)
@@ -223,7 +216,7 @@ class EditNerfModel(NerfactoModel):
             seen: The step's views, which are not needed.
         """
         rays, source, pixels = anchor.views.random_rays(step)
-        shown, interlevel, distortion = self._render_in_chunks(rays)
+        shown, interlevel, distortion = self._render_random(rays)
         return [anchor.rays(pixels, source, shown)], self._regularizers(interlevel, distortion)
 
     def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews, turn: int) -> dict[str, Float[Tensor, ""]]:
@@ -237,7 +230,7 @@ class EditNerfModel(NerfactoModel):
             turn: Not used: rays are drawn anew in each step.
         """
         rays, wanted, shown = redrawn.sample(self.config.edit_rays_per_step or view.image[0, 0].numel())
-        colors, interlevel, distortion = self._render_in_chunks(rays)
+        colors, interlevel, distortion = self._render_random(rays)
         distance = (shown * (colors - wanted).abs()).mean()
         return {"photometric_loss": distance, **self._regularizers(interlevel, distortion)}
 
@@ -255,6 +248,25 @@ class EditNerfModel(NerfactoModel):
             "interlevel_loss": self.config.interlevel_loss_mult * interlevel,
             "distortion_loss": self.config.distortion_loss_mult * distortion,
         }
+
+    def _render_random(self, rays: RayBundle) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, ""], Float[Tensor, ""]]:
+        """Return colours of rays of many views with gradients, and the means of both regularisers."""
+        if self._for_colors.are_fast:
+            return self._render_again(rays, len(rays), self._last_losses_of_random)
+        return self._render_in_chunks(rays)
+
+    def _render_again(
+        self, rays: RayBundle, n: int, last: LastLosses
+    ) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, ""], Float[Tensor, ""]]:
+        """Return colours that the backward pass renders again for n of the rays, and the means of both regularisers."""
+        chunks = self.config.edit_rays_per_chunk, self._colors_per_chunk
+        wanted = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        render = self._ray_gradients, self._render_colors
+        return render_through_sampled_rays(*render, rays, n, *chunks, wanted, last)
+
+    def _decides_rendering(self) -> tuple[Any, ...]:
+        """Return what decides how rays are rendered, beside the weights."""
+        return self.training, float(self.proposal_sampler._anneal), id(self._kept)
 
     def _render_in_chunks(
         self, rays: RayBundle
@@ -307,7 +319,7 @@ class EditNerfModel(NerfactoModel):
             rays = self.collider(rays)
         if self.training:
             self.camera_optimizer.apply_to_raybundle(rays)
-        samples, _, _ = self.proposal_sampler(rays, density_fns=self._for_colors.density_fns)
+        samples = self._sample_for_colors(rays, self._for_colors.density_fns)
         outputs = self._for_colors.field(samples)
         return samples, outputs[FieldHeadNames.RGB], samples.get_weights(outputs[FieldHeadNames.DENSITY])
 

@@ -18,15 +18,14 @@ from jaxtyping import Float, Int
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
+from pds_nerfstudio.scenes.models.ray_gradients import Pull, RayGradients
+
 EVEN_SHARE = 0.5
 """Share of the rays that is drawn evenly. It bounds every weight to 1 / EVEN_SHARE times that of an even draw: what
 else a ray decides, such as the regularisers' gradient, is never left to a few rays of huge weight."""
 
 _RAYS_FOR_LOSSES = 4096
 """Rays, evenly spread over the view, over which the losses of the first step are averaged."""
-
-RenderRays = Callable[[RayBundle], tuple[Float[Tensor, "rays 3"], Float[Tensor, "rays"], Float[Tensor, "rays"]]]
-"""Colours of rays, and two losses of each."""
 
 RenderColors = Callable[[RayBundle], Float[Tensor, "rays 3"]]
 """Colours of rays, without gradients."""
@@ -73,7 +72,7 @@ def systematic_sample(probabilities: Float[Tensor, "rays"], n: int, offset: Floa
 
 
 def render_through_sampled_rays(
-    render: RenderRays,
+    gradients: RayGradients,
     render_colors: RenderColors,
     rays: RayBundle,
     n: int,
@@ -89,10 +88,10 @@ def render_through_sampled_rays(
     before.
 
     Args:
-        render: Renders rays.
-        render_colors: Renders the colours alone, as `render` does.
-        rays: Of the whole view, row by row.
-        n: How many rays to back-propagate.
+        gradients: Renders rays with gradients.
+        render_colors: Renders the colours alone.
+        rays: Of the whole view, row by row, or any others.
+        n: How many rays to back-propagate; if there are no more, all of them, each once.
         rays_per_chunk: How many to render at a time with gradients.
         colors_per_chunk: How many to render at a time without.
         parameters: What gradients are wanted for.
@@ -100,7 +99,7 @@ def render_through_sampled_rays(
     """
     wanted = [parameter for parameter in parameters if parameter.requires_grad]
     chunks = rays_per_chunk, colors_per_chunk
-    outputs = _SampledRays.apply(render, render_colors, rays, n, chunks, last, wanted, *wanted)
+    outputs = _SampledRays.apply(gradients, render_colors, rays, n, chunks, last, wanted, *wanted)
     return cast(tuple[Tensor, Tensor, Tensor], outputs)
 
 
@@ -108,7 +107,7 @@ class _SampledRays(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        render: RenderRays,
+        gradients: RayGradients,
         render_colors: RenderColors,
         rays: RayBundle,
         n: int,
@@ -117,7 +116,7 @@ class _SampledRays(torch.autograd.Function):
         wanted: list[Tensor],
         *_: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.render, ctx.rays, ctx.n, ctx.last, ctx.wanted = render, rays, n, last, wanted
+        ctx.gradients, ctx.rays, ctx.n, ctx.last, ctx.wanted = gradients, rays, n, last, wanted
         ctx.rays_per_chunk, per_chunk = chunks
         device = wanted[0].device
         ctx.autocast = {
@@ -131,34 +130,37 @@ class _SampledRays(torch.autograd.Function):
             with torch.random.fork_rng([device] if device.type == "cuda" else []):
                 few = rays[:: math.ceil(len(rays) / _RAYS_FOR_LOSSES)]
                 starts = range(0, len(few), ctx.rays_per_chunk)
-                parts = [render(few[start : start + ctx.rays_per_chunk])[1:] for start in starts]
+                parts = [gradients.render(few[start : start + ctx.rays_per_chunk])[1:] for start in starts]
             last.values = torch.stack([torch.cat(part).mean() for part in zip(*parts, strict=True)])
         first, second = last.values.clone().unbind()
         return colors, first, second
 
     @staticmethod
     def backward(ctx: Any, on_colors: Tensor, on_first: Tensor, on_second: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        probabilities = ray_probabilities(on_colors)
-        offset = torch.rand((), device=on_colors.device, dtype=torch.float64)
-        chosen = systematic_sample(probabilities, ctx.n, offset)
-        weights = 1 / (ctx.n * probabilities[chosen])
+        chosen, weights = _choose(ctx, on_colors)
         # If a number anywhere in the image is not finite, it must be seen in the result, whichever rays are drawn.
         on_colors = on_colors[chosen] + 0 * on_colors.sum()
         sums: list[Tensor | None] = [None] * len(ctx.wanted)
         means = torch.zeros(2, device=on_colors.device)
-        for part in torch.arange(ctx.n, device=chosen.device).split(ctx.rays_per_chunk):
-            with torch.enable_grad(), torch.autocast(**ctx.autocast):
-                outputs = ctx.render(ctx.rays[chosen[part]])
-            weight = weights[part]
-            of_a_mean = weight / len(ctx.rays)
-            means += torch.stack([(of_a_mean * loss.detach()).sum() for loss in outputs[1:]]).to(means)
-            factors = (weight[:, None] * on_colors[part], of_a_mean * on_first, of_a_mean * on_second)
-            graphs = [(x, factor.to(x)) for x, factor in zip(outputs, factors, strict=True) if x.requires_grad]
-            ends, given = zip(*graphs, strict=True)
-            gradients = torch.autograd.grad(ends, ctx.wanted, given, allow_unused=True)
+        shares = weights / len(ctx.rays)
+        pull = Pull(weights[:, None] * on_colors, shares * on_first, shares * on_second, shares)
+        for part in torch.arange(len(chosen), device=chosen.device).split(ctx.rays_per_chunk):
+            of_part = Pull(*(t[part] for t in pull))
+            losses, gradients = ctx.gradients(ctx.rays[chosen[part]], of_part, ctx.wanted, ctx.autocast)
+            means += losses.to(means)
             for index, gradient in enumerate(gradients):
                 if gradient is not None:
                     so_far = sums[index]
                     sums[index] = gradient if so_far is None else so_far + gradient
         ctx.last.values = means
         return (None,) * 7 + tuple(sums)
+
+
+def _choose(ctx: Any, on_colors: Float[Tensor, "rays 3"]) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
+    """Return the rays to back-propagate, and what each counts for."""
+    if ctx.n >= len(ctx.rays):
+        return torch.arange(len(ctx.rays), device=on_colors.device), on_colors.new_ones(len(ctx.rays))
+    probabilities = ray_probabilities(on_colors)
+    offset = torch.rand((), device=on_colors.device, dtype=torch.float64)
+    chosen = systematic_sample(probabilities, ctx.n, offset)
+    return chosen, 1 / (ctx.n * probabilities[chosen])

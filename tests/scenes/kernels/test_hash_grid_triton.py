@@ -95,6 +95,22 @@ def test_only_what_is_asked_for_is_differentiated(triton_grid: ModuleType) -> No
     assert triton_grid.hash_grid(x.reshape(2, 4, 3), reference.hash_table, scalings).shape == (2, 4, 4)
 
 
+def test_points_of_which_nothing_is_asked_are_passed_over_and_broken_gradients_are_not(triton_grid: ModuleType) -> None:
+    reference = encoding(2, 2, 6)
+    scalings = reference.scalings.float().to(DEVICE)
+    x = positions(40)
+    weight = torch.zeros(40, 4, device=DEVICE)
+    weight[7, 1], weight[21, 2:] = 2.0, torch.tensor([-1.0, 0.5])
+    on_table = [
+        torch.autograd.grad((out * weight).sum(), reference.hash_table)[0]
+        for out in (triton_grid.hash_grid(x, reference.hash_table, scalings), reference.pytorch_fwd(x))
+    ]
+    torch.testing.assert_close(*on_table, rtol=1e-4, atol=1e-5)
+    weight[30, 0] = torch.nan
+    out = triton_grid.hash_grid(x, reference.hash_table, scalings)
+    assert torch.autograd.grad((out * weight).sum(), reference.hash_table)[0].isnan().any()
+
+
 def test_a_model_is_sped_up_in_place(triton_grid: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.ModuleDict({"field": encoding(3, 2, 8), "proposal": encoding(2, 2, 6)})
     names, x = set(model.state_dict()), positions(50)

@@ -1,7 +1,7 @@
 """A picture's launches recorded once, forward and backward, and run again with other numbers.
 
-The kernels of a picture take some .4 ms; Python needs ten times as long to launch them one by one. A CUDA graph
-launches them all at once. It needs memory that stays where it is, which `room` provides.
+The kernels of a picture take some .4 ms, and Python ten times as long to launch them one by one. A recording (see
+`cuda_graph`) needs memory that stays where it is, which `room` provides.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from pds_nerfstudio.cuda_graph import Replay, can_record
 from pds_nerfstudio.errors import first_line
 from pds_nerfstudio.vector.raster.triton.room import Room
 
@@ -29,8 +30,6 @@ _SEEN = 2
 """Pictures of a kind that are drawn as they come, before the next is recorded."""
 _KINDS = 2
 """Kinds of pictures of which recordings are kept, each with memory of its own."""
-_WARM_UPS = 2
-"""Pictures that are drawn before the recording, so that kernels are compiled and memory is there."""
 
 
 class Recording:
@@ -42,50 +41,40 @@ class Recording:
     """
 
     def __init__(self, draw: Callable[[Sequence[Tensor]], tuple[Tensor, Tensor]], inputs: Sequence[Tensor]) -> None:
-        self._inputs = [t.detach().clone().requires_grad_(t.requires_grad) for t in inputs]
-        self._wanted = [t for t in self._inputs if t.requires_grad]
-        self._forward, self._backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         self.turn = 0
         """Counts the pictures."""
-        here, beside = torch.cuda.current_stream(), torch.cuda.Stream()
-        beside.wait_stream(here)
-        with torch.enable_grad(), torch.cuda.stream(beside):
-            for _ in range(_WARM_UPS):
-                image, _ = draw(self._inputs)
-                torch.autograd.grad(image, self._wanted, torch.zeros_like(image), allow_unused=True)
-            # Other threads may go on as they please.
-            with torch.cuda.graph(self._forward, stream=beside, capture_error_mode="thread_local"):
-                self._image, self._needed = draw(self._inputs)
-            self._on_image = torch.zeros_like(self._image)
-            with torch.cuda.graph(
-                self._backward, pool=self._forward.pool(), stream=beside, capture_error_mode="thread_local"
-            ):
-                self._gradients = torch.autograd.grad(self._image, self._wanted, self._on_image, allow_unused=True)
-        here.wait_stream(beside)
+        with torch.enable_grad():
+            self._forward = Replay(draw, inputs)
+            image, _ = self._forward(inputs)  # a recording alone computes nothing that could be pulled at
+            assert image is not None
+            wanted = [t for t in self._forward.inputs if t.requires_grad]
+
+            def pull(given: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+                return torch.autograd.grad(image, wanted, given, allow_unused=True, retain_graph=True)
+
+            self._backward = Replay(pull, [torch.zeros_like(image)], pool=self._forward)
 
     def __call__(self, inputs: Sequence[Tensor]) -> tuple[Float[Tensor, "c h w"], Int[Tensor, "3"]]:
         """Return what is drawn, and what it needed: if there was no room, it is nothing."""
-        image, needed = _Replay.apply(self, *inputs)  # type: ignore[no-untyped-call]
+        image, needed = _Replayed.apply(self, *inputs)  # type: ignore[no-untyped-call]
         return image, needed
 
     def draw(self, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return a picture and what it needed, in memory that the next one overwrites."""
-        for own, given in zip(self._inputs, inputs, strict=True):
-            own.data.copy_(given)
-        self._forward.replay()
+        image, needed = self._forward(inputs)
+        assert image is not None
+        assert needed is not None
         self.turn += 1
-        return self._image.detach(), self._needed
+        return image.detach(), needed
 
     def gradients(self, on_image: Float[Tensor, "c h w"]) -> list[Tensor | None]:
         """Return the gradients by all inputs that the last picture has, given those by its pixels."""
-        self._on_image.copy_(on_image)
-        self._backward.replay()
-        found = iter(self._gradients)
-        wanted = (next(found) if t.requires_grad else None for t in self._inputs)
+        found = iter(self._backward([on_image]))
+        wanted = (next(found) if t.requires_grad else None for t in self._forward.inputs)
         return [None if gradient is None else gradient.clone() for gradient in wanted]
 
 
-class _Replay(torch.autograd.Function):
+class _Replayed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, recording: Recording, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         image, needed = recording.draw(inputs)
@@ -149,7 +138,7 @@ class RecordingDrawer:
     @staticmethod
     def _is_worth_recording(inputs: Sequence[Tensor]) -> bool:
         differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
-        return differentiable and inputs[0].is_cuda and not torch.cuda.is_current_stream_capturing()
+        return differentiable and can_record(inputs[0].device)
 
     def _kind(self, inputs: Sequence[Tensor], size: Size) -> _Kind:
         key = (size, inputs[0].device, tuple((t.shape, t.requires_grad) for t in inputs))

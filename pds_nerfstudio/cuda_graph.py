@@ -1,0 +1,66 @@
+"""Work of a GPU that is recorded once and run again with other numbers.
+
+Python needs some ten to a hundred microseconds for each kernel that it launches, and many kernels take less. A CUDA
+graph launches all of a function's kernels at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+_WARM_UPS = 2
+"""Runs before the recording, in which kernels are compiled and libraries take their memory."""
+
+
+class Replay:
+    """A function of tensors on a GPU, recorded.
+
+    Random numbers are drawn anew in each run. The random numbers of what comes after are those that would have been
+    drawn without the recording.
+
+    Args:
+        function: Waits for nothing that the GPU computes, and does the same each time. What it reads beside its
+            arguments must stay where it is in memory.
+        inputs: Its arguments, all on one GPU; those that require gradients do so in the recording, too.
+        pool: Whose memory is shared.
+
+    Raises:
+        RuntimeError: If the function can't be recorded.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Sequence[Tensor]], Sequence[Tensor | None]],
+        inputs: Sequence[Tensor],
+        pool: Replay | None = None,
+    ) -> None:
+        self.inputs = [t.detach().clone().requires_grad_(t.requires_grad) for t in inputs]
+        """Where the arguments of a run lie."""
+        self._graph = torch.cuda.CUDAGraph()
+        here, beside = torch.cuda.current_stream(), torch.cuda.Stream()
+        beside.wait_stream(here)
+        memory = None if pool is None else pool._graph.pool()
+        with torch.random.fork_rng([torch.cuda.current_device()]), torch.cuda.stream(beside):
+            for _ in range(_WARM_UPS):
+                function(self.inputs)
+            # Other threads may go on as they please.
+            with torch.cuda.graph(self._graph, pool=memory, stream=beside, capture_error_mode="thread_local"):
+                self.outputs = list(function(self.inputs))
+                """What the last run returned; the next one overwrites it."""
+        here.wait_stream(beside)
+
+    @torch.no_grad()
+    def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor | None]:
+        """Run it with other arguments of the same shapes, and return its outputs, which the next run overwrites."""
+        for own, given in zip(self.inputs, inputs, strict=True):
+            own.copy_(given)
+        self._graph.replay()
+        return self.outputs
+
+
+def can_record(device: torch.device) -> bool:
+    """Return whether work on a device can be recorded now."""
+    return device.type == "cuda" and not torch.cuda.is_current_stream_capturing()
