@@ -39,6 +39,8 @@ class Replay:
     ) -> None:
         self.inputs = [t.detach().clone().requires_grad_(t.requires_grad) for t in inputs]
         """Where the arguments of a run lie."""
+        self.outputs: list[Tensor | None] = []
+        """What the last run returned; the next one overwrites it."""
         self._graph = torch.cuda.CUDAGraph()
         here, beside = torch.cuda.current_stream(), torch.cuda.Stream()
         beside.wait_stream(here)
@@ -46,10 +48,13 @@ class Replay:
         with torch.random.fork_rng([torch.cuda.current_device()]), torch.cuda.stream(beside):
             for _ in range(_WARM_UPS):
                 function(self.inputs)
-            # Other threads may go on as they please.
-            with torch.cuda.graph(self._graph, pool=memory, stream=beside, capture_error_mode="thread_local"):
-                self.outputs = list(function(self.inputs))
-                """What the last run returned; the next one overwrites it."""
+            try:
+                # Other threads may go on as they please.
+                with torch.cuda.graph(self._graph, pool=memory, stream=beside, capture_error_mode="thread_local"):
+                    self.outputs = list(function(self.inputs))
+            except RuntimeError:
+                _let_go()
+                raise
         here.wait_stream(beside)
 
     @torch.no_grad()
@@ -59,6 +64,12 @@ class Replay:
             own.copy_(given)
         self._graph.replay()
         return self.outputs
+
+
+def _let_go() -> None:
+    """End what is left of a recording that failed: random numbers are drawn for one until another one ends."""
+    with torch.cuda.graph(torch.cuda.CUDAGraph(), stream=torch.cuda.Stream(), capture_error_mode="thread_local"):
+        pass
 
 
 def can_record(device: torch.device) -> bool:

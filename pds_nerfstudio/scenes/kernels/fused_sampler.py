@@ -75,6 +75,7 @@ def _cumulate(
     PADDED: tl.constexpr,
     RAYS: tl.constexpr,
     PIECEWISE: tl.constexpr,
+    ANNEALED: tl.constexpr,
 ):
     """Write the share of each ray's weights up to the end of each sample. One program for RAYS rays."""
     ray = tl.program_id(0) * RAYS + tl.arange(0, RAYS)[:, None]
@@ -89,8 +90,9 @@ def _cumulate(
     before = tl.cumsum(tl.where(behind, before, 0.0), 1)
     weight = (1 - tl.exp(-depth)) * tl.exp(-before)
     weight = tl.where(weight == weight, weight, 0.0)
-    if anneal != 1.0:
-        weight = tl.where(weight > 0, tl.exp(anneal * tl.log(tl.maximum(weight, 1e-38))), tl.where(anneal == 0, 1.0, 0))
+    if ANNEALED:
+        nothing = tl.where(anneal == 0, weight * 0 + 1.0, weight * 0)
+        weight = tl.where(weight > 0, tl.exp(anneal * tl.log(tl.maximum(weight, 1e-38))), nothing)
     weight = tl.where(some, weight + padding, 0.0)
     total = tl.sum(weight, 1)[:, None]
     missing = tl.maximum(least_sum - total, 0.0)
@@ -230,6 +232,7 @@ class _Sampler:
             PADDED=triton.next_power_of_2(count),
             RAYS=_RAYS,
             PIECEWISE=self._piecewise,
+            ANNEALED=self._sampler._anneal != 1,
         )
         jitters = 0
         if pdf.train_stratified and pdf.training:
