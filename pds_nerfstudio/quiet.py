@@ -27,6 +27,8 @@ _NOISE: tuple[tuple[type[Warning], str], ...] = (
     # viser on newer websockets, and torchmetrics' own imports.
     (DeprecationWarning, r"websockets\.\w+ (was renamed|is deprecated)"),
     (FutureWarning, r"Importing `\w+` from `torchmetrics\.functional` was deprecated"),
+    # torch, of recordings of gradients (see `cuda_graph`): the streams are meant to differ.
+    (UserWarning, r"The AccumulateGrad node's stream does not match"),
     # Python 3.12 on dependencies' strings, when it compiles their files at first use.
     (SyntaxWarning, r"invalid escape sequence"),
 )

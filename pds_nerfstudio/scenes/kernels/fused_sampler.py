@@ -232,7 +232,7 @@ class _Sampler:
             PADDED=triton.next_power_of_2(count),
             RAYS=_RAYS,
             PIECEWISE=self._piecewise,
-            ANNEALED=self._sampler._anneal != 1,
+            ANNEALED=bool(self._sampler._anneal != 1),
         )
         jitters = 0
         if pdf.train_stratified and pdf.training:

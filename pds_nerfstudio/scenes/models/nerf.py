@@ -13,6 +13,7 @@ from nerfstudio.cameras.rays import RayBundle, RaySamples
 from nerfstudio.field_components.field_heads import FieldHeadNames
 from nerfstudio.model_components.losses import lossfun_distortion, lossfun_outer, ray_samples_to_sdist
 from nerfstudio.models.nerfacto import NerfactoModel, NerfactoModelConfig
+from nerfstudio.utils.colors import COLORS_DICT
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -166,6 +167,9 @@ class EditNerfModel(NerfactoModel):
         # The schedule lets most steps leave the proposal networks without gradients, and counts calls to decide which:
         # rendering in chunks, and each chunk again in the backward pass, would decide differently each time.
         self.proposal_sampler.update_sched = lambda step: -1
+        color = COLORS_DICT.get(str(self.config.background_color))
+        if color is not None:  # which nerfstudio would send to the device for each ray of each chunk
+            self.renderer_rgb.background_color = color.to(self.device)
         if first and self.config.fog_opacity:
             fill_with_fog(self, cameras, self.config.fog_opacity, self.config.fog_steps)
             take_from_first_rank(self.parameters())  # each GPU has drawn points and rays of its own
