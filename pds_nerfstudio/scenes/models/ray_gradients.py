@@ -66,6 +66,24 @@ class RayGradients:
         self._kinds: OrderedDict[Hashable, _Kind] = OrderedDict()
         self._can_record = True
 
+    def prepare(self, rays: RayBundle, wanted: Sequence[Tensor], autocast: dict[str, Any]) -> None:
+        """Record what such rays need if as many have come before, and it can be recorded.
+
+        That is not done when gradients are asked for: torch computes them in a thread of its own, in which numbers that
+        nerfstudio makes on the CPU could not be made on the GPU.
+
+        Args:
+            rays: Any, as many as those to come.
+            wanted: By what gradients will be wanted.
+            autocast: Arguments of `torch.autocast`.
+        """
+        if not (self._can_record and can_record(rays.origins.device)):
+            return
+        kind = self._kind(rays, wanted, autocast)
+        if kind.recorded is None and kind.seen >= _SEEN:
+            kind.recorded = self._record(rays, wanted, autocast)
+        kind.seen += 1
+
     def __call__(
         self, rays: RayBundle, pull: Pull, wanted: Sequence[Tensor], autocast: dict[str, Any]
     ) -> tuple[Float[Tensor, "2"], list[Tensor | None]]:
@@ -77,8 +95,8 @@ class RayGradients:
             wanted: By what.
             autocast: Arguments of `torch.autocast`.
         """
-        inputs = [*_tensors(rays), *pull]
-        recorded = self._recording(rays, inputs, wanted, autocast)
+        inputs = [*_tensors(rays), *(t.float() for t in pull)]
+        recorded = self._kind(rays, wanted, autocast).recorded
         if recorded is not None:
             found = [None if t is None else t.clone() for t in recorded(inputs)]
         else:
@@ -86,6 +104,15 @@ class RayGradients:
         sums, *gradients = found
         assert sums is not None
         return sums, gradients
+
+    def _kind(self, rays: RayBundle, wanted: Sequence[Tensor], autocast: dict[str, Any]) -> _Kind:
+        shapes = tuple((t.shape, t.dtype, t.device) for t in _tensors(rays))
+        key = (shapes, tuple(t.data_ptr() for t in wanted), tuple(autocast.items()), self._state())
+        kind = self._kinds.setdefault(key, _Kind())
+        self._kinds.move_to_end(key)
+        if len(self._kinds) > _KINDS:
+            self._kinds.popitem(last=False)
+        return kind
 
     def _compute(
         self, like: RayBundle, inputs: Sequence[Tensor], wanted: Sequence[Tensor], autocast: dict[str, Any]
@@ -98,27 +125,9 @@ class RayGradients:
         ends, given = zip(*((x, pull.to(x)) for x, pull in pairs if x.requires_grad), strict=True)
         return [sums, *torch.autograd.grad(ends, wanted, given, allow_unused=True)]
 
-    def _recording(
-        self, rays: RayBundle, inputs: Sequence[Tensor], wanted: Sequence[Tensor], autocast: dict[str, Any]
-    ) -> Replay | None:
-        """Return what has been recorded of such rays, if anything has."""
-        if not (self._can_record and can_record(rays.origins.device)):
-            return None
-        shapes = tuple((t.shape, t.dtype) for t in inputs)
-        key = (shapes, tuple(t.data_ptr() for t in wanted), tuple(autocast.items()), self._state())
-        kind = self._kinds.setdefault(key, _Kind())
-        self._kinds.move_to_end(key)
-        if len(self._kinds) > _KINDS:
-            self._kinds.popitem(last=False)
-        if kind.recorded is None and kind.seen >= _SEEN:
-            kind.recorded = self._record(rays, inputs, wanted, autocast)
-        kind.seen += 1
-        return kind.recorded
-
-    def _record(
-        self, rays: RayBundle, inputs: Sequence[Tensor], wanted: Sequence[Tensor], autocast: dict[str, Any]
-    ) -> Replay | None:
-        device = rays.origins.device
+    def _record(self, rays: RayBundle, wanted: Sequence[Tensor], autocast: dict[str, Any]) -> Replay | None:
+        device, n = rays.origins.device, len(rays)
+        inputs = [*_tensors(rays), torch.ones(n, 3, device=device), *torch.ones(3, n, device=device)]
         uncached = {**autocast, "cache_enabled": False}  # weights in half precision are made anew in each run
 
         def compute(given: Sequence[Tensor]) -> list[Tensor | None]:

@@ -124,6 +124,7 @@ class _SampledRays(torch.autograd.Function):
             "dtype": torch.get_autocast_dtype(device.type),
             "enabled": torch.is_autocast_enabled(device.type),
         }
+        gradients.prepare(rays[: min(n, ctx.rays_per_chunk)], wanted, ctx.autocast)
         colors = torch.cat([render_colors(rays[start : start + per_chunk]) for start in range(0, len(rays), per_chunk)])
         if last.values is None:
             # A resumed run has a first step too: it shall draw what it would have drawn anyway.

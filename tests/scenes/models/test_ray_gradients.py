@@ -70,23 +70,35 @@ def test_they_are_those_of_what_is_asked_also_when_batches_come_again() -> None:
     for seed in range(6):
         for number in (17, 5):
             rays, pull = _rays(number, seed), _pull(number, seed)
+            gradients.prepare(rays, wanted, PLAIN)
             sums, found = gradients(rays, pull, wanted, PLAIN)
             _assert_alike([sums, *found], _expected(painter, rays, pull))
         with torch.no_grad():
             painter.layer.weight += 0.1
 
 
+def _in_turn(gradients: RayGradients, painter: _Painter) -> list[list[Tensor | None]]:
+    """Return what six batches of the same rays give."""
+    wanted, rays, pull = list(painter.parameters()), _rays(9, 0), _pull(9, 0)
+    found = []
+    for _ in range(6):
+        gradients.prepare(rays, wanted, PLAIN)
+        sums, ours = gradients(rays, pull, wanted, PLAIN)
+        found.append([sums, *ours])
+    return found
+
+
 @pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU")
 def test_recorded_batches_draw_random_numbers_anew_and_leave_those_of_others_alone() -> None:
     painter = _Painter()
     painter.jitter = 0.5
-    gradients, wanted, rays, pull = RayGradients(painter.render), list(painter.parameters()), _rays(9, 0), _pull(9, 0)
     torch.manual_seed(5)
-    found = [gradients(rays, pull, wanted, PLAIN)[1][0] for _ in range(6)]
+    found = _in_turn(RayGradients(painter.render), painter)
     torch.manual_seed(5)
-    expected = [_expected(painter, rays, pull)[1] for _ in range(6)]
-    _assert_alike(found, expected)
-    assert (found[4] - found[5]).abs().max() > 1e-3  # type: ignore[operator]
+    expected = [_expected(painter, _rays(9, 0), _pull(9, 0)) for _ in found]
+    for ours, theirs in zip(found, expected, strict=True):
+        _assert_alike(ours, theirs)
+    assert not torch.equal(found[4][0], found[5][0])  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU")
@@ -97,8 +109,7 @@ def test_what_cannot_be_recorded_is_rendered_as_it_comes() -> None:
         float(rays.origins.sum())
         return painter.render(rays)
 
-    gradients, wanted, rays, pull = RayGradients(waits), list(painter.parameters()), _rays(9, 0), _pull(9, 0)
     with pytest.warns(UserWarning, match="kernel by kernel"):
-        found = [gradients(rays, pull, wanted, PLAIN) for _ in range(4)]
-    for sums, ours in found:
-        _assert_alike([sums, *ours], _expected(painter, rays, pull))
+        found = _in_turn(RayGradients(waits), painter)
+    for ours in found:
+        _assert_alike(ours, _expected(painter, _rays(9, 0), _pull(9, 0)))
