@@ -6,7 +6,7 @@ import copy
 import json
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.dataparsers.colmap_dataparser import ColmapDataParserConfig
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from nerfstudio.engine.trainer import TrainerConfig
+from nerfstudio.utils.comms import get_rank
 from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image
 
@@ -27,6 +28,8 @@ from pds_nerfstudio.errors import UserError, first_line
 from pds_nerfstudio.scenes.layouts import check_layout
 from pds_nerfstudio.scenes.models.scene_model import SceneKind
 from pds_nerfstudio.scenes.photos import fits
+from pds_nerfstudio.scenes.present import PresentFrames, missing_of
+from pds_nerfstudio.scenes.terminal import say
 
 _LENSES: dict[SceneKind, frozenset[CameraType]] = {
     "splat": frozenset({CameraType.PERSPECTIVE, CameraType.FISHEYE}),
@@ -82,7 +85,7 @@ def ending_of(config: TrainerConfig) -> str:
 
 
 def check_data(config: TrainerConfig, kind: SceneKind) -> None:
-    """Refuse data that nerfstudio, or the edit, would trip over.
+    """Refuse data that nerfstudio, or the edit, would trip over, and say how many of their pictures are missing.
 
     Headers of pictures are read, and none of their pixels.
 
@@ -107,11 +110,14 @@ def check_data(config: TrainerConfig, kind: SceneKind) -> None:
         _check_points(data / parser.colmap_path)
     if hasattr(parser, "load_3D_points"):
         parser.load_3D_points = False  # which takes its time, and may ask a question: that is left to the run
-    splits = [_parse(parser, split, data, name) for split in ("train", "val")]
-    _check_poses(splits, parser, name)
+    splits, left_out = _parse(parser, data, name)
+    are_scaled = getattr(parser, "auto_scale_poses", False) and not left_out  # which count for the scale, too
+    _check_poses(splits, are_scaled, name)
     _check_lenses(splits[0].cameras, kind)
     for outputs in splits:
         _check_files(outputs)
+    if left_out and get_rank() == 0:
+        _tell_of_missing(left_out, {path for outputs in splits for path in outputs.image_filenames})
 
 
 def _check_transforms(path: Path, name: str) -> None:
@@ -163,12 +169,16 @@ def _is_pose(matrix: Any) -> bool:
     return pose.shape in ((3, 4), (4, 4)) and bool(np.isfinite(pose).all())
 
 
-def _parse(parser: Any, split: str, data: Path, name: str) -> DataparserOutputs:
-    """Return what a parser reads, silently: it will say it again. But COLMAP's may have a question."""
+def _parse(parser: Any, data: Path, name: str) -> tuple[list[DataparserOutputs], Set[Path]]:
+    """Return the views that a parser reads, those for training first, and which pictures of them are missing.
+
+    It is silent, since it will say all of it again. But COLMAP's may have a question.
+    """
     silence = nullcontext() if isinstance(parser, ColmapDataParserConfig) else CONSOLE.capture()
     try:
         with silence:
-            return parser.setup().get_dataparser_outputs(split=split)
+            present = PresentFrames(parser.setup())
+            return [present.get_dataparser_outputs(split=split) for split in ("train", "val")], present.left_out
     except UserError:
         raise
     except FileNotFoundError as error:
@@ -183,7 +193,7 @@ def _parse(parser: Any, split: str, data: Path, name: str) -> DataparserOutputs:
         ) from None
 
 
-def _check_poses(splits: Sequence[DataparserOutputs], parser: Any, name: str) -> None:
+def _check_poses(splits: Sequence[DataparserOutputs], are_scaled: bool, name: str) -> None:
     """Refuse data without training views, and cameras that nerfstudio can't scale a scene by.
 
     It divides by the distance of the farthest from their middle; of one camera that is 0, or what rounding left.
@@ -195,7 +205,7 @@ def _check_poses(splits: Sequence[DataparserOutputs], parser: Any, name: str) ->
             raise UserError("The focal length of a camera (fl_x, fl_y) is no positive number: mend it in the data.")
     if not all(bool(outputs.cameras.camera_to_worlds.isfinite().all()) for outputs in splits):
         raise UserError("The pose of a camera is no number: mend it, or take its frame out of the data.")
-    if not getattr(parser, "auto_scale_poses", False):
+    if not are_scaled:
         return
     places = torch.cat([outputs.cameras.camera_to_worlds[..., 3] for outputs in splits]) / splits[0].dataparser_scale
     if float((places - places.mean(0)).abs().max()) < _ONE_PLACE:
@@ -278,19 +288,19 @@ def _check_files(outputs: DataparserOutputs) -> None:
 
 
 def _refuse_missing(paths: Sequence[Path], what: str) -> None:
-    missing = [path for path in paths if not _is_file(path)]
-    if missing:
+    if missing := missing_of(paths):
         raise UserError(
             f"{missing[0]} is not there ({len(missing)} of {len(paths)} {what} are missing): put them there, or take "
             "their frames out of the data."
         )
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name that no file can have
-        return False
+def _tell_of_missing(missing: Set[Path], there: Set[Path]) -> None:
+    say(
+        f"{min(missing)} is not there ({len(missing)} of {len(missing) + len(there)} images are missing): such frames "
+        "are left out.",
+        "yellow",
+    )
 
 
 def _opened(path: Path) -> Image.Image:

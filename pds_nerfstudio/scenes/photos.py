@@ -23,6 +23,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError, first_line
+from pds_nerfstudio.scenes.present import OfPresentFrames
 
 _ORIENTATION = 0x0112
 _ON_THEIR_SIDE = (5, 6, 7, 8)
@@ -99,7 +100,7 @@ def _is_transparent(path: Path) -> bool:
         return False  # that it can't be read is said when it is
 
 
-class WholePhotos(FullImageDatamanager[Photos]):
+class WholePhotos(OfPresentFrames, FullImageDatamanager[Photos]):
     """nerfstudio's data manager of whole images, for photographs of any kind."""
 
     def __init__(self, config: Any, device: Any = "cpu", test_mode: Any = "val", *args: Any, **kwargs: Any) -> None:
@@ -143,7 +144,7 @@ def _mark_wide_lenses(cameras: Cameras) -> None:
     cameras.distortion_params[plain, 0] = torch.finfo(torch.float32).tiny
 
 
-class RaysOfPhotos(VanillaDataManager[Photos]):
+class RaysOfPhotos(OfPresentFrames, VanillaDataManager[Photos]):
     """nerfstudio's data manager of rays, for photographs of any kind."""
 
     def create_eval_dataset(self) -> Photos:

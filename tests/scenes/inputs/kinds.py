@@ -293,10 +293,14 @@ KINDS: dict[str, Kind] = {
         partial(folders.transforms, frame=lambda i: {"fl_x": None}),
         "can't be read by nerfstudio-data (fx not specified",
     ),
-    "missing frames": refused(
-        _after(folders.transforms, _remove("images/0001.png", "images/0003.png")), "0001.png is not there ("
+    "missing frames": Kind(_after(folders.transforms, _remove("images/0001.png", "images/0003.png"))),
+    "the first frame missing": Kind(_after(folders.transforms, _remove("images/0000.png"))),
+    "all but one missing": Kind(_after(folders.transforms, _remove(*(f"images/{i:04d}.png" for i in range(4))))),
+    "missing evaluation views": Kind(_after(_listed, _remove("images/0000.png"))),
+    "missing training views": refused(
+        _after(_listed, _remove(*(f"images/{i:04d}.png" for i in range(1, 5)))), "(4 of 4 images are missing)"
     ),
-    "the first frame missing": refused(_after(folders.transforms, _remove("images/0000.png")), "0000.png, which"),
+    "missing frames with masks": Kind(_after(folders.with_masks, _remove("images/0001.png", "masks/0001.png"))),
     "folder of images missing": refused(
         _after(folders.transforms, lambda folder: (folder / "images").rename(folder / "gone")), "0000.png, which"
     ),
@@ -364,6 +368,10 @@ KINDS: dict[str, Kind] = {
         lambda folder: folders.colmap(folder, "FULL_OPENCV", lens={"k4": 0.1}),
         "can't be read by colmap (FULL_OPENCV camera model is not supported yet!)",
         COLMAP,
+    ),
+    "colmap, missing images": Kind(_after(folders.colmap, _remove("images/0001.png", "images/0003.png")), COLMAP),
+    "colmap, the first image missing": refused(
+        _after(folders.colmap, _remove("images/0000.png")), "0000.png, which colmap reads, is not there", COLMAP
     ),
     "colmap with masks": Kind(folders.colmap_masked, replace(COLMAP, masks_path=Path("masks"))),
     "colmap in sparse/0": refused(
