@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.cameras.cameras import CAMERA_MODEL_TO_TYPE, Cameras, CameraType
 from nerfstudio.configs.dataparser_configs import all_dataparsers
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.dataparsers.colmap_dataparser import ColmapDataParserConfig
@@ -147,6 +147,12 @@ def _check_transforms(path: Path, name: str) -> None:
             raise UserError(f"The pose of {frame['file_path']} in {path} is no matrix of numbers: take that frame out.")
         if "\\" in frame["file_path"]:
             raise UserError(f"{path} names {frame['file_path']}, as Windows does: write / in place of \\ in it.")
+    lens = meta.get("camera_model", "OPENCV")
+    if lens not in list(CAMERA_MODEL_TO_TYPE):
+        raise UserError(
+            f"{path} has the camera_model {lens!r:.40}, which nerfstudio can't read: undistort the images, and write "
+            f"one of {', '.join(CAMERA_MODEL_TO_TYPE)}."
+        )
     for key in ("mask_path", "depth_file_path"):
         count = sum(key in frame for frame in frames)
         if 0 < count < len(frames):

@@ -267,6 +267,9 @@ KINDS: dict[str, Kind] = {
         _of_camera("EQUIRECTANGULAR", CameraType.EQUIRECTANGULAR), splat="ns-process-data images --camera-type equirect"
     ),
     "orthographic": refused(_of_camera("ORTHOPHOTO"), "can't edit pictures of a camera of type ORTHOPHOTO"),
+    "a lens of another name": refused(
+        _of_camera("THIN_PRISM"), "'THIN_PRISM', which nerfstudio can't read: undistort the images, and write one of"
+    ),
     # how many views, and which for evaluation
     "one view": refused(_few(1), IN_ONE_PLACE),
     "one view, not scaled": Kind(_few(1), replace(NERFSTUDIO, auto_scale_poses=False)),
