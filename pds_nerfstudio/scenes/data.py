@@ -25,6 +25,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image
 
 from pds_nerfstudio.errors import UserError, first_line
+from pds_nerfstudio.picture_files import open_picture
 from pds_nerfstudio.scenes.layouts import check_layout
 from pds_nerfstudio.scenes.models.scene_model import SceneKind
 from pds_nerfstudio.scenes.photos import fits
@@ -311,6 +312,8 @@ def _tell_of_missing(missing: Set[Path], there: Set[Path]) -> None:
 
 def _opened(path: Path) -> Image.Image:
     try:
-        return Image.open(path)
+        return open_picture(path)
+    except UserError:
+        raise
     except Exception as error:  # of damaged files, Pillow raises whatever it stumbles over
         raise UserError(f"{path} can't be read as a picture ({first_line(error)}): save it anew.") from None

@@ -23,6 +23,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError, first_line
+from pds_nerfstudio.picture_files import open_picture
 from pds_nerfstudio.scenes.present import OfPresentFrames
 
 _ORIENTATION = 0x0112
@@ -56,10 +57,10 @@ def read_photo(path: Path, size: Size, with_opacity: bool) -> UInt8[np.ndarray, 
         with_opacity: Whether to return that.
 
     Raises:
-        UserError: If it can't be read.
+        UserError: If it can't be read, or has too many pixels.
     """
     try:
-        with Image.open(path) as photo:
+        with open_picture(path) as photo:
             turned = photo.size != size and fits(photo, size)
             picture = ImageOps.exif_transpose(photo) if turned else photo
             if picture.mode == "F":
@@ -94,9 +95,9 @@ class Photos(InputDataset):
 
 def _is_transparent(path: Path) -> bool:
     try:
-        with Image.open(path) as photo:
+        with open_picture(path) as photo:
             return photo.has_transparency_data
-    except OSError:
+    except (OSError, UserError):
         return False  # that it can't be read is said when it is
 
 

@@ -7,6 +7,7 @@ whether or not some pictures are there.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataparserOutputs
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import Nerfstudio
+from PIL import Image
 
 
 class PresentFrames(DataParser):
@@ -44,9 +46,11 @@ class PresentFrames(DataParser):
         self.parser.downscale_factor = factor
 
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs: Any) -> DataparserOutputs:
-        if isinstance(self.parser, Nerfstudio) and self.downscale_factor is None:
-            _find_downscale_factor(self.parser)
-        outputs = self.parser.get_dataparser_outputs(split, **kwargs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # there is a bound of our own
+            if isinstance(self.parser, Nerfstudio) and self.downscale_factor is None:
+                _find_downscale_factor(self.parser)
+            outputs = self.parser.get_dataparser_outputs(split, **kwargs)
         missing = missing_of(outputs.image_filenames)
         if not missing or (split == "train" and len(missing) == len(outputs.image_filenames)):
             return outputs
