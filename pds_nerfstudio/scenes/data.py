@@ -115,8 +115,11 @@ def check_data(config: TrainerConfig, kind: SceneKind) -> None:
     are_scaled = getattr(parser, "auto_scale_poses", False) and not left_out  # which count for the scale, too
     _check_poses(splits, are_scaled, name)
     _check_lenses(splits[0].cameras, kind)
+    way_out = "put them there, or take their frames out of the data"
+    if (getattr(parser, "downscale_factor", None) or 1) > 1:
+        way_out = f"make these smaller copies, or end the command with {name} --downscale-factor 1"
     for outputs in splits:
-        _check_files(outputs)
+        _check_files(outputs, way_out)
     if left_out and get_rank() == 0:
         _tell_of_missing(left_out, {path for outputs in splits for path in outputs.image_filenames})
 
@@ -264,12 +267,17 @@ def _sees_sideways(cameras: Cameras) -> bool:
     return bool((is_fisheye & (torch.maximum(across, down) > reach)).any())
 
 
-def _check_files(outputs: DataparserOutputs) -> None:
-    """Refuse images and masks that are not there, or are not of their cameras' sizes."""
+def _check_files(outputs: DataparserOutputs, way_out: str) -> None:
+    """Refuse images and masks that are not there, or are not of their cameras' sizes.
+
+    Args:
+        outputs: What names them.
+        way_out: What to do about those that are not there.
+    """
     sides = zip(outputs.cameras.width[:, 0].tolist(), outputs.cameras.height[:, 0].tolist(), strict=True)
     sizes = [(int(width), int(height)) for width, height in sides]
     images = [Path(path) for path in outputs.image_filenames]  # of NeRF-OSR they are words
-    _refuse_missing(images, "images")
+    _refuse_missing(images, "images", way_out)
     for path, size in zip(images, sizes, strict=True):
         with _opened(path) as photo:
             try:
@@ -282,7 +290,7 @@ def _check_files(outputs: DataparserOutputs) -> None:
                     "their cameras' sizes, or mend the cameras."
                 )
     masks = [Path(path) for path in outputs.mask_filenames or ()]
-    _refuse_missing(masks, "masks")
+    _refuse_missing(masks, "masks", way_out)
     for path, size in zip(masks, sizes, strict=False):
         with _opened(path) as mask:
             if mask.size != size:
@@ -294,12 +302,9 @@ def _check_files(outputs: DataparserOutputs) -> None:
                 raise UserError(f"The mask {path} is in colour ({mask.mode}): save it as a grey picture.")
 
 
-def _refuse_missing(paths: Sequence[Path], what: str) -> None:
+def _refuse_missing(paths: Sequence[Path], what: str, way_out: str) -> None:
     if missing := missing_of(paths):
-        raise UserError(
-            f"{missing[0]} is not there ({len(missing)} of {len(paths)} {what} are missing): put them there, or take "
-            "their frames out of the data."
-        )
+        raise UserError(f"{missing[0]} is not there ({len(missing)} of {len(paths)} {what} are missing): {way_out}.")
 
 
 def _tell_of_missing(missing: Set[Path], there: Set[Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -164,6 +165,13 @@ def _halved(pattern: str) -> Callable[[Path], None]:
     return halve
 
 
+def _with_copies(folder: Path) -> Shown:
+    shown = folders.transforms(folder, shoot(sizes=((2 * WIDTH, 2 * HEIGHT),)))
+    shutil.copytree(folder / "images", folder / "images_2")
+    _halved("images_2/*.png")(folder)
+    return {folder.resolve() / "images_2" / path.name: i for path, i in shown.items()}
+
+
 def _remove(*names: str) -> Callable[[Path], None]:
     def remove(folder: Path) -> None:
         for name in names:
@@ -247,6 +255,8 @@ KINDS: dict[str, Kind] = {
     "mixed sizes": Kind(_of_sizes((WIDTH, HEIGHT), TALL, SQUARE, SMALL)),
     "mixed sizes with distortion": Kind(_of_sizes((WIDTH, HEIGHT), TALL, SQUARE, lens=LENS), tolerance=0.03),
     "depth files": Kind(folders.with_depths),
+    "smaller copies": Kind(_with_copies, replace(NERFSTUDIO, downscale_factor=2), tolerance=0.03),
+    "seed points that are not there": Kind(partial(folders.transforms, meta={"ply_file_path": "points.ply"})),
     # masks
     "masks": Kind(folders.with_masks),
     "masks, mixed sizes": Kind(_of_sizes((WIDTH, HEIGHT), TALL, write=folders.with_masks)),
@@ -304,6 +314,11 @@ KINDS: dict[str, Kind] = {
         _after(_listed, _remove(*(f"images/{i:04d}.png" for i in range(1, 5)))), "(4 of 4 images are missing)"
     ),
     "missing frames with masks": Kind(_after(folders.with_masks, _remove("images/0001.png", "masks/0001.png"))),
+    "smaller copies missing": refused(
+        folders.transforms,
+        "make these smaller copies, or end the command with nerfstudio-data --downscale-factor 1",
+        replace(NERFSTUDIO, downscale_factor=2),
+    ),
     "folder of images missing": refused(
         _after(folders.transforms, lambda folder: (folder / "images").rename(folder / "gone")), "0000.png, which"
     ),
