@@ -51,13 +51,27 @@ def check_parts(config: object, *names: str) -> None:
 
 
 def at_least(config: object, least: int, *names: str, give: str = "", prefix: str = "") -> None:
-    """Refuse a number below `least`.
+    """Refuse a number below `least`, and one that is infinite or none.
 
     Raises:
         UserError: Naming the first such field.
     """
     usual = f"at least {least}" if least else "0 or more"
-    require(config, names, lambda value: value >= least, give or usual, prefix)
+    require(config, names, lambda value: least <= value < math.inf, give or usual, prefix)
+
+
+def seeds(config: object, *names: str, below: int = 1 << 63) -> None:
+    """Refuse what can't seed random numbers.
+
+    Args:
+        config: What has the fields.
+        names: The fields.
+        below: The least number that is too large.
+
+    Raises:
+        UserError: Naming the first such field.
+    """
+    require(config, names, lambda value: 0 <= value < below, f"a whole number from 0 to {below - 1}")
 
 
 def finite(config: object, *names: str, above: bool = False, prefix: str = "") -> None:

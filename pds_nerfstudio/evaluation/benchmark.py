@@ -19,6 +19,7 @@ import PIL.Image
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pds_nerfstudio.checks import at_least, known, seeds
 from pds_nerfstudio.command_help import CommandHelp, FirstOption, parse
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.evaluation.cases import ATTRIBUTE_OF, OF_PHOTOS, PAIR, EditCase, draw_cases, named_cases
@@ -97,6 +98,19 @@ class Benchmark:
     """Cases to show on the contact sheet."""
     out: Path = Path("outputs/benchmark")
     """Folder for the results. A second call with the same folder makes only what is missing there."""
+
+    def check(self) -> None:
+        """Refuse values that mean nothing.
+
+        Raises:
+            UserError: Naming the option.
+        """
+        known(self, "representation", REPRESENTATIONS, " or ")
+        at_least(self, 1, "batch", "jobs", "views", "size")
+        at_least(self, 0, "cases", "pairs", "sheet_cases")
+        seeds(self, "seed")
+        if not self.edits and max(self.cases, self.pairs) < 1:
+            raise UserError("There is nothing to do: give --cases or --pairs.")
 
 
 @dataclass(frozen=True)
@@ -190,14 +204,7 @@ def plan(benchmark: Benchmark) -> list[Block]:
     Raises:
         UserError: If an option means nothing.
     """
-    if benchmark.representation not in REPRESENTATIONS:
-        choices = " or ".join(REPRESENTATIONS)
-        raise UserError(f"There is no representation '{benchmark.representation}': choose {choices}.")
-    for name in ("batch", "jobs", "views", "size"):
-        if getattr(benchmark, name) < 1:
-            raise UserError(f"{name} is {getattr(benchmark, name)}: give at least 1.")
-    if not benchmark.edits and max(benchmark.cases, benchmark.pairs) < 1:
-        raise UserError("There is nothing to do: give --cases or --pairs.")
+    benchmark.check()
     setup = Setup(benchmark.seed, benchmark.size, benchmark.views, benchmark.device, benchmark.out)
     blocks = []
     for text in benchmark.variants:
@@ -259,4 +266,4 @@ def main() -> None:
     try:
         run(parse(Benchmark, HELP.command, HELP.text(Benchmark())))
     except UserError as error:
-        sys.exit(f"Error: {error}")
+        sys.exit(f"Error: {error.on_command_line()}")

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from pds_nerfstudio.checks import at_least, seeds
 from pds_nerfstudio.command_help import CommandHelp, FirstOption, parse
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.evaluation import scene_scores, toyworld
@@ -100,6 +101,15 @@ class Evaluation:
     out: Path | None = None
     """Folder for scores.json and pictures.png; by default evaluation/ beside the config."""
 
+    def check(self) -> None:
+        """Refuse values that mean nothing.
+
+        Raises:
+            UserError: Naming the option.
+        """
+        at_least(self, 1, "views")
+        seeds(self, "seed")
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -122,8 +132,7 @@ def run(evaluation: Evaluation) -> Path:
     Raises:
         UserError: If there is no such edit, or something to judge it by can't be had.
     """
-    if evaluation.views < 1:
-        raise UserError(f"--views is {evaluation.views}: give at least one.")
+    evaluation.check()
     finished = FinishedEdit(evaluation.load_config)
     scored = score_scene(finished, evaluation)
     if toyworld.is_toyworld_scene(finished.data):
@@ -294,5 +303,5 @@ def main() -> None:
     try:
         out = run(evaluation)
     except UserError as error:
-        sys.exit(f"Error: {error}")
+        sys.exit(f"Error: {error.on_command_line()}")
     print(f"Wrote {out / 'scores.json'} and {out / 'pictures.png'}")

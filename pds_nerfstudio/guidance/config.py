@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from pds_nerfstudio.checks import at_least, finite, known, share
+from pds_nerfstudio.checks import at_least, finite, known, seeds, share
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.networks.options import LoadOptions
 from pds_nerfstudio.guidance.networks.quantization import Quantization
@@ -144,8 +144,8 @@ class GuidanceConfig:
     def check(self) -> None:
         """Refuse values that no edit can use.
 
-        t_min, t_max and num_inference_steps depend on the model's schedule, device and dtype on the machine: those are
-        checked where they are used.
+        What t_min, t_max and num_inference_steps may be depends on the model's schedule, too, and device and dtype on
+        the machine: that is checked where they are used.
 
         Raises:
             UserError: Naming the field.
@@ -158,17 +158,18 @@ class GuidanceConfig:
             raise UserError(f"`compile` is '{self.compile}': choose auto, on or off.")
         finite(self, "guidance_scale", "distilled_guidance", "image_guidance_scale", "text_weight", "identity_weight")
         finite(self, "fixed_point_rate")
-        share(self, "t_jitter", "localize", "identity_inside")
+        share(self, "t_min", "t_max", "t_jitter", "localize", "identity_inside")
         if self.localize > 0 and self.localize_by == "difference" and objective.contrast(1.0) is None:
             raise UserError(
                 f"`localize` compares two prompts, and the objective '{self.objective}' looks at one: set "
                 "`localize` to 0 or `localize_by` to attention, or choose another `objective`."
             )
         finite(self, "t_power", above=True)
-        at_least(self, 1, "samples")
+        at_least(self, 1, "samples", "num_inference_steps")
         at_least(self, 0, "fixed_point_steps", give="a number of steps, or 0 for none")
         at_least(self, 0, "resolution", give="pixels, or 0 for the model's own")
         at_least(self, 1, "cache_size", give="the number of views, at least 1")
+        seeds(self, "seed")
 
     def for_model(self, guidance_scale: float) -> "GuidanceConfig":
         """Return the configuration with the model's own guidance scale, if none was given.

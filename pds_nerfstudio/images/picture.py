@@ -18,12 +18,11 @@ from pds_nerfstudio.errors import UserError, first_line
 from pds_nerfstudio.images.palette import to_palette
 from pds_nerfstudio.images.png16 import write_png16
 from pds_nerfstudio.one_line import one_line
+from pds_nerfstudio.picture_files import open_picture
 from pds_nerfstudio.whole_files import whole_file
 
 _DEEP_MODES = {1: "I;16", 2: "LA", 3: "RGB", 4: "RGBA"}
 _ORIENTATION = 0x0112
-_MOST_PIXELS = 100_000_000
-"""An edit takes some 50 bytes for each pixel."""
 _GREY_AND_ALPHA = 4
 """The colour type of a PNG."""
 _LUMA = (0.299, 0.587, 0.114)  # Rec. 601, by which Pillow turns colours into greys
@@ -49,15 +48,7 @@ class Picture:
             UserError: If it is missing, no picture, damaged, too large, or has 32 bits a channel.
         """
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # there is a bound of our own
-                image = Image.open(path)
-            with image:
-                if image.width * image.height > _MOST_PIXELS:
-                    raise UserError(
-                        f"{path}: it has {image.width} × {image.height} pixels, more than the {_MOST_PIXELS:,} that "
-                        "can be edited; make it smaller first."
-                    )
+            with open_picture(path) as image:
                 return cls._from_image(image, path)
         except UserError:
             raise

@@ -14,7 +14,7 @@ import torch
 import tyro
 from rich.progress import track
 
-from pds_nerfstudio.checks import at_least, finite
+from pds_nerfstudio.checks import at_least, finite, seeds
 from pds_nerfstudio.command_help import CommandHelp, FirstOption
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import resolve_device, resolve_dtypes
@@ -121,6 +121,7 @@ class Personalize:
         at_least(self, 0, "prior_pictures", "resolution")
         finite(self, "learning_rate", above=True)
         finite(self, "prior_weight")
+        seeds(self, "seed")
 
     @property
     def subject_prompt(self) -> str:
@@ -241,6 +242,6 @@ def main() -> None:
         else:
             file = run(read_command(HELP, Personalize(data=Path(), subject="")))
     except UserError as error:
-        sys.exit(str(error))
+        sys.exit(error.on_command_line())
     print(one_line(f"Wrote {file} (and prompts.txt beside it). To edit with it:"))
     print("\n".join(one_line(line) for line in (file.parent / PROMPTS).read_text(encoding="utf-8").splitlines()))

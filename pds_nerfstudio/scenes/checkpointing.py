@@ -24,12 +24,13 @@ from pds_nerfstudio.scenes.checkpoints import Checkpoint, read_checkpoint
 from pds_nerfstudio.scenes.models.scene_model import SceneModel
 from pds_nerfstudio.scenes.optimizers import EditOptimizers
 from pds_nerfstudio.scenes.pipeline import EditPipeline
+from pds_nerfstudio.scenes.run_folder import LOCK
 from pds_nerfstudio.scenes.signals import refusal
 from pds_nerfstudio.scenes.starting import KeptSource, checkpoint_to_start_from, take_up_optimizers, take_up_scene
 from pds_nerfstudio.scenes.terminal import say
 from pds_nerfstudio.whole_files import flush, whole_folder, write_text
 
-_NOT_OF_A_BRANCH = ("states", "snapshots", "export-*", "unfinished", "events.out.*")
+_NOT_OF_A_BRANCH = ("states", "snapshots", "export-*", "unfinished", "events.out.*", LOCK)
 """What of a run's folder is not of its finished edit."""
 
 

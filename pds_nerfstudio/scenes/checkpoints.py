@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -14,6 +15,8 @@ from nerfstudio.models.base_model import ModelConfig
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError, first_line
+from pds_nerfstudio.plain_types import misfits
+from pds_nerfstudio.scenes.config_files import not_of_type
 
 _EXTRA_STATE = "_extra_state"
 _MORE_THAN_NUMBERS = ("Unsupported class", "Unsupported global", "pickle protocol")
@@ -127,16 +130,37 @@ def adopt_architecture(model: ModelConfig, checkpoint: Checkpoint) -> None:
 
     A run writes its config.yml beside the folder of its checkpoints; its model's settings are taken over, so that hash
     grids, appearance embeddings and pose corrections fit. Without that file, the weights say what they can.
+
+    Raises:
+        UserError: If that file has a value of a wrong type.
     """
-    theirs = _read_model_settings(checkpoint.path.parent.parent / "config.yml")
+    path = checkpoint.path.parent.parent / "config.yml"
+    theirs = _read_model_settings(path)
     if theirs is None:
         theirs = _settings_in_weights(checkpoint.model_weights)
+    adopted = copy.copy(model)
     for name in _ARCHITECTURE & theirs.keys() & {field.name for field in fields(model)}:
         ours, value = getattr(model, name), theirs[name]
         if isinstance(value, dict) and is_dataclass(ours):
             known = {field.name for field in fields(ours)} - {"_target"}
             value = replace(ours, **{key: value[key] for key in known & value.keys()})  # type: ignore[type-var]
-        setattr(model, name, tuple(value) if isinstance(ours, tuple) else value)
+        setattr(adopted, name, tuple(value) if isinstance(ours, tuple) and isinstance(value, list) else value)
+    for name, value, kind in misfits(adopted):
+        raise UserError(not_of_type(path, f"pipeline.model.{name}", value, kind))
+    for name in _ARCHITECTURE & theirs.keys() & {field.name for field in fields(model)}:
+        if not _makes_a_model(name, getattr(adopted, name), getattr(model, name)):
+            raise UserError(f"{path} has pipeline.model.{name} as {theirs[name]!r:.40}, which no model has: mend it.")
+    vars(model).update(vars(adopted))
+
+
+def _makes_a_model(name: str, value: Any, usual: Any) -> bool:
+    """Return whether a setting of the right type can be that of a model, or would only fill the memory."""
+    if type(value) is int:
+        return (name not in _MAY_BE_0) <= value <= _MOST.get(name, _MOST_OF_OTHERS)
+    if name != "proposal_net_args_list":
+        return True
+    types = {key: type(number) for net in usual for key, number in net.items()}
+    return bool(value) and all(types.get(key) is type(number) for net in value for key, number in net.items())
 
 
 def read_method_name(path: Path) -> str | None:
@@ -201,3 +225,7 @@ _ARCHITECTURE = frozenset(
     """.split()
 )
 """Settings of nerfacto and splatfacto that decide what the weights are and how they look."""
+_MAY_BE_0 = frozenset({"appearance_embed_dim", "sh_degree"})
+_MOST = {"log2_hashmap_size": 30, "num_levels": 64, "num_proposal_iterations": 16, "sh_degree": 4}
+"""Of these settings, the largest that a model can have."""
+_MOST_OF_OTHERS = 1 << 16

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from pds_nerfstudio.errors import UserError, first_line
+from pds_nerfstudio.plain_types import in_words, misfits
 
 _PYTHON = "tag:yaml.org,2002:python/"
 _PLAIN = frozenset({"tuple", "none", "bool", "str", "unicode", "int", "long", "float", "bytes", "list", "dict"})
@@ -32,15 +33,25 @@ def read_run_config(path: Path) -> Any:
     """Return what a run's config.yml holds.
 
     Raises:
-        UserError: If it can't be read, or names anything but classes of nerfstudio and this package.
+        UserError: If it can't be read, names anything but classes of nerfstudio and this package, or has values of
+            other types than these classes'.
     """
     try:
         text = path.read_text(encoding="utf-8")
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             _check(getattr(event, "tag", None) or "", path)
-        return yaml.load(text, Loader=yaml.Loader)
+        config = yaml.load(text, Loader=yaml.Loader)
     except (OSError, ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path} can't be read as the config.yml of a run ({first_line(error)}).") from None
+    if dataclasses.is_dataclass(config):
+        for name, value, kind in misfits(config):
+            raise UserError(not_of_type(path, name, value, kind))
+    return config
+
+
+def not_of_type(path: Path, name: str, value: Any, kind: Any) -> str:
+    """Return what is to be said about a value of a config.yml that is of a wrong type."""
+    return f"{path} has {name} as {value!r:.40}, where there should be {in_words(kind)}: mend it."
 
 
 def _check(tag: str, path: Path) -> None:

@@ -6,7 +6,7 @@ import copy
 import json
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
@@ -14,19 +14,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.cameras.cameras import CAMERA_MODEL_TO_TYPE, Cameras, CameraType
 from nerfstudio.configs.dataparser_configs import all_dataparsers
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.dataparsers.colmap_dataparser import ColmapDataParserConfig
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from nerfstudio.engine.trainer import TrainerConfig
+from nerfstudio.utils.comms import get_rank
 from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image
 
 from pds_nerfstudio.errors import UserError, first_line
+from pds_nerfstudio.picture_files import open_picture
 from pds_nerfstudio.scenes.layouts import check_layout
 from pds_nerfstudio.scenes.models.scene_model import SceneKind
 from pds_nerfstudio.scenes.photos import fits
+from pds_nerfstudio.scenes.present import PresentFrames, missing_of
+from pds_nerfstudio.scenes.terminal import say
 
 _LENSES: dict[SceneKind, frozenset[CameraType]] = {
     "splat": frozenset({CameraType.PERSPECTIVE, CameraType.FISHEYE}),
@@ -82,7 +86,7 @@ def ending_of(config: TrainerConfig) -> str:
 
 
 def check_data(config: TrainerConfig, kind: SceneKind) -> None:
-    """Refuse data that nerfstudio, or the edit, would trip over.
+    """Refuse data that nerfstudio, or the edit, would trip over, and say how many of their pictures are missing.
 
     Headers of pictures are read, and none of their pixels.
 
@@ -107,11 +111,17 @@ def check_data(config: TrainerConfig, kind: SceneKind) -> None:
         _check_points(data / parser.colmap_path)
     if hasattr(parser, "load_3D_points"):
         parser.load_3D_points = False  # which takes its time, and may ask a question: that is left to the run
-    splits = [_parse(parser, split, data, name) for split in ("train", "val")]
-    _check_poses(splits, parser, name)
+    splits, left_out = _parse(parser, data, name)
+    are_scaled = getattr(parser, "auto_scale_poses", False) and not left_out  # which count for the scale, too
+    _check_poses(splits, are_scaled, name)
     _check_lenses(splits[0].cameras, kind)
+    way_out = "put them there, or take their frames out of the data"
+    if (getattr(parser, "downscale_factor", None) or 1) > 1:
+        way_out = f"make these smaller copies, or end the command with {name} --downscale-factor 1"
     for outputs in splits:
-        _check_files(outputs)
+        _check_files(outputs, way_out)
+    if left_out and get_rank() == 0:
+        _tell_of_missing(left_out, {path for outputs in splits for path in outputs.image_filenames})
 
 
 def _check_transforms(path: Path, name: str) -> None:
@@ -141,6 +151,12 @@ def _check_transforms(path: Path, name: str) -> None:
             raise UserError(f"The pose of {frame['file_path']} in {path} is no matrix of numbers: take that frame out.")
         if "\\" in frame["file_path"]:
             raise UserError(f"{path} names {frame['file_path']}, as Windows does: write / in place of \\ in it.")
+    lens = meta.get("camera_model", "OPENCV")
+    if lens not in list(CAMERA_MODEL_TO_TYPE):
+        raise UserError(
+            f"{path} has the camera_model {lens!r:.40}, which nerfstudio can't read: undistort the images, and write "
+            f"one of {', '.join(CAMERA_MODEL_TO_TYPE)}."
+        )
     for key in ("mask_path", "depth_file_path"):
         count = sum(key in frame for frame in frames)
         if 0 < count < len(frames):
@@ -163,12 +179,16 @@ def _is_pose(matrix: Any) -> bool:
     return pose.shape in ((3, 4), (4, 4)) and bool(np.isfinite(pose).all())
 
 
-def _parse(parser: Any, split: str, data: Path, name: str) -> DataparserOutputs:
-    """Return what a parser reads, silently: it will say it again. But COLMAP's may have a question."""
+def _parse(parser: Any, data: Path, name: str) -> tuple[list[DataparserOutputs], Set[Path]]:
+    """Return the views that a parser reads, those for training first, and which pictures of them are missing.
+
+    It is silent, since it will say all of it again. But COLMAP's may have a question.
+    """
     silence = nullcontext() if isinstance(parser, ColmapDataParserConfig) else CONSOLE.capture()
     try:
         with silence:
-            return parser.setup().get_dataparser_outputs(split=split)
+            present = PresentFrames(parser.setup())
+            return [present.get_dataparser_outputs(split=split) for split in ("train", "val")], present.left_out
     except UserError:
         raise
     except FileNotFoundError as error:
@@ -183,7 +203,7 @@ def _parse(parser: Any, split: str, data: Path, name: str) -> DataparserOutputs:
         ) from None
 
 
-def _check_poses(splits: Sequence[DataparserOutputs], parser: Any, name: str) -> None:
+def _check_poses(splits: Sequence[DataparserOutputs], are_scaled: bool, name: str) -> None:
     """Refuse data without training views, and cameras that nerfstudio can't scale a scene by.
 
     It divides by the distance of the farthest from their middle; of one camera that is 0, or what rounding left.
@@ -195,7 +215,7 @@ def _check_poses(splits: Sequence[DataparserOutputs], parser: Any, name: str) ->
             raise UserError("The focal length of a camera (fl_x, fl_y) is no positive number: mend it in the data.")
     if not all(bool(outputs.cameras.camera_to_worlds.isfinite().all()) for outputs in splits):
         raise UserError("The pose of a camera is no number: mend it, or take its frame out of the data.")
-    if not getattr(parser, "auto_scale_poses", False):
+    if not are_scaled:
         return
     places = torch.cat([outputs.cameras.camera_to_worlds[..., 3] for outputs in splits]) / splits[0].dataparser_scale
     if float((places - places.mean(0)).abs().max()) < _ONE_PLACE:
@@ -247,12 +267,17 @@ def _sees_sideways(cameras: Cameras) -> bool:
     return bool((is_fisheye & (torch.maximum(across, down) > reach)).any())
 
 
-def _check_files(outputs: DataparserOutputs) -> None:
-    """Refuse images and masks that are not there, or are not of their cameras' sizes."""
+def _check_files(outputs: DataparserOutputs, way_out: str) -> None:
+    """Refuse images and masks that are not there, or are not of their cameras' sizes.
+
+    Args:
+        outputs: What names them.
+        way_out: What to do about those that are not there.
+    """
     sides = zip(outputs.cameras.width[:, 0].tolist(), outputs.cameras.height[:, 0].tolist(), strict=True)
     sizes = [(int(width), int(height)) for width, height in sides]
     images = [Path(path) for path in outputs.image_filenames]  # of NeRF-OSR they are words
-    _refuse_missing(images, "images")
+    _refuse_missing(images, "images", way_out)
     for path, size in zip(images, sizes, strict=True):
         with _opened(path) as photo:
             try:
@@ -265,7 +290,7 @@ def _check_files(outputs: DataparserOutputs) -> None:
                     "their cameras' sizes, or mend the cameras."
                 )
     masks = [Path(path) for path in outputs.mask_filenames or ()]
-    _refuse_missing(masks, "masks")
+    _refuse_missing(masks, "masks", way_out)
     for path, size in zip(masks, sizes, strict=False):
         with _opened(path) as mask:
             if mask.size != size:
@@ -277,24 +302,23 @@ def _check_files(outputs: DataparserOutputs) -> None:
                 raise UserError(f"The mask {path} is in colour ({mask.mode}): save it as a grey picture.")
 
 
-def _refuse_missing(paths: Sequence[Path], what: str) -> None:
-    missing = [path for path in paths if not _is_file(path)]
-    if missing:
-        raise UserError(
-            f"{missing[0]} is not there ({len(missing)} of {len(paths)} {what} are missing): put them there, or take "
-            "their frames out of the data."
-        )
+def _refuse_missing(paths: Sequence[Path], what: str, way_out: str) -> None:
+    if missing := missing_of(paths):
+        raise UserError(f"{missing[0]} is not there ({len(missing)} of {len(paths)} {what} are missing): {way_out}.")
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name that no file can have
-        return False
+def _tell_of_missing(missing: Set[Path], there: Set[Path]) -> None:
+    say(
+        f"{min(missing)} is not there ({len(missing)} of {len(missing) + len(there)} images are missing): such frames "
+        "are left out.",
+        "yellow",
+    )
 
 
 def _opened(path: Path) -> Image.Image:
     try:
-        return Image.open(path)
+        return open_picture(path)
+    except UserError:
+        raise
     except Exception as error:  # of damaged files, Pillow raises whatever it stumbles over
         raise UserError(f"{path} can't be read as a picture ({first_line(error)}): save it anew.") from None

@@ -14,6 +14,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
+from pds_nerfstudio.checks import finite
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.distributed import average_gradients
 from pds_nerfstudio.scenes.readback import Readback
@@ -28,6 +29,14 @@ class EditAdamConfig(AdamOptimizerConfig):
 
     fused: bool = field(default_factory=torch.cuda.is_available)
     """Take a step in one kernel, which also checks whether the gradients are finite. For GPUs."""
+
+    def check(self) -> None:
+        """Refuse values that mean nothing.
+
+        Raises:
+            UserError: Naming the option.
+        """
+        finite(self, "lr", "eps", "weight_decay")
 
 
 class EditOptimizers(Optimizers):

@@ -23,6 +23,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from pds_nerfstudio.errors import UserError, first_line
+from pds_nerfstudio.picture_files import open_picture
+from pds_nerfstudio.scenes.present import OfPresentFrames
 
 _ORIENTATION = 0x0112
 _ON_THEIR_SIDE = (5, 6, 7, 8)
@@ -55,10 +57,10 @@ def read_photo(path: Path, size: Size, with_opacity: bool) -> UInt8[np.ndarray, 
         with_opacity: Whether to return that.
 
     Raises:
-        UserError: If it can't be read.
+        UserError: If it can't be read, or has too many pixels.
     """
     try:
-        with Image.open(path) as photo:
+        with open_picture(path) as photo:
             turned = photo.size != size and fits(photo, size)
             picture = ImageOps.exif_transpose(photo) if turned else photo
             if picture.mode == "F":
@@ -93,13 +95,13 @@ class Photos(InputDataset):
 
 def _is_transparent(path: Path) -> bool:
     try:
-        with Image.open(path) as photo:
+        with open_picture(path) as photo:
             return photo.has_transparency_data
-    except OSError:
+    except (OSError, UserError):
         return False  # that it can't be read is said when it is
 
 
-class WholePhotos(FullImageDatamanager[Photos]):
+class WholePhotos(OfPresentFrames, FullImageDatamanager[Photos]):
     """nerfstudio's data manager of whole images, for photographs of any kind."""
 
     def __init__(self, config: Any, device: Any = "cpu", test_mode: Any = "val", *args: Any, **kwargs: Any) -> None:
@@ -143,7 +145,7 @@ def _mark_wide_lenses(cameras: Cameras) -> None:
     cameras.distortion_params[plain, 0] = torch.finfo(torch.float32).tiny
 
 
-class RaysOfPhotos(VanillaDataManager[Photos]):
+class RaysOfPhotos(OfPresentFrames, VanillaDataManager[Photos]):
     """nerfstudio's data manager of rays, for photographs of any kind."""
 
     def create_eval_dataset(self) -> Photos:

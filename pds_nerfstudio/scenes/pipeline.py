@@ -13,15 +13,12 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttrib
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from nerfstudio.utils.comms import get_rank, get_world_size
-from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.cuda.amp.grad_scaler import GradScaler
 
-from pds_nerfstudio.checks import check_parts, finite, share
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.guidance import Guidance
-from pds_nerfstudio.guidance.networks.loading import EMBEDDED_MODELS
 from pds_nerfstudio.guidance.redraw import RedrawConfig
 from pds_nerfstudio.scenes.anchor import Anchor
 from pds_nerfstudio.scenes.chance import Chance
@@ -32,6 +29,7 @@ from pds_nerfstudio.scenes.models.scene_model import SceneModel
 from pds_nerfstudio.scenes.optimizers import EditOptimizers
 from pds_nerfstudio.scenes.output.pictures import EditedView
 from pds_nerfstudio.scenes.plan import EditPlan
+from pds_nerfstudio.scenes.ranges import check_edit, check_prompt
 from pds_nerfstudio.scenes.rates import Rates
 from pds_nerfstudio.scenes.refining import Refining
 from pds_nerfstudio.scenes.run import GUIDANCE_SETTINGS, Settings
@@ -41,9 +39,6 @@ from pds_nerfstudio.scenes.signal import measure_floors
 from pds_nerfstudio.scenes.views import SourceView, SourceViews, view_at
 
 read_points_without_open3d()  # here, because no scene is edited without this module, in whichever process
-
-_FEW_STEPS = 300
-"""With fewer steps, a NeRF that is fitted to redrawn views hardly shows what is new in them."""
 
 
 @dataclass
@@ -107,6 +102,14 @@ class EditPipelineConfig(VanillaPipelineConfig):
     turntable_frames: int = 90
     """Frames of the video that shows the finished edit from all around; 0 makes none."""
 
+    def check(self) -> None:
+        """Refuse values that mean nothing.
+
+        Raises:
+            UserError: Naming the option.
+        """
+        check_edit(self)
+
 
 class EditPipeline(VanillaPipeline):
     """Reconstructs with nerfstudio's own loss, then edits with the guidance's.
@@ -127,8 +130,6 @@ class EditPipeline(VanillaPipeline):
         grad_scaler: GradScaler | None = None,
     ) -> None:
         self.training_run = test_mode == "val"
-        if self.training_run:  # what can be wrong is said before a scene and a model are loaded
-            _check(config)
         # As if there were one GPU: gradients are averaged by this package's optimisers (see `distributed`).
         super().__init__(config, device, test_mode, 1, local_rank, grad_scaler)
         self.world_size = world_size
@@ -143,7 +144,7 @@ class EditPipeline(VanillaPipeline):
         if self.training_run:
             self.guidance = Guidance.from_config(config.guidance, torch.device(device), get_rank())
             if not self.guidance.denoiser.looks_at_source:
-                _check_prompt("src-prompt", config.src_prompt, "shows")
+                check_prompt("src-prompt", config.src_prompt, "shows")
             self.guidance.set_prompts(config.src_prompt, config.tgt_prompt)
             config.guidance = self.guidance.config  # which has the model's own guidance scale, if none was given
             side = config.guidance.resolution or self.guidance.denoiser.resolution
@@ -368,33 +369,3 @@ class EditPipeline(VanillaPipeline):
     def take_up_choice(self, state: dict[str, Any]) -> None:
         """Let change what the user chose in the run that goes on; see `Holding.take_up_choice`."""
         self.config.only = self._holding.take_up_choice(state)
-
-
-def _check(config: EditPipelineConfig) -> None:
-    """Refuse options that no edit can use, and warn of options that few edits want."""
-    _check_prompt("tgt-prompt", config.tgt_prompt, "should show")
-    if config.guidance.model in EMBEDDED_MODELS:  # of others it is known once they are loaded
-        _check_prompt("src-prompt", config.src_prompt, "shows")
-    finite(config, "smallest_gradient", "lr_mult", "lr_final_mult", "refine_lr_mult", prefix="pipeline.")
-    share(config, "hold_below", of="a Gaussian's light", prefix="pipeline.")
-    config.only.check()
-    if config.views_per_step < 1:
-        raise UserError(f"--pipeline.views-per-step is {config.views_per_step}: give at least 1.")
-    if config.refine_from == "source" and 0 < config.refine_steps < _FEW_STEPS and get_rank() == 0:
-        CONSOLE.print(
-            f"[yellow]--pipeline.refine-steps {config.refine_steps} may be too few to bring the edit back into "
-            f"the source: give {_FEW_STEPS} or more, or --pipeline.refine-from edit."
-        )
-    check_parts(config, "guidance", "refinement")
-
-
-def _check_prompt(name: str, prompt: str, says: str) -> None:
-    """Refuse an empty prompt.
-
-    Args:
-        name: Of its option.
-        prompt: What it is.
-        says: What it says about the scene.
-    """
-    if not prompt.strip():
-        raise UserError(f"--pipeline.{name} is missing: say in a few words what the scene {says}.")

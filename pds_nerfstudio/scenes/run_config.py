@@ -9,8 +9,11 @@ from typing import Literal
 import yaml
 from nerfstudio.engine.trainer import TrainerConfig
 
+from pds_nerfstudio.checks import at_least, check_parts, seeds
+from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.data import data_of, ending_of
 from pds_nerfstudio.scenes.files.orbit import USUAL_ORBIT, OrbitConfig
+from pds_nerfstudio.scenes.optimizers import EditAdamConfig
 from pds_nerfstudio.scenes.pipeline import EditPipelineConfig
 from pds_nerfstudio.scenes.run import GUIDANCE_SETTINGS
 from pds_nerfstudio.scenes.run_folder import claim_folder
@@ -52,10 +55,34 @@ class EditRunConfig(TrainerConfig):
     """Repeat what was asked for in the viewer of an earlier run, at the same steps: that run's session.jsonl. Give the
     other options as they were given then."""
 
+    def check(self) -> None:
+        """Refuse values that mean nothing, in the words of the command line.
+
+        Raises:
+            UserError: Naming the option.
+        """
+        try:
+            at_least(self, 1, "max_num_iterations", give="at least one edit step")
+            at_least(self, 0, "steps_per_picture", "steps_per_save")
+            check_parts(self, "orbit", "pipeline")
+            self._check_optimizers()
+        except UserError as error:
+            raise UserError(error.on_command_line()) from None
+
+    def _check_optimizers(self) -> None:
+        for group, parts in self.optimizers.items():
+            try:
+                if isinstance(parts["optimizer"], EditAdamConfig):
+                    parts["optimizer"].check()
+            except UserError as error:
+                error.within(f"optimizers.{group}.optimizer")
+                raise
+
     def set_timestamp(self) -> None:
         """Name the run and make its folder, which no other run has."""
         super().set_timestamp()
         with one_line_errors():
+            seeds(self.machine, "seed", below=1 << 32)  # nerfstudio uses it before anything else
             claim_folder(self)
 
     def save_config(self) -> None:

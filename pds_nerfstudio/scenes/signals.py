@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.scenes.run_folder import LOCK
 
 _STOPPING = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 """Signals that end a program and mean that it should end: of SLURM and other queues, of a terminal that closes."""
@@ -120,7 +121,7 @@ def nothing_left_if_refused(folder: Path, above: Path) -> Iterator[None]:
         yield
     except (UserError, KeyboardInterrupt):
         written = list(folder.rglob("*"))
-        if [path.name for path in written] in ([], ["config.yml"]):
+        if {path.name for path in written} <= {"config.yml", LOCK}:
             with suppress(OSError):  # another run of the same name may have begun to write
                 for path in written:
                     path.unlink(missing_ok=True)

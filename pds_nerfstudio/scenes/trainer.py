@@ -79,10 +79,7 @@ class EditTrainer(CheckpointingTrainer):
         """Set up as nerfstudio does, with a checkpoint's architecture taken over first."""
         refused = nothing_left_if_refused(self.base_dir, self.config.output_dir.parent)
         with lasting_output(), one_line_errors(), stopped_while_loading(), refused:
-            if self.config.max_num_iterations < 1:
-                raise UserError(
-                    f"--max-num-iterations is {self.config.max_num_iterations}: give at least one edit step."
-                )
+            self.config.check()
             self._read_start()
             check_data(self.config, self.config.pipeline.model._target.kind)
             if self.device.startswith("cuda:"):

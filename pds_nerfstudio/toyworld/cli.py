@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import tyro
 from rich.progress import track
 
+from pds_nerfstudio.checks import at_least, seeds
 from pds_nerfstudio.command_help import CommandHelp, FirstOption, parse
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.toyworld.dataset import write_scene
@@ -74,15 +75,22 @@ class SceneOrder:
     seed: int = 0
     """Seed of the cameras."""
 
+    def check(self) -> None:
+        """Refuse values that mean nothing.
+
+        Raises:
+            UserError: Naming the option.
+        """
+        at_least(self, 1, "views", "width", "height")
+        seeds(self, "seed")
+
     def write(self) -> str:
         """Write the scene, and return the command that edits it.
 
         Raises:
             UserError: If there is no such edit, or the folder holds a scene.
         """
-        for name in ("views", "width", "height"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name} is {getattr(self, name)}: give at least 1.")
+        self.check()
         target = asked_edit(self.thing, self.edit)
         steps = write_scene(self.out, self.thing, target, self.views, self.width, self.height, self.seed)
         try:
@@ -148,5 +156,5 @@ def main() -> None:
     try:
         command = order.write()
     except UserError as error:
-        sys.exit(f"Error: {error}")
+        sys.exit(f"Error: {error.on_command_line()}")
     print(f"Wrote {order.out}. To edit it:\n\n{command}")

@@ -224,7 +224,7 @@ def test_an_edit_by_an_instruction_has_no_direction(
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"views": 0}, "--views is 0: give at least one"), ({"edit": "wings=two"}, "--edit wings=two: give attribute=")],
+    [({"views": 0}, "views is 0: give at least 1"), ({"edit": "wings=two"}, "--edit wings=two: give attribute=")],
 )
 def test_nonsense_is_refused(red_edit: Evaluation, change: dict[str, int | str], message: str) -> None:
     vars(red_edit).update(change)

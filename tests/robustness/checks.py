@@ -15,10 +15,11 @@ from PIL import Image
 from plyfile import PlyData
 from torch import Tensor
 
+from pds_nerfstudio.scenes.run_folder import LOCK
 from pds_nerfstudio.whole_files import whole_lines
 
-NERFSTUDIOS = ("dataparser_transforms.json", "events.out.tfevents")
-"""What nerfstudio and TensorBoard write themselves."""
+OTHERS = ("dataparser_transforms.json", "events.out.tfevents", LOCK)
+"""What nerfstudio and TensorBoard write themselves, and what shows that a run is at work."""
 
 
 def digest(folder: Path) -> str:
@@ -36,7 +37,7 @@ def half_files(folder: Path) -> Iterator[str]:
         parts = path.relative_to(folder).parts
         if not path.is_file() or any(part.startswith("unfinished") for part in parts):
             continue
-        if path.name.startswith(NERFSTUDIOS):
+        if path.name.startswith(OTHERS):
             continue
         try:
             _read(path)

@@ -1,18 +1,29 @@
 """Finding and reading checkpoints to start from, and taking over what their models looked like."""
 
+import copy
 import pickle
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
+from nerfstudio.data.scene_box import SceneBox
 
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.scenes.checkpoints import Checkpoint, adopt_architecture, find_checkpoint, read_checkpoint
+from pds_nerfstudio.scenes.checkpoints import (
+    _ARCHITECTURE,
+    Checkpoint,
+    adopt_architecture,
+    find_checkpoint,
+    read_checkpoint,
+)
 from pds_nerfstudio.scenes.models.nerf import EditNerfModelConfig
 from pds_nerfstudio.scenes.models.splat import EditSplatModelConfig
+from tests.scenes.conftest import shrink
 
 
 def state_of(*names: str) -> dict[str, Any]:
@@ -174,8 +185,27 @@ class TestAdoptArchitecture:
 
     def test_a_config_that_would_run_code(self, tmp_path: Path) -> None:
         config = f"pipeline:\n  model:\n    num_levels: !!python/object/apply:os.mkdir ['{tmp_path / 'owned'}']\n"
-        adopt_architecture(EditNerfModelConfig(), self.beside(tmp_path, config))
+        with pytest.raises(UserError, match="num_levels"):
+            adopt_architecture(EditNerfModelConfig(), self.beside(tmp_path, config))
         assert not (tmp_path / "owned").exists()
+
+    @pytest.mark.parametrize("model", [EditNerfModelConfig, EditSplatModelConfig])
+    @pytest.mark.parametrize("value", ["three", None, 1.5, -1, 10**13, [], {}, [1], [{"hidden_dim": "x"}], {"mode": 1}])
+    def test_settings_that_no_model_has_are_refused_by_their_name(self, model: Any, value: Any, tmp_path: Path) -> None:
+        for i, name in enumerate(sorted(_ARCHITECTURE & {field.name for field in fields(model)})):
+            (tmp_path / str(i)).mkdir()
+            checkpoint = self.beside(tmp_path / str(i), yaml.dump({"pipeline": {"model": {name: value}}}))
+            config = model(num_random=9) if model is EditSplatModelConfig else model()
+            shrink(config)
+            before, said = copy.deepcopy(config), ""
+            try:
+                adopt_architecture(config, checkpoint)
+            except UserError as error:
+                said = str(error)
+            if not said:  # then it makes a model
+                config.setup(scene_box=SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3])), num_train_data=3, metadata={})
+            else:
+                assert f"{i}/config.yml has pipeline.model.{name}" in said and config == before
 
     @pytest.mark.parametrize("config", [None, "", "- 1\n", "pipeline: 3\n", "pipeline: {model: 3}\n", "a: [", "\0"])
     def test_without_a_config_the_weights_tell(self, config: str | None, tmp_path: Path) -> None:

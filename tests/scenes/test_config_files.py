@@ -64,3 +64,32 @@ def test_a_finished_edit_is_read_that_way(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "config.yml").write_text("!!python/object/apply:os.getcwd []")
     with pytest.raises(UserError, match=r"names os\.getcwd"):
         loading.FinishedEdit(tmp_path / "config.yml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (
+            "sh_degree: 3",
+            "sh_degree: three",
+            "pipeline.model.sh_degree as 'three'; a whole number",
+        ),
+        ("mode: 'off'", "mode: sideways", "camera_optimizer.mode as 'sideways'; off or SO3xR3"),
+        (
+            "refine_steps: 400",
+            "refine_steps: 1.5",
+            "pipeline.refine_steps as 1.5; a whole number",
+        ),
+        ("seed: 0", "seed: []", r"seed as \[\]; a whole number"),
+        ("timestamp: '{timestamp}'", "timestamp: 7", "timestamp as 7; a text"),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_named_with_what_there_should_be(
+    old: str, new: str, says: str, tmp_path: Path
+) -> None:
+    text = yaml.dump(_toyworld_splat())
+    assert old in text
+    (tmp_path / "config.yml").write_text(text.replace(old, new))
+    with pytest.raises(UserError, match=says.replace("; ", ", where there should be ")) as error:
+        read_run_config(tmp_path / "config.yml")
+    assert str(tmp_path / "config.yml") in str(error.value)

@@ -14,6 +14,7 @@ import torch
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.optimizers import EditOptimizers
 from pds_nerfstudio.scenes.output.history import History
+from pds_nerfstudio.scenes.run_folder import LOCK
 from pds_nerfstudio.scenes.signals import stopped_by_signals
 from pds_nerfstudio.scenes.terminal import lasting_output
 from pds_nerfstudio.scenes.trainer import EditTrainer
@@ -217,6 +218,30 @@ class TestFolder:
             names.append(config.get_base_dir().name)
         assert names == ["run", "run-2", "run-3"]
         assert "holds a run already" in capsys.readouterr().out
+
+    def test_but_that_of_one_killed_before_its_first_checkpoint_is_taken_again(self, make_config: Any) -> None:
+        """By a queue that runs the same command again; what is at work keeps its own, and so does what has work."""
+        folder = make_config("splat").get_base_dir()
+        (folder / "history").mkdir(parents=True)
+        (folder / "events.out.tfevents.1.host").touch()
+        (folder / "config.yml").write_text("half")
+        (folder / LOCK).touch()  # a kill leaves it
+        first, second = make_config("splat"), make_config("splat")
+        first.set_timestamp()
+        second.set_timestamp()
+        assert [first.get_base_dir().name, second.get_base_dir().name] == ["run", "run-2"]
+        assert [path.name for path in folder.iterdir()] == [LOCK]
+
+    @pytest.mark.parametrize("name", ["nerfstudio_models/step-1.ckpt", "report.html", "reconstruction/a", "mine.txt"])
+    def test_nothing_is_removed_that_may_be_wanted(self, name: str, make_config: Any) -> None:
+        folder = make_config("splat").get_base_dir()
+        (folder / name).parent.mkdir(parents=True)
+        for file in (name, "config.yml"):
+            (folder / file).write_text("work")
+        config = make_config("splat")
+        config.set_timestamp()
+        assert config.get_base_dir().name == "run-2"
+        assert (folder / name).read_text() == "work"
 
     @pytest.mark.parametrize("by_file", [False, True])
     def test_but_a_run_may_go_on_in_its_own(self, by_file: bool, make_config: Any, run: Any, watch: Any) -> None:

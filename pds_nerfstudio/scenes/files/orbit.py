@@ -18,7 +18,7 @@ from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
-from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.checks import at_least
 from pds_nerfstudio.scenes.files.harmonics import degree_of
 from pds_nerfstudio.scenes.files.splats import Splats
 from pds_nerfstudio.splat_rasterizer.rasterizer import rasterization
@@ -51,9 +51,8 @@ class OrbitConfig:
         Raises:
             UserError: Naming the option.
         """
-        for name, least in (("views", 3), ("side", 16)):
-            if getattr(self, name) < least:
-                raise UserError(f"--orbit.{name} is {getattr(self, name)}: give at least {least}.")
+        at_least(self, 3, "views")
+        at_least(self, 16, "side")
 
 
 USUAL_ORBIT = OrbitConfig()

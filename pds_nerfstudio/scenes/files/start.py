@@ -94,7 +94,6 @@ class StartingSplat:
             UserError: If there can be no such views.
         """
         views: OrbitConfig = config.orbit  # type: ignore[attr-defined]
-        views.check()
         folder = config.get_base_dir() / "orbit"
         if writes:
             say(f"There is no --data: looking at {self.path} from {views.views} cameras around it, {views.up} up.")

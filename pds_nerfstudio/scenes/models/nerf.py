@@ -17,7 +17,7 @@ from nerfstudio.utils.colors import COLORS_DICT
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.checks import at_least, share
 from pds_nerfstudio.scenes.anchor import Anchor, Pixels
 from pds_nerfstudio.scenes.compat import offline_lpips
 from pds_nerfstudio.scenes.distributed import take_from_first_rank
@@ -58,6 +58,16 @@ class EditNerfModelConfig(NerfactoModelConfig):
     """Whether hash grids, and whole fields where no gradients are wanted, run in Triton where PyTorch would run them:
     on a GPU without tiny-cuda-nn. auto: if Triton is installed. Results and checkpoints are the same up to rounding."""
 
+    def check(self) -> None:
+        """Refuse values that mean nothing.
+
+        Raises:
+            UserError: Naming the option.
+        """
+        at_least(self, 1, "edit_rays_per_chunk", "edit_colors_per_chunk")
+        at_least(self, 0, "edit_rays_per_step", "fog_steps")
+        share(self, "fog_opacity", below=True, of="the light")
+
 
 class EditNerfModel(NerfactoModel):
     """nerfacto with a differentiable render of whole views."""
@@ -67,11 +77,6 @@ class EditNerfModel(NerfactoModel):
 
     def populate_modules(self) -> None:
         """Make nerfacto's modules, also where LPIPS' weights can't be downloaded."""
-        if not 0 <= self.config.fog_opacity < 1:
-            raise UserError(
-                f"--pipeline.model.fog-opacity is {self.config.fog_opacity}: give a share of the light, from 0 up and "
-                "below 1."
-            )
         with offline_lpips():
             super().populate_modules()
         self._last_losses, self._last_losses_of_random = LastLosses(), LastLosses()

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
 
 import torch
-import torch.nn.functional as F
 from gsplat.strategy.ops import remove
 from jaxtyping import Bool, Float
 from nerfstudio.cameras.cameras import Cameras
-from nerfstudio.models.splatfacto import SplatfactoModel, SplatfactoModelConfig
+from nerfstudio.models.splatfacto import SplatfactoModelConfig
 from nerfstudio.utils.comms import get_rank, get_world_size
 from torch import Tensor, nn
 
+from pds_nerfstudio.checks import at_least, finite, share
+from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.latents import resize
 from pds_nerfstudio.scenes.anchor import Anchor, Pixels
 from pds_nerfstudio.scenes.compat import cpu_splatfacto, offline_lpips
 from pds_nerfstudio.scenes.distributed import take_from_first_rank
-from pds_nerfstudio.scenes.models.drawing_part import drawing_part
+from pds_nerfstudio.scenes.models.any_device import SplatOnAnyDevice
 from pds_nerfstudio.scenes.models.held import HoldingStrategy, release
 from pds_nerfstudio.scenes.models.look import look_at_surface, powers_of_depth
 from pds_nerfstudio.scenes.models.new_gaussians import FEWEST, planted, strewn
@@ -29,7 +29,7 @@ from pds_nerfstudio.scenes.models.ply_columns import ply_columns
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.models.scene_model import SceneKind, Seen
 from pds_nerfstudio.scenes.models.seeds import Seeds, find_seeds
-from pds_nerfstudio.scenes.views import Part, SourceView, SourceViews, tile_of
+from pds_nerfstudio.scenes.views import SourceView, SourceViews
 
 _NEVER = 10**12
 
@@ -58,8 +58,19 @@ class EditSplatModelConfig(SplatfactoModelConfig):
     what no view needs fades, such as the inside of something that is to go. Larger values leave less of it behind, and
     blur a little what should stay."""
 
+    def check(self) -> None:
+        """Refuse values that mean nothing.
 
-class EditSplatModel(SplatfactoModel):
+        Raises:
+            UserError: Naming the option.
+        """
+        at_least(self, 0, "edit_refine_every", "strewn_gaussians", "planted_gaussians")
+        finite(self, "edit_densify_grad_thresh", "edit_opacity_loss_mult")
+        share(self, "edit_cull_alpha_thresh")
+        share(self, "strewn_opacity", above=True, below=True)
+
+
+class EditSplatModel(SplatOnAnyDevice):
     """splatfacto with an edit phase."""
 
     config: EditSplatModelConfig
@@ -74,7 +85,6 @@ class EditSplatModel(SplatfactoModel):
             parameter.data = parameter.data.contiguous()
         self.editing = False
         self._strewn = 0  # of the Gaussians, the last
-        self._part: tuple[Part, int, int] | None = None  # that is drawn, of a picture of this height and width
         self._edit_background = self.background_color  # the viewer replaces the latter by a colour of its own
         self.optimizers: dict[str, Any] = {}  # splatfacto has none before its first step; a resumed run may redraw then
 
@@ -92,16 +102,12 @@ class EditSplatModel(SplatfactoModel):
         # A background that changes at each step, which keeps a reconstruction opaque, would be edited too.
         return self.edit_background.to(self.device) if self.editing else super()._get_background_color()
 
-    def get_outputs(self, camera: Cameras) -> dict[str, Tensor | list]:  # type: ignore[override]
-        """Return splatfacto's outputs, with the rasteriser that runs on this device."""
-        with self._on_this_device():
-            return super().get_outputs(camera)
-
-    def _on_this_device(self) -> AbstractContextManager[None]:
-        return cpu_splatfacto(self.device.type != "cuda")
-
     def step_post_backward(self, step: int) -> None:
-        """Densify and cull; a step whose gradient is not finite is not counted."""
+        """Densify and cull; a step whose gradient is not finite is not counted.
+
+        Raises:
+            UserError: If that leaves no Gaussian.
+        """
         gradient = self.info["means2d"].grad
         if gradient is None:
             return
@@ -109,6 +115,9 @@ class EditSplatModel(SplatfactoModel):
         seen = gradient.isfinite().all()
         self.info["radii"] = torch.where(seen, self.info["radii"], 0)
         super().step_post_backward(step)
+        if not self.num_points:
+            option = "--pipeline.model." + ("edit-cull-alpha-thresh" if self.editing else "cull-alpha-thresh")
+            raise UserError(f"After step {step} no Gaussian is left, since all were fainter than {option}: lower that.")
         if step % self.strategy.refine_every == 0:
             self._follow_first_rank()
 
@@ -210,7 +219,7 @@ class EditSplatModel(SplatfactoModel):
             height: Of its picture, in pixels.
             width: Of its picture, in pixels.
         """
-        with self._on_this_device():
+        with self.on_this_device():
             return paint(self, colors, camera, height, width)
 
     def _strew(self, cameras: Cameras) -> None:
@@ -351,32 +360,6 @@ class EditSplatModel(SplatfactoModel):
             pixels.append(anchor.pixels(view.index, part, shown, 1 / len(seen)))
         return pixels, {}
 
-    def render_part(self, views: SourceViews, index: int, part: Part) -> Float[Tensor, "height width 3"]:
-        """Return a part of a full-size view, with gradients. Densification doesn't see it."""
-        kept = {name: getattr(self, name) for name in ("info", "last_size") if hasattr(self, name)}
-        try:
-            return self._draw_part(views.full_size_camera(index), views.full_size(index), part)
-        finally:
-            for name, value in kept.items():
-                setattr(self, name, value)
-
-    def _draw_part(self, camera: Cameras, size: tuple[int, int], part: Part) -> Float[Tensor, "height width 3"]:
-        self._part = part, *size
-        try:
-            with self._on_this_device(), drawing_part(part, *size):
-                return cast(Tensor, self.get_outputs(tile_of(camera, part.rows, part.columns))["rgb"])
-        finally:
-            self._part = None
-
-    def _apply_bilateral_grid(self, rgb: Tensor, cam_idx: int, H: int, W: int) -> Tensor:
-        if self._part is None:
-            return super()._apply_bilateral_grid(rgb, cam_idx, H, W)
-        part, height, width = self._part  # a pixel's colour is corrected by its place in the whole picture
-        rows, columns = part.rows, part.columns
-        beside = (0, 0, columns.start, width - columns.stop, rows.start, height - rows.stop)
-        whole = super()._apply_bilateral_grid(F.pad(rgb, beside), cam_idx, height, width)
-        return whole[:, rows, columns]
-
     def fit_redrawn(self, view: SourceView, redrawn: RedrawnViews, turn: int) -> dict[str, Float[Tensor, ""]]:
         """Return the losses of a step that refines: how far a part of a full-size view is from its target.
 
@@ -386,7 +369,7 @@ class EditSplatModel(SplatfactoModel):
             turn: How often the turn of that view has come before, which says what part.
         """
         tile = redrawn.tile(view.index, turn)
-        rgb = self._draw_part(tile.camera, tile.size, tile.part)
+        rgb = self.draw_part(tile.camera, tile.size, tile.part)
         # The strategy measures positional gradients in halves of a view, and the loss is a mean over its pixels.
         for side in ("width", "height"):
             self.info[side] *= tile.share**0.5

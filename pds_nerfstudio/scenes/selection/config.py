@@ -71,6 +71,9 @@ class SelectionConfig:
                     values[name] = tuple(map(float, value))
             changed = replace(self, **values)
             changed.check()
+        except UserError as error:
+            error.within("only")
+            raise
         except (TypeError, ValueError) as error:
             raise UserError(f"{dict(changes)} says not what may change: give values of --pipeline.only.") from error
         return changed
@@ -88,12 +91,14 @@ class SelectionConfig:
         Raises:
             UserError: Naming the option.
         """
-        share(self, "threshold", above=True, of="a Gaussian's light", prefix="only.")
-        numbers = (*self.obb_center, *self.obb_rotation, *self.obb_scale)
-        if not all(map(math.isfinite, numbers)) or (any(self.obb_scale) and min(self.obb_scale) <= 0):
-            raise UserError(f"--pipeline.only.obb-scale is {self.obb_scale}: give three sides, each above 0.")
+        share(self, "threshold", above=True, of="a Gaussian's light")
+        for name in ("obb_center", "obb_rotation", "obb_scale"):
+            if not all(map(math.isfinite, getattr(self, name))):
+                raise UserError(f"`{name}` is {getattr(self, name)}: give three finite numbers.")
+        if any(self.obb_scale) and min(self.obb_scale) <= 0:
+            raise UserError(f"`obb_scale` is {self.obb_scale}: give three sides, each above 0.")
         if len(self.balls) % 4 or not all(map(math.isfinite, self.balls)) or min(self.balls[3::4], default=1) <= 0:
-            raise UserError("--pipeline.only.balls: give x, y, z and a radius above 0 of each ball.")
+            raise UserError("`balls`: give x, y, z and a radius above 0 of each ball.")
         if self.masks is not None and not self.masks.is_dir():
             raise UserError(
                 f"--pipeline.only.masks {self.masks} is no folder: give one with masks named as the images."

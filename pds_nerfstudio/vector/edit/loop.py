@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pds_nerfstudio.checks import at_least, check_parts, finite, share
+from pds_nerfstudio.checks import at_least, check_parts, finite, seeds, share
 from pds_nerfstudio.editing import EditLoop, Fit, Guide, Stage, StepReport, redraw
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig
@@ -127,6 +127,7 @@ class VectorEditConfig:
         finite(self, *(f"{group}_lr" for group in self.rates), "crossing", "fit_rate")
         share(self, "final_rate", above=True)
         share(self, "stay_near", below=True)
+        seeds(self, "seed")
         if not self.groups:
             raise UserError("All learning rates are 0: give `paths_lr`, `points_lr` or `colors_lr` a value above 0.")
         check_parts(self, "draft", "refinement")

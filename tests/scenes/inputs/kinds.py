@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -164,6 +165,13 @@ def _halved(pattern: str) -> Callable[[Path], None]:
     return halve
 
 
+def _with_copies(folder: Path) -> Shown:
+    shown = folders.transforms(folder, shoot(sizes=((2 * WIDTH, 2 * HEIGHT),)))
+    shutil.copytree(folder / "images", folder / "images_2")
+    _halved("images_2/*.png")(folder)
+    return {folder.resolve() / "images_2" / path.name: i for path, i in shown.items()}
+
+
 def _remove(*names: str) -> Callable[[Path], None]:
     def remove(folder: Path) -> None:
         for name in names:
@@ -247,6 +255,8 @@ KINDS: dict[str, Kind] = {
     "mixed sizes": Kind(_of_sizes((WIDTH, HEIGHT), TALL, SQUARE, SMALL)),
     "mixed sizes with distortion": Kind(_of_sizes((WIDTH, HEIGHT), TALL, SQUARE, lens=LENS), tolerance=0.03),
     "depth files": Kind(folders.with_depths),
+    "smaller copies": Kind(_with_copies, replace(NERFSTUDIO, downscale_factor=2), tolerance=0.03),
+    "seed points that are not there": Kind(partial(folders.transforms, meta={"ply_file_path": "points.ply"})),
     # masks
     "masks": Kind(folders.with_masks),
     "masks, mixed sizes": Kind(_of_sizes((WIDTH, HEIGHT), TALL, write=folders.with_masks)),
@@ -267,6 +277,9 @@ KINDS: dict[str, Kind] = {
         _of_camera("EQUIRECTANGULAR", CameraType.EQUIRECTANGULAR), splat="ns-process-data images --camera-type equirect"
     ),
     "orthographic": refused(_of_camera("ORTHOPHOTO"), "can't edit pictures of a camera of type ORTHOPHOTO"),
+    "a lens of another name": refused(
+        _of_camera("THIN_PRISM"), "'THIN_PRISM', which nerfstudio can't read: undistort the images, and write one of"
+    ),
     # how many views, and which for evaluation
     "one view": refused(_few(1), IN_ONE_PLACE),
     "one view, not scaled": Kind(_few(1), replace(NERFSTUDIO, auto_scale_poses=False)),
@@ -293,10 +306,19 @@ KINDS: dict[str, Kind] = {
         partial(folders.transforms, frame=lambda i: {"fl_x": None}),
         "can't be read by nerfstudio-data (fx not specified",
     ),
-    "missing frames": refused(
-        _after(folders.transforms, _remove("images/0001.png", "images/0003.png")), "0001.png is not there ("
+    "missing frames": Kind(_after(folders.transforms, _remove("images/0001.png", "images/0003.png"))),
+    "the first frame missing": Kind(_after(folders.transforms, _remove("images/0000.png"))),
+    "all but one missing": Kind(_after(folders.transforms, _remove(*(f"images/{i:04d}.png" for i in range(4))))),
+    "missing evaluation views": Kind(_after(_listed, _remove("images/0000.png"))),
+    "missing training views": refused(
+        _after(_listed, _remove(*(f"images/{i:04d}.png" for i in range(1, 5)))), "(4 of 4 images are missing)"
     ),
-    "the first frame missing": refused(_after(folders.transforms, _remove("images/0000.png")), "0000.png, which"),
+    "missing frames with masks": Kind(_after(folders.with_masks, _remove("images/0001.png", "masks/0001.png"))),
+    "smaller copies missing": refused(
+        folders.transforms,
+        "make these smaller copies, or end the command with nerfstudio-data --downscale-factor 1",
+        replace(NERFSTUDIO, downscale_factor=2),
+    ),
     "folder of images missing": refused(
         _after(folders.transforms, lambda folder: (folder / "images").rename(folder / "gone")), "0000.png, which"
     ),
@@ -364,6 +386,10 @@ KINDS: dict[str, Kind] = {
         lambda folder: folders.colmap(folder, "FULL_OPENCV", lens={"k4": 0.1}),
         "can't be read by colmap (FULL_OPENCV camera model is not supported yet!)",
         COLMAP,
+    ),
+    "colmap, missing images": Kind(_after(folders.colmap, _remove("images/0001.png", "images/0003.png")), COLMAP),
+    "colmap, the first image missing": refused(
+        _after(folders.colmap, _remove("images/0000.png")), "0000.png, which colmap reads, is not there", COLMAP
     ),
     "colmap with masks": Kind(folders.colmap_masked, replace(COLMAP, masks_path=Path("masks"))),
     "colmap in sparse/0": refused(

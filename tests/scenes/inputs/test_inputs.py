@@ -30,6 +30,7 @@ SH_0 = 0.28209479177387814
 pytestmark = [
     # nerfstudio's parser of Phototourism and Dycheck; of NumPy, Torch and Pillow
     pytest.mark.filterwarnings("ignore::UserWarning:nerfstudio"),
+    pytest.mark.filterwarnings("ignore:The seed points .* are not there"),
 ]
 
 

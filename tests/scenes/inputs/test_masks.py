@@ -98,13 +98,13 @@ def test_of_what_they_hide_a_refining_step_asks_nothing(masked: Any) -> None:
     model, view, refining = pipeline.model, pipeline.views[0], pipeline._refining
     refining.redraw(view)
     drawn: list[torch.Tensor] = []
-    usual = model._draw_part
+    usual = model.draw_part
 
     def watched(*args: Any) -> torch.Tensor:
         drawn.append(usual(*args).detach().requires_grad_())
         return drawn[-1]
 
-    model._draw_part = watched
+    model.draw_part = watched
     model.fit_redrawn(view, refining._redrawn, 0)["photometric_loss"].backward()
     assert drawn[0].grad is not None
     assert not drawn[0].grad[:, WIDTH // 2 :].any() and bool(drawn[0].grad[:, : WIDTH // 2].any())

@@ -1,5 +1,6 @@
 """Photographs of any mode, and nerfstudio's data managers on them."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.methods import pds_nerf, pds_splat
 from pds_nerfstudio.scenes import photos
+from pds_nerfstudio.scenes.data import check_data
 from pds_nerfstudio.scenes.photos import MaskedPixels, RaysOfPhotos, WholePhotos, fits, read_photo
 from tests.scenes.inputs import folders
 from tests.scenes.inputs.shots import WIDTH, shoot
@@ -60,6 +62,22 @@ class TestReading:
         if orientation == 6:
             upright = read_photo(tmp_path / "a.png", (6, 8), with_opacity=False)
             assert np.array_equal(upright, np.rot90(np.array(a_photo()), -1))
+
+    @pytest.mark.parametrize(("side", "says"), [(10_001, r"0000\.png: it has 10001"), (13_400, "179560000 pixels")])
+    def test_a_small_file_of_very_many_pixels_is_refused(self, side: int, says: str, tmp_path: Path) -> None:
+        """Of one bit each: more would be 8 bytes in the memory."""
+        Image.new("1", (side, side)).save(tmp_path / "a.png")
+        with pytest.raises(UserError, match=r"a\.png"):
+            read_photo(tmp_path / "a.png", (side, side), with_opacity=False)
+        meta = {"w": side, "h": side, "fl_x": 1.0, "fl_y": 1.0, "cx": 1.0, "cy": 1.0}
+        folders.transforms(tmp_path / "scene", frame=lambda i: meta, save=lambda path, *_: None)
+        for i in range(5):
+            (tmp_path / f"scene/images/{i:04d}.png").parent.mkdir(exist_ok=True)
+            (tmp_path / f"scene/images/{i:04d}.png").symlink_to(tmp_path / "a.png")
+        config = copy.deepcopy(pds_splat.config)
+        config.data = tmp_path / "scene"
+        with pytest.raises(UserError, match=says):
+            check_data(config, "splat")
 
     def test_real_numbers_are_refused(self, tmp_path: Path) -> None:
         Image.fromarray(np.ones((2, 2), np.float32)).save(tmp_path / "a.tif")

@@ -232,8 +232,8 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("options", "says"),
         [
-            ({"obb_scale": (1.0, 0.0, 1.0)}, "obb-scale"),
-            ({"obb_scale": (1.0, float("nan"), 1.0)}, "obb-scale"),
+            ({"obb_scale": (1.0, 0.0, 1.0)}, "obb_scale"),
+            ({"obb_scale": (1.0, float("nan"), 1.0)}, "obb_scale"),
             ({"balls": (0.0, 0.0, 0.0)}, "balls"),
             ({"balls": (0.0, 0.0, 0.0, 0.0)}, "balls"),
             ({"threshold": 0.0}, "threshold"),
