@@ -131,6 +131,8 @@ class ImageResults(Results):
         editor: Has the picture as it is by now.
     """
 
+    command = HELP.command
+
     def __init__(self, config: ImageEdit, source: Picture, mask: Mask | None, editor: ImageEditor) -> None:
         super().__init__(config, new_folder(config.output_dir, config.image.stem), config.preview_every)
         self.source, self.mask, self.editor = source, mask, editor

@@ -22,7 +22,7 @@ def claim_folder(config: TrainerConfig) -> None:
         UserError: If no folder can be made there.
     """
     folder = config.get_base_dir()
-    if _goes_on_in(folder, config):
+    if goes_on_in(folder, config):
         return
     made = new_folder(folder.parent, folder.name)
     if made.name != folder.name:
@@ -30,7 +30,8 @@ def claim_folder(config: TrainerConfig) -> None:
         config.timestamp = made.name
 
 
-def _goes_on_in(folder: Path, config: TrainerConfig) -> bool:
+def goes_on_in(folder: Path, config: TrainerConfig) -> bool:
+    """Return whether a run starts from a checkpoint in its own folder."""
     start = config.load_dir or (config.load_checkpoint and config.load_checkpoint.parent)
     own = {folder.resolve(), (folder / config.relative_model_dir).resolve()}
     return start is not None and start.resolve() in own

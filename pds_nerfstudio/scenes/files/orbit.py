@@ -56,6 +56,8 @@ class OrbitConfig:
                 raise UserError(f"--orbit.{name} is {getattr(self, name)}: give at least {least}.")
 
 
+FOLDER = "orbit"
+"""Of a run, for the views of a splat that came without data."""
 USUAL_ORBIT = OrbitConfig()
 """A default that is a class's own holds for a config.yml of before there was the option."""
 
