@@ -20,7 +20,7 @@ FURTHER_OPTIONS = "$@"
 """Word of a command that stands for the options that are given to the script."""
 _OTHER_STARTS = "|".join(f'*" --load"[-_]{name}*' for name in ("dir", "checkpoint", "ply"))
 """Pattern of a shell for options that name a start; commands take an underscore for a dash."""
-_INDENT = "    "
+_RUNS, _NEXT_LINE = "exec ", " \\\n    "
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,21 @@ def write_again(
         f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH",
         f"cd -- {shlex.quote(str(Path.cwd()))} || exit",
         *start.lines,
-        "exec " + f" \\\n{_INDENT}".join(" ".join(map(_quoted, words)) for words in command),
+        _RUNS + _NEXT_LINE.join(" ".join(map(_quoted, words)) for words in command),
     ]
     with whole_file(folder / NAME) as unfinished:
         unfinished.write_text("\n".join(lines) + "\n", "utf8", "surrogateescape")
         unfinished.chmod(0o755)
     return folder / NAME
+
+
+def command_in(folder: Path) -> list[str]:
+    """Return the lines of the command in a run's script, as one would type it; none if it has no script."""
+    path = folder / NAME
+    text = path.read_text("utf8", "replace") if path.is_file() else ""
+    command = text.partition(f"\n{_RUNS}")[2].replace(f'"{OWN_FOLDER}"/', "")
+    command = command.replace(f'{_NEXT_LINE}"{FURTHER_OPTIONS}"', "").replace(f' "{FURTHER_OPTIONS}"', "")
+    return command.splitlines()
 
 
 def printed(folder: Path, *words: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pds_nerfstudio.again import FURTHER_OPTIONS, NAME, OWN_FOLDER, Start, printed, write_again
+from pds_nerfstudio.again import FURTHER_OPTIONS, NAME, OWN_FOLDER, Start, command_in, printed, write_again
 
 ODD = ["a 'cat'", '"$HOME" `id`', "two\nlines", "", "*", "-x", "ü \\ $(id) ; #", "\udcff"]
 
@@ -59,6 +59,14 @@ def test_another_start_takes_the_place_of_its_own(other: list[str], tmp_path: Pa
 def test_a_note_is_no_command(tmp_path: Path) -> None:
     again = write_again(tmp_path, [["true"]], notes=["one\nexit 1", "\x1b[31m"])
     assert words(again) == []
+
+
+def test_it_can_be_shown_as_one_would_type_it(tmp_path: Path) -> None:
+    write_again(tmp_path, [["ns-train", "a b"], ["--x", "y"], [FURTHER_OPTIONS, "colmap"]])
+    assert command_in(tmp_path) == ["ns-train 'a b' \\", "    --x y colmap"]
+    write_again(tmp_path, [["pds-svg", "--repeat", f"{OWN_FOLDER}/config.json", FURTHER_OPTIONS]])
+    assert command_in(tmp_path) == ["pds-svg --repeat config.json"]
+    assert command_in(tmp_path / "none") == []
 
 
 def test_the_printed_command_runs(tmp_path: Path) -> None:

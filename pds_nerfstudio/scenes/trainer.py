@@ -27,6 +27,7 @@ from pds_nerfstudio.scenes.files.start import StartingSplat
 from pds_nerfstudio.scenes.live.loop import LiveEdit
 from pds_nerfstudio.scenes.live.panel import EditPanel
 from pds_nerfstudio.scenes.live.session import EditSession, read_record
+from pds_nerfstudio.scenes.output.before import SceneBefore
 from pds_nerfstudio.scenes.output.history import History, Moment
 from pds_nerfstudio.scenes.output.report import write_report
 from pds_nerfstudio.scenes.output.results import fixed_view, judge_reconstruction, write_results
@@ -353,7 +354,8 @@ class EditTrainer(CheckpointingTrainer):
         """Write the results into `folder`, and print their paths."""
         self.pipeline.eval()
         frames = self.config.pipeline.turntable_frames
-        written = write_results(self.pipeline, folder, frames, self._source.splat_coordinates)
+        before = SceneBefore.of(self.pipeline.model, self.source_folder)
+        written = write_results(self.pipeline, folder, frames, self._source.splat_coordinates, before)
         strip = self.history.write_strip(folder / "strip.jpg")
         report = write_report(folder, self)
         for path in [*written, *([strip] if strip else []), report]:

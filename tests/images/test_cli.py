@@ -56,7 +56,8 @@ def test_what_an_edit_leaves(config: ImageEdit, guidance: KnownGuidance) -> None
     path = edit(config, guidance)
     folder = path.parent
     assert folder == config.output_dir / "box"
-    names = {"config.json", "edited.png", "before_after.png", "preview.png", "metrics.json", "again.sh"}
+    names = {"config.json", "edited.png", "before_after.png", "preview.png", "metrics.json"}
+    names |= {"again.sh", "preview.html"}
     assert {file.name for file in folder.iterdir()} == names
     before, after = opened(config.image), opened(path)
     assert (after.size, after.mode) == (before.size, before.mode) == ((30, 40), "RGBA")
