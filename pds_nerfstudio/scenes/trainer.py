@@ -340,11 +340,11 @@ class EditTrainer(CheckpointingTrainer):
 
     def _say_stopped(self) -> None:
         self.progress.end()
+        if not self.has_steps or self.at_rest:
+            return  # it was done, and the viewer was still open
         if self._last_step is None:
             say("Stopped before the first step: there is nothing to save.")
             return
-        if not self.has_steps or self.at_rest:
-            return  # it was done, and the viewer was still open
         self.step = self._last_step
         self.live.note_stop()
         self.save_checkpoint(self.step)
