@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from pds_nerfstudio import __version__
 from pds_nerfstudio.one_line import one_line
 
 Picture = UInt8[np.ndarray, "height width 3"]
@@ -88,11 +89,33 @@ def image_url(picture: Picture, fineness: Fineness = _FINEST) -> str:
     return data_url(fineness.jpeg(picture), "image/jpeg")
 
 
-def heading(source: str, target: str) -> str:
-    """Return the head of an edit's page, as HTML: the source prompt, which may be empty, and the target prompt."""
+def heading(source: str, target: str, verdict: str = "") -> str:
+    """Return the head of an edit's page, as HTML.
+
+    Args:
+        source: The source prompt, which may be empty.
+        target: The target prompt.
+        verdict: On the edit, in words.
+    """
     source, target = as_text(source), as_text(target)
     before = f"<span>{source}</span> <b>→</b> " if source.strip() else ""
-    return f"<header><p>Edited by text</p><h1>{before}{target}</h1></header>"
+    said = f'<p class="verdict">{as_text(verdict)}</p>' if verdict else ""
+    return f"<header><p>Edited by text</p><h1>{before}{target}</h1>{said}</header>"
+
+
+def command_section(lines: Sequence[str]) -> str:
+    """Return a section with the command that made an edit, and this package's version, as HTML.
+
+    Args:
+        lines: Of the command; without any, there is no such section.
+    """
+    if not lines:
+        return ""
+    shown = "\n".join(html.escape(f"{' ' * (len(line) - len(line.lstrip()))}{one_line(line)}") for line in lines)
+    return (
+        f"<section><h2>Made by</h2><p>pds_nerfstudio {__version__}. again.sh, beside this page, does it again.</p>"
+        f"<pre><code>{shown}</code></pre></section>"
+    )
 
 
 def slider(

@@ -25,8 +25,6 @@ def _toyworld(method: MethodSpecification) -> EditTrainerConfig:
     config.method_name = f"{config.method_name}-toyworld"
     config.steps_per_save = 100
     config.logging.steps_per_log = 25
-    config.vis = "tensorboard"
-    config.viewer.quit_on_train_completion = True
     config.pipeline.guidance = replace(
         config.pipeline.guidance,
         compile="off",  # a few hundred steps of so small a network are not worth a minute of compiling it

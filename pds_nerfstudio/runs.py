@@ -19,6 +19,7 @@ import tyro
 from jaxtyping import Float
 from torch import Tensor
 
+from pds_nerfstudio.again import FURTHER_OPTIONS, OWN_FOLDER, write_again
 from pds_nerfstudio.command_help import CommandHelp, parse
 from pds_nerfstudio.editing import EditLoop, StepReport
 from pds_nerfstudio.errors import UserError
@@ -26,7 +27,7 @@ from pds_nerfstudio.guidance.config import GuidanceConfig, resolve_device
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.measures import decibels
 from pds_nerfstudio.one_line import one_line
-from pds_nerfstudio.whole_files import write_text
+from pds_nerfstudio.whole_files import as_json, write_text
 
 Config = TypeVar("Config")
 
@@ -110,7 +111,7 @@ class Saved:
 
 
 class Results(ABC):
-    """The folder that an edit leaves: config.json, metrics.json, and what a subclass saves on the way and at the end.
+    """The folder that an edit leaves: config.json, again.sh, metrics.json, and what a subclass saves besides.
 
     Args:
         config: Of the edit.
@@ -118,9 +119,13 @@ class Results(ABC):
         save_every: Steps from one save on the way to the next.
     """
 
+    command: str
+    """What makes such an edit, and repeats it."""
+
     def __init__(self, config: Any, folder: Path, save_every: int) -> None:
         self.folder = folder
         save_config(config, folder / "config.json")
+        write_again(folder, [[self.command, "--repeat", f"{OWN_FOLDER}/config.json", FURTHER_OPTIONS]])
         self._save_every = save_every
         self._steps: list[dict[str, float]] = []
 
@@ -149,7 +154,7 @@ class Results(ABC):
             **saved.metrics,
             "steps": self._steps,
         }
-        write_text(self.folder / "metrics.json", json.dumps(summary, indent=1) + "\n")
+        write_text(self.folder / "metrics.json", as_json(summary, indent=1) + "\n")
         return saved.file
 
     def _record(self, report: StepReport) -> None:

@@ -7,12 +7,14 @@ process that is killed can leave such a folder behind. It may be removed.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -60,6 +62,19 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a file, whole or not at all."""
     with whole_file(path) as unfinished:
         unfinished.write_bytes(data)
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    """Return a value as JSON, which knows no NaN and no infinity: null stands for them."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def append_line(path: Path, line: str) -> None:

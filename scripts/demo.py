@@ -34,6 +34,8 @@ class Demo:
     """Folder for the scene and the runs."""
     seed: int = 0
     """Seed of the guidance's noise."""
+    live: bool = False
+    """Open the live editor in a browser, to watch and steer the edit; without scores. Ctrl-C ends it."""
 
 
 def main(demo: Demo) -> None:
@@ -59,7 +61,10 @@ def main(demo: Demo) -> None:
     reconstructions = sorted(demo.out.glob(f"*/{demo.method}/*/reconstruction"))
     if reconstructions:
         command += ["--load-dir", reconstructions[-1]]
-    run("ns-train", *command)
+    shown = "viewer" if demo.live else "tensorboard"
+    run("ns-train", *command, "--vis", shown, "--viewer.quit-on-train-completion", not demo.live)
+    if demo.live:
+        return
     config = demo.out / name / demo.method / stamp / "config.yml"
     run("pds-eval", "--load-config", config, "--edit", demo.edit)
     folder = config.parent

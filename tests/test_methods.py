@@ -27,9 +27,9 @@ METHODS = {
 }
 OF_THE_TOYWORLD = {
     "steps_per_save": 100,
-    "vis": "tensorboard",
+    "vis": "viewer",
     "logging.steps_per_log": 25,
-    "viewer.quit_on_train_completion": True,
+    "viewer.quit_on_train_completion": False,
     "pipeline.photometric_loss_mult": 3.0,
 }
 OF_ITS_GUIDANCE = {

@@ -112,6 +112,8 @@ class Fade(EditLoop):
 class Kept(Results):
     """Notes when it was asked to save."""
 
+    command = "fade"
+
     def __init__(self, loop: Fade, folder: Path) -> None:
         super().__init__(Outer(Path("a")), folder, save_every=2)
         self.loop, self.before, self.saved = loop, loop.image, list[int]()
@@ -145,6 +147,17 @@ class TestResults:
         assert results.leave(loop) == tmp_path / "a.png"
         metrics = json.loads((tmp_path / "metrics.json").read_text())
         assert not metrics["complete"] and len(metrics["steps"]) == 2
+
+    def test_metrics_are_json_whatever_a_step_says(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Fade, "step", lambda self: StepReport(self.steps, self.steps, {"loss": float("nan")}))
+        loop = Fade()
+        loop.done = loop.steps - 1
+        results = Kept(loop, tmp_path)
+        results._record(loop.step())
+        loop.done = loop.steps
+        results.leave(loop)
+        metrics = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
+        assert metrics["steps"][0]["loss"] is None
 
     def test_the_same_is_a_finite_distance_away(self, tmp_path: Path) -> None:
         loop = Fade()

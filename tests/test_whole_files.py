@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -5,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from pds_nerfstudio.whole_files import append_line, whole_file, whole_folder, whole_lines, write_bytes, write_text
+from pds_nerfstudio.whole_files import (
+    append_line,
+    as_json,
+    whole_file,
+    whole_folder,
+    whole_lines,
+    write_bytes,
+    write_text,
+)
 
 
 def _names(folder: Path) -> set[str]:
@@ -19,6 +28,17 @@ def test_a_file_is_there_when_it_is_whole_and_nothing_else_is(tmp_path: Path) ->
         assert not (tmp_path / "new" / "picture.png").exists()
     assert (tmp_path / "new" / "picture.png").read_bytes() == b"half"
     assert _names(tmp_path) == {"new", "picture.png"}
+
+
+def test_what_json_does_not_know_becomes_null() -> None:
+    value = {"a": float("nan"), "b": [1.5, (float("inf"), {"c": -float("inf")})], "d": "NaN", "e": True, "f": 3}
+    assert json.loads(as_json(value), parse_constant=pytest.fail) == {
+        "a": None,
+        "b": [1.5, [None, {"c": None}]],
+        "d": "NaN",
+        "e": True,
+        "f": 3,
+    }
 
 
 @pytest.mark.parametrize("error", [OSError("full"), KeyboardInterrupt()])

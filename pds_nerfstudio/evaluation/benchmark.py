@@ -29,7 +29,7 @@ from pds_nerfstudio.evaluation.sheet import Row, report
 from pds_nerfstudio.evaluation.toyworld import Pictures, score
 from pds_nerfstudio.guidance.networks.loading import EMBEDDED_MODEL, find_model
 from pds_nerfstudio.toyworld.grammar import Style
-from pds_nerfstudio.whole_files import append_line, whole_file
+from pds_nerfstudio.whole_files import append_line, as_json, whole_file
 
 MOST_DECIBELS = 60.0
 """The PSNR of a picture that equals its reference to the byte; finite, so that means are finite too."""
@@ -180,7 +180,7 @@ def run(benchmark: Benchmark) -> None:
         for rows in work(missing, benchmark.jobs):
             for row in rows:
                 done[row["key"]] = row
-                append_line(record, json.dumps(row))
+                append_line(record, as_json(row))
             progress.advance(bar, len(rows))
     rows = [done[key] | {"variant": variant} for variant, key in wanted]
     report(rows, benchmark.out, benchmark.size, benchmark.sheet_cases)

@@ -121,6 +121,8 @@ class Scored:
     """As JSON holds them, null where a score says nothing."""
     table: Measures
     """The same for people."""
+    told: Sequence[str] = ()
+    """The most important of it in sentences, which are printed in place of the table."""
     pictures: Mapping[str, Sequence[OfAnySize]] = field(default_factory=dict)
     """Rows of views, by what they show."""
 
@@ -139,7 +141,7 @@ def run(evaluation: Evaluation) -> Path:
         scored = [score_toyworld(finished, evaluation), *scored]
     out = evaluation.out or evaluation.load_config.parent / "evaluation"
     for one in scored:
-        show(one.table)
+        tell(one)
     for line in unasked(evaluation):
         Console().print(Text(line), soft_wrap=True)
     scores = {one.key: one.scores for one in scored}
@@ -180,7 +182,7 @@ def score_scene(finished: FinishedEdit, evaluation: Evaluation) -> list[Scored]:
     scores = judge.scores()
     table = scene_table(scores, region.words, len(chosen), finished.reconstruction is not None)
     written = scene_json(scores, region.words, len(chosen))
-    found = [Scored("scene", written, table, dict(zip(titles, rows, strict=True)))]
+    found = [Scored("scene", written, table, pictures=dict(zip(titles, rows, strict=True)))]
     return found + [Scored(key, words.scores(), words_table(words)) for key, words in judges.items()]
 
 
@@ -268,7 +270,30 @@ def score_toyworld(finished: FinishedEdit, evaluation: Evaluation) -> Scored:
     step = max(1, evaluation.views // _SHOWN)
     pictures = {title: [_small(view) for view in some[::step]] for title, some in zip(titles, views, strict=True)}
     table = Measures("Against the true edit, on cameras never trained on (embedded world)", ("value",), rows)
-    return Scored("true_edit", scores, table, pictures)
+    return Scored("true_edit", scores, table, true_edit_in_words(scores), pictures)
+
+
+def true_edit_in_words(scores: Mapping[str, float | None]) -> list[str]:
+    """Return the three scores against the true edit that say most, in sentences."""
+    told = [
+        f"The edit that was asked for is seen in {scores['success']:.0%} of the views.",
+        f"Its PSNR to the true edit is {scores['psnr_true']:.1f} dB; doing nothing would score "
+        f"{scores['psnr_true_unedited']:.1f} dB.",
+    ]
+    if scores["psnr_outside"] is not None:
+        told.append(f"Where nothing should change, its PSNR to the source is {scores['psnr_outside']:.1f} dB.")
+    return told
+
+
+def tell(scored: Scored) -> None:
+    """Print what a judge found: in sentences where there are any, else as a table."""
+    if not scored.told:
+        show(scored.table)
+        return
+    Console().print(Text(scored.table.title, "italic"))
+    for line in scored.told:
+        Console().print(Text(f"  {line}"), soft_wrap=True)
+    Console().print(Text(f"  All {len(scored.scores)} scores are in scores.json."), soft_wrap=True)
 
 
 def show(table: Measures) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pds_nerfstudio.errors import UserError, first_line
 from pds_nerfstudio.evaluation.consistency import direction_consistency
+from pds_nerfstudio.hub import hub_if_it_answers
 
 _ADVICE = "pass the folder of a CLIP model, or a hub id such as 'openai/clip-vit-large-patch14'"
 _BATCH = 16
@@ -175,13 +176,14 @@ def load_clip(model: str, device: torch.device | str = "cpu") -> Clip:
         raise UserError(f"There is no CLIP model folder '{model}': {_ADVICE}.")
     name = str(folder) if local else model
     try:
-        config = AutoConfig.from_pretrained(name)
-        if config.model_type != "clip":
-            raise UserError(f"'{model}' is no CLIP model, it is of type '{config.model_type}': {_ADVICE}.")
-        loaded: Any = CLIPModel.from_pretrained(name, output_loading_info=True)
-        network, report = loaded
-        tokenizer = CLIPTokenizer.from_pretrained(name)
-        processor = CLIPImageProcessor.from_pretrained(name)
+        with hub_if_it_answers(name):
+            config = AutoConfig.from_pretrained(name)
+            if config.model_type != "clip":
+                raise UserError(f"'{model}' is no CLIP model, it is of type '{config.model_type}': {_ADVICE}.")
+            loaded: Any = CLIPModel.from_pretrained(name, output_loading_info=True)
+            network, report = loaded
+            tokenizer = CLIPTokenizer.from_pretrained(name)
+            processor = CLIPImageProcessor.from_pretrained(name)
     except UserError:
         raise
     except Exception as error:  # Network, disk, formats: each library raises its own.

@@ -27,6 +27,7 @@ def arguments(
     """Return what `edit_scene`, which takes the same, gives to ns-train."""
     given = [
         *(method, "--data", scene, "--output-dir", out, "--experiment-name", name, "--timestamp", "run"),
+        *("--vis", "tensorboard", "--viewer.quit-on-train-completion", True),
         *("--pipeline.src-prompt", caption(source), "--pipeline.tgt-prompt", caption(target), *options),
     ]
     return [*map(str, given)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import PIL.Image
 from jaxtyping import UInt8
 
 from pds_nerfstudio.evaluation.cases import PAIR
-from pds_nerfstudio.whole_files import whole_file, write_text
+from pds_nerfstudio.whole_files import as_json, whole_file, write_text
 
 Row = dict[str, Any]
 """A finished edit, as a line of cases.jsonl has it: key, variant, kind, index, prompts, scores, pictures."""
@@ -56,7 +55,7 @@ def report(rows: Sequence[Row], out: Path, size: int, sheet_cases: int) -> None:
     table = means_by_kind(rows)
     lines = markdown(table)
     print("\n".join(lines))
-    write_text(out / "table.json", json.dumps(table, indent=1) + "\n")
+    write_text(out / "table.json", as_json(table, indent=1) + "\n")
     write_text(out / "table.md", "\n".join(lines) + "\n")
     plot(table, out / "success-fidelity.png")
     with whole_file(out / "sheet.png") as unfinished:

@@ -21,6 +21,8 @@ from pds_nerfstudio.images.edit_loop import ImageEditConfig, ImageEditLoop, pict
 from pds_nerfstudio.images.editor import ImageEditor
 from pds_nerfstudio.images.picture import Picture
 from pds_nerfstudio.images.recipes import RECIPES
+from pds_nerfstudio.page import Picture as Shown
+from pds_nerfstudio.preview import write_preview_page
 from pds_nerfstudio.runs import EditCommand, Results, Saved, new_folder
 from pds_nerfstudio.whole_files import whole_file
 
@@ -131,9 +133,11 @@ class ImageResults(Results):
         editor: Has the picture as it is by now.
     """
 
+    command = HELP.command
+
     def __init__(self, config: ImageEdit, source: Picture, mask: Mask | None, editor: ImageEditor) -> None:
         super().__init__(config, new_folder(config.output_dir, config.image.stem), config.preview_every)
-        self.source, self.mask, self.editor = source, mask, editor
+        self.prompts, self.source, self.mask, self.editor = config.prompts, source, mask, editor
 
     def picture(self) -> Picture:
         """Return the source with the edit so far."""
@@ -151,16 +155,22 @@ class ImageResults(Results):
         before, after = self.source.rgb(), edited.rgb()
         with whole_file(self.folder / "before_after.png") as unfinished:
             _beside(before, after).save(unfinished)
+        pictures = {"before": _shown(before), "after": _shown(after)}
+        write_preview_page(self.folder, self.prompts, pictures, "the picture")
         changed = float((edited.pixels != self.source.pixels).any(2).mean())
         return Saved(file, before, after, {"share_of_pixels_changed": changed})
 
 
 def _beside(before: Float[Tensor, "1 3 height width"], after: Float[Tensor, "1 3 height width"]) -> Image.Image:
     """Return two pictures side by side, small enough for a screen."""
-    pair = torch.cat([before[0], after[0]], 2).permute(1, 2, 0).clamp(0, 1)
-    image = Image.fromarray((pair * 255).round().to(torch.uint8).numpy().astype(np.uint8))
+    image = Image.fromarray(_shown(torch.cat([before, after], 3)))
     image.thumbnail((2 * _SHEET_SIDE, _SHEET_SIDE), Image.Resampling.LANCZOS)
     return image
+
+
+def _shown(picture: Float[Tensor, "1 3 height width"]) -> Shown:
+    """Return a picture as bytes."""
+    return np.ascontiguousarray((picture[0].permute(1, 2, 0).clamp(0, 1) * 255).round().to(torch.uint8).numpy())
 
 
 def read_picture(config: ImageEdit) -> tuple[Picture, Mask | None]:
@@ -199,7 +209,7 @@ _COMMAND = EditCommand(
     read_picture,
     edit_picture,
     RECIPES,
-    hint=" (and before_after.png beside it)",
+    hint=" (and preview.html beside it)",
 )
 run = _COMMAND.run
 """Edit the picture that an `ImageEdit` names; see `EditCommand.run`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 import time
@@ -22,7 +21,7 @@ from pds_nerfstudio.personalization.lora import Lora
 from pds_nerfstudio.personalization.prior import Latent
 from pds_nerfstudio.personalization.training import DreamBooth, Lesson
 from pds_nerfstudio.runs import new_folder, save_config
-from pds_nerfstudio.whole_files import whole_file, whole_folder, write_text
+from pds_nerfstudio.whole_files import as_json, whole_file, whole_folder, write_text
 
 PROMPTS = "prompts.txt"
 """What an edit takes; see docs/personalization.md for the other files."""
@@ -150,7 +149,7 @@ class PersonalResults:
         complete = loop.run(record)
         lora.save(file, self._card)
         summary = {"complete": complete, "seconds": time.perf_counter() - begun, "steps": self._reports}
-        write_text(self._folder / "metrics.json", json.dumps(summary, indent=1) + "\n")
+        write_text(self._folder / "metrics.json", as_json(summary, indent=1) + "\n")
         write_text(self._folder / PROMPTS, self._advice(file))
         if complete:
             Unfinished.file(self._folder).unlink()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import shutil
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,8 +19,10 @@ import yaml
 from nerfstudio.engine.callbacks import TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 
+from pds_nerfstudio import again
 from pds_nerfstudio.errors import UserError, first_line
 from pds_nerfstudio.one_line import one_line
+from pds_nerfstudio.scenes.again import write_config
 from pds_nerfstudio.scenes.checkpoints import Checkpoint, read_checkpoint
 from pds_nerfstudio.scenes.models.scene_model import SceneModel
 from pds_nerfstudio.scenes.optimizers import EditOptimizers
@@ -28,7 +31,7 @@ from pds_nerfstudio.scenes.run_folder import LOCK
 from pds_nerfstudio.scenes.signals import refusal
 from pds_nerfstudio.scenes.starting import KeptSource, checkpoint_to_start_from, take_up_optimizers, take_up_scene
 from pds_nerfstudio.scenes.terminal import say
-from pds_nerfstudio.whole_files import flush, whole_folder, write_text
+from pds_nerfstudio.whole_files import flush, whole_folder
 
 _NOT_OF_A_BRANCH = ("states", "snapshots", "export-*", "unfinished", "events.out.*", LOCK)
 """What of a run's folder is not of its finished edit."""
@@ -147,7 +150,7 @@ class CheckpointingTrainer(Trainer):
         if self.at_rest:
             return
         config = dataclasses.replace(self.config, max_num_iterations=self.round_steps)
-        write_text(self.base_dir / "config.yml", yaml.dump(config))
+        write_config(config, self.base_dir)
 
     @property
     def source_folder(self) -> Path:
@@ -280,7 +283,10 @@ class CheckpointingTrainer(Trainer):
     def _way_on(self) -> str:
         """How to go on from the last checkpoint, in the middle of a sentence."""
         folder = self.checkpoint_dir if self._last_saved is None else self._last_saved.parent
-        return f"give the same command again with --load-dir {folder}"
+        start = ("--load-dir", str(folder))
+        if not (self.base_dir / again.NAME).exists():
+            return f"give the same command again with {shlex.join(start)}"
+        return f"type {again.printed(self.base_dir, *start)}"
 
     def write_checkpoint(self, path: Path) -> None:
         """Write a checkpoint of the last step to a given file. The caller holds the lock.
@@ -331,5 +337,5 @@ class CheckpointingTrainer(Trainer):
             else:
                 self.write_checkpoint(unfinished / config.relative_model_dir / checkpoint)
                 self._copy_common_parts(unfinished)
-            write_text(unfinished / "config.yml", yaml.dump(config))
+            write_config(config, unfinished)
         return folder

@@ -139,7 +139,7 @@ def adopt_architecture(model: ModelConfig, checkpoint: Checkpoint) -> None:
     if theirs is None:
         theirs = _settings_in_weights(checkpoint.model_weights)
     adopted = copy.copy(model)
-    for name in _ARCHITECTURE & theirs.keys() & {field.name for field in fields(model)}:
+    for name in ARCHITECTURE & theirs.keys() & {field.name for field in fields(model)}:
         ours, value = getattr(model, name), theirs[name]
         if isinstance(value, dict) and is_dataclass(ours):
             known = {field.name for field in fields(ours)} - {"_target"}
@@ -215,7 +215,7 @@ def _settings_in_weights(weights: dict[str, Tensor]) -> dict[str, Any]:
     return settings
 
 
-_ARCHITECTURE = frozenset(
+ARCHITECTURE = frozenset(
     """
     hidden_dim hidden_dim_color hidden_dim_transient num_levels base_res max_res log2_hashmap_size features_per_level
     num_proposal_iterations use_same_proposal_network proposal_net_args_list use_appearance_embedding

@@ -15,11 +15,10 @@ import functools
 import inspect
 import sys
 import threading
-import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from http.client import HTTPException
+from http import HTTPStatus
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
@@ -35,6 +34,7 @@ from torchmetrics.image import lpip
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.hub import status
 from pds_nerfstudio.one_line import one_line
 from pds_nerfstudio.splat_rasterizer.rasterizer import rasterization
 
@@ -80,30 +80,14 @@ def allow_checkpoint_types() -> None:
 
 @functools.cache
 def _lpips_backbone_available() -> bool:
-    """Return whether the AlexNet weights that LPIPS needs are on this machine, or a server answers that has them.
-
-    Asked in a thread of its own, since a name look-up without a network has no time limit.
-    """
+    """Return whether the AlexNet weights that LPIPS needs are on this machine, or a server answers that has them."""
     from torch.hub import get_dir
     from torchvision.models import AlexNet_Weights
 
     url = AlexNet_Weights.DEFAULT.url
     if (Path(get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]).exists():
         return True
-    answers: list[bool] = []
-
-    def ask() -> None:
-        try:
-            request = urllib.request.Request(url, method="HEAD")
-            with urllib.request.urlopen(request, timeout=_DOWNLOAD_PROBE_SECONDS):
-                answers.append(True)
-        except (OSError, HTTPException, ValueError):
-            return
-
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(_DOWNLOAD_PROBE_SECONDS)
-    return bool(answers)
+    return status(url, _DOWNLOAD_PROBE_SECONDS) == HTTPStatus.OK
 
 
 class OptionalLpips(nn.Module):

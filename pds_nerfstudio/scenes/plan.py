@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
+
+Phase = Literal["reconstruct", "edit", "refine"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,12 @@ class EditPlan:
     def refine_start(self) -> int:
         """First step that refines."""
         return self.start + self.steps
+
+    def phase(self, step: int) -> Phase:
+        """Return what `step` does."""
+        if self.refines(step):
+            return "refine"
+        return "edit" if self.edits(step) else "reconstruct"
 
     def edits(self, step: int) -> bool:
         """Return whether `step` changes the scene: edits it, or refines the edit."""

@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from pds_nerfstudio import again
+from pds_nerfstudio.scenes.pace import TimeLeft
 from pds_nerfstudio.scenes.run import Run, Status
 from pds_nerfstudio.scenes.terminal import say
 
@@ -28,11 +30,16 @@ def progress_text(status: Status) -> str:
         parts = [f"{status.state.capitalize()}: edit step {status.edit_step} of {status.edit_steps}"]
     if status.seconds_per_step:
         parts.append(f"{status.seconds_per_step:.2g} s a step")
-    if status.seconds_left and status.state in ("reconstructing", "editing", "refining"):
-        parts.append(f"{clock(status.seconds_left)} left")
+    if status.time_left.seconds and status.state in ("reconstructing", "editing", "refining"):
+        parts.append(f"{in_words(status.time_left)} left")
     if math.isfinite(status.loss):
         parts.append(f"loss {status.loss:.4g}")
     return ", ".join(parts)
+
+
+def in_words(left: TimeLeft) -> str:
+    """Return an estimate of time; it is called one while it rests on a guess."""
+    return f"about {clock(left.seconds)}" if left.guessed else clock(left.seconds)
 
 
 def clock(seconds: float) -> str:
@@ -80,24 +87,13 @@ class ProgressLine:
 def say_what_next(run: Run) -> None:
     """Say what a finished run has done, and commands to go on with."""
     folder = run.base_dir
-    config, data = _as_typed(folder / "config.yml"), _as_typed(run.facts["data"])
-    parser = f" {run.facts['data parser']}" if "data parser" in run.facts else ""
+    config = _as_typed(folder / "config.yml")
     rows = []
     if (folder / "report.html").exists():
         rows.append(("look at it", f"{folder}/report.html (any browser)"))
     rows += [
         ("walk around in it", f"ns-viewer --load-config {config}"),
-        (
-            "other words",
-            f"ns-train {run.facts['method']} --data {data} --load-dir {_as_typed(run.source_folder)} "
-            f'--pipeline.src-prompt "..." --pipeline.tgt-prompt "..."{parser}',
-        ),
-        (
-            "more steps",
-            f"the same command with --load-dir {_as_typed(run.checkpoint_dir)} "
-            + (f"--data {data} in place of --load-ply " if "splat" in run.facts else "")
-            + "and a larger --max-num-iterations",
-        ),
+        *_ways_on(run),
         *_export_rows(run, config),
     ]
     seconds = sum(moment.seconds for moment in run.history.moments)
@@ -108,6 +104,26 @@ def say_what_next(run: Run) -> None:
     )
     for title, text in rows:
         say(text, before=f"  {title:20}")
+    if run.stays_open:
+        say("The viewer stays open for the next edit. Ctrl-C ends it.")
+
+
+def _ways_on(run: Run) -> list[tuple[str, str]]:
+    """Return commands that go on from a run, each of which runs as it stands."""
+    if not (run.base_dir / again.NAME).exists():
+        return []
+    plan, words = run.pipeline.plan, run.pipeline.settings["tgt_prompt"]
+    edited = ["--load-dir", str(run.checkpoint_dir)]
+    steps = plan.end - plan.start + run.round_steps
+    return [
+        ("the same again", again.printed(run.base_dir)),
+        (
+            "other words",
+            again.printed(run.base_dir, "--load-dir", str(run.source_folder), "--pipeline.tgt-prompt", words),
+        ),
+        ("more steps", again.printed(run.base_dir, *edited, "--max-num-iterations", str(steps))),
+        ("steer it", again.reopening(run.base_dir, run.checkpoint_dir)),
+    ]
 
 
 def _export_rows(run: Run, config: str) -> list[tuple[str, str]]:

@@ -6,8 +6,7 @@ The panel, the report, the history and the terminal know a run by these two Prot
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor
 from pds_nerfstudio.scenes.models.scene_model import SceneModel
 from pds_nerfstudio.scenes.output.history import History
 from pds_nerfstudio.scenes.output.pictures import EditedView
+from pds_nerfstudio.scenes.pace import NOTHING_MEASURED, TimeLeft
 from pds_nerfstudio.scenes.plan import EditPlan
 from pds_nerfstudio.scenes.selection.region import Region
 from pds_nerfstudio.scenes.views import SourceViews
@@ -59,6 +59,8 @@ class Status:
     """Steps before the first edit step, as the trainer counts."""
     seconds_per_step: float = 0.0
     """Averaged over the last steps; 0 if not known yet."""
+    time_left: TimeLeft = NOTHING_MEASURED
+    """Estimate for all steps that are left."""
     loss: float = float("nan")
     """Of the last step."""
     message: str = ""
@@ -74,12 +76,6 @@ class Status:
         """Share of all steps, those that reconstruct included, that has been run."""
         steps = self.reconstruct_steps + self.edit_steps
         return min(1.0, max(0.0, (self.step + 1) / steps)) if steps else 0.0
-
-    @property
-    def seconds_left(self) -> float:
-        """Estimate for all steps that are left, from the time of the last steps."""
-        to_reconstruct = max(0, self.reconstruct_steps - self.step - 1)
-        return (to_reconstruct + self.steps_left) * self.seconds_per_step
 
 
 @runtime_checkable
@@ -150,8 +146,6 @@ class Run(Protocol):
     """Numbers and pictures of its edit steps."""
     round_steps: int
     """Edit steps of a round: what it was started with."""
-    pace: deque[float]
-    """Seconds that each of the last steps took."""
     loss: float
     """The sum of all losses, at the last step for which it is known."""
     training_state: Literal["training", "paused", "completed"]
@@ -174,6 +168,14 @@ class Run(Protocol):
     @property
     def facts(self) -> Mapping[str, str]:
         """The settings that a reader wants to know, by names in plain words."""
+
+    @property
+    def pace(self) -> Sequence[float]:
+        """Seconds that each of the last steps took."""
+
+    @property
+    def time_left(self) -> TimeLeft:
+        """Estimate of the time that its steps still take."""
 
     @property
     def skipped_steps(self) -> int:

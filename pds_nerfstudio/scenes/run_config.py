@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from nerfstudio.engine.trainer import TrainerConfig
 
 from pds_nerfstudio.checks import at_least, check_parts, seeds
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.scenes.again import write_config
 from pds_nerfstudio.scenes.data import data_of, ending_of
 from pds_nerfstudio.scenes.files.orbit import USUAL_ORBIT, OrbitConfig
 from pds_nerfstudio.scenes.optimizers import EditAdamConfig
@@ -19,7 +19,6 @@ from pds_nerfstudio.scenes.run import GUIDANCE_SETTINGS
 from pds_nerfstudio.scenes.run_folder import claim_folder
 from pds_nerfstudio.scenes.signals import one_line_errors
 from pds_nerfstudio.scenes.terminal import say
-from pds_nerfstudio.whole_files import write_text
 
 
 @dataclass
@@ -83,11 +82,16 @@ class EditRunConfig(TrainerConfig):
         super().set_timestamp()
         with one_line_errors():
             seeds(self.machine, "seed", below=1 << 32)  # nerfstudio uses it before anything else
+            if self.prompt is not None:
+                raise UserError(
+                    "--prompt is an option of other methods: give --pipeline.src-prompt, what the scene shows, and "
+                    "--pipeline.tgt-prompt, what it should show."
+                )
             claim_folder(self)
 
     def save_config(self) -> None:
-        """Write config.yml into the run's folder."""
-        write_text(self.get_base_dir() / "config.yml", yaml.dump(self))
+        """Write config.yml, and again.sh beside it, into the run's folder."""
+        write_config(self, self.get_base_dir())
 
     def print_to_terminal(self) -> None:
         """Print the main settings in a few lines; config.yml has all."""

@@ -36,7 +36,7 @@ def claim_folder(config: TrainerConfig) -> None:
         UserError: If no folder can be made there.
     """
     folder = config.get_base_dir()
-    if _goes_on_in(folder, config):
+    if goes_on_in(folder, config):
         return
     if _takes_again(folder):
         say(f"{folder} is of a run that was ended before its first checkpoint: this one begins there again.", "yellow")
@@ -78,7 +78,8 @@ def _locks_up(folder: Path) -> bool:
     return True
 
 
-def _goes_on_in(folder: Path, config: TrainerConfig) -> bool:
+def goes_on_in(folder: Path, config: TrainerConfig) -> bool:
+    """Return whether a run starts from a checkpoint in its own folder."""
     start = config.load_dir or (config.load_checkpoint and config.load_checkpoint.parent)
     own = {folder.resolve(), (folder / config.relative_model_dir).resolve()}
     return start is not None and start.resolve() in own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -12,11 +13,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pds_nerfstudio.again import NAME
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.scenes.files.orbit import FOLDER
 from pds_nerfstudio.scenes.run_folder import LOCK
 
 _STOPPING = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 """Signals that end a program and mean that it should end: of SLURM and other queues, of a terminal that closes."""
+_WRITTEN_BY_A_START = ("config.yml", NAME, FOLDER, LOCK, "events.out.*", "viewer_log*")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -111,7 +115,7 @@ def refusal(error: OSError) -> str:
 
 @contextmanager
 def nothing_left_if_refused(folder: Path, above: Path) -> Iterator[None]:
-    """Remove a run's folder where a `UserError` or Ctrl-C ends its start, if only ns-train's config.yml is in it.
+    """Remove a run's folder where a mistake or Ctrl-C ends its start, if there is only what a start writes in it.
 
     Args:
         folder: Of the run.
@@ -119,13 +123,10 @@ def nothing_left_if_refused(folder: Path, above: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (UserError, KeyboardInterrupt):
-        written = list(folder.rglob("*"))
-        if {path.name for path in written} <= {"config.yml", LOCK}:
-            with suppress(OSError):  # another run of the same name may have begun to write
-                for path in written:
-                    path.unlink(missing_ok=True)
-                while folder != above:
+    except (UserError, OSError, KeyboardInterrupt):
+        if all(any(path.match(name) for name in _WRITTEN_BY_A_START) for path in folder.glob("*")):
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # another run may be in one of them
+                while (folder := folder.parent) != above:
                     folder.rmdir()
-                    folder = folder.parent
         raise

@@ -6,8 +6,7 @@ import dataclasses
 import math
 import signal
 import time
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,11 +27,13 @@ from pds_nerfstudio.scenes.files.start import StartingSplat
 from pds_nerfstudio.scenes.live.loop import LiveEdit
 from pds_nerfstudio.scenes.live.panel import EditPanel
 from pds_nerfstudio.scenes.live.session import EditSession, read_record
+from pds_nerfstudio.scenes.output.before import SceneBefore
 from pds_nerfstudio.scenes.output.history import History, Moment
 from pds_nerfstudio.scenes.output.report import write_report
 from pds_nerfstudio.scenes.output.results import fixed_view, judge_reconstruction, write_results
+from pds_nerfstudio.scenes.pace import Pace, TimeLeft
 from pds_nerfstudio.scenes.plan import EditPlan
-from pds_nerfstudio.scenes.progress import ProgressLine, say_what_next
+from pds_nerfstudio.scenes.progress import ProgressLine, in_words, say_what_next
 from pds_nerfstudio.scenes.readback import Readback
 from pds_nerfstudio.scenes.run_config import EditRunConfig
 from pds_nerfstudio.scenes.signals import (
@@ -45,7 +46,7 @@ from pds_nerfstudio.scenes.signals import (
 )
 from pds_nerfstudio.scenes.terminal import lasting_output, say
 
-_STEPS_IN_PACE = 20
+_STEPS_BEFORE_TIME_IS_SAID = 5
 
 
 @dataclass
@@ -90,7 +91,7 @@ class EditTrainer(CheckpointingTrainer):
 
     def _set_up_watching(self) -> None:
         """Make the session, its panel and the history, and show the panel in the viewer."""
-        self.pace: deque[float] = deque(maxlen=_STEPS_IN_PACE)
+        self._paces, self._time_said = Pace(), False
         self._numbers: Readback[tuple[int, float]] = Readback()
         is_first = self.local_rank == 0
         self.history = History(self.base_dir, self.config.steps_per_picture if is_first else 0)
@@ -133,10 +134,11 @@ class EditTrainer(CheckpointingTrainer):
         else:
             start = self._load(checkpoint)
         self.pipeline.plan = EditPlan(start, steps, self.config.pipeline.refine_steps)
-        if self._start_step >= self.pipeline.plan.end and not self._lacks_results(checkpoint):
+        is_done = self._start_step >= self.pipeline.plan.end
+        if is_done and not self._lacks_results(checkpoint) and not self.stays_open:
             raise UserError(
                 f"The edit in {checkpoint.path if checkpoint else 'this run'} has run its {steps} steps: "
-                "raise --max-num-iterations to go on."
+                "raise --max-num-iterations to go on. To open and steer it, give --vis viewer."
             )
         self._tell_host_of_plan()
 
@@ -191,6 +193,16 @@ class EditTrainer(CheckpointingTrainer):
     def facts(self) -> Mapping[str, str]:
         """The settings that a reader wants to know, by names in plain words."""
         return self.config.facts()
+
+    @property
+    def pace(self) -> Sequence[float]:
+        """Seconds that each of the last steps took."""
+        return self._paces.last
+
+    @property
+    def time_left(self) -> TimeLeft:
+        """Estimate of the time that its steps still take."""
+        return self._paces.left(self.pipeline.plan, self.next_step, len(self.pipeline.views))
 
     @property
     def skipped_steps(self) -> int:
@@ -252,7 +264,7 @@ class EditTrainer(CheckpointingTrainer):
         metrics = {name: value.detach() if torch.is_tensor(value) else value for name, value in metrics.items()}
         self._last_step = step
         seconds = time.monotonic() - began
-        self.pace.append(seconds)
+        self._paces.add(self.pipeline.plan.phase(step), seconds)
         gradient_rms = torch.as_tensor(metrics.get("gradient_rms", math.nan)).to(loss.device, non_blocking=True)
         self._numbers.put((step, seconds), [loss, gradient_rms])
         if self._stopped_by is not None or get_world_size() > 1:
@@ -288,6 +300,9 @@ class EditTrainer(CheckpointingTrainer):
         self.live.update()
         self.panel.refresh()
         if self.local_rank == 0:
+            if not self._time_said and len(self.pace) >= _STEPS_BEFORE_TIME_IS_SAID and self.has_steps:
+                self._time_said = True
+                say(f"That will take {in_words(self.time_left)}.")
             self.progress.show(self.session.status)
         seen = self.pipeline.last_view
         if seen is not None and self.history.wants_pictures(step - self.pipeline.plan.start):
@@ -322,26 +337,22 @@ class EditTrainer(CheckpointingTrainer):
 
     def _say_stopped(self) -> None:
         self.progress.end()
+        if not self.has_steps or self.at_rest:
+            return  # it was done, and the viewer was still open
         if self._last_step is None:
             say("Stopped before the first step: there is nothing to save.")
             return
-        if not self.has_steps or self.at_rest:
-            return  # it was done, and the viewer was still open
         self.step = self._last_step
         self.live.note_stop()
         self.save_checkpoint(self.step)
         say(f"Stopped after step {self.step}. To go on, {self._way_on}")
 
-    @property
-    def _way_on(self) -> str:
-        instead = f" --data {self.config.data} in place of --load-ply" if self.config.load_ply else ""
-        return super()._way_on + instead
-
     def write_results(self, folder: Path) -> None:
         """Write the results into `folder`, and print their paths."""
         self.pipeline.eval()
         frames = self.config.pipeline.turntable_frames
-        written = write_results(self.pipeline, folder, frames, self._source.splat_coordinates)
+        before = SceneBefore.of(self.pipeline.model, self.source_folder)
+        written = write_results(self.pipeline, folder, frames, self._source.splat_coordinates, before)
         strip = self.history.write_strip(folder / "strip.jpg")
         report = write_report(folder, self)
         for path in [*written, *([strip] if strip else []), report]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -99,7 +100,7 @@ class SceneOrder:
         except FileExistsError as error:
             raise UserError(str(error)) from None
         return (
-            f"    ns-train pds-splat-toyworld --data {self.out} \\\n"
+            f"    ns-train pds-splat-toyworld --data {shlex.quote(str(self.out))} \\\n"
             f'        --pipeline.src-prompt "{caption(self.thing)}" \\\n'
             f'        --pipeline.tgt-prompt "{caption(target)}"'
         )
@@ -130,7 +131,7 @@ class DrawingOrder:
         write_text(self.out / "true_edit.svg", drawing(target))
         write_text(self.out / "captions.txt", f"{caption(source)}\n{caption(target)}\n")
         return (
-            f'    pds-svg --svg {self.out / "source.svg"} --edit.background "{PAPER}" \\\n'
+            f'    pds-svg --svg {shlex.quote(str(self.out / "source.svg"))} --edit.background "{PAPER}" \\\n'
             f'        --src-prompt "{caption(source)}" \\\n        --tgt-prompt "{caption(target)}"'
         )
 

@@ -118,6 +118,16 @@ def test_unless_another_is_named(red_edit: Evaluation, tmp_path: Path) -> None:
     assert scores["details"] is None  # nothing came along with the edit
 
 
+def test_three_scores_are_told_in_words(red_edit: Evaluation, capsys: pytest.CaptureFixture[str]) -> None:
+    red_edit.edit = "color=red"
+    folder = run(red_edit)
+    printed = capsys.readouterr().out
+    told = printed[printed.index("Against the true edit") :].splitlines()[1:5]
+    assert "seen in 100% of the views" in told[0] and "100.0 dB; doing nothing would score" in told[1]
+    assert f"All {len(scores_in(folder)['true_edit'])} scores are in scores.json" in told[3]
+    assert "nan" not in printed and "ssim" not in printed
+
+
 def test_a_scene_of_the_embedded_world_is_compared_with_its_source_too(red_edit: Evaluation) -> None:
     assert scores_in(run(red_edit))["scene"]["edit"]["psnr_to_photos"] == 28.25
 

@@ -1,6 +1,7 @@
 """The command: what it leaves, and that it never writes over anything."""
 
 import json
+import subprocess
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ def test_what_an_edit_leaves(config: ImageEdit, guidance: KnownGuidance) -> None
     folder = path.parent
     assert folder == config.output_dir / "box"
     names = {"config.json", "edited.png", "before_after.png", "preview.png", "metrics.json"}
+    names |= {"again.sh", "preview.html"}
     assert {file.name for file in folder.iterdir()} == names
     before, after = opened(config.image), opened(path)
     assert (after.size, after.mode) == (before.size, before.mode) == ((30, 40), "RGBA")
@@ -66,6 +68,16 @@ def test_what_an_edit_leaves(config: ImageEdit, guidance: KnownGuidance) -> None
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["complete"] and [m["step"] for m in metrics["steps"]] == [1, 2, 3, 4, 5]
     assert 0 < metrics["share_of_pixels_changed"] <= 0.5 and 5 < metrics["psnr_to_source"] < 60
+
+
+@pytest.mark.slow
+def test_again_edits_again(config: ImageEdit, guidance: KnownGuidance, tmp_path: Path) -> None:
+    folder = edit(config, guidance).parent
+    words = ["--edit.steps", "1", "--edit.refine", "0", "--tgt-prompt", "a 'black' box"]
+    done = subprocess.run(["sh", folder / "again.sh", *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    again = load_config(ImageEdit, tmp_path / "out" / "box-2" / "config.json")
+    assert again.tgt_prompt == words[-1] and again.edit.steps == 1 and again.mask == config.mask
 
 
 def test_an_edit_never_writes_over_another(config: ImageEdit, guidance: KnownGuidance) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,8 @@ def _read(path: Path) -> None:
             json.loads(line)
     elif path.suffix == ".html":
         assert path.read_text().rstrip().endswith("</html>")
+    elif path.suffix == ".sh":
+        subprocess.run(["sh", "-n", path], check=True)
     elif path.suffix == ".mp4":
         assert imageio_ffmpeg.count_frames_and_secs(path)[0]
     else:

@@ -243,6 +243,12 @@ class TestFolder:
         assert config.get_base_dir().name == "run-2"
         assert (folder / name).read_text() == "work"
 
+    def test_words_of_other_methods_are_refused_before_there_is_one(self, make_config: Any, fails: Any) -> None:
+        config = make_config("splat", prompt="a dog")
+        message = fails(config.set_timestamp)
+        assert "--pipeline.src-prompt" in message and "--pipeline.tgt-prompt" in message
+        assert not config.output_dir.exists()
+
     @pytest.mark.parametrize("by_file", [False, True])
     def test_but_a_run_may_go_on_in_its_own(self, by_file: bool, make_config: Any, run: Any, watch: Any) -> None:
         watch.before = send(signal.SIGINT, at=1)

@@ -1,9 +1,11 @@
 """What a run says of itself in the terminal."""
 
+import shlex
 from typing import Any
 
 import pytest
 
+from pds_nerfstudio.scenes.pace import TimeLeft
 from pds_nerfstudio.scenes.progress import clock, export_needs, progress_text
 from pds_nerfstudio.scenes.run import Status
 
@@ -14,13 +16,15 @@ def test_clock(seconds: float, text: str) -> None:
 
 
 def test_an_edit() -> None:
-    status = Status("editing", edit_step=10, edit_steps=40, seconds_per_step=2.04, loss=0.123456)
+    numbers: dict[str, Any] = {"seconds_per_step": 2.04, "time_left": TimeLeft(61.2), "loss": 0.123456}
+    status = Status("editing", edit_step=10, edit_steps=40, **numbers)
     assert progress_text(status) == "Editing: edit step 10 of 40, 2 s a step, 1:01 left, loss 0.1235"
 
 
 def test_a_reconstruction() -> None:
-    status = Status("reconstructing", step=3, reconstruct_steps=10, edit_steps=4, seconds_per_step=1)
-    assert progress_text(status) == "Reconstructing: step 4 of 10, 1 s a step, 0:10 left"
+    left = TimeLeft(10, guessed=True)
+    status = Status("reconstructing", 3, reconstruct_steps=10, edit_steps=4, seconds_per_step=1, time_left=left)
+    assert progress_text(status) == "Reconstructing: step 4 of 10, 1 s a step, about 0:10 left"
 
 
 def test_a_pause_has_no_time_left() -> None:
@@ -35,7 +39,18 @@ def test_a_run_prints_few_lines_and_says_what_to_type_next(
     assert printed.count("s a step") <= 2
     end = printed[printed.index("The edit is done: 4 steps") :]
     assert f"ns-viewer --load-config '{trainer.base_dir}/config.yml'" in end
-    assert f"--load-dir '{trainer.base_dir}/reconstruction'" in end and "ns-export gaussian-splat" in end
+    assert "ns-export gaussian-splat" in end
+    said = dict(line.strip().split(" sh ", 1) for line in end.splitlines() if " sh " in line)
+    commands = {title.strip(): shlex.split(words) for title, words in said.items()}
+    assert {words[0] for words in commands.values()} == {f"{trainer.base_dir}/again.sh"}
+    assert commands["the same again"][1:] == []
+    assert commands["other words"][1:] == [
+        *("--load-dir", f"{trainer.base_dir}/reconstruction"),
+        *("--pipeline.tgt-prompt", "a dog"),
+    ]
+    edited = ["--load-dir", f"{trainer.base_dir}/nerfstudio_models"]
+    assert commands["more steps"][1:] == [*edited, "--max-num-iterations", "8"]
+    assert commands["steer it"][1:3] == edited and "viewer" in commands["steer it"]
 
 
 def test_what_ns_export_lacks_is_said_where_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,15 @@ def test_a_run_that_has_written_more_stays(run_folder: Path, tmp_path: Path) -> 
     assert {path.name for path in run_folder.iterdir()} == {"config.yml", "splat.ply"}
 
 
+def test_all_that_a_start_writes_goes(run_folder: Path, tmp_path: Path) -> None:
+    for name in ("again.sh", "events.out.tfevents.1", "viewer_log_filename.txt", "orbit/images/a.png"):
+        (run_folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (run_folder / name).touch()
+    with pytest.raises(OSError, match="full"), nothing_left_if_refused(run_folder, tmp_path):
+        raise OSError("full")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_is_no_mistake_of_the_user_leaves_all(run_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), nothing_left_if_refused(run_folder, tmp_path):
         raise RuntimeError

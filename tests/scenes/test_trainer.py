@@ -477,6 +477,18 @@ class TestBadInput:
         config.pipeline.datamanager.dataparser.auto_scale_poses = False
         assert "other coordinates" in refused(config)
 
+    def test_a_record_that_is_not_there(self, make_config: Any, refused: Any, tmp_path: Path) -> None:
+        assert "--replay" in refused(make_config("splat", replay=tmp_path / "session.jsonl"))
+
+    def test_views_made_for_a_splat_go_too(
+        self, finished: Any, make_config: Any, refused: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)  # where there are no data
+        nothing = {"data": None, "pipeline__datamanager__data": None, "pipeline__src_prompt": ""}
+        config = make_config("splat", load_ply=finished("splat").base_dir / "splat.ply", **nothing)
+        config.orbit = dataclasses.replace(config.orbit, views=4, side=16)
+        assert "--pipeline.src-prompt" in refused(config)
+
     def test_nothing_left_to_do(self, finished: Any, make_config: Any, refused: Any, last_state: Any) -> None:
         before = checkpoints(finished("splat"))
         message = refused(make_config("splat", load_dir=finished("splat").checkpoint_dir))

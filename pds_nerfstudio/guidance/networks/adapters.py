@@ -15,6 +15,7 @@ from pds_nerfstudio.errors import UserError, first_line
 from pds_nerfstudio.guidance.networks.autoencoders import halvings
 from pds_nerfstudio.guidance.networks.libraries import quiet_libraries
 from pds_nerfstudio.guidance.networks.lora_files import family_of, is_kohya_for_sd3, said_family
+from pds_nerfstudio.hub import hub_if_it_answers
 
 _EXCHANGEABLE = {"AutoencoderKL", "AsymmetricAutoencoderKL", "AutoencoderTiny"}
 """Kinds of autoencoders that stand in for each other: what they say is a latent but for a shift and a scale."""
@@ -185,10 +186,12 @@ def replace_autoencoder(pipeline: Any, name: str, dtype: torch.dtype) -> None:
     import diffusers
 
     try:
-        kind = str(diffusers.AutoencoderKL.load_config(name).get("_class_name"))
+        with hub_if_it_answers(name):
+            kind = str(diffusers.AutoencoderKL.load_config(name).get("_class_name"))
         if "Autoencoder" not in kind:
             raise ValueError(f"it is a {kind}")
-        vae = getattr(diffusers, kind).from_pretrained(name, torch_dtype=dtype)
+        with hub_if_it_answers(name):
+            vae = getattr(diffusers, kind).from_pretrained(name, torch_dtype=dtype)
     except Exception as error:
         raise UserError(
             f"The autoencoder '{name}' cannot be loaded ({first_line(error)}): give a diffusers folder or hub id."

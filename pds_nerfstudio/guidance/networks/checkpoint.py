@@ -7,6 +7,7 @@ from safetensors import safe_open
 
 from pds_nerfstudio.errors import UserError, first_line
 from pds_nerfstudio.guidance.networks.card import INDEX, ModelCard, card_of_folder
+from pds_nerfstudio.hub import hub_if_it_answers
 
 _OTHER_PARTS = re.compile(r"first_stage_model\.|cond_stage_model\.|conditioner\.|vae\.|text_encoders?\.|te\d?\.")
 """How the names of an autoencoder's and of text encoders' weights begin in files that hold several parts."""
@@ -51,7 +52,8 @@ def card_of_checkpoint(path: Path, config: str | None) -> ModelCard:
         source = fetch_diffusers_config(load_single_file_checkpoint(str(path), local_files_only=True))
         known = source["pretrained_model_name_or_path"]
         small = ["*.json", "*.txt", "*.model"]
-        folder = Path(snapshot_download(known, allow_patterns=[INDEX, *(f"**/{name}" for name in small)]))
+        with hub_if_it_answers(known):
+            folder = Path(snapshot_download(known, allow_patterns=[INDEX, *(f"**/{name}" for name in small)]))
     except Exception as error:
         raise UserError(
             f"What kind of model '{path}' is can't be found out here ({first_line(error)}): give the folder of a model "

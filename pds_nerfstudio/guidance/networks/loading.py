@@ -10,12 +10,13 @@ from typing import Any, Protocol, cast, runtime_checkable
 import torch
 
 from pds_nerfstudio.errors import UserError, first_line
-from pds_nerfstudio.guidance.networks.card import UNUSED, ModelCard, card_of_folder
+from pds_nerfstudio.guidance.networks.card import INDEX, UNUSED, ModelCard, card_of_folder
 from pds_nerfstudio.guidance.networks.checkpoint import card_of_checkpoint
 from pds_nerfstudio.guidance.networks.folders import needed_variant
 from pds_nerfstudio.guidance.networks.libraries import quiet_libraries
 from pds_nerfstudio.guidance.networks.network import Network
 from pds_nerfstudio.guidance.networks.options import LoadOptions
+from pds_nerfstudio.hub import hub_if_it_answers
 
 EMBEDDED_MODEL = "toyworld"
 """The model name that stands for the small model inside this package."""
@@ -155,16 +156,18 @@ def _checked(card: ModelCard) -> ModelCard:
 def _download(model: str) -> Path:
     """Return the folder of a hub model, downloaded if it is not there yet."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     def locate(file: str) -> Path | None:
         try:
             return Path(hf_hub_download(model, file))
-        except EntryNotFoundError:
+        except EntryNotFoundError as error:
+            if file == INDEX and isinstance(error, LocalEntryNotFoundError):  # which says nothing about the hub
+                raise
             return None
 
     try:
-        with quiet_libraries(progress_bars=True):
+        with quiet_libraries(progress_bars=True), hub_if_it_answers(model):
             # The small files first: they tell a wrong kind of model before gigabytes are fetched.
             card = _checked(ModelCard.read(model, locate))
             return _fetch(card)

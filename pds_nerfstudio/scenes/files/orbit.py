@@ -55,6 +55,8 @@ class OrbitConfig:
         at_least(self, 16, "side")
 
 
+FOLDER = "orbit"
+"""Of a run, for the views of a splat that came without data."""
 USUAL_ORBIT = OrbitConfig()
 """A default that is a class's own holds for a config.yml of before there was the option."""
 

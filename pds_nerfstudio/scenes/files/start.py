@@ -17,7 +17,7 @@ from pds_nerfstudio.measures import psnr
 from pds_nerfstudio.scenes.checkpoints import Checkpoint
 from pds_nerfstudio.scenes.files.formats import read_splats
 from pds_nerfstudio.scenes.files.harmonics import degree_of
-from pds_nerfstudio.scenes.files.orbit import OrbitConfig, write_orbit
+from pds_nerfstudio.scenes.files.orbit import FOLDER, OrbitConfig, write_orbit
 from pds_nerfstudio.scenes.files.placement import KEPT_COORDINATES, Coordinates, placement
 from pds_nerfstudio.scenes.files.splats import Splats
 from pds_nerfstudio.scenes.models.scene_model import SceneModel, render
@@ -94,7 +94,7 @@ class StartingSplat:
             UserError: If there can be no such views.
         """
         views: OrbitConfig = config.orbit  # type: ignore[attr-defined]
-        folder = config.get_base_dir() / "orbit"
+        folder = config.get_base_dir() / FOLDER
         if writes:
             say(f"There is no --data: looking at {self.path} from {views.views} cameras around it, {views.up} up.")
             write_orbit(folder, self.splats, views, device)

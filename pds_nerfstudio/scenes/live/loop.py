@@ -98,6 +98,7 @@ class LiveEdit:
             edit_steps=plan.steps + plan.refine_steps,
             reconstruct_steps=plan.start,
             seconds_per_step=sum(run.pace) / max(1, len(run.pace)),
+            time_left=run.time_left,
             loss=run.loss,
             message=self._message,
         )

@@ -17,6 +17,7 @@ from nerfstudio.viewer.viewer import Viewer
 from nerfstudio.viewer.viewer_elements import ViewerControl
 from viser import GuiButtonGroupHandle
 
+from pds_nerfstudio import again
 from pds_nerfstudio.guidance.config import TimestepSchedule
 from pds_nerfstudio.guidance.objectives import OBJECTIVES
 from pds_nerfstudio.one_line import one_line
@@ -268,7 +269,10 @@ class EditPanel(ViewerControl):
     def _status_text(self) -> str:
         session = self._session
         if not session.live:
-            command = f"ns-train {self._method} --load-dir {self._folder}/nerfstudio_models"
+            folder, checkpoints = self._folder.resolve(), self._folder.resolve() / "nerfstudio_models"
+            command = f"ns-train {self._method} --load-dir {checkpoints}"
+            if (folder / again.NAME).exists():
+                command = again.reopening(folder, checkpoints)
             text = f"A finished edit. To go on: {_plain(command)}"
         else:
             text = progress_text(session.status)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from pds_nerfstudio.page import Picture, jpeg
 from pds_nerfstudio.scenes.output.pictures import Series
-from pds_nerfstudio.whole_files import append_line, whole_lines, write_bytes
+from pds_nerfstudio.whole_files import append_line, as_json, whole_lines, write_bytes
 
 STRIP_PICTURES = 10
 
@@ -36,7 +36,7 @@ class Moment:
 
     def line(self) -> str:
         """Return it as a line of JSON, which knows no NaN and no infinity: null stands for both."""
-        return json.dumps({name: value if math.isfinite(value) else None for name, value in asdict(self).items()})
+        return as_json(asdict(self))
 
     @classmethod
     def of_line(cls, line: str) -> Moment:

@@ -11,17 +11,31 @@ import numpy as np
 import torch
 from PIL import Image
 
+from pds_nerfstudio.again import command_in
 from pds_nerfstudio.measures import decibels
-from pds_nerfstudio.page import VIEW_SIDE, Fineness, Picture, as_text, data_url, heading, image_url, page, slider
+from pds_nerfstudio.page import (
+    VIEW_SIDE,
+    Fineness,
+    Picture,
+    as_text,
+    command_section,
+    data_url,
+    heading,
+    image_url,
+    page,
+    slider,
+)
+from pds_nerfstudio.scenes.output.before import SceneBefore
 from pds_nerfstudio.scenes.output.history import History
 from pds_nerfstudio.scenes.output.pictures import plot, to_bytes
 from pds_nerfstudio.scenes.output.results import shown_views
 from pds_nerfstudio.scenes.progress import clock, peak_memory_gb
 from pds_nerfstudio.scenes.run import Run
+from pds_nerfstudio.verdict import Change
 from pds_nerfstudio.video import shrink_video
 from pds_nerfstudio.whole_files import write_text
 
-PAGE_BYTES = 5_000_000
+PAGE_BYTES = 3_000_000
 """Largest size of a report, whatever the scene, so that it can be sent to others."""
 _VIEWS_SHARE, _VIDEO_SHARE, _STRIP_SHARE = 0.5, 0.25, 0.05
 """Shares of the page; the rest is for its text, which the next two numbers bound."""
@@ -52,19 +66,26 @@ class View:
     name: str
     """Name of its image file, without the ending."""
     before: Picture
-    """The source."""
+    """The scene before the edit; the photo, where the run has not kept that scene."""
     after: Picture
     """The edit."""
+    photo: Picture | None = None
+    """The photo, where that is another picture."""
 
 
 def write_report(folder: Path, run: Run) -> Path:
     """Write report.html of a run whose results lie in `folder` already; return its path."""
     sources, prompts = run.pipeline.views, run.pipeline.settings
+    before = SceneBefore.of(run.pipeline.model, run.source_folder)
     frames = json.loads((folder / "edited_views" / "transforms.json").read_text())["frames"]
     views = []
     for i in shown_views(sources):
         edited = folder / "edited_views" / frames[i]["file_path"]
-        views.append(View(edited.stem, to_bytes(sources.full_size_image(i)), np.array(Image.open(edited))))
+        photo, after = to_bytes(sources.full_size_image(i)), np.array(Image.open(edited))
+        if before is None:
+            views.append(View(edited.stem, photo, after))
+        else:
+            views.append(View(edited.stem, to_bytes(before.render(sources.full_size_camera(i))), after, photo))
     turntable = folder / "turntable.mp4"
     page = report(
         title=(prompts["src_prompt"], prompts["tgt_prompt"]),
@@ -74,6 +95,8 @@ def write_report(folder: Path, run: Run) -> Path:
         figures=figures(run, views),
         settings=run.facts,
         record=run.base_dir / "session.jsonl",
+        start=run.pipeline.plan.start,
+        command=command_in(run.base_dir),
     )
     path = folder / "report.html"
     write_text(path, page)
@@ -91,7 +114,7 @@ def figures(run: Run, views: Sequence[View]) -> dict[str, str]:
         "time in these steps": clock(seconds),
         "seconds a step": f"{seconds / max(1, len(moments)):.3g}",
         "peak memory": f"{peak_memory_gb():.2f} GB",
-        "PSNR of the edited to the source views": f"{decibels(change, most=100):.1f} dB",
+        "PSNR of the edited views to those before": f"{decibels(change, most=100):.1f} dB",
         "steps left out (gradient not finite)": str(run.skipped_steps),
     }
 
@@ -104,6 +127,8 @@ def report(
     figures: Mapping[str, str],
     settings: Mapping[str, str],
     record: Path,
+    start: int = 0,
+    command: Sequence[str] = (),
 ) -> str:
     """Return the page, of `PAGE_BYTES` at most.
 
@@ -115,16 +140,12 @@ def report(
         figures: What was measured, by its name.
         settings: Of the run, by their names.
         record: Of the session; what it holds beyond the beginning is shown.
+        start: The first step of the edit; steps are shown from there.
+        command: That made the edit, in lines.
     """
-    pictures = [picture for view in views for picture in (view.before, view.after)]
-    fineness = Fineness.that_fits(pictures, _VIEW_SIDE, _bytes(_VIEWS_SHARE))
-    compared = [
-        f"<figure>{slider(view.before, view.after, f'view {view.name}', fineness)}"
-        f"<figcaption>View {as_text(view.name)}</figcaption></figure>"
-        for view in views
-    ]
+    verdict = Change.between([view.before for view in views], [view.after for view in views]).words
     plots = [
-        plot(label, {label: history.series(name)}, width=320)
+        plot(label, {label: [(step - start, value) for step, value in history.series(name)]}, width=320)
         for name, label in (
             ("loss", "loss"),
             ("gradient_rms", "gradient (root mean square)"),
@@ -132,16 +153,16 @@ def report(
         )
     ]
     parts = [
-        heading(*title),
-        "<section><h2>Before and after</h2><p>Drag the handle, or use the arrow keys.</p>"
-        f'<div class="grid">{"".join(compared)}</div></section>',
-        _turntable(turntable),
-        _strip(history),
+        heading(*title, verdict),
+        _views(views),
+        _turntable(turntable, both=views[0].photo is not None),
+        _strip(history, start),
         f'<section><h2>Over the steps</h2><div class="plots">{"".join(plots)}</div></section>',
         _figures(figures),
         _MEASURES_BEGIN + _MEASURES_END,
         f"<section><h2>Settings</h2>{_table(list(settings.items()))}</section>",
-        _asked(record),
+        command_section(command),
+        _asked(record, start),
     ]
     return page(" → ".join(filter(None, title)), parts)
 
@@ -176,28 +197,56 @@ def _bytes(share: float) -> int:
     return int(share * PAGE_BYTES * 3 / 4)
 
 
-def _turntable(path: Path | None) -> str:
-    video = None if path is None else shrink_video(path, _VIDEO_SIDE, _bytes(_VIDEO_SHARE))
-    if video is None:
-        return ""
+def _views(views: Sequence[View]) -> str:
+    """Return the views to compare: the first large, with its photo beside it."""
+    shown = [picture for view in views for picture in (view.before, view.after)]
+    photos = [views[0].photo] if views[0].photo is not None else []
+    fineness = Fineness.that_fits([*shown, *photos], _VIEW_SIDE, _bytes(_VIEWS_SHARE))
+    compared = [
+        f"<figure>{slider(view.before, view.after, f'view {view.name}', fineness)}"
+        f"<figcaption>View {as_text(view.name)}</figcaption></figure>"
+        for view in views
+    ]
+    beside = [
+        f'<figure><img src="{image_url(photo, fineness)}" width="{photo.shape[1]}" height="{photo.shape[0]}" '
+        f'alt="Photo of view {as_text(views[0].name)}"><figcaption>The photo of this view</figcaption></figure>'
+        for photo in photos
+    ]
+    kept = "Before is the scene as it was reconstructed from the photos. " if photos else ""
     return (
-        "<section><h2>From all around</h2>"
-        f'<video src="{data_url(video, "video/mp4")}" aria-label="The edited scene from all around" '
-        "loop muted controls playsinline></video><p>In full size: turntable.mp4, beside this page.</p></section>"
+        f"<section><h2>Before and after</h2><p>{kept}Drag the handle, or use the arrow keys.</p>"
+        f'<div class="first">{compared[0]}{"".join(beside)}</div>'
+        f'<div class="grid">{"".join(compared[1:])}</div></section>'
     )
 
 
-def _strip(history: History) -> str:
+def _turntable(path: Path | None, both: bool) -> str:
+    video = None if path is None else shrink_video(path, _VIDEO_SIDE, _bytes(_VIDEO_SHARE))
+    if video is None:
+        return ""
+    shown = "Before on the left, after on the right. " if both else ""
+    kind = ' class="both"' if both else ""
+    label = "The scene before and after the edit" if both else "The edited scene"
+    return (
+        "<section><h2>From all around</h2>"
+        f'<video{kind} src="{data_url(video, "video/mp4")}" aria-label="{label}, from all around" '
+        f"loop muted controls playsinline></video><p>{shown}In full size: turntable.mp4, beside this page.</p>"
+        "</section>"
+    )
+
+
+def _strip(history: History, start: int) -> str:
     pictures = history.strip()
     if not pictures:
         return ""
     fineness = Fineness.that_fits(list(pictures.values()), _STRIP_SIDE, _bytes(_STRIP_SHARE))
     shown = [
-        f'<figure><img src="{image_url(picture, fineness)}" alt=""><figcaption>{step}</figcaption></figure>'
+        f'<figure><img src="{image_url(picture, fineness)}" alt="After step {step - start}">'
+        f"<figcaption>{step - start}</figcaption></figure>"
         for step, picture in pictures.items()
     ]
     return (
-        "<section><h2>Step by step</h2><p>The first view, after the step of this number.</p>"
+        "<section><h2>Step by step</h2><p>The first view, after this step of the edit.</p>"
         f'<div class="strip">{"".join(shown)}</div></section>'
     )
 
@@ -217,7 +266,7 @@ def _table(rows: Sequence[Sequence[str]], columns: Sequence[str] = ()) -> str:
     return f"<table>{f'<thead><tr>{head}</tr></thead>' if head else ''}<tbody>{body}</tbody></table>"
 
 
-def _asked(record: Path) -> str:
+def _asked(record: Path, start: int) -> str:
     """Return what was asked for in the viewer: the lines of the record but the first, which says how the run began."""
     lines = record.read_text(encoding="utf-8").splitlines()[1:] if record.exists() else []
     if not lines:
@@ -225,7 +274,7 @@ def _asked(record: Path) -> str:
     rows = []
     for entry in map(json.loads, lines[-_MOST_REQUESTS:]):
         changes = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in entry.get("settings", {}).items())
-        rows.append((str(entry["step"]), entry["time"], entry["action"], changes))
+        rows.append((str(max(0, entry["step"] - start)), entry["time"], entry["action"], changes))
     more = f"<p>The last {len(rows)} of {len(lines)}; session.jsonl has all.</p>" if len(rows) < len(lines) else ""
     table = _table(rows, ("before step", "at", "what", "with"))
     return f"<section><h2>Asked for in the viewer</h2>{more}{table}</section>"

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras, CameraType
@@ -22,7 +23,8 @@ from pds_nerfstudio.scenes.files.formats import write_splats
 from pds_nerfstudio.scenes.files.placement import Coordinates, comments, placement
 from pds_nerfstudio.scenes.files.splats import Splats
 from pds_nerfstudio.scenes.models.ball import looked_at_ball
-from pds_nerfstudio.scenes.models.scene_model import render
+from pds_nerfstudio.scenes.models.scene_model import SceneModel, render
+from pds_nerfstudio.scenes.output.before import SceneBefore
 from pds_nerfstudio.scenes.output.pictures import to_bytes
 from pds_nerfstudio.scenes.run import Scene
 from pds_nerfstudio.scenes.terminal import say
@@ -93,7 +95,13 @@ def judge_reconstruction(scene: Scene) -> None:
         )
 
 
-def write_results(scene: Scene, folder: Path, turntable_frames: int, coordinates: Coordinates = "scene") -> list[Path]:
+def write_results(
+    scene: Scene,
+    folder: Path,
+    turntable_frames: int,
+    coordinates: Coordinates = "scene",
+    before_edit: SceneBefore | None = None,
+) -> list[Path]:
     """Render every training view and a turntable.
 
     Args:
@@ -101,6 +109,7 @@ def write_results(scene: Scene, folder: Path, turntable_frames: int, coordinates
         folder: Of the run.
         turntable_frames: 0 for no turntable.
         coordinates: Of a splat's file; ns-export writes the scene's.
+        before_edit: The scene as it was, to turn beside the edit; None turns the edit alone.
 
     Returns:
         The data set's transforms.json, the before/after sheet, of a splat splat.ply, and the video where there is an
@@ -132,13 +141,19 @@ def write_results(scene: Scene, folder: Path, turntable_frames: int, coordinates
     if turntable_frames and has_ffmpeg():
         cameras = turntable(views.cameras, turntable_frames, model.points)
         frames = (
-            to_bytes(render(model, cameras[i : i + 1]))
+            _beside(before_edit, model, cameras[i : i + 1])
             for i in track(range(len(cameras)), description="Rendering the turntable", console=CONSOLE, transient=True)
         )
         written.append(write_video(folder / "turntable.mp4", frames, _FRAMES_PER_SECOND))
     elif turntable_frames:
         CONSOLE.print("No turntable.mp4, because ffmpeg is missing. For the next run: pip install imageio-ffmpeg")
     return written
+
+
+def _beside(before_edit: SceneBefore | None, model: SceneModel, camera: Cameras) -> Picture:
+    """Return what a camera sees of the edit, on its left what it saw before."""
+    after = to_bytes(render(model, camera))
+    return after if before_edit is None else np.concatenate([to_bytes(before_edit.render(camera)), after], axis=1)
 
 
 def before_and_after(source: str, target: str) -> tuple[str, str]:

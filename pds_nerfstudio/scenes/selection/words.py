@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoProcessor, CLIPSegForImageSegmentation
 
 from pds_nerfstudio.errors import UserError, first_line
+from pds_nerfstudio.hub import hub_if_it_answers
 from pds_nerfstudio.scenes.views import SourceViews
 
 Segment = Callable[[Float[Tensor, "3 height width"], str], Float[Tensor, "rows columns"]]
@@ -65,11 +66,12 @@ def load_segmenter(model: str, device: torch.device | str) -> Segment:
     """
     option = f"--pipeline.only.segmenter {model}"
     try:
-        kind = AutoConfig.from_pretrained(model).model_type
-        if kind != "clipseg":
-            raise UserError(f"{option} is of the kind {kind}: give a CLIPSeg model, or its folder.")
-        network = CLIPSegForImageSegmentation.from_pretrained(model).to(device).eval()
-        processor = AutoProcessor.from_pretrained(model)
+        with hub_if_it_answers(model):
+            kind = AutoConfig.from_pretrained(model).model_type
+            if kind != "clipseg":
+                raise UserError(f"{option} is of the kind {kind}: give a CLIPSeg model, or its folder.")
+            network = CLIPSegForImageSegmentation.from_pretrained(model).to(device).eval()
+            processor = AutoProcessor.from_pretrained(model)
     except (OSError, ValueError) as error:
         raise UserError(
             f"{option} can't be loaded ({first_line(error)}): give the folder of a CLIPSeg model, or "

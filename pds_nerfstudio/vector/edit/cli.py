@@ -165,6 +165,8 @@ class SvgResults(Results):
         loop: Edits it.
     """
 
+    command = HELP.command
+
     def __init__(self, config: SvgEdit, editor: VectorEditor, loop: VectorEditLoop) -> None:
         super().__init__(config, new_folder(config.output_dir, config.svg.stem), config.save_every)
         self.config, self.editor, self.loop = config, editor, loop

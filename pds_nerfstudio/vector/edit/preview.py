@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pds_nerfstudio.contact_sheet import contact_sheet
-from pds_nerfstudio.page import Picture, heading, page, slider
-from pds_nerfstudio.whole_files import whole_file, write_text
+from pds_nerfstudio.page import Picture
+from pds_nerfstudio.preview import write_preview_page
+from pds_nerfstudio.whole_files import whole_file
 
 _SIDE = 256
 """Pixels of a picture at least, so that the prompts have room above them."""
@@ -40,16 +41,5 @@ def write_preview(folder: Path, prompts: tuple[str, str], before: Frame, draft: 
     row = f"{', '.join(pictures)}: {title}"
     with whole_file(folder / "preview.png") as unfinished:
         contact_sheet({row: list(pictures.values())}, side=max(_SIDE, *before.shape)).save(unfinished)
-    pairs = [(name, "after") for name in pictures if name != "after"]
-    compared = [
-        f"<figure>{slider(pictures[left], pictures[right], 'the drawing', labels=(left, right))}</figure>"
-        for left, right in pairs
-    ]
-    parts = [
-        heading(*prompts),
-        "<section><p>Drag a handle, or use the arrow keys. The draft is what the paths were fit to.</p>"
-        if draft is not None
-        else "<section><p>Drag the handle, or use the arrow keys.</p>",
-        f'<div class="grid">{"".join(compared)}</div></section>',
-    ]
-    write_text(folder / "preview.html", page(title, parts))
+    note = "The draft is what the paths were fit to." if draft is not None else ""
+    write_preview_page(folder, prompts, pictures, "the drawing", note)

@@ -82,7 +82,7 @@ class TestRun:
         torch.testing.assert_close(read.rest, splats.rest, atol=1e-4, rtol=0)
         said = " ".join(capsys.readouterr().out.split())
         assert "There is no --data: looking at" in said and "8 cameras around it, -y up" in said
-        assert f"--data {trainer.base_dir / 'orbit'} in place of --load-ply" in said
+        assert 'set -- --data "$here"/orbit "$@"' in (trainer.base_dir / "again.sh").read_text()
         config = dataclasses.replace(config, load_ply=None, timestamp="more", load_dir=trainer.checkpoint_dir)
         config.max_num_iterations = 5
         more = run(config)

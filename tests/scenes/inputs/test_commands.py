@@ -104,21 +104,10 @@ def test_a_run_knows_how_its_command_ended(ending: str) -> None:
     assert config.facts().get("data parser", "") == ending
 
 
-def test_what_to_type_next_ends_so_too(
-    make_config: Any, run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folders.blender(tmp_path)
-    blender = BlenderDataParserConfig(data=tmp_path)
-    run(
-        make_config(
-            "splat",
-            steps=1,
-            reconstruct=1,
-            data=None,
-            pipeline__datamanager__data=None,
-            show_edit=False,
-            pipeline__datamanager__dataparser=blender,
-        )
-    )
-    assert f"--data {tmp_path} --load-dir" in (said := capsys.readouterr().out)
-    assert '--pipeline.tgt-prompt "..." blender-data\n' in said
+def test_the_run_again_ends_so_too(make_config: Any, tmp_path: Path) -> None:
+    config = make_config("splat", data=None, pipeline__datamanager__data=None)
+    config.pipeline.datamanager.dataparser = BlenderDataParserConfig(data=tmp_path)
+    config.save_config()
+    lines = (config.get_base_dir() / "again.sh").read_text().splitlines()
+    assert f"exec ns-train pds-splat --data {tmp_path} \\" in lines
+    assert lines[-1].strip() == '"$@" blender-data'

@@ -67,4 +67,12 @@ def test_an_objective_with_options_of_its_own_is_offered_beside_the_others() -> 
 
 def test_so_is_the_command_to_go_on_with() -> None:
     status = as_shown(panel(EditSession({"src_prompt": "a", "tgt_prompt": "b"}))._status_text())
-    assert status.endswith("To go on: «ns-train pds-nerf-toyworld --load-dir runs/a {b}_<c>/nerfstudio_models»")
+    checkpoints = Path("runs/a {b}_<c>/nerfstudio_models").resolve()
+    assert status.endswith(f"To go on: «ns-train pds-nerf-toyworld --load-dir {checkpoints}»")
+
+
+def test_or_that_of_the_run_itself(tmp_path: Path) -> None:
+    made = panel(EditSession({"src_prompt": "a", "tgt_prompt": "b"}))
+    made._folder = tmp_path
+    (tmp_path / "again.sh").touch()
+    assert f"To go on: «sh {tmp_path}/again.sh --load-dir {tmp_path}/nerfstudio_models" in as_shown(made._status_text())

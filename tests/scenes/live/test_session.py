@@ -7,7 +7,6 @@ import pytest
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.live.session import EditSession, Request, branch_name, read_record
-from pds_nerfstudio.scenes.run import Status
 
 
 def test_requests_are_taken_once_and_in_order() -> None:
@@ -91,8 +90,3 @@ def test_other_words_give_other_names_that_any_file_system_takes(word: str) -> N
     names = [branch_name(prompt, lambda name: False) for prompt in prompts]
     assert len(set(names)) == len(prompts) and max(len(name.encode()) for name in names) < 80
     assert not any("/" in name or "." in name for name in names)
-
-
-def test_time_left_counts_both_kinds_of_steps() -> None:
-    assert Status(edit_step=10, edit_steps=30, seconds_per_step=2).seconds_left == 40
-    assert Status(step=3, reconstruct_steps=10, edit_steps=30, seconds_per_step=0.5).seconds_left == (6 + 30) / 2

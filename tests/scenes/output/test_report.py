@@ -6,19 +6,27 @@ import itertools
 import json
 import math
 import re
+import warnings
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
+import torch
 from nerfstudio.utils import writer
 from PIL import Image
 
+from pds_nerfstudio import __version__
 from pds_nerfstudio.one_line import one_line
 from pds_nerfstudio.page import Picture, jpeg
+from pds_nerfstudio.scenes.loading import FinishedEdit
+from pds_nerfstudio.scenes.models.scene_model import render
 from pds_nerfstudio.scenes.output.history import STRIP_PICTURES, History, Moment
-from pds_nerfstudio.scenes.output.report import PAGE_BYTES, Measures, View, add_measures, report
+from pds_nerfstudio.scenes.output.pictures import to_bytes
+from pds_nerfstudio.scenes.output.report import PAGE_BYTES, Measures, View, add_measures, report, write_report
+from pds_nerfstudio.scenes.output.results import shown_views
 from pds_nerfstudio.video import write_video
 
 
@@ -88,6 +96,35 @@ class TestFinishedRun:
             assert strip.size == view.size
 
 
+def test_before_is_the_reconstruction_with_the_photo_beside_it(finished: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, shown = finished("splat"), list[View]()
+
+    def keep(views: list[View], **_: Any) -> str:
+        shown.extend(views)
+        return ""
+
+    monkeypatch.setattr("pds_nerfstudio.scenes.output.report.report", keep)
+    monkeypatch.setattr("pds_nerfstudio.scenes.output.report.write_text", lambda *_: None)
+    weights = {name: weight.clone() for name, weight in run.pipeline.model.state_dict().items()}
+    write_report(run.base_dir, run)
+    assert all(torch.equal(weights[name], weight) for name, weight in run.pipeline.model.state_dict().items())
+    before = FinishedEdit(run.base_dir / "config.yml").reconstruction
+    assert before is not None
+    for view, i in zip(shown, shown_views(run.pipeline.views), strict=True):
+        expected = to_bytes(render(before, run.pipeline.views.full_size_camera(i)))
+        assert np.abs(view.before.astype(int) - expected).max() <= 1
+        assert view.photo is not None and np.array_equal(view.photo, to_bytes(run.pipeline.views.full_size_image(i)))
+
+
+def test_source_and_edit_turn_side_by_side(finished: Any) -> None:
+    run = finished("splat")
+    reader = imageio_ffmpeg.read_frames(str(run.base_dir / "turntable.mp4"))
+    assert next(reader)["size"] == (2 * 48, 32)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "unclosed file", ResourceWarning)  # imageio_ffmpeg's pipes
+        assert len(list(reader)) == 3
+
+
 def test_pictures_go_through_nerfstudios_writers(
     make_config: Any, prepare: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +188,44 @@ def page_of(folder: Path, **changes: Any) -> str:
         "record": folder / "session.jsonl",
     }
     return report(**given | changes)
+
+
+def noise_view(name: str) -> View:
+    picture = np.zeros((4, 6, 3), np.uint8)
+    return View(name, picture, picture + np.uint8(90), picture)
+
+
+def test_the_first_pair_is_large_and_the_photo_stands_beside_it(tmp_path: Path) -> None:
+    text = page_of(tmp_path, views=[noise_view(name) for name in ("0001", "0002", "0003")])
+    first, rest = text[text.index('class="first"') :].split('<div class="grid">', 1)
+    assert first.count('type="range"') == 1 and "Photo of view 0001" in first
+    assert rest.count('type="range"') == 2 and "Photo of" not in rest
+    assert "100% of the picture has clearly changed" in Page(text).shown
+
+
+def test_steps_are_counted_from_the_first_that_edits(tmp_path: Path) -> None:
+    history = History(tmp_path, 1)
+    for step in (400, 450):
+        history.add(Moment(step, 1.0, 0.5, 0.1))
+        history.add_pictures(step, np.zeros((3, 9, 3), np.uint8), np.zeros((3, 3, 3), np.uint8))
+    record = write_record(tmp_path, ["a cow"])
+    record.write_text(record.read_text().replace('"step": 3', '"step": 425'))
+    page = Page(page_of(tmp_path, history=history, record=record, start=400))
+    assert "After step 0" in page.described and "After step 50" in page.described
+    assert "25" in page.shown and not re.search(r"4[0-9][0-9]", page.shown)
+
+
+def test_the_command_and_the_version_are_on_it(tmp_path: Path) -> None:
+    lines = ["ns-train pds-splat \\", "    --pipeline.tgt-prompt '<b>\x1b[31ma dog</b>'"]
+    shown = Page(page_of(tmp_path, command=lines)).shown
+    assert "ns-train pds-splat \\\n    --pipeline.tgt-prompt '<b>a dog</b>'" in shown and __version__ in shown
+    assert "Made by" not in Page(page_of(tmp_path)).shown
+
+
+def test_all_that_is_seen_is_said_in_words_too(finished: Any) -> None:
+    page = Page((finished("splat").base_dir / "report.html").read_text())
+    seen = [dict(attributes) for tag, attributes in page.tags if tag in ("img", "video", "input")]
+    assert seen and all({"alt", "aria-label"} & one.keys() for one in seen) and all(page.described)
 
 
 def write_record(folder: Path, prompts: list[str]) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -169,6 +170,16 @@ def test_a_video_without_ffmpeg_is_refused(config: SvgEdit, monkeypatch: pytest.
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "no-such-program")
     with pytest.raises(UserError, match="pip install imageio-ffmpeg, or set history to gif"):
         config.check()
+
+
+@pytest.mark.slow
+def test_again_edits_again(config: SvgEdit, tmp_path: Path) -> None:
+    folder = _edit(config)
+    words = ["--edit.steps", "1", "--edit.draft.steps", "1", "--only", "#a, .b"]
+    done = subprocess.run(["sh", folder / "again.sh", *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    again = load_config(SvgEdit, tmp_path / "out" / "box-2" / "config.json")
+    assert again.only == "#a, .b" and again.tgt_prompt == config.tgt_prompt
 
 
 def test_the_saved_config_repeats_the_edit(config: SvgEdit) -> None:
