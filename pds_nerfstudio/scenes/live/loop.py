@@ -295,6 +295,7 @@ class LiveEdit:
         self._last_step()
         folder = self.run.write_branch(self._new_name())
         if not (folder / "report.html").exists():
+            self.session.copy_record(folder / "session.jsonl")
             self.run.write_results(folder)
         write_bytes(folder / "picture.jpg", jpeg(fixed_view(self.scene)))
         self._say(f"Kept this result as a run of its own: {folder}")

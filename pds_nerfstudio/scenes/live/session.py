@@ -107,10 +107,15 @@ class EditSession:
     def go_on_in(self, record: Path) -> None:
         """Go on in another record, which begins with all that was fulfilled so far."""
         if self._record is not None:
-            earlier = self._record.read_text("utf8") if self._record.exists() else ""
-            write_text(record, earlier + "".join(f"{line}\n" for line in self._held or []))
+            self.copy_record(record)
             self._record = record
         self._held = None
+
+    def copy_record(self, record: Path) -> None:
+        """Write all that was fulfilled so far into another file, if it is on record."""
+        if self._record is not None:
+            earlier = self._record.read_text("utf8") if self._record.exists() else ""
+            write_text(record, earlier + "".join(f"{line}\n" for line in self._held or []))
 
     def write_down(self, step: int, request: Request) -> None:
         """Append a fulfilled request to the record."""

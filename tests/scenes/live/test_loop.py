@@ -14,6 +14,7 @@ from plyfile import PlyData
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.checkpoints import read_checkpoint
 from pds_nerfstudio.scenes.live.session import Request, read_record
+from pds_nerfstudio.scenes.output.history import History
 from pds_nerfstudio.scenes.trainer import EditTrainer
 
 KINDS = ["splat", "nerf"]
@@ -153,6 +154,7 @@ class TestKeeping:
         assert config.get_base_dir() == first and config.pipeline.tgt_prompt == "a dog"
         assert config.max_num_iterations == 4
         assert (first / "picture.jpg").exists() and (first / "dataparser_transforms.json").exists()
+        assert len(History.read(first).moments) == 2 and len(read_record(first / "session.jsonl")) == 1
         states = [read_checkpoint(folder / "nerfstudio_models/step-000000003.ckpt").state for folder in (first, second)]
         for state in states:
             extra = state["pipeline"]["_extra_state"]
