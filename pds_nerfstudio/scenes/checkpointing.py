@@ -154,6 +154,11 @@ class CheckpointingTrainer(Trainer):
         return self.base_dir / "reconstruction"
 
     @property
+    def started_from(self) -> Path | None:
+        """Folder of the run that it has started from, or goes on with; None if it began from nothing."""
+        return None if self._checkpoint is None else self._checkpoint.path.parent.parent
+
+    @property
     def _source(self) -> KeptSource:
         return KeptSource(self.source_folder)
 

@@ -172,6 +172,10 @@ class Run(Protocol):
         """Folder of the scene as it was before the edit; undo and the next edit start from it."""
 
     @property
+    def started_from(self) -> Path | None:
+        """Folder of the run that it has started from, or goes on with; None if it began from nothing."""
+
+    @property
     def facts(self) -> Mapping[str, str]:
         """The settings that a reader wants to know, by names in plain words."""
 

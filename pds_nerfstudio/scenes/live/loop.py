@@ -16,7 +16,7 @@ from pds_nerfstudio.scenes.live.session import Action, EditSession, Request, bra
 from pds_nerfstudio.scenes.output.results import fixed_view
 from pds_nerfstudio.scenes.run import Run, Settings, Status
 from pds_nerfstudio.scenes.selection.seen import balls_seen
-from pds_nerfstudio.scenes.states import State
+from pds_nerfstudio.scenes.states import KeptStates, State
 from pds_nerfstudio.scenes.terminal import say
 from pds_nerfstudio.whole_files import write_bytes
 
@@ -35,8 +35,8 @@ class LiveEdit:
     def __init__(self, run: Run, session: EditSession, panel: EditPanel) -> None:
         self.run, self.scene, self.session, self.panel = run, run.pipeline, session, panel
         self._message = ""
-        self._home = run.base_dir
-        self._states: list[State] = []
+        self._kept = KeptStates(run.base_dir, run.started_from)
+        session.states = self._kept.all
         self._at: tuple[int, State] | None = None
         self._undone: State | None = None
         self._queue: list[Settings] = []
@@ -214,18 +214,14 @@ class LiveEdit:
         run, scene = self.run, self.scene
         if not (scene.editing and scene.takes_requests) or (self._at is not None and self._at[0] == run.next_step):
             return
-        number, finished = len(self._states) + 1, None if run.has_steps else run.base_dir
-        picture = _free(self._home / "states" / f"{number:03d}.jpg")
-        path = picture.with_suffix(".ckpt")
+        finished, path = None if run.has_steps else run.base_dir, self._kept.next_checkpoint()
         if finished is None:
             run.write_checkpoint(path)
         else:
             path = max(run.checkpoint_dir.glob("step-*.ckpt"))
-        write_bytes(picture, jpeg(fixed_view(scene)))
-        state = State(number, dict(scene.settings), scene.plan, run.next_step, path, picture, finished)
-        self._states.append(state)
-        self._at = run.next_step, state
-        self.session.states = tuple(self._states)
+        state = State(0, dict(scene.settings), scene.plan, run.next_step, path, Path(), finished)
+        self._at = run.next_step, self._kept.add(state, fixed_view(scene))
+        self.session.states = self._kept.all
 
     def _go_on(self) -> None:
         """Leave the folder of a finished edit as it is, and go on in one of its own."""
@@ -233,12 +229,13 @@ class LiveEdit:
             return
         finished = self.run.base_dir
         self.run.move_on(self._new_name())
+        self._kept.belong_to(self.run.base_dir)
         self.run.history.begin_in(self.run.base_dir)
         self.session.go_on_in(self.run.base_dir / "session.jsonl")
         self._say(f"The finished edit stays in {finished}; this one goes to {self.run.base_dir}")
 
     def _new_name(self) -> str:
-        home = self._home
+        home = self._kept.home
         name = branch_name(self.scene.settings["tgt_prompt"], lambda n: (home.parent / f"{home.name}_{n}").exists())
         return f"{home.name}_{name}"
 
@@ -248,11 +245,14 @@ class LiveEdit:
         self._return_to(self._undone)
 
     def _back(self, settings: Settings) -> None:
-        state = next((one for one in self._states if one.number == settings.get("state")), None)
+        state = next((one for one in self._kept.all if one.number == settings.get("state")), None)
         if state is None:
             raise UserError(f"There is no kept state {settings.get('state')}: take one of the list.")
         self._keep()
+        left = self._at[1] if self._at else None
         self._return_to(state)
+        if left not in (None, state):
+            self._message += f" What was left is kept as {left.name}."
 
     def _return_to(self, state: State) -> None:
         run, scene = self.run, self.scene
@@ -282,7 +282,9 @@ class LiveEdit:
         self.scene.begin_round(self.run.next_step, self.run.round_steps)
         self._pause(_)
         self.panel.rerender()
-        self._message = "Back at the source. Redo brings the edit back."
+        kept = f" The edit is kept as {self._undone.name}: Redo brings it back." if self._undone else ""
+        self._message = f"Back at the source.{kept}"
+        self.panel.notify("Undone", self._message)
 
     def _snapshot(self, _: Settings) -> None:
         folder = self.run.base_dir / "snapshots"

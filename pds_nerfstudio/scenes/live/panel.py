@@ -31,6 +31,8 @@ from pds_nerfstudio.scenes.progress import progress_text
 from pds_nerfstudio.scenes.run import Scene, Settings
 
 _SECONDS_BETWEEN_REFRESHES = 1.0
+_STATES_SHOWN = 6
+_MILLISECONDS_OF_A_MESSAGE = 10_000
 _BUTTONS: dict[str, Action] = {
     "Edit": "edit",
     "Pause": "pause",
@@ -92,13 +94,14 @@ class EditPanel(ViewerControl):
                     group.on_click(lambda event: self._clicked(event.target))
             self._add_switch()
             if self._scene.takes_requests:
-                self._kept = gui.add_dropdown(
-                    "Go back to",
-                    (_NO_STATE,),
-                    hint="States that were kept: finished edits, and what was undone or left.",
-                )
-                self._kept.on_update(lambda _: self._chose_state())
-            if self._scene.takes_requests:
+                with gui.add_folder("Kept", expand_by_default=False):
+                    self._kept = gui.add_dropdown(
+                        "Go back to",
+                        (_NO_STATE,),
+                        hint="States that were kept: finished edits, and what was undone or left.",
+                    )
+                    self._kept.on_update(lambda _: self._chose_state())
+                    self._kept_pictures = gui.add_markdown("", image_root=self._folder)
                 self._choosing = Choosing(viewer, self._session)
             with gui.add_folder("Settings", expand_by_default=False):
                 self._add_settings()
@@ -180,8 +183,15 @@ class EditPanel(ViewerControl):
                 names = (_NO_STATE, *(one_line(state.name) for state in self._session.states))
                 if self._kept.options != names:
                     self._kept.options = names
+                    self._kept_pictures.content = self._states_text()
                 self._choosing.refresh()
             self._pictures.content = self._picture_text()
+
+    def notify(self, title: str, text: str) -> None:
+        """Show a message for some seconds, in every browser."""
+        if self._in_viewer:
+            for client in self.viser_server.get_clients().values():
+                client.add_notification(title, one_line(text), auto_close=_MILLISECONDS_OF_A_MESSAGE)
 
     def take_back(self, settings: Settings) -> None:
         """Let the next refresh show the current values in place of refused ones, except prompts and steps."""
@@ -275,6 +285,15 @@ class EditPanel(ViewerControl):
         prompts = f"*{_plain(session.settings['src_prompt'])}* → *{_plain(session.settings['tgt_prompt'])}*"
         message = f"**{_plain(session.status.message)}**" if session.status.message else ""
         return "\n\n".join(filter(None, [prompts, text, message]))
+
+    def _states_text(self) -> str:
+        """Return a table of the last states, with their pictures and words."""
+        rows = [
+            f"|![]({data_url(state.picture.read_bytes(), 'image/jpeg')})|{_plain(state.name)}|"
+            for state in self._session.states[: -_STATES_SHOWN - 1 : -1]
+            if state.picture.is_file()
+        ]
+        return "\n".join(["|||", "|-|-|", *rows]) if rows else ""
 
     def _picture_text(self) -> str:
         if self._session.live:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.checkpoints import read_checkpoint
@@ -146,3 +147,57 @@ def test_what_goes_wrong_in_a_request_becomes_a_message(
 def test_markup_in_a_setting_is_refused_in_words(make_config: Any, run_asking: Any, watch: Any) -> None:
     run_asking(make_config("splat", steps=2), {0: [Request("set", {"objective": "[/x]"})]})
     assert watch.calls == 2
+
+
+def test_states_outlive_the_run_with_their_words_and_pictures(
+    make_config: Any, run_asking: Any, prepare: Any, differences: Any
+) -> None:
+    """In the run's own folder, and in that of a run that starts from any of its folders."""
+    first = run_asking(make_config("splat", steps=2, show_edit=True, pipeline__turntable_frames=0), {1: [BEAR]})
+    was = [(state.name, state.checkpoint) for state in first.session.states]
+    assert len(was) == 2 and first.base_dir.name == "run_a-bear"
+    again = make_config("splat", "run_a-bear", steps=4, load_dir=first.checkpoint_dir)
+    other = make_config("splat", "other", steps=4, load_dir=first.checkpoint_dir)
+    for config in (again, other):
+        trainer = prepare(config)
+        states = trainer.session.states
+        assert [(state.name, state.checkpoint) for state in states] == was
+        for state in states:
+            with Image.open(state.picture) as picture:
+                assert max(picture.size) <= 320
+        trainer.session.ask(Request("back", {"state": 1}))
+        trainer.live._answer()
+        weights = {name: value.clone() for name, value in trainer.pipeline.model.state_dict().items()}
+        kept = read_checkpoint(states[0].checkpoint).model_weights
+        assert differences({name: weights[name] for name in kept}, kept) == []
+        assert trainer.pipeline.config.tgt_prompt == "a dog"
+
+
+def test_states_of_a_session_over_several_folders_are_in_one_list(
+    make_config: Any, run_asking: Any, prepare: Any
+) -> None:
+    first = run_asking(make_config("splat", steps=2), {1: [Request("undo"), Request("edit")]})
+    first.session.ask(FROM_SOURCE)
+    first.live._answer()
+    first.train()
+    assert first.base_dir.name == "run_a-fox"
+    second = prepare(make_config("splat", "run_a-fox", steps=9, load_dir=first.checkpoint_dir))
+    assert [s.name for s in second.session.states] == [s.name for s in first.session.states]
+    assert second.live._kept.home == first.base_dir.with_name("run")
+
+
+def test_a_state_whose_checkpoint_is_gone_is_not_offered(make_config: Any, run_asking: Any, prepare: Any) -> None:
+    first = run_asking(make_config("splat", steps=3), {0: [Request("undo"), Request("redo"), BEAR]})
+    one, *others = first.session.states
+    one.checkpoint.unlink()
+    (first.base_dir / "states" / "999.json").write_text("{}")
+    second = prepare(make_config("splat", "second", steps=9, load_dir=first.checkpoint_dir))
+    assert [s.number for s in second.session.states] == [s.number for s in others]
+
+
+def test_undo_says_what_it_keeps_and_how_it_comes_back(make_config: Any, run_asking: Any) -> None:
+    trainer = run_asking(make_config("splat", steps=2), {})
+    trainer.session.ask(Request("undo"))
+    trainer.live._answer()
+    message = trainer.session.status.message
+    assert "kept as 1: a dog (finished)" in message and "Redo brings it back" in message
