@@ -72,21 +72,27 @@ class KeptStates:
         """All of them, in the order in which they were kept."""
         return tuple(self._states)
 
-    def next_checkpoint(self) -> Path:
-        """Return where to write the checkpoint of the next state that has no folder of its own."""
-        return self._file(self._next_number(), ".ckpt")
+    @property
+    def next_number(self) -> int:
+        """That of the next state."""
+        taken = [int(path.stem) for path in (self.home / FOLDER).glob("*.*") if path.stem.isdecimal()]
+        return max(taken, default=0) + 1
+
+    def checkpoint(self, number: int) -> Path:
+        """Return where to write the checkpoint of a state that has no folder of its own."""
+        return self._file(number, ".ckpt")
 
     def add(self, state: State, picture: Picture) -> State:
         """Write a state into the list.
 
         Args:
-            state: Its number and the path of its picture are set here.
+            state: The path of its picture is set here.
             picture: What it looks like from the fixed view.
 
         Returns:
             The state as it is in the list.
         """
-        return self._put(replace(state, number=self._next_number()), _PICTURE.jpeg(picture))
+        return self._put(state, _PICTURE.jpeg(picture))
 
     def belong_to(self, folder: Path) -> None:
         """Note in another folder of this session that its list is here."""
@@ -101,10 +107,6 @@ class KeptStates:
 
     def _file(self, number: int, ending: str) -> Path:
         return self.home / FOLDER / f"{number:03d}{ending}"
-
-    def _next_number(self) -> int:
-        taken = [int(path.stem) for path in (self.home / FOLDER).glob("*.*") if path.stem.isdecimal()]
-        return max(taken, default=0) + 1
 
 
 def _home_of(folder: Path) -> Path:

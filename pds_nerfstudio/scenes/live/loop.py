@@ -10,10 +10,13 @@ from functools import partial
 from pathlib import Path
 
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.page import jpeg
+from pds_nerfstudio.page import Picture, jpeg
+from pds_nerfstudio.scenes.live.other_scenes import OtherScenes
 from pds_nerfstudio.scenes.live.panel import EditPanel
 from pds_nerfstudio.scenes.live.session import Action, EditSession, Request, branch_name
-from pds_nerfstudio.scenes.output.results import fixed_view
+from pds_nerfstudio.scenes.output.branches import Column, column_of, write_branches
+from pds_nerfstudio.scenes.output.pictures import to_bytes
+from pds_nerfstudio.scenes.output.results import fixed_view, shown_views
 from pds_nerfstudio.scenes.run import Run, Settings, Status
 from pds_nerfstudio.scenes.selection.seen import balls_seen
 from pds_nerfstudio.scenes.states import KeptStates, State
@@ -21,6 +24,8 @@ from pds_nerfstudio.scenes.terminal import say
 from pds_nerfstudio.whole_files import write_bytes
 
 _POLL_SECONDS = 0.02
+_VIEWS_BETWEEN = 2
+"""From one view of the comparison to the next, of those that a report shows."""
 
 
 class LiveEdit:
@@ -51,6 +56,7 @@ class LiveEdit:
             "branch": self._branch,
             "snapshot": self._snapshot,
             "export": self._export,
+            "compare": self._compare,
             "stop": self._stop,
         }
         session.wake = self._wake
@@ -209,17 +215,22 @@ class LiveEdit:
         self._queue.append(settings)
         self._message = f"Asked for, to begin when all steps have been run: {len(self._queue)} in the queue."
 
-    def _keep(self) -> None:
-        """Keep the present state in the list of those that one can go back to, unless it is there already."""
+    def _keep(self, checkpoint: Path | None = None) -> None:
+        """Keep the present state in the list of those that one can go back to, unless it is there already.
+
+        Args:
+            checkpoint: That holds it, if it is in a file already.
+        """
         run, scene = self.run, self.scene
         if not (scene.editing and scene.takes_requests) or (self._at is not None and self._at[0] == run.next_step):
             return
-        finished, path = None if run.has_steps else run.base_dir, self._kept.next_checkpoint()
-        if finished is None:
-            run.write_checkpoint(path)
-        else:
+        number, finished = self._kept.next_number, None if run.has_steps else run.base_dir
+        path = checkpoint or self._kept.checkpoint(number)
+        if finished is not None:
             path = max(run.checkpoint_dir.glob("step-*.ckpt"))
-        state = State(0, dict(scene.settings), scene.plan, run.next_step, path, Path(), finished)
+        elif checkpoint is None:
+            run.write_checkpoint(path)
+        state = State(number, dict(scene.settings), scene.plan, run.next_step, path, Path(), finished)
         self._at = run.next_step, self._kept.add(state, fixed_view(scene))
         self.session.states = self._kept.all
 
@@ -296,6 +307,7 @@ class LiveEdit:
     def _branch(self, _: Settings) -> None:
         self._last_step()
         folder = self.run.write_branch(self._new_name())
+        self._keep(max((folder / "nerfstudio_models").glob("step-*.ckpt")))
         if not (folder / "report.html").exists():
             self.session.copy_record(folder / "session.jsonl")
             self.run.write_results(folder)
@@ -308,6 +320,30 @@ class LiveEdit:
         folder.mkdir(parents=True)
         self.run.write_results(folder)
         self._say(f"Exported to {folder}")
+
+    def _compare(self, _: Settings) -> None:
+        """Write a page of the source, the kept states and the present one, side by side."""
+        self._keep()
+        scene, views = self.scene, shown_views(self.scene.views)[::_VIEWS_BETWEEN]
+        if not self._kept.all:
+            raise UserError("No state is kept yet: there is nothing to compare.")
+
+        def pictures(checkpoint: Path) -> list[Picture]:
+            cameras = [scene.views.full_size_camera(i).to(scene.model.device) for i in views]
+            return [to_bytes(others.outputs(checkpoint, camera)["rgb"].clamp(0, 1)) for camera in cameras]
+
+        others, training = OtherScenes(scene.model), scene.training
+        scene.eval()
+        try:
+            source = max(self.run.source_folder.glob("step-*.ckpt"), default=None)
+            columns = [] if source is None else [Column("before the edit", pictures(source))]
+            columns += [column_of(state, pictures(state.checkpoint)) for state in self._kept.all]
+        finally:
+            scene.train(training)
+        path = self._kept.home / "compare.html"
+        names = [Path(scene.views.outputs.image_filenames[i]).stem for i in views]
+        write_branches(path, scene.settings["src_prompt"], names, columns)
+        self._say(f"Side by side: {path}")
 
     def _stop(self, _: Settings) -> None:
         self.run.interrupted = True

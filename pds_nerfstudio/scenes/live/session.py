@@ -23,13 +23,14 @@ from pds_nerfstudio.scenes.states import State
 from pds_nerfstudio.whole_files import append_line, write_text
 
 Action = Literal[
-    "set", "pick", "edit", "queue", "pause", "undo", "redo", "back", "branch", "snapshot", "export", "stop"
+    "set", "pick", "edit", "queue", "pause", "undo", "redo", "back", "branch", "snapshot", "export", "compare", "stop"
 ]
 """set: change settings. pick: let change, too, what is seen along some "rays", by a "brush", the radius of what is at a
 distance of one; it becomes a set. edit: change settings and go on (with a new round of steps, if all have been run).
 Where the settings hold a "round", that is from "here" or the "source": a whole new round. queue: the same, once all
 steps have been run. undo: back to the scene before the edit. redo: back to what was undone. back: to the kept "state"
-of that number. branch, snapshot, export: keep the present result. stop: end the run."""
+of that number. branch, snapshot, export: keep the present result. compare: write a page of all kept states side by
+side. stop: end the run."""
 
 _ASKED_BESIDE = ("round", "state")
 """What a request may hold beside settings."""

@@ -1,6 +1,7 @@
 """A finished edit, and all that was left behind, whatever is clicked and in which order."""
 
 import hashlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -201,3 +202,14 @@ def test_undo_says_what_it_keeps_and_how_it_comes_back(make_config: Any, run_ask
     trainer.live._answer()
     message = trainer.session.status.message
     assert "kept as 1: a dog (finished)" in message and "Redo brings it back" in message
+
+
+def test_the_source_and_all_that_was_kept_are_set_side_by_side_on_a_page(make_config: Any, run_asking: Any) -> None:
+    edit = Request("edit", {"tgt_prompt": "a bear", "round": "source"})
+    trainer = run_asking(make_config("splat", steps=2), {0: [edit], 1: [Request("branch"), Request("compare")]})
+    page = trainer.base_dir / "compare.html"
+    heads = re.findall(r'<th scope="col">(.*?)</th>', page.read_text())
+    assert heads == ["before the edit", "1: a dog (1 steps)", "2: a bear (1 steps)"]
+    pictures = re.findall(r'<td><img src="(.*?)"', page.read_text())
+    assert len(pictures) == len(set(pictures)) and len(pictures) % 3 == 0
+    assert trainer.session.states[1].checkpoint.is_relative_to(trainer.base_dir.with_name("run_a-bear"))
