@@ -24,6 +24,13 @@ from pds_nerfstudio.scenes.terminal import say
 from pds_nerfstudio.whole_files import write_bytes
 
 _POLL_SECONDS = 0.02
+_RESULTS = ("splat.ply", "report.html", "compare.html")
+"""Files that a browser may want to have."""
+_TAKES_TIME: dict[Action, str] = {
+    "export": "Exporting …",
+    "branch": "Keeping a branch …",
+    "compare": "Rendering all that was kept …",
+}
 _VIEWS_BETWEEN = 2
 """From one view of the comparison to the next, of those that a report shows."""
 
@@ -118,7 +125,9 @@ class LiveEdit:
         """Keep the finished edit: whatever is asked for from now on, its folder stays as it is."""
         self._attempt(self._keep)
         self.session.hold()
+        self._note_files(self.run.base_dir)
         self.say(f"Done. The results are in {self.run.base_dir}")
+        self.panel.notify("Done", self._message)
 
     def note_stop(self) -> None:
         """Record that the run ends here."""
@@ -136,11 +145,16 @@ class LiveEdit:
         requests = self.session.take(self.run.next_step)
         for asked in requests:
             self._message = ""
+            if asked.action in _TAKES_TIME:
+                self.say(_TAKES_TIME[asked.action])
+                self.panel.notify(_TAKES_TIME[asked.action], "This takes a moment.", lasts=True)
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", UserWarning)
                 if not self._attempt(partial(self._fulfil, asked)):
                     self.panel.take_back(asked.settings)
             self._message = " ".join([self._message, *(str(w.message) for w in caught)]).strip()
+            if asked.action in (*_TAKES_TIME, "undo"):
+                self.panel.notify(asked.action.capitalize(), self._message)
         if requests:
             self._attempt(self.run.save_settings)
             self.update()
@@ -295,7 +309,6 @@ class LiveEdit:
         self.panel.rerender()
         kept = f" The edit is kept as {self._undone.name}: Redo brings it back." if self._undone else ""
         self._message = f"Back at the source.{kept}"
-        self.panel.notify("Undone", self._message)
 
     def _snapshot(self, _: Settings) -> None:
         folder = self.run.base_dir / "snapshots"
@@ -312,6 +325,7 @@ class LiveEdit:
             self.session.copy_record(folder / "session.jsonl")
             self.run.write_results(folder)
         write_bytes(folder / "picture.jpg", jpeg(fixed_view(self.scene)))
+        self._note_files(folder)
         self._say(f"Kept this result as a run of its own: {folder}")
 
     def _export(self, _: Settings) -> None:
@@ -319,6 +333,7 @@ class LiveEdit:
         folder = _free(self.run.base_dir / f"export-{self.run.next_step - 1:09d}")
         folder.mkdir(parents=True)
         self.run.write_results(folder)
+        self._note_files(folder)
         self._say(f"Exported to {folder}")
 
     def _compare(self, _: Settings) -> None:
@@ -343,10 +358,15 @@ class LiveEdit:
         path = self._kept.home / "compare.html"
         names = [Path(scene.views.outputs.image_filenames[i]).stem for i in views]
         write_branches(path, scene.settings["src_prompt"], names, columns)
+        self._note_files(path.parent)
         self._say(f"Side by side: {path}")
 
     def _stop(self, _: Settings) -> None:
         self.run.interrupted = True
+
+    def _note_files(self, folder: Path) -> None:
+        """Let browsers download what was written last."""
+        self.session.files |= {name: path for name in _RESULTS if (path := folder / name).exists()}
 
     def _last_step(self) -> int:
         if self.run.next_step < 1:

@@ -62,6 +62,8 @@ class EditSession:
         """The current state of the run. The loop that runs the edit sets it; all else only reads it."""
         self.states: tuple[State, ...] = ()
         """The kept states that one can go back to. The loop that runs the edit sets them."""
+        self.files: dict[str, Path] = {}
+        """The last written of each result, by its name. The loop that runs the edit sets them."""
         self.live = False
         """Whether an edit is running and answers requests; False where a finished run is viewed."""
         self.replaying = False
@@ -166,7 +168,7 @@ def read_record(path: Path) -> list[tuple[int, Request]]:
 
 def _is_of_its_type(name: str, value: Any) -> bool:
     """Return whether a setting's value is of its type; whether it makes sense is looked at when it is set."""
-    if name in ("src_prompt", "tgt_prompt", "objective", "t_schedule", "round"):
+    if name in ("src_prompt", "tgt_prompt", "objective", "t_schedule", "localize_by", "round"):
         return isinstance(value, str)
     if name in ("steps_left", "state"):
         return type(value) is int
