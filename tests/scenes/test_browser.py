@@ -197,6 +197,79 @@ def press(page: Any, button: str) -> None:
     page.get_by_role("button", name=button, exact=True).click()
 
 
+def press_until(page: Any, button: str, condition: Callable[[], Any], what: str) -> None:
+    """Press a button, and again where a page that is busy drawing has not heard it, until something holds."""
+
+    def pressed() -> bool:
+        press(page, button)
+        end = time.monotonic() + 30
+        while time.monotonic() < end and not condition():
+            page.wait_for_timeout(100)
+        return bool(condition())
+
+    wait_for(pressed, what)
+
+
+def choose(page: Any, label: str, option: str, until: Callable[[], Any], what: str) -> None:
+    """Choose an option of a dropdown, and again where a page that is busy has not heard it."""
+
+    def chosen() -> bool:
+        input_of(page, label).click()
+        page.get_by_role("option", name=option).first.click()
+        end = time.monotonic() + 30
+        while time.monotonic() < end and not until():
+            page.wait_for_timeout(100)
+        return bool(until())
+
+    wait_for(chosen, what)
+
+
+def content(folder: Path) -> dict[Path, bytes]:
+    """All that belongs to a finished edit."""
+    files = [folder / "config.yml", folder / "report.html", folder / "splat.ply", *folder.glob("nerfstudio_models/*")]
+    return {path: path.read_bytes() for path in files}
+
+
+def test_nothing_is_lost_and_all_can_be_had_back(live_run: LiveRun, browser: Any) -> None:
+    trainer, first = live_run.trainer, live_run.trainer.base_dir
+    page = open_viewer(browser, live_run.url)
+    wait_for(lambda: trainer.pipeline.editing, "the edit begins")
+    press_until(page, "Pause", lambda: live_run.state == "paused", "Pause pauses")
+    page.get_by_text("Settings", exact=True).first.click()
+    input_of(page, "Steps left").fill("1")
+    wait_for(lambda: trainer.panel._inputs["steps_left"].value == 1, "the number has arrived")
+    press_until(page, "Edit", lambda: trainer.session.states, "the last step is run, and the results are written")
+    finished = content(first)
+
+    # Undo says what it keeps. Other words go to a folder of their own, and the finished edit stays as it is.
+    press_until(page, "Undo", lambda: live_run.state == "paused", "Undo gives the source back")
+    page.get_by_role("alert").get_by_text("The edit is kept as 1: a dog (finished)").wait_for()
+    input_of(page, "Target").fill("a fox")
+    wait_for(lambda: trainer.panel._inputs["tgt_prompt"].value == "a fox", "the words have arrived")
+    press_until(page, "Edit", lambda: trainer.base_dir.name == "run_a-fox", "the next edit has a folder of its own")
+    wait_for(lambda: trainer.pipeline.editing, "it begins")
+    press_until(page, "Pause", lambda: live_run.state == "paused", "Pause pauses")
+    assert content(first) == finished
+
+    # The words of before, and the state, come back.
+    choose(page, "Last words", "a dog", lambda: input_of(page, "Target").input_value() == "a dog", "words come back")
+    page.get_by_text("Kept", exact=True).click()
+    assert page.locator("td img").count() == 1
+    choose(page, "Go back to", "1: a dog", lambda: trainer.base_dir == first, "the finished edit is back")
+    wait_for(lambda: live_run.state == "finished", "and finished")
+    page.get_by_text("2: a fox").first.wait_for(state="attached")  # what was left is kept, too
+
+    # The report, the splat and the page of all states come into the browser.
+    press_until(page, "Compare", (first / "compare.html").exists, "all states are compared")
+    page.get_by_role("alert").get_by_text("Side by side").wait_for()
+    for button, name in (("Report", "report.html"), (".ply", "splat.ply"), ("Comparison", "compare.html")):
+        with page.expect_download() as download:
+            press(page, button)
+        assert Path(download.value.path()).read_bytes() == (first / name).read_bytes()
+        assert download.value.suggested_filename == f"run-{name}"
+    assert content(first) == finished
+
+
 def test_an_edit_is_steered_from_browsers(
     live_run: LiveRun, browser: Any, tmp_path: Path, differences: Callable[[Any, Any], list[str]]
 ) -> None:
@@ -263,19 +336,20 @@ def test_an_edit_is_steered_from_browsers(
     press(first, "Edit")
     wait_for(lambda: live_run.state == "finished", "the last steps are run")
     assert trainer.next_step == paused_at + 3
-    second.get_by_text("The results are in").wait_for()
+    second.get_by_role("alert").get_by_text("The results are in").wait_for()  # and a message says so
     second.get_by_text("Finished: edit step 3 of 3").wait_for()
     assert session.settings["steps_left"] == 0
     look_at_report(browser, trainer.base_dir / "report.html", tmp_path)
 
 
 def test_a_prompt_is_shown_as_it_stands(live_run: LiveRun, browser: Any) -> None:
-    prompt = "a <b>red</b> {1 + 1} *cat* on www.mat.example"
+    new = "<b>red</b> {1 + 1} *dog* on www.mat.example"
+    prompt = f"a {new}"
     page = open_viewer(browser, live_run.url)
     input_of(page, "Target").fill(prompt)
     wait_for(lambda: live_run.trainer.panel._inputs["tgt_prompt"].value == prompt, "the words have arrived")
     press(page, "Edit")
-    shown = page.get_by_text(prompt)
+    shown = page.locator("strong").get_by_text(new)  # what the source prompt does not say
     shown.wait_for()
     assert shown.locator("*").count() == 0  # text, and nothing in it
 

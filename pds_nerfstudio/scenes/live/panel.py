@@ -32,6 +32,8 @@ from pds_nerfstudio.scenes.progress import progress_text
 from pds_nerfstudio.scenes.run import Scene, Settings
 
 _SECONDS_BETWEEN_REFRESHES = 1.0
+_SHARE_OF_RENDERS = 0.05
+"""Of the steps' time: what renders for all browsers together may add to it while nobody moves."""
 _STATES_SHOWN = 6
 _MILLISECONDS_OF_A_MESSAGE = 10_000
 _BUTTONS: dict[str, Action] = {
@@ -196,6 +198,9 @@ class EditPanel(ViewerControl):
         """Show the session's state, if a browser is connected and the last refresh is not too recent."""
         if not self._in_viewer:
             return
+        # nerfstudio gives each browser a tenth of the time, however many watch.
+        browsers = len(self.viewer.render_statemachines)
+        self.viewer.train_util = 1 / (1 + _SHARE_OF_RENDERS / max(1, browsers))
         if not force and not (self.viser_server.get_clients() and self._is_time()):
             return
         with self._refreshing:
