@@ -158,6 +158,11 @@ class CheckpointingTrainer(Trainer):
         return self.base_dir / "reconstruction"
 
     @property
+    def started_from(self) -> Path | None:
+        """Folder of the run that it has started from, or goes on with; None if it began from nothing."""
+        return None if self._checkpoint is None else self._checkpoint.path.parent.parent
+
+    @property
     def _source(self) -> KeptSource:
         return KeptSource(self.source_folder)
 
@@ -205,7 +210,7 @@ class CheckpointingTrainer(Trainer):
             name: Of the folder.
         """
         config = dataclasses.replace(self.config, timestamp=name)
-        self._copy_common_parts(config.get_base_dir())
+        self._copy_parts(config.get_base_dir(), *self._common_parts)
         self._enter(config)
         self.at_rest = False
         self.save_settings()
@@ -214,10 +219,15 @@ class CheckpointingTrainer(Trainer):
         self.config, self.base_dir, self.checkpoint_dir = config, config.get_base_dir(), config.get_checkpoint_dir()
         self._make_callbacks()
 
-    def _copy_common_parts(self, folder: Path) -> None:
-        """Copy what belongs to all edits of one source."""
+    @property
+    def _common_parts(self) -> tuple[str, ...]:
+        """What of a run's folder belongs to all edits of one source."""
+        return "dataparser_transforms.json", self.source_folder.name
+
+    def _copy_parts(self, folder: Path, *parts: str) -> None:
+        """Copy some of the run's folder, of what is there, into another."""
         folder.mkdir(parents=True, exist_ok=True)
-        for part in ("dataparser_transforms.json", self.source_folder.name):
+        for part in parts:
             copy = shutil.copytree if (self.base_dir / part).is_dir() else shutil.copyfile
             if (self.base_dir / part).exists():
                 copy(self.base_dir / part, folder / part)
@@ -336,6 +346,6 @@ class CheckpointingTrainer(Trainer):
                 config = dataclasses.replace(config, timestamp=name)
             else:
                 self.write_checkpoint(unfinished / config.relative_model_dir / checkpoint)
-                self._copy_common_parts(unfinished)
+                self._copy_parts(unfinished, *self._common_parts, "history")
             write_config(config, unfinished)
         return folder

@@ -147,7 +147,7 @@ def adopt_architecture(model: ModelConfig, checkpoint: Checkpoint) -> None:
         setattr(adopted, name, tuple(value) if isinstance(ours, tuple) and isinstance(value, list) else value)
     for name, value, kind in misfits(adopted):
         raise UserError(not_of_type(path, f"pipeline.model.{name}", value, kind))
-    for name in _ARCHITECTURE & theirs.keys() & {field.name for field in fields(model)}:
+    for name in ARCHITECTURE & theirs.keys() & {field.name for field in fields(model)}:
         if not _makes_a_model(name, getattr(adopted, name), getattr(model, name)):
             raise UserError(f"{path} has pipeline.model.{name} as {theirs[name]!r:.40}, which no model has: mend it.")
     vars(model).update(vars(adopted))

@@ -35,6 +35,7 @@ from pds_nerfstudio.scenes.refining import Refining
 from pds_nerfstudio.scenes.run import GUIDANCE_SETTINGS, Settings
 from pds_nerfstudio.scenes.selection.config import EVERYTHING, SelectionConfig
 from pds_nerfstudio.scenes.selection.region import Region
+from pds_nerfstudio.scenes.settings import check_scene_settings, settings_of, take_scene_settings
 from pds_nerfstudio.scenes.signal import measure_floors
 from pds_nerfstudio.scenes.views import SourceView, SourceViews, view_at
 
@@ -169,9 +170,7 @@ class EditPipeline(VanillaPipeline):
     @property
     def settings(self) -> Settings:
         """Settings that may change while the edit runs, as they are now; without the number of steps."""
-        config = self.config
-        guidance = {name: getattr(config.guidance, name) for name in GUIDANCE_SETTINGS}
-        return {"src_prompt": config.src_prompt, "tgt_prompt": config.tgt_prompt, **guidance, "only": config.only.plain}
+        return settings_of(self.config)
 
     def change_settings(self, changes: Settings) -> None:
         """Change settings from the next step on: all of them or, if one is invalid, none.
@@ -180,14 +179,14 @@ class EditPipeline(VanillaPipeline):
             UserError: If one is invalid.
         """
         assert self.guidance is not None
-        prompts = {**{name: self.settings[name] for name in ("src_prompt", "tgt_prompt")}, **changes}
-        source, target = prompts["src_prompt"].strip(), prompts["tgt_prompt"].strip()
+        source, target = ({**self.settings, **changes}[name].strip() for name in ("src_prompt", "tgt_prompt"))
         for name, prompt in (("source", source), ("target", target)):
             may_be_empty = name == "source" and self.guidance.denoiser.looks_at_source
             if not prompt and not may_be_empty:
                 raise UserError(f"The {name} prompt is empty: say in a few words what the scene shows or should show.")
         guidance = {name: value for name, value in changes.items() if name in GUIDANCE_SETTINGS}
         replace(self.guidance.config, **guidance).check()
+        check_scene_settings(changes)
         only = self.config.only.changed(changes.get("only", {}))
         self._holding.choose(only, self._editing, self._folder)
         self.guidance.reconfigure(**guidance)
@@ -196,6 +195,7 @@ class EditPipeline(VanillaPipeline):
             self._anchor.forget()
         self.guidance.set_prompts(source, target)
         self.config.src_prompt, self.config.tgt_prompt = source, target
+        take_scene_settings(self.config, changes)
 
     @property
     def may_change(self) -> Bool[Tensor, " gaussians"] | Region | None:

@@ -30,14 +30,18 @@ GUIDANCE_SETTINGS = (
     "identity_weight",
     "text_weight",
     "localize",
+    "localize_by",
     "t_min",
     "t_max",
     "t_schedule",
 )
 """Settings of the guidance that may change while an edit runs."""
-SETTINGS = ("src_prompt", "tgt_prompt", *GUIDANCE_SETTINGS, "only", "steps_left")
-"""All settings that may change while an edit runs. "only" says what of the scene may, by some of the values of
-`SelectionConfig.plain`; those that are left out stay."""
+SETTINGS = (
+    *("src_prompt", "tgt_prompt", *GUIDANCE_SETTINGS),
+    *("photometric_loss_mult", "redraw_strength", "only", "steps_left"),
+)
+"""All settings that may change while an edit runs. "redraw_strength" is that of `--pipeline.refinement`. "only" says
+what of the scene may, by some of the values of `SelectionConfig.plain`; those that are left out stay."""
 
 Settings = dict[str, Any]
 """Values of some of `SETTINGS`, by their names."""
@@ -164,6 +168,10 @@ class Run(Protocol):
     @property
     def source_folder(self) -> Path:
         """Folder of the scene as it was before the edit; undo and the next edit start from it."""
+
+    @property
+    def started_from(self) -> Path | None:
+        """Folder of the run that it has started from, or goes on with; None if it began from nothing."""
 
     @property
     def facts(self) -> Mapping[str, str]:

@@ -21,6 +21,7 @@ from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException
 from PIL import Image
 
 from pds_nerfstudio.scenes.checkpoints import read_checkpoint
+from pds_nerfstudio.scenes.live.comparison import Look
 from pds_nerfstudio.scenes.live.session import Action, read_record
 from pds_nerfstudio.scenes.models.splat import EditSplatModel
 from pds_nerfstudio.scenes.trainer import EditTrainer
@@ -157,9 +158,10 @@ class Looker:
         height, width = round(box["height"]), round(box["height"] * camera.aspect)
         with self.trainer.train_lock, torch.no_grad():
             model.eval()
-            # what the model itself renders as "source" is the source only while somebody looks at it
-            render = self.trainer.panel._comparison.source if output == "source" else model.get_outputs_for_camera
-            image = render(get_camera(camera, height // 4, width // 4))["rgb" if output == "source" else output]
+            comparison, seen_by = self.trainer.panel._comparison, get_camera(camera, height // 4, width // 4)
+            image = comparison._edited(seen_by, None)[output if output in ("rgb", "accumulation") else "rgb"]
+            if output in ("source", "change", "may_change"):
+                image = comparison._picture(output, Look(), image, seen_by, None)
             model.train()
         image = image.expand(*image.shape[:2], 3)
         picture = Image.fromarray((image.clamp(0, 1) * 255).byte().numpy()).resize((width, height))
@@ -195,6 +197,79 @@ def press(page: Any, button: str) -> None:
     page.get_by_role("button", name=button, exact=True).click()
 
 
+def press_until(page: Any, button: str, condition: Callable[[], Any], what: str) -> None:
+    """Press a button, and again where a page that is busy drawing has not heard it, until something holds."""
+
+    def pressed() -> bool:
+        press(page, button)
+        end = time.monotonic() + 30
+        while time.monotonic() < end and not condition():
+            page.wait_for_timeout(100)
+        return bool(condition())
+
+    wait_for(pressed, what)
+
+
+def choose(page: Any, label: str, option: str, until: Callable[[], Any], what: str) -> None:
+    """Choose an option of a dropdown, and again where a page that is busy has not heard it."""
+
+    def chosen() -> bool:
+        input_of(page, label).click()
+        page.get_by_role("option", name=option).first.click()
+        end = time.monotonic() + 30
+        while time.monotonic() < end and not until():
+            page.wait_for_timeout(100)
+        return bool(until())
+
+    wait_for(chosen, what)
+
+
+def content(folder: Path) -> dict[Path, bytes]:
+    """All that belongs to a finished edit."""
+    files = [folder / "config.yml", folder / "report.html", folder / "splat.ply", *folder.glob("nerfstudio_models/*")]
+    return {path: path.read_bytes() for path in files}
+
+
+def test_nothing_is_lost_and_all_can_be_had_back(live_run: LiveRun, browser: Any) -> None:
+    trainer, first = live_run.trainer, live_run.trainer.base_dir
+    page = open_viewer(browser, live_run.url)
+    wait_for(lambda: trainer.pipeline.editing, "the edit begins")
+    press_until(page, "Pause", lambda: live_run.state == "paused", "Pause pauses")
+    page.get_by_text("Settings", exact=True).first.click()
+    input_of(page, "Steps left").fill("1")
+    wait_for(lambda: trainer.panel._inputs["steps_left"].value == 1, "the number has arrived")
+    press_until(page, "Edit", lambda: trainer.session.states, "the last step is run, and the results are written")
+    finished = content(first)
+
+    # Undo says what it keeps. Other words go to a folder of their own, and the finished edit stays as it is.
+    press_until(page, "Undo", lambda: live_run.state == "paused", "Undo gives the source back")
+    page.get_by_role("alert").get_by_text("The edit is kept as 1: a dog (finished)").wait_for()
+    input_of(page, "Target").fill("a fox")
+    wait_for(lambda: trainer.panel._inputs["tgt_prompt"].value == "a fox", "the words have arrived")
+    press_until(page, "Edit", lambda: trainer.base_dir.name == "run_a-fox", "the next edit has a folder of its own")
+    wait_for(lambda: trainer.pipeline.editing, "it begins")
+    press_until(page, "Pause", lambda: live_run.state == "paused", "Pause pauses")
+    assert content(first) == finished
+
+    # The words of before, and the state, come back.
+    choose(page, "Last words", "a dog", lambda: input_of(page, "Target").input_value() == "a dog", "words come back")
+    page.get_by_text("Kept", exact=True).click()
+    assert page.locator("td img").count() == 1
+    choose(page, "Go back to", "1: a dog", lambda: trainer.base_dir == first, "the finished edit is back")
+    wait_for(lambda: live_run.state == "finished", "and finished")
+    page.get_by_text("2: a fox").first.wait_for(state="attached")  # what was left is kept, too
+
+    # The report, the splat and the page of all states come into the browser.
+    press_until(page, "Compare", (first / "compare.html").exists, "all states are compared")
+    page.get_by_role("alert").get_by_text("Side by side").wait_for()
+    for button, name in (("Report", "report.html"), (".ply", "splat.ply"), ("Comparison", "compare.html")):
+        with page.expect_download() as download:
+            press(page, button)
+        assert Path(download.value.path()).read_bytes() == (first / name).read_bytes()
+        assert download.value.suggested_filename == f"run-{name}"
+    assert content(first) == finished
+
+
 def test_an_edit_is_steered_from_browsers(
     live_run: LiveRun, browser: Any, tmp_path: Path, differences: Callable[[Any, Any], list[str]]
 ) -> None:
@@ -225,14 +300,14 @@ def test_an_edit_is_steered_from_browsers(
     paused_at = trainer.next_step
     press(first, "Hide Train Cams")
     edited = looker.rendered()
-    show(first, "source")
-    wait_for(lambda: viewer.control_panel.output_render == "source", "the switch has arrived")
+    show(first, "before")
     source, change = looker.rendered("source"), looker.rendered("change")
     assert min(distance(edited, source), distance(change, source), distance(change, edited)) > 10
     wait_for(lambda: looker.sees(source, [edited, change]), "the source is shown")
     show(first, "change")
     wait_for(lambda: looker.sees(change, [edited, source]), "the change is shown")
-    wait_for(lambda: input_of(second, "Show").input_value() == "change", "the second browser follows")
+    assert input_of(second, "Show").input_value() == "edited"  # each browser shows what it likes
+    assert viewer.control_panel.output_render == "rgb"
     show(first, "edited")
     wait_for(lambda: looker.sees(edited, [source, change]), "the edited scene is shown")
 
@@ -241,7 +316,7 @@ def test_an_edit_is_steered_from_browsers(
     wait_for(lambda: live_run.actions("branch"), "Branch is on record")
     branch = trainer.base_dir.with_name("run_a-red-cat-on-a-mat")
     assert (branch / "config.yml").exists() and len(list((branch / "nerfstudio_models").iterdir())) == 1
-    press(first, "Undo to source")
+    press(first, "Undo")
     wait_for(lambda: live_run.actions("undo"), "Undo is on record")
     press(first, "Snapshot")
     wait_for(lambda: live_run.actions("snapshot"), "Snapshot is on record")
@@ -261,19 +336,20 @@ def test_an_edit_is_steered_from_browsers(
     press(first, "Edit")
     wait_for(lambda: live_run.state == "finished", "the last steps are run")
     assert trainer.next_step == paused_at + 3
-    second.get_by_text("The results are in").wait_for()
+    second.get_by_role("alert").get_by_text("The results are in").wait_for()  # and a message says so
     second.get_by_text("Finished: edit step 3 of 3").wait_for()
     assert session.settings["steps_left"] == 0
     look_at_report(browser, trainer.base_dir / "report.html", tmp_path)
 
 
 def test_a_prompt_is_shown_as_it_stands(live_run: LiveRun, browser: Any) -> None:
-    prompt = "a <b>red</b> {1 + 1} *cat* on www.mat.example"
+    new = "<b>red</b> {1 + 1} *dog* on www.mat.example"
+    prompt = f"a {new}"
     page = open_viewer(browser, live_run.url)
     input_of(page, "Target").fill(prompt)
     wait_for(lambda: live_run.trainer.panel._inputs["tgt_prompt"].value == prompt, "the words have arrived")
     press(page, "Edit")
-    shown = page.get_by_text(prompt)
+    shown = page.locator("strong").get_by_text(new)  # what the source prompt does not say
     shown.wait_for()
     assert shown.locator("*").count() == 0  # text, and nothing in it
 
@@ -331,7 +407,6 @@ def test_what_may_change_is_chosen_by_clicks(live_run: LiveRun, browser: Any, tm
     assert torch.nn.functional.cosine_similarity(away, ray.directions, dim=0) > 0.99999
     second.get_by_text("What may change: 1 picked piece.").wait_for()
     show(first, "may change")
-    wait_for(lambda: viewer.control_panel.output_render == "may_change", "the switch has arrived")
     hot = looker.rendered("may_change")
     wait_for(lambda: looker.sees(hot, [looker.rendered("rgb")]), "the choice is shown")
 

@@ -15,7 +15,7 @@ from nerfstudio.data.scene_box import SceneBox
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.checkpoints import (
-    _ARCHITECTURE,
+    ARCHITECTURE,
     Checkpoint,
     adopt_architecture,
     find_checkpoint,
@@ -192,7 +192,7 @@ class TestAdoptArchitecture:
     @pytest.mark.parametrize("model", [EditNerfModelConfig, EditSplatModelConfig])
     @pytest.mark.parametrize("value", ["three", None, 1.5, -1, 10**13, [], {}, [1], [{"hidden_dim": "x"}], {"mode": 1}])
     def test_settings_that_no_model_has_are_refused_by_their_name(self, model: Any, value: Any, tmp_path: Path) -> None:
-        for i, name in enumerate(sorted(_ARCHITECTURE & {field.name for field in fields(model)})):
+        for i, name in enumerate(sorted(ARCHITECTURE & {field.name for field in fields(model)})):
             (tmp_path / str(i)).mkdir()
             checkpoint = self.beside(tmp_path / str(i), yaml.dump({"pipeline": {"model": {name: value}}}))
             config = model(num_random=9) if model is EditSplatModelConfig else model()

@@ -10,17 +10,29 @@ from functools import partial
 from pathlib import Path
 
 from pds_nerfstudio.errors import UserError
-from pds_nerfstudio.page import jpeg
+from pds_nerfstudio.page import Picture, jpeg
+from pds_nerfstudio.scenes.live.other_scenes import OtherScenes
 from pds_nerfstudio.scenes.live.panel import EditPanel
 from pds_nerfstudio.scenes.live.session import Action, EditSession, Request, branch_name
-from pds_nerfstudio.scenes.output.results import fixed_view
+from pds_nerfstudio.scenes.output.branches import Column, column_of, write_branches
+from pds_nerfstudio.scenes.output.pictures import to_bytes
+from pds_nerfstudio.scenes.output.results import fixed_view, shown_views
 from pds_nerfstudio.scenes.run import Run, Settings, Status
 from pds_nerfstudio.scenes.selection.seen import balls_seen
-from pds_nerfstudio.scenes.states import State
+from pds_nerfstudio.scenes.states import KeptStates, State
 from pds_nerfstudio.scenes.terminal import say
 from pds_nerfstudio.whole_files import write_bytes
 
 _POLL_SECONDS = 0.02
+_RESULTS = ("splat.ply", "report.html", "compare.html")
+"""Files that a browser may want to have."""
+_TAKES_TIME: dict[Action, str] = {
+    "export": "Exporting …",
+    "branch": "Keeping a branch …",
+    "compare": "Rendering all that was kept …",
+}
+_VIEWS_BETWEEN = 2
+"""From one view of the comparison to the next, of those that a report shows."""
 
 
 class LiveEdit:
@@ -35,8 +47,8 @@ class LiveEdit:
     def __init__(self, run: Run, session: EditSession, panel: EditPanel) -> None:
         self.run, self.scene, self.session, self.panel = run, run.pipeline, session, panel
         self._message = ""
-        self._home = run.base_dir
-        self._states: list[State] = []
+        self._kept = KeptStates(run.base_dir, run.started_from)
+        session.states = self._kept.all
         self._at: tuple[int, State] | None = None
         self._undone: State | None = None
         self._queue: list[Settings] = []
@@ -51,6 +63,7 @@ class LiveEdit:
             "branch": self._branch,
             "snapshot": self._snapshot,
             "export": self._export,
+            "compare": self._compare,
             "stop": self._stop,
         }
         session.wake = self._wake
@@ -113,7 +126,9 @@ class LiveEdit:
         """Keep the finished edit: whatever is asked for from now on, its folder stays as it is."""
         self._attempt(self._keep)
         self.session.hold()
+        self._note_files(self.run.base_dir)
         self.say(f"Done. The results are in {self.run.base_dir}")
+        self.panel.notify("Done", self._message)
 
     def note_stop(self) -> None:
         """Record that the run ends here."""
@@ -131,11 +146,16 @@ class LiveEdit:
         requests = self.session.take(self.run.next_step)
         for asked in requests:
             self._message = ""
+            if asked.action in _TAKES_TIME:
+                self.say(_TAKES_TIME[asked.action])
+                self.panel.notify(_TAKES_TIME[asked.action], "This takes a moment.", lasts=True)
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", UserWarning)
                 if not self._attempt(partial(self._fulfil, asked)):
                     self.panel.take_back(asked.settings)
             self._message = " ".join([self._message, *(str(w.message) for w in caught)]).strip()
+            if asked.action in (*_TAKES_TIME, "undo"):
+                self.panel.notify(asked.action.capitalize(), self._message)
         if requests:
             self._attempt(self.run.save_settings)
             self.update()
@@ -210,23 +230,24 @@ class LiveEdit:
         self._queue.append(settings)
         self._message = f"Asked for, to begin when all steps have been run: {len(self._queue)} in the queue."
 
-    def _keep(self) -> None:
-        """Keep the present state in the list of those that one can go back to, unless it is there already."""
+    def _keep(self, checkpoint: Path | None = None) -> None:
+        """Keep the present state in the list of those that one can go back to, unless it is there already.
+
+        Args:
+            checkpoint: That holds it, if it is in a file already.
+        """
         run, scene = self.run, self.scene
         if not (scene.editing and scene.takes_requests) or (self._at is not None and self._at[0] == run.next_step):
             return
-        number, finished = len(self._states) + 1, None if run.has_steps else run.base_dir
-        picture = _free(self._home / "states" / f"{number:03d}.jpg")
-        path = picture.with_suffix(".ckpt")
-        if finished is None:
-            run.write_checkpoint(path)
-        else:
+        number, finished = self._kept.next_number, None if run.has_steps else run.base_dir
+        path = checkpoint or self._kept.checkpoint(number)
+        if finished is not None:
             path = max(run.checkpoint_dir.glob("step-*.ckpt"))
-        write_bytes(picture, jpeg(fixed_view(scene)))
-        state = State(number, dict(scene.settings), scene.plan, run.next_step, path, picture, finished)
-        self._states.append(state)
-        self._at = run.next_step, state
-        self.session.states = tuple(self._states)
+        elif checkpoint is None:
+            run.write_checkpoint(path)
+        state = State(number, dict(scene.settings), scene.plan, run.next_step, path, Path(), finished)
+        self._at = run.next_step, self._kept.add(state, fixed_view(scene))
+        self.session.states = self._kept.all
 
     def _go_on(self) -> None:
         """Leave the folder of a finished edit as it is, and go on in one of its own."""
@@ -234,12 +255,13 @@ class LiveEdit:
             return
         finished = self.run.base_dir
         self.run.move_on(self._new_name())
+        self._kept.belong_to(self.run.base_dir)
         self.run.history.begin_in(self.run.base_dir)
         self.session.go_on_in(self.run.base_dir / "session.jsonl")
         self._say(f"The finished edit stays in {finished}; this one goes to {self.run.base_dir}")
 
     def _new_name(self) -> str:
-        home = self._home
+        home = self._kept.home
         name = branch_name(self.scene.settings["tgt_prompt"], lambda n: (home.parent / f"{home.name}_{n}").exists())
         return f"{home.name}_{name}"
 
@@ -249,11 +271,14 @@ class LiveEdit:
         self._return_to(self._undone)
 
     def _back(self, settings: Settings) -> None:
-        state = next((one for one in self._states if one.number == settings.get("state")), None)
+        state = next((one for one in self._kept.all if one.number == settings.get("state")), None)
         if state is None:
             raise UserError(f"There is no kept state {settings.get('state')}: take one of the list.")
         self._keep()
+        left = self._at[1] if self._at else None
         self._return_to(state)
+        if left not in (None, state):
+            self._message += f" What was left is kept as {left.name}."
 
     def _return_to(self, state: State) -> None:
         run, scene = self.run, self.scene
@@ -283,7 +308,8 @@ class LiveEdit:
         self.scene.begin_round(self.run.next_step, self.run.round_steps)
         self._pause(_)
         self.panel.rerender()
-        self._message = "Back at the source. Redo brings the edit back."
+        kept = f" The edit is kept as {self._undone.name}: Redo brings it back." if self._undone else ""
+        self._message = f"Back at the source.{kept}"
 
     def _snapshot(self, _: Settings) -> None:
         folder = self.run.base_dir / "snapshots"
@@ -295,9 +321,12 @@ class LiveEdit:
     def _branch(self, _: Settings) -> None:
         self._last_step()
         folder = self.run.write_branch(self._new_name())
+        self._keep(max((folder / "nerfstudio_models").glob("step-*.ckpt")))
         if not (folder / "report.html").exists():
+            self.session.copy_record(folder / "session.jsonl")
             self.run.write_results(folder)
         write_bytes(folder / "picture.jpg", jpeg(fixed_view(self.scene)))
+        self._note_files(folder)
         self._say(f"Kept this result as a run of its own: {folder}")
 
     def _export(self, _: Settings) -> None:
@@ -305,10 +334,40 @@ class LiveEdit:
         folder = _free(self.run.base_dir / f"export-{self.run.next_step - 1:09d}")
         folder.mkdir(parents=True)
         self.run.write_results(folder)
+        self._note_files(folder)
         self._say(f"Exported to {folder}")
+
+    def _compare(self, _: Settings) -> None:
+        """Write a page of the source, the kept states and the present one, side by side."""
+        self._keep()
+        scene, views = self.scene, shown_views(self.scene.views)[::_VIEWS_BETWEEN]
+        if not self._kept.all:
+            raise UserError("No state is kept yet: there is nothing to compare.")
+
+        def pictures(checkpoint: Path) -> list[Picture]:
+            cameras = [scene.views.full_size_camera(i).to(scene.model.device) for i in views]
+            return [to_bytes(others.outputs(checkpoint, camera)["rgb"].clamp(0, 1)) for camera in cameras]
+
+        others, training = OtherScenes(scene.model), scene.training
+        scene.eval()
+        try:
+            source = max(self.run.source_folder.glob("step-*.ckpt"), default=None)
+            columns = [] if source is None else [Column("before the edit", pictures(source))]
+            columns += [column_of(state, pictures(state.checkpoint)) for state in self._kept.all]
+        finally:
+            scene.train(training)
+        path = self._kept.home / "compare.html"
+        names = [Path(scene.views.outputs.image_filenames[i]).stem for i in views]
+        write_branches(path, scene.settings["src_prompt"], names, columns)
+        self._note_files(path.parent)
+        self._say(f"Side by side: {path}")
 
     def _stop(self, _: Settings) -> None:
         self.run.interrupted = True
+
+    def _note_files(self, folder: Path) -> None:
+        """Let browsers download what was written last."""
+        self.session.files |= {name: path for name in _RESULTS if (path := folder / name).exists()}
 
     def _last_step(self) -> int:
         if self.run.next_step < 1:

@@ -6,45 +6,56 @@ elements for all browsers, so all see the same.
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
 from nerfstudio.viewer.viewer import Viewer
 from nerfstudio.viewer.viewer_elements import ViewerControl
-from viser import GuiButtonGroupHandle
+from viser import ClientHandle, GuiButtonGroupHandle, GuiDropdownHandle, NotificationHandle
 
 from pds_nerfstudio import again
-from pds_nerfstudio.guidance.config import TimestepSchedule
-from pds_nerfstudio.guidance.objectives import OBJECTIVES
 from pds_nerfstudio.one_line import one_line
 from pds_nerfstudio.page import data_url, jpeg
 from pds_nerfstudio.scenes.checkpoints import read_method_name
 from pds_nerfstudio.scenes.live.choosing import Choosing
-from pds_nerfstudio.scenes.live.comparison import MAY_CHANGE, SHOWN, Comparison
+from pds_nerfstudio.scenes.live.comparison import Comparison
+from pds_nerfstudio.scenes.live.fields import AS_BEGUN, BY_HAND, PRESETS, add_settings, objectives
+from pds_nerfstudio.scenes.live.first_look import look_from
 from pds_nerfstudio.scenes.live.session import Action, EditSession, Request
+from pds_nerfstudio.scenes.live.showing import Showing
+from pds_nerfstudio.scenes.live.words import last_words, marked, plain
 from pds_nerfstudio.scenes.output.history import History
 from pds_nerfstudio.scenes.output.pictures import plot
 from pds_nerfstudio.scenes.progress import progress_text
 from pds_nerfstudio.scenes.run import Scene, Settings
 
 _SECONDS_BETWEEN_REFRESHES = 1.0
+_SHARE_OF_RENDERS = 0.05
+"""Of the steps' time: what renders for all browsers together may add to it while nobody moves."""
+_STATES_SHOWN = 6
+_MILLISECONDS_OF_A_MESSAGE = 10_000
 _BUTTONS: dict[str, Action] = {
     "Edit": "edit",
     "Pause": "pause",
+    "Resume": "edit",
     "Ask for later": "queue",
-    "Undo to source": "undo",
+    "Undo": "undo",
     "Redo": "redo",
     "Branch": "branch",
     "Snapshot": "snapshot",
     "Export": "export",
+    "Compare": "compare",
 }
-_ROWS = (("Edit", "Pause"), ("Ask for later",), ("Undo to source", "Redo"), ("Branch", "Snapshot"), ("Export",))
+_FIRST_ROWS = {"paused": ("Edit", "Resume"), "finished": ("Edit",)}
+_FIRST_ROW = ("Edit", "Pause")
+_ROWS = (("Ask for later",), ("Undo", "Redo"), ("Branch", "Snapshot"), ("Export", "Compare"))
+_DOWNLOADS = {"Report": "report.html", ".ply": "splat.ply", "Comparison": "compare.html"}
 _ROUNDS = {"from here": "here", "from the source": "source"}
 _NO_STATE = "(where it is)"
+_NO_WORDS = "(as typed)"
 _WITH_EDIT = ("src_prompt", "tgt_prompt", "steps_left")
 """Fields that take effect when Edit is pressed, because they are typed; the others take effect at once."""
 
@@ -64,6 +75,7 @@ class EditPanel(ViewerControl):
         self._shown: Settings = {}
         self._refreshed = 0.0
         self._refreshing = threading.Lock()
+        self._notes: list[NotificationHandle] = []
 
     def open_in(self, viewer: Viewer) -> None:
         """Add the panel to a viewer, above nerfstudio's own tabs."""
@@ -76,45 +88,37 @@ class EditPanel(ViewerControl):
             self._folder / "reconstruction",
             (lambda: self._scene.may_change) if self._scene.training_run else None,
         )
-        gui = self.viser_server.gui
-        with gui.add_folder("Text edit", order=viewer.stats_markdown.order + 0.5):
+        gui, order = self.viser_server.gui, viewer.stats_markdown.order
+        with gui.add_folder("Text edit", order=order + 0.4):
             self._status = gui.add_markdown("", image_root=self._folder)
             self._add_prompts()
             if self._scene.takes_requests:
-                self._bar = gui.add_progress_bar(0.0)
-                self._round = gui.add_dropdown(
-                    "New words",
-                    tuple(_ROUNDS),
-                    hint="With other words, Edit runs a whole round of steps, from here on.",
-                )
-                for row in _ROWS:
-                    group = gui.add_button_group("", row)
-                    group.value = ""  # viser reports no click on the button that was clicked last
-                    group.on_click(lambda event: self._clicked(event.target))
-            self._add_switch()
-            if self._scene.takes_requests:
-                self._kept = gui.add_dropdown(
-                    "Go back to",
-                    (_NO_STATE,),
-                    hint="States that were kept: finished edits, and what was undone or left.",
-                )
-                self._kept.on_update(lambda _: self._chose_state())
+                self._add_requests()
+            self._add_downloads()
             if self._scene.takes_requests:
                 self._choosing = Choosing(viewer, self._session)
             with gui.add_folder("Settings", expand_by_default=False):
                 self._add_settings()
-            with gui.add_folder("Progress"):
-                self._pictures = gui.add_markdown("", image_root=self._folder)
+        with gui.add_folder("Progress", order=order + 0.8):
+            self._pictures = gui.add_markdown("", image_root=self._folder)
+        self._showing = Showing(viewer, self._comparison, self._session, order + 0.6)
         for name, handle in self._inputs.items():
             handle.disabled = not self._scene.takes_requests
             handle.on_update(lambda _, name=name: self._changed(name))
         self._shown = {name: handle.value for name, handle in self._inputs.items()}
         viewer.pause_train.on_click(lambda _: self._session.wake())
-        self.viser_server.on_client_connect(lambda _: self.refresh(force=True))
+        self.viser_server.on_client_connect(self._welcome)
 
     @property
     def _in_viewer(self) -> bool:
-        return hasattr(self, "_status")
+        return hasattr(self, "_showing")
+
+    def _welcome(self, client: ClientHandle) -> None:
+        """Show a browser that comes the scene from a training view, and the state as it is."""
+        photos = self._scene.datamanager.train_dataset
+        if photos is not None:
+            look_from(client, photos.cameras[0], 2 * self.viewer.config.camera_frustum_scale)
+        self.refresh(force=True)
 
     def _add_prompts(self) -> None:
         gui, settings = self.viser_server.gui, self._session.settings
@@ -125,41 +129,69 @@ class EditPanel(ViewerControl):
             "Target", settings["tgt_prompt"], hint="What it should show. Counts when Edit is pressed."
         )
 
-    def _add_switch(self) -> None:
+    def _add_requests(self) -> None:
         gui = self.viser_server.gui
-        shown = [name for name in SHOWN if name != MAY_CHANGE or self._scene.training_run]
-        show = gui.add_dropdown("Show", shown, hint="change: where the edit changed the scene, white most")
-        split = gui.add_slider("Split at", 0.0, 1.0, 0.01, 0.5, visible=False)
+        self._last_words = gui.add_dropdown(
+            "Last words", (_NO_WORDS,), hint="Prompts of before: they are put into the fields above."
+        )
+        self._last_words.on_update(lambda _: self._chose_words())
+        self._bar = gui.add_progress_bar(0.0)
+        self._round = gui.add_dropdown(
+            "New words", tuple(_ROUNDS), hint="With other words, Edit runs a whole round of steps, from here on."
+        )
+        self._first_rows = {state: self._add_row(row) for state, row in ({"": _FIRST_ROW} | _FIRST_ROWS).items()}
+        for row in _ROWS:
+            self._add_row(row)
+        with gui.add_folder("Kept", expand_by_default=False):
+            self._kept = gui.add_dropdown(
+                "Go back to",
+                (_NO_STATE,),
+                hint="States that were kept: finished edits, branches, and what was undone or left.",
+            )
+            self._kept.on_update(lambda _: self._chose_state())
+            self._kept_pictures = gui.add_markdown("", image_root=self._folder)
 
-        @show.on_update
-        def _(_: object) -> None:
-            split.visible = show.value == "before | after"
-            self._comparison.show(show.value)
+    def _add_row(self, buttons: tuple[str, ...]) -> GuiButtonGroupHandle[str]:
+        group = self.viser_server.gui.add_button_group("", buttons)
+        group.value = ""  # viser reports no click on the button that was clicked last
+        group.on_click(lambda event: self._clicked(event.target))
+        return group
 
-        @split.on_update
-        def _(_: object) -> None:
-            self._comparison.split = split.value
-            self.rerender()
+    def _add_downloads(self) -> None:
+        gui = self.viser_server.gui
+        rows = ("Report", ".ply") if self._scene.model.kind == "splat" else ("Report",), ("Comparison",)
+        for label, row in zip(("Download", ""), rows, strict=True):
+            group = gui.add_button_group(label, row, hint="The last that was written.")
+            group.value = ""
+            group.on_click(self._asked_for_file)
+
+    def _asked_for_file(self, event: Any) -> None:
+        button, event.target.value = event.target.value, ""
+        if button and event.client is not None:
+            self._send(event.client, _DOWNLOADS[button])
+
+    def _send(self, client: ClientHandle, name: str) -> None:
+        """Send a browser one of the files of the results."""
+        path = self._session.files.get(name, self._folder / name)
+        if path.is_file():
+            client.send_file_download(f"{path.parent.name}-{name}", path.read_bytes())
+            return
+        way = "Compare" if name == "compare.html" else "Export"
+        client.add_notification(
+            "Nothing to download", f"There is no {name} yet: press {way}.", auto_close=_MILLISECONDS_OF_A_MESSAGE
+        )
 
     def _add_settings(self) -> None:
-        gui, now, inputs = self.viser_server.gui, self._session.settings, self._inputs
-        inputs["objective"] = gui.add_dropdown(
-            "Objective", _objectives(now["objective"]), now["objective"], hint="How the words become a gradient."
-        )
-        inputs["guidance_scale"] = gui.add_number(
-            "Guidance scale", float(now["guidance_scale"]), min=0.0, step=0.1, hint="How strongly the words count."
-        )
-        inputs["identity_weight"] = gui.add_number(
-            "Identity weight", float(now["identity_weight"]), min=0.0, step=0.05, hint="How strongly the source holds."
-        )
-        inputs["text_weight"] = gui.add_number("Text weight", float(now["text_weight"]), min=0.0, step=0.05)
-        inputs["localize"] = gui.add_slider(
-            "Localize", 0.0, 1.0, 0.05, float(now["localize"]), hint="How much of what the words don't name stays."
-        )
-        inputs["t_range"] = gui.add_multi_slider("t range", 0.0, 1.0, 0.01, (float(now["t_min"]), float(now["t_max"])))
-        inputs["t_schedule"] = gui.add_dropdown("t schedule", get_args(TimestepSchedule), now["t_schedule"])
+        gui, now = self.viser_server.gui, self._session.settings
+        if self._scene.takes_requests:
+            self._begun = {name: value for name, value in now.items() if name not in (*_WITH_EDIT, "only")}
+            self._preset = gui.add_dropdown(
+                "Preset", (BY_HAND, AS_BEGUN, *PRESETS), hint="Settings that go together, set at once."
+            )
+            self._preset.on_update(lambda _: self._chose_preset())
+        self._inputs |= add_settings(gui, now)
         if self._scene.training_run:
-            inputs["steps_left"] = gui.add_number(
+            self._inputs["steps_left"] = gui.add_number(
                 "Steps left", 0, min=0, step=1, hint="How many to run. Counts when Edit is pressed."
             )
 
@@ -167,22 +199,60 @@ class EditPanel(ViewerControl):
         """Show the session's state, if a browser is connected and the last refresh is not too recent."""
         if not self._in_viewer:
             return
+        # nerfstudio gives each browser a tenth of the time, however many watch.
+        browsers = len(self.viewer.render_statemachines)
+        self.viewer.train_util = 1 / (1 + _SHARE_OF_RENDERS / max(1, browsers))
         if not force and not (self.viser_server.get_clients() and self._is_time()):
             return
         with self._refreshing:
             self._refreshed = time.monotonic()
             self._show_settings()
-            if self._session.live:  # nerfstudio's own buttons for the same
-                paused = self._session.status.state == "paused"
-                self.viewer.pause_train.visible, self.viewer.resume_train.visible = not paused, paused
             self._status.content = self._status_text()
+            if self._session.live:
+                self._show_pause(self._session.status.state)
             if self._scene.takes_requests:
                 self._bar.value = 100 * self._session.status.share_done
-                names = (_NO_STATE, *(one_line(state.name) for state in self._session.states))
-                if self._kept.options != names:
-                    self._kept.options = names
+                self._show_kept()
                 self._choosing.refresh()
+            self._showing.refresh()
             self._pictures.content = self._picture_text()
+
+    def _show_pause(self, state: str) -> None:
+        """Let nerfstudio's buttons and ours agree on whether the run is paused; a finished one can't be."""
+        viewer = self.viewer
+        viewer.resume_train.visible = state == "paused"
+        viewer.pause_train.visible = state not in ("paused", "finished")
+        if self._scene.takes_requests:
+            for shown_in, row in self._first_rows.items():
+                row.visible = shown_in == (state if state in _FIRST_ROWS else "")
+
+    def _show_kept(self) -> None:
+        """Offer the states and the prompts of before."""
+        names = (_NO_STATE, *(one_line(state.name) for state in self._session.states))
+        if self._kept.options != names:
+            self._kept.options = names
+            self._kept_pictures.content = self._states_text()
+        words = (_NO_WORDS, *last_words(self._session.settings, self._session.states))
+        if self._last_words.options != words:
+            self._last_words.options = words
+
+    def notify(self, title: str, text: str, lasts: bool = False) -> None:
+        """Show a message in every browser, in place of the last one.
+
+        Args:
+            title: In a few words.
+            text: The message.
+            lasts: Whether it is shown until the next one, as something that goes on.
+        """
+        if not self._in_viewer:
+            return
+        for note in self._notes:
+            note.remove()
+        close = False if lasts else _MILLISECONDS_OF_A_MESSAGE
+        self._notes = [
+            client.add_notification(title, one_line(text), loading=lasts, auto_close=close)  # type: ignore[arg-type]
+            for client in self.viser_server.get_clients().values()
+        ]
 
     def take_back(self, settings: Settings) -> None:
         """Let the next refresh show the current values in place of refused ones, except prompts and steps."""
@@ -221,7 +291,7 @@ class EditPanel(ViewerControl):
             if untouched and handle.value != value:
                 self._shown[name] = value
                 if name == "objective" and value not in handle.options:
-                    handle.options = _objectives(value)
+                    handle.options = objectives(value)
                 handle.value = value
             elif handle.value == value:
                 self._shown[name] = value
@@ -252,7 +322,7 @@ class EditPanel(ViewerControl):
             return
         group.value = ""
         settings: Settings = {}
-        if _BUTTONS[button] in ("edit", "queue"):
+        if button in ("Edit", "Ask for later"):
             for name in _WITH_EDIT:
                 if self._inputs[name].value != self._shown[name]:
                     settings |= self._asked(name)
@@ -260,8 +330,18 @@ class EditPanel(ViewerControl):
                 settings["round"] = _ROUNDS[self._round.value]
         self._session.ask(Request(_BUTTONS[button], settings))
 
+    def _chose_words(self) -> None:
+        name = _taken(self._last_words, _NO_WORDS)
+        if words := last_words(self._session.settings, self._session.states).get(name):
+            self._inputs["src_prompt"].value, self._inputs["tgt_prompt"].value = words
+
+    def _chose_preset(self) -> None:
+        name = _taken(self._preset, BY_HAND)
+        if name != BY_HAND:
+            self._session.ask(Request("set", self._begun if name == AS_BEGUN else PRESETS[name]))
+
     def _chose_state(self) -> None:
-        name, self._kept.value = self._kept.value, _NO_STATE
+        name = _taken(self._kept, _NO_STATE)
         for state in self._session.states:
             if one_line(state.name) == name:
                 self._session.ask(Request("back", {"state": state.number}))
@@ -273,12 +353,22 @@ class EditPanel(ViewerControl):
             command = f"ns-train {self._method} --load-dir {checkpoints}"
             if (folder / again.NAME).exists():
                 command = again.reopening(folder, checkpoints)
-            text = f"A finished edit. To go on: {_plain(command)}"
+            text = f"A finished edit. To go on: {plain(command)}"
         else:
             text = progress_text(session.status)
-        prompts = f"*{_plain(session.settings['src_prompt'])}* → *{_plain(session.settings['tgt_prompt'])}*"
-        message = f"**{_plain(session.status.message)}**" if session.status.message else ""
+        prompts = marked(session.settings["src_prompt"], session.settings["tgt_prompt"])
+        message = f"**{plain(session.status.message)}**" if session.status.message else ""
         return "\n\n".join(filter(None, [prompts, text, message]))
+
+    def _states_text(self) -> str:
+        """Return a table of the last states, with their pictures and words."""
+        rows = [
+            f'|<img src="{data_url(state.picture.read_bytes(), "image/jpeg")}" alt="" width="96" '
+            f'style={{{{maxWidth: "none"}}}}/>|{plain(state.name)}|'
+            for state in self._session.states[: -_STATES_SHOWN - 1 : -1]
+            if state.picture.is_file()
+        ]
+        return "\n".join(["|||", "|-|-|", *rows]) if rows else ""
 
     def _picture_text(self) -> str:
         if self._session.live:
@@ -296,16 +386,9 @@ class EditPanel(ViewerControl):
         return "\n\n".join(parts)
 
 
-def _objectives(present: str) -> tuple[str, ...]:
-    """Return the objectives to choose from: all by name, and the present one, which may have options of its own."""
-    return tuple(dict.fromkeys([*OBJECTIVES, present]))
-
-
-def _plain(text: str) -> str:
-    """Return text that viser's markdown shows literally.
-
-    That markdown is MDX: it runs code in braces, and whole lines of JavaScript; addresses become links, however they
-        are escaped. Only a string in braces is merely shown.
-    """
-    escaped = re.sub(r"[^\w ]|_", lambda match: f"\\u{{{ord(match[0]):x}}}", one_line(text))
-    return f'{{"{escaped}"}}'
+def _taken(dropdown: GuiDropdownHandle[str], nothing: str) -> str:
+    """Return what was chosen of a dropdown that asks for something, and let it show that nothing is."""
+    name = dropdown.value
+    if name != nothing:  # viser calls back for this change, too
+        dropdown.value = nothing
+    return name

@@ -23,13 +23,14 @@ from pds_nerfstudio.scenes.states import State
 from pds_nerfstudio.whole_files import append_line, write_text
 
 Action = Literal[
-    "set", "pick", "edit", "queue", "pause", "undo", "redo", "back", "branch", "snapshot", "export", "stop"
+    "set", "pick", "edit", "queue", "pause", "undo", "redo", "back", "branch", "snapshot", "export", "compare", "stop"
 ]
 """set: change settings. pick: let change, too, what is seen along some "rays", by a "brush", the radius of what is at a
 distance of one; it becomes a set. edit: change settings and go on (with a new round of steps, if all have been run).
 Where the settings hold a "round", that is from "here" or the "source": a whole new round. queue: the same, once all
 steps have been run. undo: back to the scene before the edit. redo: back to what was undone. back: to the kept "state"
-of that number. branch, snapshot, export: keep the present result. stop: end the run."""
+of that number. branch, snapshot, export: keep the present result. compare: write a page of all kept states side by
+side. stop: end the run."""
 
 _ASKED_BESIDE = ("round", "state")
 """What a request may hold beside settings."""
@@ -61,6 +62,8 @@ class EditSession:
         """The current state of the run. The loop that runs the edit sets it; all else only reads it."""
         self.states: tuple[State, ...] = ()
         """The kept states that one can go back to. The loop that runs the edit sets them."""
+        self.files: dict[str, Path] = {}
+        """The last written of each result, by its name. The loop that runs the edit sets them."""
         self.live = False
         """Whether an edit is running and answers requests; False where a finished run is viewed."""
         self.replaying = False
@@ -107,10 +110,15 @@ class EditSession:
     def go_on_in(self, record: Path) -> None:
         """Go on in another record, which begins with all that was fulfilled so far."""
         if self._record is not None:
-            earlier = self._record.read_text("utf8") if self._record.exists() else ""
-            write_text(record, earlier + "".join(f"{line}\n" for line in self._held or []))
+            self.copy_record(record)
             self._record = record
         self._held = None
+
+    def copy_record(self, record: Path) -> None:
+        """Write all that was fulfilled so far into another file, if it is on record."""
+        if self._record is not None:
+            earlier = self._record.read_text("utf8") if self._record.exists() else ""
+            write_text(record, earlier + "".join(f"{line}\n" for line in self._held or []))
 
     def write_down(self, step: int, request: Request) -> None:
         """Append a fulfilled request to the record."""
@@ -160,7 +168,7 @@ def read_record(path: Path) -> list[tuple[int, Request]]:
 
 def _is_of_its_type(name: str, value: Any) -> bool:
     """Return whether a setting's value is of its type; whether it makes sense is looked at when it is set."""
-    if name in ("src_prompt", "tgt_prompt", "objective", "t_schedule", "round"):
+    if name in ("src_prompt", "tgt_prompt", "objective", "t_schedule", "localize_by", "round"):
         return isinstance(value, str)
     if name in ("steps_left", "state"):
         return type(value) is int

@@ -1,13 +1,14 @@
 """A finished edit, and all that was left behind, whatever is clicked and in which order."""
 
 import hashlib
-import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.checkpoints import read_checkpoint
@@ -48,8 +49,8 @@ def agrees(folder: Path) -> bool:
 def clicks(make_config: Any, prepare: Any) -> Callable[..., tuple[EditTrainer, Path]]:
     """Runs an edit to its end, asks for something after it, and ends the run, as Ctrl-C does."""
 
-    def made(requests: list[Request], **options: Any) -> tuple[EditTrainer, Path]:
-        trainer = prepare(make_config("splat", steps=2, reconstruct=1, pipeline__turntable_frames=0, **options))
+    def made(requests: list[Request], kind: str = "splat", **options: Any) -> tuple[EditTrainer, Path]:
+        trainer = prepare(make_config(kind, steps=2, reconstruct=1, pipeline__turntable_frames=0, **options))
         trainer.train()
         folder = trainer.base_dir
         before = bits(folder)
@@ -64,9 +65,12 @@ def clicks(make_config: Any, prepare: Any) -> Callable[..., tuple[EditTrainer, P
     return made
 
 
-@pytest.mark.parametrize("order", ORDERS)
-def test_a_finished_edit_keeps_every_bit(order: str, clicks: Any) -> None:
-    trainer, folder = clicks(ORDERS[order], show_edit=True)
+@pytest.mark.parametrize(
+    ("kind", "order"),
+    [*(("splat", order) for order in ORDERS), ("nerf", "set, branch, edit"), ("nerf", "edit, back, undo, edit")],
+)
+def test_a_finished_edit_keeps_every_bit(kind: str, order: str, clicks: Any) -> None:
+    trainer, folder = clicks(ORDERS[order], kind, show_edit=True)
     trainer.interrupted = True
     before = bits(folder)
     trainer._say_stopped()
@@ -77,9 +81,12 @@ def test_a_finished_edit_keeps_every_bit(order: str, clicks: Any) -> None:
         assert not (other / "report.html").exists() or agrees(other)
 
 
-def test_redo_and_back_give_the_edit_back_to_the_last_bit(make_config: Any, run_asking: Any, differences: Any) -> None:
+@pytest.mark.parametrize("kind", ["splat", "nerf"])
+def test_redo_and_back_give_the_edit_back_to_the_last_bit(
+    kind: str, make_config: Any, run_asking: Any, differences: Any
+) -> None:
     asked = {1: [Request("undo"), Request("redo"), Request("snapshot"), Request("undo"), Request("edit")]}
-    trainer = run_asking(make_config("splat", steps=3), asked)
+    trainer = run_asking(make_config(kind, steps=3), asked)
     state = trainer.session.states[0]
     kept = read_checkpoint(state.checkpoint)
     snapshot = read_checkpoint(next((state.picture.parent.parent / "snapshots").glob("*.ckpt")))
@@ -143,31 +150,66 @@ def test_markup_in_a_setting_is_refused_in_words(make_config: Any, run_asking: A
     assert watch.calls == 2
 
 
-def test_whatever_is_clicked_nothing_is_lost(clicks: Any) -> None:
-    draw = random.Random(7)
-    trainer, first = clicks([], show_edit=True)
-    finished = {first: bits(first)}
-    for number in range(200):
-        states = len(trainer.session.states)
-        request = draw.choices(
-            [
-                Request("undo"),
-                Request("redo"),
-                Request("back", {"state": draw.randint(1, states + 1)}),
-                Request("set", {"guidance_scale": float(number)}),
-                Request("edit", {"tgt_prompt": f"a bear {number % 3}", "round": draw.choice(["here", "source"])}),
-                Request("pause"),
-            ],
-            [4, 3, 4, 4, 0.5, 1],
-        )[0]
-        kept = {state.checkpoint: state.checkpoint.stat().st_mtime_ns for state in trainer.session.states}
-        trainer.session.ask(request)
+def test_states_outlive_the_run_with_their_words_and_pictures(
+    make_config: Any, run_asking: Any, prepare: Any, differences: Any
+) -> None:
+    """In the run's own folder, and in that of a run that starts from any of its folders."""
+    first = run_asking(make_config("splat", steps=2, show_edit=True, pipeline__turntable_frames=0), {1: [BEAR]})
+    was = [(state.name, state.checkpoint) for state in first.session.states]
+    assert len(was) == 2 and first.base_dir.name == "run_a-bear"
+    again = make_config("splat", "run_a-bear", steps=4, load_dir=first.checkpoint_dir)
+    other = make_config("splat", "other", steps=4, load_dir=first.checkpoint_dir)
+    for config in (again, other):
+        trainer = prepare(config)
+        states = trainer.session.states
+        assert [(state.name, state.checkpoint) for state in states] == was
+        for state in states:
+            with Image.open(state.picture) as picture:
+                assert max(picture.size) <= 320
+        trainer.session.ask(Request("back", {"state": 1}))
         trainer.live._answer()
-        if request.action == "edit" and trainer.has_steps:
-            trainer.train()
-            finished[trainer.base_dir] = bits(trainer.base_dir)
-        assert all(path.stat().st_mtime_ns == when for path, when in kept.items()), (number, request)
-        assert all(bits(folder) == before for folder, before in finished.items()), (number, request)
-    assert len(finished) > 3 and all(agrees(folder) for folder in finished)
-    for state in trainer.session.states:
-        assert read_checkpoint(state.checkpoint).is_edit and state.picture.exists()
+        weights = {name: value.clone() for name, value in trainer.pipeline.model.state_dict().items()}
+        kept = read_checkpoint(states[0].checkpoint).model_weights
+        assert differences({name: weights[name] for name in kept}, kept) == []
+        assert trainer.pipeline.config.tgt_prompt == "a dog"
+
+
+def test_states_of_a_session_over_several_folders_are_in_one_list(
+    make_config: Any, run_asking: Any, prepare: Any
+) -> None:
+    first = run_asking(make_config("splat", steps=2), {1: [Request("undo"), Request("edit")]})
+    first.session.ask(FROM_SOURCE)
+    first.live._answer()
+    first.train()
+    assert first.base_dir.name == "run_a-fox"
+    second = prepare(make_config("splat", "run_a-fox", steps=9, load_dir=first.checkpoint_dir))
+    assert [s.name for s in second.session.states] == [s.name for s in first.session.states]
+    assert second.live._kept.home == first.base_dir.with_name("run")
+
+
+def test_a_state_whose_checkpoint_is_gone_is_not_offered(make_config: Any, run_asking: Any, prepare: Any) -> None:
+    first = run_asking(make_config("splat", steps=3), {0: [Request("undo"), Request("redo"), BEAR]})
+    one, *others = first.session.states
+    one.checkpoint.unlink()
+    (first.base_dir / "states" / "999.json").write_text("{}")
+    second = prepare(make_config("splat", "second", steps=9, load_dir=first.checkpoint_dir))
+    assert [s.number for s in second.session.states] == [s.number for s in others]
+
+
+def test_undo_says_what_it_keeps_and_how_it_comes_back(make_config: Any, run_asking: Any) -> None:
+    trainer = run_asking(make_config("splat", steps=2), {})
+    trainer.session.ask(Request("undo"))
+    trainer.live._answer()
+    message = trainer.session.status.message
+    assert "kept as 1: a dog (finished)" in message and "Redo brings it back" in message
+
+
+def test_the_source_and_all_that_was_kept_are_set_side_by_side_on_a_page(make_config: Any, run_asking: Any) -> None:
+    edit = Request("edit", {"tgt_prompt": "a bear", "round": "source"})
+    trainer = run_asking(make_config("splat", steps=2), {0: [edit], 1: [Request("branch"), Request("compare")]})
+    page = trainer.base_dir / "compare.html"
+    heads = re.findall(r'<th scope="col">(.*?)</th>', page.read_text())
+    assert heads == ["before the edit", "1: a dog (1 steps)", "2: a bear (1 steps)"]
+    pictures = re.findall(r'<td><img src="(.*?)"', page.read_text())
+    assert len(pictures) == len(set(pictures)) and len(pictures) % 3 == 0
+    assert trainer.session.states[1].checkpoint.is_relative_to(trainer.base_dir.with_name("run_a-bear"))

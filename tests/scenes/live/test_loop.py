@@ -13,7 +13,9 @@ from plyfile import PlyData
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.scenes.checkpoints import read_checkpoint
+from pds_nerfstudio.scenes.live.fields import PRESETS
 from pds_nerfstudio.scenes.live.session import Request, read_record
+from pds_nerfstudio.scenes.output.history import History
 from pds_nerfstudio.scenes.trainer import EditTrainer
 
 KINDS = ["splat", "nerf"]
@@ -58,6 +60,9 @@ class TestSettings:
             {"objective": "sds", "localize": 0.5},
             {"tgt_prompt": "  ", "guidance_scale": 2.0},
             {"steps_left": 0, "guidance_scale": 2.0},
+            {"photometric_loss_mult": -1.0, "guidance_scale": 2.0},
+            {"redraw_strength": 0.0, "guidance_scale": 2.0},
+            {"localize_by": "chance", "guidance_scale": 2.0},
         ],
     )
     def test_invalid_ones_change_nothing_and_are_said(
@@ -67,6 +72,15 @@ class TestSettings:
         guidance = trainer.config.pipeline.guidance
         assert (guidance.guidance_scale, guidance.t_min, guidance.objective) == (7.5, 0.02, "pds")
         assert len(recorded(trainer)) == 1
+
+    def test_every_preset_and_what_a_refusal_names_can_be_set(self, make_config: Any, run_asking: Any) -> None:
+        presets = [Request("set", preset) for preset in PRESETS.values()]
+        other = Request("set", {"localize_by": "attention", "photometric_loss_mult": 0.5, "redraw_strength": 0.6})
+        trainer = run_asking(make_config("splat", steps=2), {0: [*presets, other]})
+        assert recorded(trainer)[1:] == [(3, request) for request in [*presets, other]]
+        saved = yaml.load((trainer.base_dir / "config.yml").read_text(), yaml.Loader).pipeline
+        assert saved.guidance.guidance_scale == 100 and saved.guidance.localize_by == "attention"
+        assert (saved.photometric_loss_mult, saved.refinement.strength) == (0.5, 0.6)
 
     def test_steps_left(self, make_config: Any, run_asking: Any, watch: Any) -> None:
         run_asking(make_config("splat", steps=9), {1: [Request("set", {"steps_left": 2})]})
@@ -153,6 +167,7 @@ class TestKeeping:
         assert config.get_base_dir() == first and config.pipeline.tgt_prompt == "a dog"
         assert config.max_num_iterations == 4
         assert (first / "picture.jpg").exists() and (first / "dataparser_transforms.json").exists()
+        assert len(History.read(first).moments) == 2 and len(read_record(first / "session.jsonl")) == 1
         states = [read_checkpoint(folder / "nerfstudio_models/step-000000003.ckpt").state for folder in (first, second)]
         for state in states:
             extra = state["pipeline"]["_extra_state"]

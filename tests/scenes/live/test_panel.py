@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from pds_nerfstudio.guidance.objectives import OBJECTIVES
-from pds_nerfstudio.scenes.live.panel import EditPanel, _objectives
+from pds_nerfstudio.scenes.live.fields import add_settings, objectives
+from pds_nerfstudio.scenes.live.panel import EditPanel
 from pds_nerfstudio.scenes.live.session import EditSession
-from pds_nerfstudio.scenes.run import Status
+from pds_nerfstudio.scenes.run import SETTINGS, Status
 
 STRING = re.compile(r'\{"((?:[^\W_]| |\\u\{[0-9a-f]+\})*)"\}')
 """A string of JavaScript that ends nowhere but at its end, whatever it holds."""
@@ -47,22 +48,36 @@ def panel(session: EditSession) -> Any:
     ],
 )
 def test_a_prompt_is_shown_as_it_stands(written: str) -> None:
-    session = EditSession({"src_prompt": written, "tgt_prompt": "a bear"})
+    session = EditSession({"src_prompt": "", "tgt_prompt": written})
     session.live, session.status = True, Status("editing", edit_step=1, edit_steps=4, message=written)
     status = as_shown(panel(session)._status_text())
-    assert status == f"*«{written}»* → *«a bear»*\n\nEditing: edit step 1 of 4\n\n**«{written}»**"
+    assert status == f"*«»* → **«{written}»**\n\nEditing: edit step 1 of 4\n\n**«{written}»**"
 
 
 def test_a_prompt_is_no_line_of_its_own() -> None:
     session = EditSession({"src_prompt": "a\n\nimport 'https://x.example/x.js'\n\n", "tgt_prompt": "\x1b[31mb"})
     session.live, session.status = True, Status("paused", edit_steps=4)
     status = as_shown(panel(session)._status_text())
-    assert status == "*«a import 'https://x.example/x.js'»* → *«b»*\n\nPaused: edit step 0 of 4"
+    assert status == "*«a import 'https://x.example/x.js'»* → **«b»**\n\nPaused: edit step 0 of 4"
 
 
 def test_an_objective_with_options_of_its_own_is_offered_beside_the_others() -> None:
-    assert _objectives("pds") == tuple(OBJECTIVES)
-    assert _objectives("dreamcatalyst,delta=0.05") == (*OBJECTIVES, "dreamcatalyst,delta=0.05")
+    assert objectives("pds") == tuple(OBJECTIVES)
+    assert objectives("dreamcatalyst,delta=0.05") == (*OBJECTIVES, "dreamcatalyst,delta=0.05")
+
+
+def test_every_setting_has_a_hint() -> None:
+    hints: list[str] = []
+
+    class Gui:
+        def __getattr__(self, name: str) -> Any:
+            return lambda label, *_, hint="", **__: hints.append(hint)
+
+    gui: Any = Gui()
+    fields = add_settings(gui, dict.fromkeys(SETTINGS, 0))
+    named = {"t_min", "t_max"} | fields.keys() - {"t_range"}
+    assert named == {*SETTINGS} - {"src_prompt", "tgt_prompt", "only", "steps_left"}
+    assert len(hints) == len(fields) and all(hints)
 
 
 def test_so_is_the_command_to_go_on_with() -> None:

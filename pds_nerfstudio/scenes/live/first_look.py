@@ -1,0 +1,39 @@
+"""Where a browser looks from when it comes: from the first training view, as the report and the progress do."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import viser.transforms as vtf
+from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO
+from viser import ClientHandle
+
+
+def look_from(client: ClientHandle, camera: Cameras, before: float = 0.0) -> None:
+    """Let a browser look from where a camera is, at all that the camera sees.
+
+    Args:
+        client: The browser, whose picture may be of another shape.
+        camera: One camera.
+        before: How far to stand before the camera, in viser's units: its photo hangs there, in front of the scene.
+    """
+    pose = camera.camera_to_worlds.flatten()[:12].reshape(3, 4).cpu().double().numpy()
+    turned = vtf.SO3.from_matrix(pose[:, :3]) @ vtf.SO3.from_x_radians(np.pi)  # viser looks along +z
+    with client.atomic():
+        client.camera.position = pose[:, 3] * VISER_NERFSTUDIO_SCALE_RATIO - before * pose[:, 2]
+        client.camera.wxyz = turned.wxyz
+        if int(camera.camera_type.flatten()[0]) == CameraType.PERSPECTIVE.value:
+            client.camera.fov = field_of_view(camera, client.camera.aspect)
+
+
+def field_of_view(camera: Cameras, aspect: float) -> float:
+    """Return the vertical angle at which a picture of another shape shows all that a camera sees.
+
+    Args:
+        camera: One camera, a plain one.
+        aspect: Of the picture: its width by its height.
+    """
+    height, width, fx, fy = (float(x.flatten()[0]) for x in (camera.height, camera.width, camera.fx, camera.fy))
+    return 2 * math.atan(max(height / (2 * fy), width / (2 * fx) / aspect))
