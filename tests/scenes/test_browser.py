@@ -363,6 +363,9 @@ def test_what_may_change_is_chosen_by_clicks(live_run: LiveRun, browser: Any, tm
     press(first, "Pause")
     wait_for(lambda: live_run.state == "paused", "Pause pauses")
     press(first, "Hide Train Cams")
+    clients = viewer.viser_server.get_clients()
+    eye = clients[min(clients)].camera  # so near that a brush reaches the middle of one of the few Gaussians
+    eye.position, eye.look_at, eye.fov = (3.0, 3.0, 3.0), (0.0, 0.0, 0.0), 1.3
     for page in (first, second):
         page.get_by_text("Only this").click()
         page.get_by_text("All may change.").wait_for()

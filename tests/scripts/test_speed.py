@@ -22,7 +22,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleTy
     monkeypatch.syspath_prepend(str(SCRIPTS))
     before = set(sys.modules)
     yield importlib.import_module
-    for name in ("random_models", "speed_guidance", "speed_options", "speed_timing"):
+    for name in ("random_models", "speed_guidance", "speed_options", "speed_timing", "speed_viewer"):
         if name not in before:
             sys.modules.pop(name, None)
 
@@ -91,3 +91,33 @@ def test_the_published_step_follows_the_same_gradient(script: Callable[[str], Mo
     step._text = step._text[2:].repeat(2, 1, 1)
     step._encode = lambda picture: step._vae.encode(picture * 2 - 1).latent_dist.mode()
     assert step(image, image.detach()).abs().max() < 1e-4 * gradient.abs().max()
+
+
+def test_steps_count_as_watched_once_every_browser_has_a_sharp_picture(
+    script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = script("speed_viewer")
+
+    class Watcher:
+        first, first_sharp, ended = 0.1, None, False
+        closed = 0
+
+        def __init__(self, url: str) -> None:
+            assert url == "ws://x"
+
+        def close(self) -> None:
+            Watcher.closed += 1
+
+    clock = iter(range(10_000))
+    monkeypatch.setattr(module, "Watcher", Watcher)
+    for name in ("perf_counter", "process_time"):
+        monkeypatch.setattr(module.time, name, lambda: float(next(clock)))
+    phases, turn = module.Phases("ws://x", 2), module.SETTLING + module.PHASE
+    for step in range(turn + 100):  # no picture is sharp yet
+        phases.before_step(step)
+    assert [len(seconds) for seconds in phases.seconds] == [module.PHASE, 0]
+    monkeypatch.setattr(Watcher, "first_sharp", 1.5)
+    for step in range(2 * turn):
+        phases.before_step(step)
+    assert [len(seconds) for seconds in phases.seconds] == [module.PHASE] * 3 + [0]
+    assert phases.ratios == [[1.0, 1.0]] and Watcher.closed == 2 and phases.firsts == [(0.1, 1.5)] * 2
