@@ -51,7 +51,12 @@ class Part:
 
 
 PARTS = {
-    "steps": Part(views=8, size=32, steps=2000, options=("--pipeline.guidance.resolution", "64")),
+    "steps": Part(
+        views=8,
+        size=32,
+        steps=2000,
+        options=("--pipeline.guidance.resolution", "64", "--pipeline.model.edit-refine-every", "0"),
+    ),
     "views": Part(views=1000, size=64),
     "photos": Part(views=20, size=250, enlarged=14),
     "whole-photos": Part(views=20, size=250, enlarged=14, options=("nerfstudio-data", "--downscale-factor", "1")),

@@ -29,6 +29,7 @@ from pds_nerfstudio.scenes.models.scene_model import SceneModel
 from pds_nerfstudio.scenes.optimizers import EditOptimizers
 from pds_nerfstudio.scenes.output.pictures import EditedView
 from pds_nerfstudio.scenes.plan import EditPlan
+from pds_nerfstudio.scenes.present import names_of
 from pds_nerfstudio.scenes.ranges import check_edit, check_prompt
 from pds_nerfstudio.scenes.rates import Rates
 from pds_nerfstudio.scenes.refining import Refining
@@ -339,7 +340,7 @@ class EditPipeline(VanillaPipeline):
         if self.guidance is not None:
             state |= {**self._chance.state_dict(), **self._holding.choice(self._editing)}
         if self.guidance is not None and self._editing:
-            state["guidance"] = self.guidance.state_dict()
+            state |= {"guidance": self.guidance.state_dict(), "views": names_of(self.views.outputs)}
             if learned := self._anchor.state_dict():
                 state["anchor"] = learned
             if redrawn := self._refining.state_dict():

@@ -71,6 +71,11 @@ class OfPresentFrames:
         self._present = PresentFrames(parser)
 
 
+def names_of(outputs: DataparserOutputs) -> list[str]:
+    """Return the names of the pictures of some views."""
+    return [Path(path).name for path in outputs.image_filenames]
+
+
 def missing_of(paths: Sequence[Path]) -> list[Path]:
     """Return the files that are not there."""
     return [path for path in map(Path, paths) if not _is_file(path)]  # of NeRF-OSR they are words

@@ -15,6 +15,7 @@ from torch.cuda.amp.grad_scaler import GradScaler
 from pds_nerfstudio.errors import UserError, first_line
 from pds_nerfstudio.scenes.checkpoints import Checkpoint, adopt_architecture, find_checkpoint, read_checkpoint
 from pds_nerfstudio.scenes.files.placement import KEPT_COORDINATES, Coordinates
+from pds_nerfstudio.scenes.present import names_of
 from pds_nerfstudio.whole_files import whole_folder
 
 
@@ -43,8 +44,9 @@ def take_up_scene(pipeline: VanillaPipeline, checkpoint: Checkpoint) -> None:
     """Load a checkpoint's weights and, if this package wrote it, everything else that it holds of the scene.
 
     Raises:
-        UserError: If they don't fit, are not all there, or belong to other coordinates.
+        UserError: If they don't fit, are not all there, or belong to other coordinates or views.
     """
+    _check_views(pipeline, checkpoint)
     try:
         pipeline.load_pipeline(checkpoint.state["pipeline"], checkpoint.step)
     except (RuntimeError, KeyError) as error:
@@ -62,6 +64,21 @@ def take_up_scene(pipeline: VanillaPipeline, checkpoint: Checkpoint) -> None:
             "version; train the scene anew with this nerfstudio."
         )
     _check_coordinates(pipeline, checkpoint)
+
+
+def _check_views(pipeline: VanillaPipeline, checkpoint: Checkpoint) -> None:
+    """Refuse to go on with other views: what has been learned of each is kept by its number."""
+    assert pipeline.datamanager.train_dataset is not None
+    ours = names_of(pipeline.datamanager.train_dataset._dataparser_outputs)
+    theirs = checkpoint.state["pipeline"].get("_extra_state", {}).get("views", ours)
+    corrections = checkpoint.model_weights.get("camera_optimizer.pose_adjustment")
+    if corrections is not None and len(corrections) != len(ours):
+        theirs = None
+    if ours != theirs:
+        raise UserError(
+            f"{checkpoint.path} is of other views than the {len(ours)} of the data: give it the pictures that it was "
+            "trained on, no more and no fewer."
+        )
 
 
 def _check_coordinates(pipeline: VanillaPipeline, checkpoint: Checkpoint) -> None:

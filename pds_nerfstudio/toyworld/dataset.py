@@ -47,8 +47,7 @@ def photograph(thing: Attributes, cameras: Cameras) -> Iterator[tuple[UInt8[np.n
     """Yield the picture, in bytes, and the depth (metres, infinite in the sky) that each camera sees."""
     solids = build([thing], cameras.camera_to_world.device)
     for i in range(len(cameras)):
-        one = Cameras(cameras.camera_to_world[i : i + 1], cameras.focal[i : i + 1], cameras.width, cameras.height)
-        picture = render(solids, one)
+        picture = render(solids, cameras.of(i))
         yield (picture.rgb[0].permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().numpy(), picture.depth[0]
 
 
@@ -122,9 +121,9 @@ def _intrinsics(cameras: Cameras) -> dict[str, str | float]:
 
 
 def _surface(cameras: Cameras, i: int, depth: Tensor, pixels: Tensor) -> Float[Tensor, "points 3"]:
-    origins, directions = cameras.rays()
+    origins, directions = cameras.of(i).rays()  # of all cameras they would be too many
     distance = depth.reshape(-1)[pixels].clamp(max=_SKY_DISTANCE)
-    return origins[i, pixels] + distance[:, None] * directions[i, pixels]
+    return origins[0, pixels] + distance[:, None] * directions[0, pixels]
 
 
 def _write_ply(path: Path, points: Float[Tensor, "points 3"], colors: UInt8[Tensor, "points 3"]) -> None:

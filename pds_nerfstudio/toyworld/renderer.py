@@ -47,6 +47,10 @@ class Cameras:
     def __len__(self) -> int:
         return len(self.camera_to_world)
 
+    def of(self, i: int) -> Cameras:
+        """Return one of them."""
+        return Cameras(self.camera_to_world[i : i + 1], self.focal[i : i + 1], self.width, self.height)
+
     def rays(self) -> tuple[Float[Tensor, "batch pixels 3"], Float[Tensor, "batch pixels 3"]]:
         """Return origins and unit directions through all pixel centres, row by row."""
         device = self.camera_to_world.device

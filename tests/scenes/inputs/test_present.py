@@ -41,6 +41,23 @@ def test_a_run_and_all_that_follows_see_the_same_views(
     assert names_of(resumed.pipeline.views) == there
 
 
+@pytest.mark.parametrize("method", ["splat", "nerf"])
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_an_edit_does_not_go_on_with_other_views(
+    method: str, comes_back: bool, make_config: Any, run: Any, prepare: Any, fails: Any, tmp_path: Path
+) -> None:
+    """It would take what it has learned of one view for another's."""
+    data, away = tmp_path / "scene", tmp_path / "0003.png"
+    folders.transforms(data)
+    options = {"data": data, "pipeline__datamanager__data": data}
+    if comes_back:
+        (data / "images/0003.png").rename(away)
+    first = run(make_config(method, steps=1, reconstruct=1, **options))
+    away.rename(data / "images/0003.png") if comes_back else (data / "images/0003.png").rename(away)
+    again = make_config(method, "again", steps=3, load_dir=first.checkpoint_dir, **options)
+    assert "give it the pictures that it was trained on" in fails(lambda: prepare(again))
+
+
 def test_what_is_left_keeps_its_place_and_its_split(tmp_path: Path) -> None:
     folders.transforms(tmp_path)
     parser = NerfstudioDataParserConfig(data=tmp_path, train_split_fraction=0.6)
