@@ -126,6 +126,8 @@ class FlowEditConfig:
 
 NO_FLOW_EDIT = FlowEditConfig()
 """None of the methods."""
+QUICK_DRAFT = FlowEditConfig(method="flowedit", steps=10)
+"""What shows in a second or two where an edit may lead."""
 
 
 def velocity_difference(noise_difference: Latents, between: Latents, tau: Float[Tensor, ""]) -> Latents:

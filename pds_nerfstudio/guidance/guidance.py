@@ -13,7 +13,7 @@ from pds_nerfstudio.guidance.config import GuidanceConfig, load_options, resolve
 from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.draws import Draws
 from pds_nerfstudio.guidance.fixed_point import agreeing_noise
-from pds_nerfstudio.guidance.flow_edit import FlowEdit, FlowEditConfig
+from pds_nerfstudio.guidance.flow_edit import QUICK_DRAFT, FlowEdit, FlowEditConfig
 from pds_nerfstudio.guidance.gradient import GradientTerms, GuidanceOutput, ObjectiveGradient
 from pds_nerfstudio.guidance.latents import ImageEncoder, Keys, check_images, check_latents, resize
 from pds_nerfstudio.guidance.masks import MaskAverage, soften
@@ -229,6 +229,33 @@ class Guidance:
         if keys is None or self.config.localize == 0:
             return redrawn
         return put_back(redrawn, source_image, soften(self._masks.learned(keys, everywhere), self.config))
+
+    @torch.no_grad()
+    def draft(
+        self, image: Images, source: str, target: str, config: FlowEditConfig = QUICK_DRAFT, seed: int = 0
+    ) -> Images:
+        """Return images as an edit may come to show them: each by itself, drawn from noise to none in a few steps.
+
+        Nothing that an edit depends on changes: neither its prompts nor its random state.
+
+        Args:
+            image: What is to be edited, values in [0, 1].
+            source: Describes it.
+            target: Describes what it should become.
+            config: How to draw.
+            seed: Of the noise.
+
+        Raises:
+            UserError: If a prompt is empty, or the images are too small.
+        """
+        config.check()
+        check_images(image, image, None)
+        prompted = PromptedDenoiser(self.denoiser, self.config.negative_prompt or None)
+        prompted.set_prompts(source, target)
+        latents = self._encode(image)
+        edit = FlowEdit(prompted, Draws(seed, self.denoiser.device), latents, latents, config, self.config)
+        drawn = resize(self.denoiser.decode_latents(edit.run()), (image.shape[-2], image.shape[-1]))
+        return drawn.to(image).clamp(0, 1)
 
     @torch.no_grad()
     def look(

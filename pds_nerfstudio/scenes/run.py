@@ -16,6 +16,7 @@ from jaxtyping import Bool
 from nerfstudio.data.datamanagers.base_datamanager import DataManager
 from torch import Tensor
 
+from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.scenes.models.scene_model import SceneModel
 from pds_nerfstudio.scenes.output.history import History
 from pds_nerfstudio.scenes.output.pictures import EditedView
@@ -90,6 +91,8 @@ class Scene(Protocol):
     """Its training views before the edit; while it is edited only."""
     plan: EditPlan
     """Which steps of the run do what."""
+    guidance: Guidance | None
+    """What knows the diffusion model; while it is edited only."""
     last_view: EditedView | None
     """What the last edit step has seen."""
     training: bool

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.page import Picture, jpeg
+from pds_nerfstudio.scenes.live.draft import draft_of
 from pds_nerfstudio.scenes.live.other_scenes import OtherScenes
 from pds_nerfstudio.scenes.live.panel import EditPanel
 from pds_nerfstudio.scenes.live.session import Action, EditSession, Request, branch_name
@@ -26,7 +27,10 @@ from pds_nerfstudio.whole_files import write_bytes
 _POLL_SECONDS = 0.02
 _RESULTS = ("splat.ply", "report.html", "compare.html")
 """Files that a browser may want to have."""
+_OFF_RECORD: tuple[Action, ...] = ("queue", "draft")
+"""What changes nothing by itself; what was left for later is on record as an edit once it begins."""
 _TAKES_TIME: dict[Action, str] = {
+    "draft": "Drawing a draft …",
     "export": "Exporting …",
     "branch": "Keeping a branch …",
     "compare": "Rendering all that was kept …",
@@ -54,6 +58,7 @@ class LiveEdit:
         self._queue: list[Settings] = []
         self._actions: dict[Action, Callable[[Settings], None]] = {
             "set": self._set,
+            "draft": self._draft,
             "edit": self._edit,
             "queue": self._ask_later,
             "pause": self._pause,
@@ -165,7 +170,7 @@ class LiveEdit:
         with self.run.train_lock:
             request = self._with_seen(asked)
             self._actions[request.action](request.settings)
-        if request.action != "queue":  # it is on record as an edit once it begins
+        if request.action not in _OFF_RECORD:
             self.session.write_down(self.run.next_step, request)
 
     def _attempt(self, action: Callable[[], None]) -> bool:
@@ -195,6 +200,11 @@ class LiveEdit:
             self.panel.rerender()
         if steps is not None:
             self.scene.plan = self.scene.plan.with_steps_left(self.run.next_step, steps)
+
+    def _draft(self, settings: Settings) -> None:
+        words = {**self.scene.settings, **settings}
+        self.session.draft = draft_of(self.scene, settings["view"], words["src_prompt"], words["tgt_prompt"])
+        self._message = "The draft of this view is in the folder Progress: drawn by itself, in 2D."
 
     def _with_seen(self, request: Request) -> Request:
         """Return a pick as the change of settings that it becomes: a replay then need not see the same."""

@@ -14,7 +14,7 @@ from typing import Any
 from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
 from nerfstudio.viewer.viewer import Viewer
 from nerfstudio.viewer.viewer_elements import ViewerControl
-from viser import ClientHandle, GuiButtonGroupHandle, GuiDropdownHandle, NotificationHandle
+from viser import ClientHandle, GuiButtonGroupHandle, GuiDropdownHandle, GuiEvent, NotificationHandle
 
 from pds_nerfstudio import again
 from pds_nerfstudio.one_line import one_line
@@ -22,6 +22,7 @@ from pds_nerfstudio.page import data_url, jpeg
 from pds_nerfstudio.scenes.checkpoints import read_method_name
 from pds_nerfstudio.scenes.live.choosing import Choosing
 from pds_nerfstudio.scenes.live.comparison import Comparison
+from pds_nerfstudio.scenes.live.draft import view_of
 from pds_nerfstudio.scenes.live.fields import AS_BEGUN, BY_HAND, PRESETS, add_settings, objectives
 from pds_nerfstudio.scenes.live.first_look import look_from
 from pds_nerfstudio.scenes.live.session import Action, EditSession, Request
@@ -39,6 +40,7 @@ _STATES_SHOWN = 6
 _MILLISECONDS_OF_A_MESSAGE = 10_000
 _BUTTONS: dict[str, Action] = {
     "Edit": "edit",
+    "Draft": "draft",
     "Pause": "pause",
     "Resume": "edit",
     "Ask for later": "queue",
@@ -51,7 +53,7 @@ _BUTTONS: dict[str, Action] = {
 }
 _FIRST_ROWS = {"paused": ("Edit", "Resume"), "finished": ("Edit",)}
 _FIRST_ROW = ("Edit", "Pause")
-_ROWS = (("Ask for later",), ("Undo", "Redo"), ("Branch", "Snapshot"), ("Export", "Compare"))
+_ROWS = (("Draft", "Ask for later"), ("Undo", "Redo"), ("Branch", "Snapshot"), ("Export", "Compare"))
 _DOWNLOADS = {"Report": "report.html", ".ply": "splat.ply", "Comparison": "compare.html"}
 _ROUNDS = {"from here": "here", "from the source": "source"}
 _NO_STATE = "(where it is)"
@@ -154,7 +156,7 @@ class EditPanel(ViewerControl):
     def _add_row(self, buttons: tuple[str, ...]) -> GuiButtonGroupHandle[str]:
         group = self.viser_server.gui.add_button_group("", buttons)
         group.value = ""  # viser reports no click on the button that was clicked last
-        group.on_click(lambda event: self._clicked(event.target))
+        group.on_click(self._clicked)
         return group
 
     def _add_downloads(self) -> None:
@@ -316,18 +318,19 @@ class EditPanel(ViewerControl):
         if asked := self._asked(name):
             self._session.ask(Request("set", asked))
 
-    def _clicked(self, group: GuiButtonGroupHandle[str]) -> None:
-        button = group.value
+    def _clicked(self, event: GuiEvent[Any]) -> None:
+        button, event.target.value = event.target.value, ""
         if not button:
             return
-        group.value = ""
         settings: Settings = {}
-        if button in ("Edit", "Ask for later"):
+        if button in ("Edit", "Draft", "Ask for later"):
             for name in _WITH_EDIT:
                 if self._inputs[name].value != self._shown[name]:
                     settings |= self._asked(name)
             if settings.keys() & {"src_prompt", "tgt_prompt"} or _BUTTONS[button] == "queue":
                 settings["round"] = _ROUNDS[self._round.value]
+        if button == "Draft" and event.client is not None:
+            settings = {"view": view_of(self.viewer.get_camera_state(event.client)), **settings}
         self._session.ask(Request(_BUTTONS[button], settings))
 
     def _chose_words(self) -> None:
@@ -378,7 +381,10 @@ class EditPanel(ViewerControl):
         else:
             history, strip = History.read(self._folder), self._folder / "strip.jpg"
             image, title = (strip.read_bytes() if strip.exists() else None), "the edit over its steps"
-        parts = [] if image is None else [f"![{title}]({data_url(image, 'image/jpeg')})\n\n{title}"]
+        pictures = [] if image is None else [(title, image)]
+        if self._session.draft is not None:
+            pictures.insert(0, ("your view, and a draft of its edit in 2D", jpeg(self._session.draft)))
+        parts = [f"![{title}]({data_url(image, 'image/jpeg')})\n\n{title}" for title, image in pictures]
         for name, label in (("loss", "loss"), ("gradient_rms", "gradient (root mean square)")):
             if history is not None and history.moments:
                 svg = plot(label, {label: history.series(name)}, width=320, height=130)

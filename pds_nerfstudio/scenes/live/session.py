@@ -18,21 +18,23 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.page import Picture
 from pds_nerfstudio.scenes.run import SETTINGS, Settings, Status
 from pds_nerfstudio.scenes.states import State
 from pds_nerfstudio.whole_files import append_line, write_text
 
 Action = Literal[
-    "set", "pick", "edit", "queue", "pause", "undo", "redo", "back", "branch", "snapshot", "export", "compare", "stop"
-]
+    "set", "pick", "draft", "edit", "queue", "pause", "undo", "redo", "back", "branch", "snapshot", "export", "compare",
+    "stop",
+]  # fmt: skip
 """set: change settings. pick: let change, too, what is seen along some "rays", by a "brush", the radius of what is at a
-distance of one; it becomes a set. edit: change settings and go on (with a new round of steps, if all have been run).
-Where the settings hold a "round", that is from "here" or the "source": a whole new round. queue: the same, once all
-steps have been run. undo: back to the scene before the edit. redo: back to what was undone. back: to the kept "state"
-of that number. branch, snapshot, export: keep the present result. compare: write a page of all kept states side by
-side. stop: end the run."""
+distance of one; it becomes a set. draft: draw what a "view" may come to show; the scene stays as it is. edit: change
+settings and go on (with a new round of steps, if all have been run). Where the settings hold a "round", that is from
+"here" or the "source": a whole new round. queue: the same, once all steps have been run. undo: back to the scene before
+the edit. redo: back to what was undone. back: to the kept "state" of that number. branch, snapshot, export: keep the
+present result. compare: write a page of all kept states side by side. stop: end the run."""
 
-_ASKED_BESIDE = ("round", "state")
+_ASKED_BESIDE = ("round", "state", "view")
 """What a request may hold beside settings."""
 _LONGEST_NAME = 60
 _DIGITS = 6
@@ -64,6 +66,8 @@ class EditSession:
         """The kept states that one can go back to. The loop that runs the edit sets them."""
         self.files: dict[str, Path] = {}
         """The last written of each result, by its name. The loop that runs the edit sets them."""
+        self.draft: Picture | None = None
+        """What somebody looked at, and right of it a draft of its edit. The loop that runs the edit sets it."""
         self.live = False
         """Whether an edit is running and answers requests; False where a finished run is viewed."""
         self.replaying = False
