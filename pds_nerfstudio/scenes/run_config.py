@@ -17,7 +17,7 @@ from pds_nerfstudio.scenes.optimizers import EditAdamConfig
 from pds_nerfstudio.scenes.pipeline import EditPipelineConfig
 from pds_nerfstudio.scenes.run import GUIDANCE_SETTINGS
 from pds_nerfstudio.scenes.run_folder import claim_folder
-from pds_nerfstudio.scenes.signals import one_line_errors
+from pds_nerfstudio.scenes.signals import hand_on_signals, one_line_errors
 from pds_nerfstudio.scenes.terminal import say
 
 
@@ -88,6 +88,8 @@ class EditRunConfig(TrainerConfig):
                     "--pipeline.tgt-prompt, what it should show."
                 )
             claim_folder(self)
+        if self.machine.num_devices * self.machine.num_machines > 1:
+            hand_on_signals()
 
     def save_config(self) -> None:
         """Write config.yml, and again.sh beside it, into the run's folder."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import shutil
 import signal
@@ -70,6 +71,24 @@ def stopped_while_loading() -> Iterator[None]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+def hand_on_signals() -> None:
+    """From now on, hand the signals that ask this process to end on to those that it has started, and wait for them.
+
+    For the process that nerfstudio starts one for each GPU from. It would end at once, and the others be killed by what
+    had started it before they have saved.
+    """
+
+    def hand_on(signum: int, frame: object) -> None:
+        for process in multiprocessing.active_children():
+            if process.pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signum)
+        raise SystemExit(exit_status(signal.Signals(signum)))  # which waits for them
+
+    for signum in _handlers().keys() - {signal.SIGINT}:
+        signal.signal(signum, hand_on)
 
 
 def _handlers() -> dict[signal.Signals, Any]:

@@ -2,7 +2,9 @@
 
 import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,6 +98,48 @@ class TestSignals:
         assert ended.value.code == 128 + signum
         assert "Stopped while loading" in capfd.readouterr().err
         assert not config.get_base_dir().exists()
+
+
+_PARENT = """
+import multiprocessing, signal, sys, time
+from pathlib import Path
+from pds_nerfstudio.scenes.signals import hand_on_signals
+
+def work(folder, number):
+    def save(signum, frame):
+        time.sleep(0.3)
+        (folder / f"saved-{number}-{signum}").touch()
+        sys.exit(0)
+    signal.signal(signal.SIGTERM, save)
+    (folder / f"working-{number}").touch()
+    time.sleep(60)
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    hand_on_signals()
+    processes = [multiprocessing.get_context("spawn").Process(target=work, args=(folder, n)) for n in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+"""
+
+
+@pytest.mark.slow
+def test_the_process_that_waits_for_those_of_several_gpus_hands_signals_on(tmp_path: Path) -> None:
+    (tmp_path / "parent.py").write_text(_PARENT)
+    parent = subprocess.Popen([sys.executable, tmp_path / "parent.py", tmp_path], stderr=subprocess.PIPE)
+    try:
+        while len(list(tmp_path.glob("working-*"))) < 2:
+            assert parent.poll() is None
+            time.sleep(0.05)
+        parent.send_signal(signal.SIGTERM)
+        _, errors = parent.communicate(timeout=60)
+    finally:
+        parent.kill()
+    assert parent.returncode == 128 + signal.SIGTERM
+    assert {path.name for path in tmp_path.glob("saved-*")} == {f"saved-{n}-{signal.SIGTERM}" for n in range(2)}
+    assert b"Traceback" not in errors
 
 
 class TestErrors:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from pds_nerfstudio.checks import finite
 from pds_nerfstudio.guidance.objectives.form import (
     Combination,
     Objective,
@@ -24,6 +25,10 @@ class DreamCatalyst(Objective):
     """How much the text weight grows from t = 0 to t = T. Its paper uses 0.8 for NeRFs and 0.2 for splats."""
     psi0: float = 0.075
     """Identity weight at t = 0; it grows to psi0·e at t = T. Larger stays closer to the source."""
+
+    def check(self) -> None:
+        """Refuse negative weights."""
+        finite(self, "delta", "gamma", "psi0")
 
     def text(self, guidance_scale: float) -> Combination:
         """Return ε̂_tgt − ε̂_src, both guided."""

@@ -73,6 +73,13 @@ class Objective(ABC):
         """Return ψ(t), with arguments as in `text_weight`; without an identity term, 0."""
         return constant(0, schedule, t)
 
+    def check(self) -> None:  # noqa: B027, most have nothing to refuse
+        """Refuse parameters that mean nothing.
+
+        Raises:
+            UserError: Naming the parameter.
+        """
+
     def contrast(self, guidance_scale: float) -> Combination | None:
         """Return what is near 0 where the two prompts agree, and so says where to edit.
 

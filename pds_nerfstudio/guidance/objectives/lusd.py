@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pds_nerfstudio.checks import finite, share
 from pds_nerfstudio.guidance.objectives.form import (
     Combination,
     Objective,
@@ -23,6 +24,11 @@ class Lusd(Objective):
     """Standard deviation that each gradient is given when the edit begins."""
     last_std: float = 0.01
     """The same when the edit ends; it falls evenly on the way."""
+
+    def check(self) -> None:
+        """Refuse a share that is none, and a negative size."""
+        share(self, "identity")
+        finite(self, "first_std", "last_std")
 
     def text(self, guidance_scale: float) -> Combination:
         """Return ε̂(x_tgt, y_tgt) − ε̂(x_tgt, y_src)."""

@@ -37,7 +37,7 @@ def make_objective(text: str) -> Objective:
             "dreamcatalyst,delta=0.05,gamma=0.2".
 
     Raises:
-        UserError: If there is no such objective or option, or a value is no finite number.
+        UserError: If there is no such objective or option, or a value is out of its range.
     """
     name, *options = (part.strip() for part in text.split(","))
     kind = _find(name)
@@ -50,7 +50,12 @@ def make_objective(text: str) -> Objective:
             known = f"it has {', '.join(fields)}" if fields else "it has none"
             raise UserError(f"The objective '{name}' has no option '{option}': {known}, each as name=value.")
         values[key] = _converted(f"The option {key} of the objective '{name}'", value, fields[key])
-    return kind(**values)
+    objective = kind(**values)
+    try:
+        objective.check()
+    except UserError as error:
+        raise UserError(f"The objective '{name}': {error}") from None
+    return objective
 
 
 def objective_text(name: str, objective: Objective) -> str:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pds_nerfstudio.checks import finite
 from pds_nerfstudio.guidance.objectives.form import (
     SOURCE_UNPROMPTED,
     TARGET,
@@ -29,6 +30,10 @@ class Ssd(Objective):
     """How much the target prompt counts by itself: more for changes of style."""
     psi0: float = 0.075
     """Identity weight, which grows with e^τ and falls with the signal at t."""
+
+    def check(self) -> None:
+        """Refuse negative weights."""
+        finite(self, "trajectory", "enhancement", "psi0")
 
     def text(self, guidance_scale: float) -> Combination:
         """Return the paper's three differences, weighted."""

@@ -1,5 +1,6 @@
 """Which elements of a drawing an option means."""
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 
@@ -60,6 +61,6 @@ def parse_region(text: str) -> tuple[float, float, float, float] | None:
         x, y, width, height = (float(part) for part in parts)
     except ValueError:
         raise UserError(f"`region` is {text!r}: give x,y,width,height in the drawing's units.") from None
-    if not (width > 0 and height > 0):
-        raise UserError(f"`region` is {text!r}: give a width and a height above 0.")
+    if not (width > 0 and height > 0 and all(map(math.isfinite, (x, y, width, height)))):
+        raise UserError(f"`region` is {text!r}: give finite numbers, a width and a height above 0.")
     return x, y, width, height

@@ -241,6 +241,8 @@ def test_new_paths_stay_in_the_region() -> None:
         (Holding(lock="#a["), "lock is '#a['"),
         (Holding(region="1,2,3"), "region is '1,2,3'"),
         (Holding(region="1,2,0,3"), "above 0"),
+        (Holding(region="nan,2,4,3"), "finite numbers"),
+        (Holding(region="1,2,inf,3"), "finite numbers"),
     ],
 )
 def test_what_picks_nothing_is_refused(holding: Holding, words: str) -> None:
