@@ -113,8 +113,8 @@ class Trials:
             run.wait_for("edit", self._draws.randrange(4))
             run.stop_reading()
         ended = run.ended()
-        wrong = [*self._wrong(way, ended), *half_files(out)]
         folder = out / "test" / f"pds-{scenario.kind}" / "run"
+        wrong = [*self._wrong(way, ended, folder), *half_files(out)]
         start = start_of(folder)
         self.done[way] += 1
         self.saved[way] += start is not None
@@ -134,13 +134,14 @@ class Trials:
             time.sleep(self._draws.random() * durations[at])
             run.kill(signal.SIGKILL)
 
-    def _wrong(self, way: str, ended: Ended) -> Iterator[str]:
-        """Yield what is wrong in the way a run has ended."""
+    def _wrong(self, way: str, ended: Ended, folder: Path) -> Iterator[str]:
+        """Yield what is wrong in the way a run has ended. A signal may come when all its steps are done."""
         if "Traceback" in ended.said:
             yield f"a traceback: {ended.said[-1500:]}"
         if way.startswith("SIG"):
             expected = 0 if way == "SIGINT" else 128 + getattr(signal, way)
-            if ended.code != expected or "--load-dir" not in ended.said:
+            complete = ended.code == 0 and (folder / "report.html").exists()
+            if not complete and (ended.code != expected or "--load-dir" not in ended.said):
                 yield f"exit status {ended.code}: {ended.said[-1500:]}"
         elif way == "full disk" and ended.code != 1:
             yield f"exit status {ended.code} on a full disk"
