@@ -11,14 +11,19 @@ from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO
 from viser import ClientHandle
 
 
-def look_from(client: ClientHandle, camera: Cameras, before: float = 0.0) -> None:
+_BEYOND = 1.1
+"""Where a browser looks from, as a multiple of the distance at which the camera's photo hangs."""
+
+
+def look_from(client: ClientHandle, camera: Cameras, scale: float) -> None:
     """Let a browser look from where a camera is, at all that the camera sees.
 
     Args:
         client: The browser, whose picture may be of another shape.
         camera: One camera.
-        before: How far to stand before the camera, in viser's units: its photo hangs there, in front of the scene.
+        scale: Of the pyramids that show cameras: the photo of this one hangs before it, in front of the scene.
     """
+    before = _BEYOND * distance_of_photo(camera, scale)
     pose = camera.camera_to_worlds.flatten()[:12].reshape(3, 4).cpu().double().numpy()
     turned = vtf.SO3.from_matrix(pose[:, :3]) @ vtf.SO3.from_x_radians(np.pi)  # viser looks along +z
     with client.atomic():
@@ -26,6 +31,22 @@ def look_from(client: ClientHandle, camera: Cameras, before: float = 0.0) -> Non
         client.camera.wxyz = turned.wxyz
         if int(camera.camera_type.flatten()[0]) == CameraType.PERSPECTIVE.value:
             client.camera.fov = field_of_view(camera, client.camera.aspect)
+
+
+def distance_of_photo(camera: Cameras, scale: float) -> float:
+    """Return how far before a camera its photo hangs in the viewer, in viser's units.
+
+    viser draws a camera as a pyramid whose volume, and not whose height, depends on its scale alone: the narrower it
+    is, the longer.
+
+    Args:
+        camera: One camera.
+        scale: Of its pyramid, nerfstudio's `camera_frustum_scale`.
+    """
+    cx, cy, fx = (float(x.flatten()[0]) for x in (camera.cx, camera.cy, camera.fx))
+    high = cx / fx  # what nerfstudio gives as half the height at a distance of one
+    wide = high * cx / cy
+    return scale / math.cbrt(high * wide / 3)
 
 
 def field_of_view(camera: Cameras, aspect: float) -> float:

@@ -119,7 +119,7 @@ class EditPanel(ViewerControl):
         """Show a browser that comes the scene from a training view, and the state as it is."""
         photos = self._scene.datamanager.train_dataset
         if photos is not None:
-            look_from(client, photos.cameras[0], 2 * self.viewer.config.camera_frustum_scale)
+            look_from(client, photos.cameras[0], self.viewer.config.camera_frustum_scale)
         self.refresh(force=True)
 
     def _add_prompts(self) -> None:

@@ -11,7 +11,7 @@ import torch
 import viser.transforms as vtf
 from nerfstudio.cameras.cameras import Cameras, CameraType
 
-from pds_nerfstudio.scenes.live.first_look import field_of_view, look_from
+from pds_nerfstudio.scenes.live.first_look import distance_of_photo, field_of_view, look_from
 
 
 def camera(kind: CameraType = CameraType.PERSPECTIVE) -> Cameras:
@@ -30,8 +30,17 @@ def test_a_picture_of_any_shape_shows_all_that_the_camera_sees(aspect: float) ->
 @pytest.mark.parametrize("kind", [CameraType.PERSPECTIVE, CameraType.EQUIRECTANGULAR])
 def test_it_looks_from_the_camera_along_its_axis(kind: CameraType) -> None:
     browser: Any = SimpleNamespace(camera=SimpleNamespace(aspect=1.0, fov=0.7), atomic=nullcontext)
-    look_from(browser, camera(kind)[0], before=0.5)
-    assert browser.camera.position == pytest.approx([10, 20, 29.5])
+    look_from(browser, camera(kind)[0], scale=0.2)
+    assert browser.camera.position == pytest.approx([10, 20, 30 - 1.1 * distance_of_photo(camera()[0], 0.2)])
     ahead = vtf.SO3(np.array(browser.camera.wxyz)).as_matrix()[:, 2]
     assert ahead == pytest.approx([0, 0, -1], abs=1e-6)
     assert (browser.camera.fov == 0.7) == (kind is not CameraType.PERSPECTIVE)
+
+
+def test_a_photo_hangs_where_viser_draws_it() -> None:
+    at = distance_of_photo(camera()[0], scale=0.2)
+    high, wide = 0.8 * at, 0.8 * at * 40 / 30
+    assert high * wide * at / 3 == pytest.approx(0.2**3)
+    narrow = camera()[0]
+    narrow.fx = narrow.fx * 10
+    assert distance_of_photo(narrow, scale=0.2) > 4 * at
