@@ -10,7 +10,6 @@ from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO
 from viser import ClientHandle
 
-
 _BEYOND = 1.1
 """Where a browser looks from, as a multiple of the distance at which the camera's photo hangs."""
 
