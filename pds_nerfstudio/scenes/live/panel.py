@@ -43,7 +43,7 @@ _BUTTONS: dict[str, Action] = {
     "Draft": "draft",
     "Pause": "pause",
     "Resume": "edit",
-    "Ask for later": "queue",
+    "Queue": "queue",
     "Undo": "undo",
     "Redo": "redo",
     "Branch": "branch",
@@ -53,7 +53,7 @@ _BUTTONS: dict[str, Action] = {
 }
 _FIRST_ROWS = {"paused": ("Edit", "Resume"), "finished": ("Edit",)}
 _FIRST_ROW = ("Edit", "Pause")
-_ROWS = (("Draft", "Ask for later"), ("Undo", "Redo"), ("Branch", "Snapshot"), ("Export", "Compare"))
+_ROWS = (("Draft", "Queue"), ("Undo", "Redo"), ("Branch", "Snapshot"), ("Export", "Compare"))
 _DOWNLOADS = {"Report": "report.html", ".ply": "splat.ply", "Comparison": "compare.html"}
 _ROUNDS = {"from here": "here", "from the source": "source"}
 _NO_STATE = "(where it is)"
@@ -323,7 +323,7 @@ class EditPanel(ViewerControl):
         if not button:
             return
         settings: Settings = {}
-        if button in ("Edit", "Draft", "Ask for later"):
+        if button in ("Edit", "Draft", "Queue"):
             for name in _WITH_EDIT:
                 if self._inputs[name].value != self._shown[name]:
                     settings |= self._asked(name)
