@@ -14,6 +14,8 @@ from pds_nerfstudio.scenes.terminal import say
 
 LOCK = ".running"
 """A file in the folder of a run, locked for as long as its process lives, and removed when that ends."""
+FINISHED = "report.html"
+"""What an edit writes last."""
 _WITHOUT_WORK = (
     *("config.yml", "again.sh", "dataparser_transforms.json", "session.jsonl", "events.out.*", "viewer_log*"),
     *("history", "orbit", "unfinished*", LOCK),
@@ -26,8 +28,9 @@ _locks: list[FileLock] = []
 def claim_folder(config: TrainerConfig) -> None:
     """Make a run's folder, under another name if there is one already; two runs begun at once get two.
 
-    A run that goes on from its own last checkpoint goes on in its own folder. One that was killed before its first
-    checkpoint has left nothing to go on from: its folder is taken again.
+    A run that goes on from its own last checkpoint goes on in its own folder, unless that holds a finished edit, of
+    which nothing is replaced. One that was killed before its first checkpoint has left nothing to go on from: its
+    folder is taken again.
 
     Args:
         config: Of the run, whose timestamp may change.
@@ -36,7 +39,7 @@ def claim_folder(config: TrainerConfig) -> None:
         UserError: If no folder can be made there.
     """
     folder = config.get_base_dir()
-    if goes_on_in(folder, config):
+    if goes_on_in(folder, config) and not (folder / FINISHED).exists():
         return
     if _takes_again(folder):
         say(f"{folder} is of a run that was ended before its first checkpoint: this one begins there again.", "yellow")

@@ -304,6 +304,15 @@ class TestFolder:
         assert config.get_base_dir() == stopped.base_dir
         assert steps_saved(run(config)) == [6]
 
+    def test_nor_does_one_that_goes_on_from_a_finished_edit_replace_it(self, make_config: Any) -> None:
+        config = make_config("splat")
+        folder = config.get_base_dir()
+        (folder / config.relative_model_dir).mkdir(parents=True)
+        (folder / "report.html").write_text("finished")
+        again = make_config("splat", steps=STEPS, load_dir=folder / config.relative_model_dir)
+        again.set_timestamp()
+        assert again.get_base_dir().name == "run-2"
+
 
 @contextmanager
 def unread(monkeypatch: pytest.MonkeyPatch, *names: str) -> Iterator[None]:
