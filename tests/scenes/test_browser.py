@@ -449,6 +449,7 @@ def look_at_report(browser: Any, path: Path, tmp_path: Path) -> None:
 
     left, right = shown_with_handle_at(0.05), shown_with_handle_at(0.95)
     middle = slice(left.shape[1] // 4, 3 * left.shape[1] // 4)
-    assert np.abs(left[:, middle] - right[:, middle]).mean() > 2
+    # One picture would differ from itself by nothing; three steps from the source change some two levels of 255.
+    assert np.abs(left[:, middle] - right[:, middle]).mean() > 0.3
     assert page.locator("svg").count() == 3 and page.locator(".strip img").count() >= 1
     assert not problems and all(url.startswith(("data:", path.as_uri())) for url in asked_for)
