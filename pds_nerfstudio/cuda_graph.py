@@ -6,10 +6,14 @@ graph launches all of a function's kernels at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
+
+Kind = TypeVar("Kind")
 
 _WARM_UPS = 2
 """Runs before the recording, in which kernels are compiled and libraries take their memory."""
@@ -64,6 +68,28 @@ class Replay:
             own.copy_(given)
         self._graph.replay()
         return self.outputs
+
+
+class Kinds(Generic[Kind]):
+    """What is known of each kind of work, of the last few kinds that came.
+
+    Args:
+        make: Of a kind that has not come before, or is forgotten.
+        most: How many are remembered: a recording keeps memory of its own.
+    """
+
+    def __init__(self, make: Callable[[], Kind], most: int) -> None:
+        self._make, self._most = make, most
+        self._known: OrderedDict[Hashable, Kind] = OrderedDict()
+
+    def __getitem__(self, key: Hashable) -> Kind:
+        """Return what is known of a kind, which is the last that came from now on."""
+        if key not in self._known:
+            self._known[key] = self._make()
+        self._known.move_to_end(key)
+        if len(self._known) > self._most:
+            self._known.popitem(last=False)
+        return self._known[key]
 
 
 def _let_go() -> None:

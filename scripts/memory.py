@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
+from configured_runs import configured_run
 from PIL import Image
 
 from pds_nerfstudio.scenes.trainer import EditTrainerConfig
@@ -113,12 +113,7 @@ def configured(part: Part, folder: Path) -> EditTrainerConfig:
         *("--show-edit", False, "--viewer.quit-on-train-completion", True, "--machine.device-type", "cpu"),
         *("--pipeline.src-prompt", caption(source), "--pipeline.tgt-prompt", caption(target), *part.options),
     ]
-    config = tyro.cli(AnnotatedBaseConfigUnion, args=[str(argument) for argument in arguments])
-    assert isinstance(config, EditTrainerConfig)
-    config.pipeline.datamanager.data = folder / "scene"
-    config.set_timestamp()
-    config.save_config()
-    return config
+    return configured_run(arguments, folder / "scene")
 
 
 def at_steps(trainer: Any, told: Callable[[int], None]) -> None:

@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import torch
 import tyro
-from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
+from configured_runs import configured_run
 from nerfstudio.scripts.train import launch
 from random_models import RandomModel
 from speed_timing import Timeline, machine, peak_memory_gb, reset_peak_memory
@@ -89,12 +89,7 @@ class EditSpeed:
             *("--pipeline.guidance.model", model, "--viewer.quit-on-train-completion", True),
             *shlex.split(self.options),
         ]
-        config = tyro.cli(AnnotatedBaseConfigUnion, args=[str(argument) for argument in arguments])
-        assert isinstance(config, EditTrainerConfig)
-        config.pipeline.datamanager.data = folder / "scene"
-        config.set_timestamp()
-        config.save_config()
-        return config
+        return configured_run(arguments, folder / "scene")
 
 
 def measure(

@@ -52,11 +52,17 @@ def _distance(spacing, near, far, PIECEWISE: tl.constexpr):
 
 
 @triton.jit
+def _ends(edges, ray, sample, near, far, some, SAMPLES: tl.constexpr, PIECEWISE: tl.constexpr):
+    """Return the distances at which samples start and end."""
+    edge = edges + ray * (SAMPLES + 1) + sample
+    start = _distance(tl.load(edge, mask=some, other=0.0), near, far, PIECEWISE)
+    return start, _distance(tl.load(edge + 1, mask=some, other=0.0), near, far, PIECEWISE)
+
+
+@triton.jit
 def _optical_depth(densities, edges, row, sample, near, far, some, SAMPLES: tl.constexpr, PIECEWISE: tl.constexpr):
     """Return densities times the lengths of their samples."""
-    edge = edges + row * (SAMPLES + 1) + sample
-    start = _distance(tl.load(edge, mask=some, other=0.0), near, far, PIECEWISE)
-    end = _distance(tl.load(edge + 1, mask=some, other=0.0), near, far, PIECEWISE)
+    start, end = _ends(edges, row, sample, near, far, some, SAMPLES, PIECEWISE)
     return (end - start) * tl.load(densities + row * SAMPLES + sample, mask=some, other=0.0)
 
 
@@ -159,9 +165,7 @@ def _place(
     some = at < total
     ray, sample = at // SAMPLES, at % SAMPLES
     near, far = tl.load(nears + ray, mask=some, other=0.5), tl.load(fars + ray, mask=some, other=1.0)
-    edge = edges + ray * (SAMPLES + 1) + sample
-    start = _distance(tl.load(edge, mask=some, other=0.0), near, far, PIECEWISE)
-    end = _distance(tl.load(edge + 1, mask=some, other=0.0), near, far, PIECEWISE)
+    start, end = _ends(edges, ray, sample, near, far, some, SAMPLES, PIECEWISE)
     distance = (start + end) / 2
     for axis in tl.static_range(3):
         origin = tl.load(origins + 3 * ray + axis, mask=some, other=0.0)

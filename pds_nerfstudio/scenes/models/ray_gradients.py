@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from jaxtyping import Float
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
-from pds_nerfstudio.cuda_graph import Replay, can_record
+from pds_nerfstudio.cuda_graph import Kinds, Replay, can_record
 from pds_nerfstudio.errors import first_line
 from pds_nerfstudio.scenes.kernels.checked import TOLERANCE
 
@@ -63,7 +62,7 @@ class RayGradients:
     def __init__(self, render: RenderRays, state: Callable[[], Hashable] = lambda: None) -> None:
         self.render = render
         self._state = state
-        self._kinds: OrderedDict[Hashable, _Kind] = OrderedDict()
+        self._kinds = Kinds(_Kind, _KINDS)
         self._can_record = True
 
     def prepare(self, rays: RayBundle, wanted: Sequence[Tensor], autocast: dict[str, Any]) -> None:
@@ -108,11 +107,7 @@ class RayGradients:
     def _kind(self, rays: RayBundle, wanted: Sequence[Tensor], autocast: dict[str, Any]) -> _Kind:
         shapes = tuple((t.shape, t.dtype, t.device) for t in _tensors(rays))
         key = (shapes, tuple(t.data_ptr() for t in wanted), tuple(autocast.items()), self._state())
-        kind = self._kinds.setdefault(key, _Kind())
-        self._kinds.move_to_end(key)
-        if len(self._kinds) > _KINDS:
-            self._kinds.popitem(last=False)
-        return kind
+        return self._kinds[key]
 
     def _compute(
         self, like: RayBundle, inputs: Sequence[Tensor], wanted: Sequence[Tensor], autocast: dict[str, Any]

@@ -7,7 +7,6 @@ The kernels of a picture take some .4 ms, and Python ten times as long to launch
 from __future__ import annotations
 
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pds_nerfstudio.cuda_graph import Replay, can_record
+from pds_nerfstudio.cuda_graph import Kinds, Replay, can_record
 from pds_nerfstudio.errors import first_line
 from pds_nerfstudio.vector.raster.triton.room import Room
 
@@ -115,7 +114,7 @@ class RecordingDrawer:
 
     def __init__(self, draw: Draw, can_record: bool) -> None:
         self._draw, self._can_record = draw, can_record
-        self._kinds: OrderedDict[Any, _Kind] = OrderedDict()
+        self._kinds = Kinds(_Kind, _KINDS)
 
     def __call__(self, inputs: Sequence[Tensor], size: Size) -> Float[Tensor, "c h w"]:
         """Return a picture, differentiable by the inputs that require gradients."""
@@ -142,11 +141,7 @@ class RecordingDrawer:
 
     def _kind(self, inputs: Sequence[Tensor], size: Size) -> _Kind:
         key = (size, inputs[0].device, tuple((t.shape, t.requires_grad) for t in inputs))
-        kind = self._kinds.setdefault(key, _Kind())
-        self._kinds.move_to_end(key)
-        if len(self._kinds) > _KINDS:
-            self._kinds.popitem(last=False)
-        return kind
+        return self._kinds[key]
 
     def _record(self, kind: _Kind, inputs: Sequence[Tensor], size: Size) -> None:
         room = Room.for_(kind.needed)

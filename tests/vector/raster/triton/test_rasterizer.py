@@ -324,7 +324,7 @@ def test_pictures_that_come_again_are_recorded_and_stay_the_same() -> None:
     for size in sizes:
         leaves = numbers(size)
         check(leaves, recorded.render(leaves, WIDTH, HEIGHT, IDENTITY, ground), size)
-    (kind,) = recorded._drawer._kinds.values()
+    (kind,) = recorded._drawer._kinds._known.values()
     assert kind.recorded is not None
     first, second = numbers(0.5), numbers(0.8)
     before = recorded.render(first, WIDTH, HEIGHT, IDENTITY, ground)
