@@ -65,7 +65,8 @@ class Replay:
     def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor | None]:
         """Run it with other arguments of the same shapes, and return its outputs, which the next run overwrites."""
         for own, given in zip(self.inputs, inputs, strict=True):
-            own.copy_(given)
+            # Not counted as a change: what else is recorded may pull at what was computed from these places.
+            own.data.copy_(given)
         self._graph.replay()
         return self.outputs
 

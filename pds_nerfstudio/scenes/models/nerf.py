@@ -25,6 +25,7 @@ from pds_nerfstudio.scenes.kernels.hash_encoding import TritonUse, has_triton
 from pds_nerfstudio.scenes.kernels.nerfacto import parts_for_colors, sampling_for_colors, speed_up_nerfacto
 from pds_nerfstudio.scenes.models.fog import fill_with_fog
 from pds_nerfstudio.scenes.models.kept_space import KeptSpace
+from pds_nerfstudio.scenes.models.ray_colors import RayColors
 from pds_nerfstudio.scenes.models.ray_gradients import RayGradients
 from pds_nerfstudio.scenes.models.ray_sampling import LastLosses, render_through_sampled_rays
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
@@ -80,7 +81,8 @@ class EditNerfModel(NerfactoModel):
         with offline_lpips():
             super().populate_modules()
         self._last_losses, self._last_losses_of_random = LastLosses(), LastLosses()
-        self._ray_gradients = RayGradients(self._render_rays, self._decides_rendering)
+        self._ray_gradients = RayGradients(self, self._render_rays, self._decides_rendering)
+        self._ray_colors = RayColors(self, self._render_colors, self._decides_colors)
         self._triton = has_triton(self.config.triton)
         self._for_colors = speed_up_nerfacto(self, self._triton)
         self._sample_for_colors = sampling_for_colors(self.proposal_sampler, self._triton)
@@ -270,12 +272,16 @@ class EditNerfModel(NerfactoModel):
         """Return colours that the backward pass renders again for n of the rays, and the means of both regularisers."""
         chunks = self.config.edit_rays_per_chunk, self._colors_per_chunk
         wanted = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        render = self._ray_gradients, self._render_colors
+        render = self._ray_gradients, self._ray_colors
         return render_through_sampled_rays(*render, rays, n, *chunks, wanted, last)
 
     def _decides_rendering(self) -> tuple[Any, ...]:
         """Return what decides how rays are rendered, beside the weights."""
         return self.training, float(self.proposal_sampler._anneal), id(self._kept)
+
+    def _decides_colors(self) -> tuple[Any, ...] | None:
+        """Return the same of colours alone; None where nerfstudio renders them, which waits for the device."""
+        return self._decides_rendering() if self._for_colors.are_fast else None
 
     def _render_in_chunks(
         self, rays: RayBundle

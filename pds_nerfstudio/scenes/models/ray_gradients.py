@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from nerfstudio.cameras.rays import RayBundle
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
-from pds_nerfstudio.cuda_graph import Kinds, Replay, can_record
-from pds_nerfstudio.errors import first_line
-from pds_nerfstudio.scenes.kernels.checked import TOLERANCE
+from pds_nerfstudio.scenes.models.ray_recordings import RayRecordings, kind_of, tensors_of, with_tensors
 
 RenderRays = Callable[[RayBundle], tuple[Float[Tensor, "rays 3"], Float[Tensor, "rays"], Float[Tensor, "rays"]]]
 """Colours of rays, and two losses of each."""
-
-_SEEN = 2
-"""Batches of a kind that are rendered as they come, before the next is recorded."""
-_KINDS = 3
-"""Kinds of batches of which recordings are kept, each with memory of its own."""
 
 
 class Pull(NamedTuple):
@@ -38,32 +30,22 @@ class Pull(NamedTuple):
     """The share of each ray's losses in the sums."""
 
 
-@dataclass
-class _Kind:
-    """Batches of as many rays, rendered alike."""
-
-    seen: int = 0
-    """How many there were."""
-    recorded: Replay | None = None
-    """What renders them, if it has been recorded."""
-
-
 class RayGradients:
     """Renders rays with a graph, and returns the gradients of what is asked of them.
 
-    That takes some thousand kernels, however few rays there are. On a GPU, batches that come again are recorded, and
-    launched at once (see `cuda_graph`).
+    That takes some thousand kernels, however few rays there are. On a GPU, batches that come again are recorded.
 
     Args:
-        render: Renders rays. What it reads must stay where it is in memory.
+        model: What is rendered.
+        render: Renders rays of it. What it reads must stay where it is in memory.
         state: What else decides how, such as whether the model is in training.
     """
 
-    def __init__(self, render: RenderRays, state: Callable[[], Hashable] = lambda: None) -> None:
+    def __init__(self, model: nn.Module, render: RenderRays, state: Callable[[], Hashable] = lambda: None) -> None:
         self.render = render
+        self._rendering = _Rendering(model, render)
         self._state = state
-        self._kinds = Kinds(_Kind, _KINDS)
-        self._can_record = True
+        self._recordings = RayRecordings("back-propagated")
 
     def prepare(self, rays: RayBundle, wanted: Sequence[Tensor], autocast: dict[str, Any]) -> None:
         """Record what such rays need if as many have come before, and it can be recorded.
@@ -73,15 +55,19 @@ class RayGradients:
 
         Args:
             rays: Any, as many as those to come.
-            wanted: By what gradients will be wanted.
+            wanted: Weights of the model by which gradients will be wanted.
             autocast: Arguments of `torch.autocast`.
         """
-        if not (self._can_record and can_record(rays.origins.device)):
-            return
-        kind = self._kind(rays, wanted, autocast)
-        if kind.recorded is None and kind.seen >= _SEEN:
-            kind.recorded = self._record(rays, wanted, autocast)
-        kind.seen += 1
+        device, n = rays.origins.device, len(rays)
+        uncached = {**autocast, "cache_enabled": False}  # weights in half precision are made anew in each run
+
+        def compute(given: Sequence[Tensor]) -> list[Tensor | None]:
+            return self._compute(rays, given, wanted, uncached)
+
+        def inputs() -> list[Tensor]:
+            return [*tensors_of(rays), torch.ones(n, 3, device=device), *torch.ones(3, n, device=device)]
+
+        self._recordings.prepare(self._kind(rays, wanted, autocast), device, compute, inputs)
 
     def __call__(
         self, rays: RayBundle, pull: Pull, wanted: Sequence[Tensor], autocast: dict[str, Any]
@@ -91,11 +77,11 @@ class RayGradients:
         Args:
             rays: In any number.
             pull: What is asked of them.
-            wanted: By what.
+            wanted: By which of the model's weights.
             autocast: Arguments of `torch.autocast`.
         """
-        inputs = [*_tensors(rays), *(t.float() for t in pull)]
-        recorded = self._kind(rays, wanted, autocast).recorded
+        inputs = [*tensors_of(rays), *(t.float() for t in pull)]
+        recorded = self._recordings.of_kind(self._kind(rays, wanted, autocast))
         if recorded is not None:
             found = [None if t is None else t.clone() for t in recorded(inputs)]
         else:
@@ -104,70 +90,34 @@ class RayGradients:
         assert sums is not None
         return sums, gradients
 
-    def _kind(self, rays: RayBundle, wanted: Sequence[Tensor], autocast: dict[str, Any]) -> _Kind:
-        shapes = tuple((t.shape, t.dtype, t.device) for t in _tensors(rays))
-        key = (shapes, tuple(t.data_ptr() for t in wanted), tuple(autocast.items()), self._state())
-        return self._kinds[key]
+    def _kind(self, rays: RayBundle, wanted: Sequence[Tensor], autocast: dict[str, Any]) -> Hashable:
+        return kind_of(rays, wanted, *autocast.items(), self._state())
 
     def _compute(
         self, like: RayBundle, inputs: Sequence[Tensor], wanted: Sequence[Tensor], autocast: dict[str, Any]
     ) -> list[Tensor | None]:
         *of_rays, colors, first, second, shares = inputs
+        # Other leaves in the same memory: where a graph of the weights themselves is alive, the stream on which it was
+        # made would have to wait for this one, which a recording must not ask for.
+        leaves = [weight.detach().requires_grad_() for weight in wanted]
+        names = {id(weight): name for name, weight in self._rendering.named_parameters()}
+        ours = {names[id(weight)]: leaf for weight, leaf in zip(wanted, leaves, strict=True)}
         with torch.enable_grad(), torch.autocast(**autocast):
-            outputs = self.render(_with_tensors(like, of_rays))
+            # nerfacto's parts share modules, not weights. To tie weights would exchange those of such a module twice,
+            # and put back the wrong ones.
+            outputs = functional_call(self._rendering, ours, with_tensors(like, of_rays), tie_weights=False)
         sums = torch.stack([(shares * loss.detach()).sum() for loss in outputs[1:]]).to(shares)
         pairs = zip(outputs, (colors, first, second), strict=True)
         ends, given = zip(*((x, pull.to(x)) for x, pull in pairs if x.requires_grad), strict=True)
-        return [sums, *torch.autograd.grad(ends, wanted, given, allow_unused=True)]
-
-    def _record(self, rays: RayBundle, wanted: Sequence[Tensor], autocast: dict[str, Any]) -> Replay | None:
-        device, n = rays.origins.device, len(rays)
-        inputs = [*_tensors(rays), torch.ones(n, 3, device=device), *torch.ones(3, n, device=device)]
-        uncached = {**autocast, "cache_enabled": False}  # weights in half precision are made anew in each run
-
-        def compute(given: Sequence[Tensor]) -> list[Tensor | None]:
-            with device:  # nerfstudio makes some numbers on the CPU otherwise, and copies them
-                return self._compute(rays, given, wanted, uncached)
-
-        try:
-            recorded = Replay(compute, inputs)
-            with torch.random.fork_rng([torch.cuda.current_device()]):
-                ours = [None if t is None else t.clone() for t in recorded(inputs)]
-            with torch.random.fork_rng([torch.cuda.current_device()]):
-                usual = self._compute(rays, inputs, wanted, autocast)
-            off = _distance(ours, usual)
-            if off > TOLERANCE:
-                raise RuntimeError(f"its results are {off:.0%} off")
-        except RuntimeError as error:  # Drivers and libraries fail in ways of their own.
-            self._can_record = False
-            warnings.warn(f"Rays are rendered kernel by kernel, more slowly ({first_line(error)}).", stacklevel=4)
-            return None
-        return recorded
+        return [sums, *torch.autograd.grad(ends, leaves, given, allow_unused=True)]
 
 
-def _distance(ours: Sequence[Tensor | None], usual: Sequence[Tensor | None]) -> float:
-    """Return how far some tensors are from others, relative to their lengths; infinite if one is missing."""
-    off = 0.0
-    for found, expected in zip(ours, usual, strict=True):
-        if found is None or expected is None:
-            off = max(off, 0.0 if found is expected else float("inf"))
-        elif expected.isfinite().all():
-            off = max(off, float((found - expected).norm() / expected.norm().clamp_min(1e-30)))
-    return off
+class _Rendering(nn.Module):
+    """What renders a model, as a module whose weights can be exchanged for a call."""
 
+    def __init__(self, model: nn.Module, render: RenderRays) -> None:
+        super().__init__()
+        self.model, self.render = model, render
 
-def _tensors(rays: RayBundle) -> list[Tensor]:
-    """Return all tensors of rays, in an order of their own."""
-    values = [getattr(rays, field.name) for field in fields(rays)] + [rays.metadata[name] for name in rays.metadata]
-    return [value for value in values if isinstance(value, Tensor)]
-
-
-def _with_tensors(like: RayBundle, tensors: Sequence[Tensor]) -> RayBundle:
-    """Return rays made of other tensors than those that they are like."""
-    left = iter(tensors)
-    values = {field.name: getattr(like, field.name) for field in fields(like)}
-    values |= {name: next(left) for name, value in values.items() if isinstance(value, Tensor)}
-    values["metadata"] = {
-        name: next(left) if isinstance(value, Tensor) else value for name, value in like.metadata.items()
-    }
-    return RayBundle(**values)
+    def forward(self, rays: RayBundle) -> tuple[Tensor, Tensor, Tensor]:
+        return self.render(rays)

@@ -121,13 +121,13 @@ def test_colors_come_in_large_chunks_only_where_kernels_make_them(
     monkeypatch.setattr(model.config, "edit_colors_per_chunk", 300)
     monkeypatch.setattr(model.config, "edit_rays_per_step", 64)
     sizes: list[int] = []
-    usual = model._render_colors
+    usual = model._ray_colors
 
     def watched(rays: RayBundle) -> Tensor:
         sizes.append(len(rays))
         return usual(rays)
 
-    monkeypatch.setattr(model, "_render_colors", watched)
+    monkeypatch.setattr(model, "_ray_colors", watched)
     view = trainer.pipeline.views[3]
 
     def largest() -> int:

@@ -22,13 +22,15 @@ class _Painter(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.layer, self.unused = nn.Linear(3, 3).to(DEVICE), nn.Parameter(torch.zeros(2, device=DEVICE))
+        self.same_layer = nn.Sequential(self.layer)  # by another name, as in nerfacto's proposal networks
         self.jitter = 0.0
 
     def render(self, rays: RayBundle) -> tuple[Tensor, Tensor, Tensor]:
         noise = self.jitter * torch.rand_like(rays.origins)
         assert rays.metadata["camera"] == 3
         colors = torch.sin(self.layer(rays.origins + noise)) * rays.metadata["norm"]
-        return colors, colors.square().sum(-1), rays.directions.sum(-1)
+        spaced = torch.linspace(0.0, 1.0, 2).to(rays.origins.device)  # as nerfstudio makes its samples
+        return colors, colors.square().sum(-1) * spaced[1], rays.directions.sum(-1)
 
 
 def _rays(number: int, seed: int) -> RayBundle:
@@ -66,7 +68,7 @@ def _assert_alike(ours: list[Tensor | None], expected: list[Tensor | None]) -> N
 def test_they_are_those_of_what_is_asked_also_when_batches_come_again() -> None:
     """On a GPU the later ones are recorded: other rays, other weights, and numbers of rays by turns."""
     painter = _Painter()
-    gradients, wanted = RayGradients(painter.render), list(painter.parameters())
+    gradients, wanted = RayGradients(painter, painter.render), list(painter.parameters())
     for seed in range(6):
         for number in (17, 5):
             rays, pull = _rays(number, seed), _pull(number, seed)
@@ -75,6 +77,22 @@ def test_they_are_those_of_what_is_asked_also_when_batches_come_again() -> None:
             _assert_alike([sums, *found], _expected(painter, rays, pull))
         with torch.no_grad():
             painter.layer.weight += 0.1
+
+
+def test_they_can_be_had_while_another_graph_of_the_weights_is_alive() -> None:
+    """Which a recording must not wait for."""
+    painter = _Painter()
+    alive = painter.render(_rays(4, 1))[0].sum()
+    before = list(painter.parameters())
+    _assert_all_alike(_in_turn(RayGradients(painter, painter.render), painter), painter)
+    assert all(now is then for now, then in zip(painter.parameters(), before, strict=True))
+    alive.backward()
+    assert painter.layer.weight.grad is not None
+
+
+def _assert_all_alike(found: list[list[Tensor | None]], painter: _Painter) -> None:
+    for ours in found:
+        _assert_alike(ours, _expected(painter, _rays(9, 0), _pull(9, 0)))
 
 
 def _in_turn(gradients: RayGradients, painter: _Painter) -> list[list[Tensor | None]]:
@@ -93,7 +111,7 @@ def test_recorded_batches_draw_random_numbers_anew_and_leave_those_of_others_alo
     painter = _Painter()
     painter.jitter = 0.5
     torch.manual_seed(5)
-    found = _in_turn(RayGradients(painter.render), painter)
+    found = _in_turn(RayGradients(painter, painter.render), painter)
     torch.manual_seed(5)
     expected = [_expected(painter, _rays(9, 0), _pull(9, 0)) for _ in found]
     for ours, theirs in zip(found, expected, strict=True):
@@ -110,6 +128,5 @@ def test_what_cannot_be_recorded_is_rendered_as_it_comes() -> None:
         return painter.render(rays)
 
     with pytest.warns(UserWarning, match="kernel by kernel"):
-        found = _in_turn(RayGradients(waits), painter)
-    for ours in found:
-        _assert_alike(ours, _expected(painter, _rays(9, 0), _pull(9, 0)))
+        found = _in_turn(RayGradients(painter, waits), painter)
+    _assert_all_alike(found, painter)
