@@ -50,7 +50,9 @@ def shares(before: Shrunk, after: Shrunk) -> tuple[Shares, Shares]:
     """
     change = _around((after - before).abs().amax(1, keepdim=True))  # no lone pixel of noise counts
     taken, large = (((change - low) / (high - low)).clamp(0, 1) for low, high in (_TAKEN, _LARGE))
-    return taken, 1 - large * (1 - _kept_structure(before, after))
+    lost = large * (1 - _kept_structure(before, after))
+    # The model sees the edges of what is gone blurred, and the pixels beside them change less.
+    return taken, 1 - F.max_pool2d(lost, 3, stride=1, padding=1)
 
 
 def _kept_structure(before: Shrunk, after: Shrunk) -> Shares:

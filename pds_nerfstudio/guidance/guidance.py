@@ -214,21 +214,49 @@ class Guidance:
         return FlowEdit(self._prompted, self._draws, source, source, config, self.config, allowed)
 
     @torch.no_grad()
-    def redraw(self, image: Images, source_image: Images, config: RedrawConfig, keys: Keys = None) -> Images:
+    def round_trip(self, source_image: Images, keys: Keys = None) -> Images:
+        """Return source images as the model sees them: encoded and decoded, without the detail that this takes.
+
+        What an edit has changed is what differs from these, not from the source images. Arguments and errors as in
+        `__call__`.
+        """
+        check_images(source_image, source_image, keys)
+        return self._decoded(self._encode.sources(source_image, keys), source_image)
+
+    @torch.no_grad()
+    def redraw(
+        self,
+        image: Images,
+        source_image: Images,
+        config: RedrawConfig,
+        keys: Keys = None,
+        unedited: Images | None = None,
+    ) -> Images:
         """Return the images as the model redraws them for the target prompt: what a refinement fits the scene to.
 
-        With `localize`, what lies outside the masks that the edit has learned is the source image's; views never seen
-        under their key have no mask and are redrawn whole. Other arguments and errors as in `__call__`.
+        With `localize`, what lies outside the masks that the edit has learned is unedited; views never seen under their
+        key have no mask and are redrawn whole. Other arguments and errors as in `__call__`.
+
+        Args:
+            image: What the edit has made.
+            source_image: The same before the edit.
+            config: How to redraw.
+            keys: One of each image.
+            unedited: What the results show where nothing is edited; None is the source images.
         """
         config.check()
         check_images(image, source_image, keys)
         latents, source = self._encode(image), self._encode.sources(source_image, keys)
         everywhere = torch.ones_like(latents[:, :1])
         redrawn = redraw_latents(self._prompted, self._draws, latents, source, everywhere, config, self.config)
-        redrawn = resize(self.denoiser.decode_latents(redrawn), (image.shape[-2], image.shape[-1])).to(image)
+        redrawn = self._decoded(redrawn, image)
         if keys is None or self.config.localize == 0:
             return redrawn
-        return put_back(redrawn, source_image, soften(self._masks.learned(keys, everywhere), self.config))
+        masks = soften(self._masks.learned(keys, everywhere), self.config)
+        return put_back(redrawn, source_image if unedited is None else unedited, masks)
+
+    def _decoded(self, latents: Latents, like: Float[Tensor, "batch 3 _ _"]) -> Float[Tensor, "batch 3 _ _"]:
+        return resize(self.denoiser.decode_latents(latents), (like.shape[-2], like.shape[-1])).to(like)
 
     @torch.no_grad()
     def draft(
@@ -254,8 +282,7 @@ class Guidance:
         prompted.set_prompts(source, target)
         latents = self._encode(image)
         edit = FlowEdit(prompted, Draws(seed, self.denoiser.device), latents, latents, config, self.config)
-        drawn = resize(self.denoiser.decode_latents(edit.run()), (image.shape[-2], image.shape[-1]))
-        return drawn.to(image).clamp(0, 1)
+        return self._decoded(edit.run(), image).clamp(0, 1)
 
     @torch.no_grad()
     def look(

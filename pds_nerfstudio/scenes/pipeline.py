@@ -88,6 +88,9 @@ class EditPipelineConfig(VanillaPipelineConfig):
     refine_rounds: int = 2
     """While refining, a view is redrawn from its current render once in so many times that its turn comes: 1 redraws it
     each time."""
+    redraw_final_mult: float = 1.0
+    """Share of --pipeline.refinement.strength that is left when refining ends; it falls exponentially. Views that are
+    redrawn with less and less agree better in the end, and less is invented late."""
     refine_lr_mult: float = 0.6
     """Share of the edit's learning rates that refining begins with; it falls to the edit's final share."""
     smallest_gradient: float = 0.0
@@ -158,6 +161,8 @@ class EditPipeline(VanillaPipeline):
                 self.guidance,
                 config.refinement,
                 config.refine_rounds,
+                config.refine_steps,
+                config.redraw_final_mult,
                 from_source=config.refine_from == "source",
             )
             holds = Holds(config.only, config.hold_below, config.views_per_step * config.guidance.samples)

@@ -32,6 +32,7 @@ def check_edit(config: Any) -> None:
     finite(config, "guidance_loss_mult", "photometric_loss_mult", "smallest_gradient", "lr_mult", "lr_final_mult")
     finite(config, "refine_lr_mult", above=True)
     share(config, "hold_below", of="a Gaussian's light")
+    share(config, "redraw_final_mult", above=True, of="the strength")
     check_parts(config, "model", "only", "guidance", "refinement")
     if config.refine_from == "source" and 0 < config.refine_steps < _FEW_STEPS and get_rank() == 0:
         CONSOLE.print(

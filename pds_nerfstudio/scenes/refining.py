@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from jaxtyping import Float
@@ -28,6 +29,8 @@ class Refining:
         guidance: With its prompts.
         config: How renders are redrawn.
         rounds: A view is redrawn once in so many times that its turn comes.
+        steps: That refine.
+        final_mult: Share of the strength of `config` with which a view would be redrawn in the last of them.
         from_source: Whether the scene begins as it was before the edit, and all views are redrawn before that.
     """
 
@@ -38,10 +41,13 @@ class Refining:
         guidance: Guidance,
         config: RedrawConfig,
         rounds: int,
+        steps: int,
+        final_mult: float,
         from_source: bool,
     ) -> None:
         self._model, self._views, self._guidance, self._config = model, views, guidance, config
         self.rounds, self.from_source = rounds, from_source
+        self._steps, self._final_mult = steps, final_mult
         self._redrawn = RedrawnViews(views)
         self._seeds: Seeds | None = None  # until they are planted
         self.last_view: EditedView | None = None
@@ -68,13 +74,26 @@ class Refining:
             self._model.plant(self._seeds)
         self._seeds = None
 
-    def redraw(self, view: SourceView) -> None:
-        """Redraw a view from the scene as it is."""
+    def redraw(self, view: SourceView, progress: float = 0.0) -> None:
+        """Redraw a view from the scene as it is.
+
+        Args:
+            view: A training view.
+            progress: Share of the refinement that is done, from 0 to 1. What is drawn late is to agree with what the
+                scene shows by then, and mend its detail alone.
+        """
+        config = replace(self._config, strength=self._config.strength * self._final_mult**progress)
         rgb = self._model.see(view).rgb.detach()
-        image = rgb.float().permute(2, 0, 1)[None]
-        redrawn = self._guidance.redraw(image, view.image, self._config, keys=[view.index])
+        image, keys = rgb.float().permute(2, 0, 1)[None], [view.index]
+        if view.index not in self._redrawn:
+            self._redrawn.see(view.index, self._guidance.round_trip(view.image, keys)[0].permute(1, 2, 0))
+        unedited = self._redrawn.seen(view.index)
+        assert unedited is not None
+        beside = unedited.permute(2, 0, 1)[None].to(view.image)
+        redrawn = self._guidance.redraw(image, view.image, config, keys, beside)
         # What the data set masks out stays as it is.
-        self._redrawn[view.index] = target = view.where_shown(redrawn[0].permute(1, 2, 0), rgb)
+        self._redrawn[view.index] = view.where_shown(redrawn[0].permute(1, 2, 0), rgb)
+        target = self._redrawn.picture(view.index)
         self.last_view = EditedView(view.index, view.image[0].permute(1, 2, 0), rgb, rgb - target.to(rgb))
 
     def losses(self, k: int, view: SourceView) -> dict[str, Float[Tensor, ""]]:
@@ -89,7 +108,7 @@ class Refining:
         due = turn % self.rounds == 0
         drawn_before = self.from_source and k < of_this_gpu  # the scene doesn't show the edit yet
         if (due and not drawn_before) or view.index not in self._redrawn:
-            self.redraw(view)
+            self.redraw(view, k / max(1, self._steps))
         return self._model.fit_redrawn(view, self._redrawn, turn)
 
     def forget(self) -> None:

@@ -749,6 +749,11 @@ class TestRedraw:
         sdedit = guidance_of(denoiser).redraw(source, source, RedrawConfig())
         assert (redrawn - sdedit).abs().max() > 0.01
 
+    def test_a_round_trip_encodes_and_decodes_the_source(self, denoiser: Denoiser) -> None:
+        source, guidance = random(2, 3, 40, 56), guidance_of(denoiser)
+        latents = denoiser.encode_image(resize(source, guidance._encode.size(source)))
+        torch.testing.assert_close(guidance.round_trip(source), resize(denoiser.decode_latents(latents), (40, 56)))
+
     def test_outside_the_learned_mask_the_source_is_put_back(self, denoiser: Denoiser) -> None:
         image, source = random(1, 3, 64, 64), random(1, 3, 64, 64, seed=1)
         guidance = guidance_of(denoiser, localize=1.0)

@@ -267,10 +267,14 @@ class TestRefinement:
         monkeypatch.setattr(pipeline._refining, "rounds", 2)
         monkeypatch.setattr(pipeline._refining, "from_source", False)
         self.asked: list[int] = []
+        self.strengths: list[float] = []
 
-        def redraw(image: torch.Tensor, source: torch.Tensor, config: Any, keys: list[int]) -> torch.Tensor:
-            assert image.shape == source.shape and not image.requires_grad
+        def redraw(
+            image: torch.Tensor, source: torch.Tensor, config: Any, keys: list[int], unedited: torch.Tensor
+        ) -> torch.Tensor:
+            assert image.shape == source.shape == unedited.shape and not image.requires_grad
             self.asked += keys
+            self.strengths.append(config.strength)
             return torch.tensor([0.0, 1.0, 0.0])[:, None, None].expand_as(image)
 
         monkeypatch.setattr(pipeline.guidance, "redraw", redraw)
@@ -281,6 +285,17 @@ class TestRefinement:
             refining.get_train_loss_dict(step)
         order = [view_at(k, 9, 0) for k in range(27)]
         assert self.asked == order[:9] + order[18:]
+
+    def test_they_are_redrawn_with_less_and_less_if_asked_for(
+        self, refining: EditPipeline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        refining.get_train_loss_dict(5)
+        for name, value in (("_final_mult", 0.25), ("_steps", 40), ("rounds", 1)):
+            monkeypatch.setattr(refining._refining, name, value)
+        for step in (0, 20, 39):
+            refining.get_train_loss_dict(step)
+        first = refining.config.refinement.strength
+        assert self.strengths == pytest.approx([first, first, first / 2, first * 0.25 ** (39 / 40)])
 
     def test_from_the_source_all_are_redrawn_first_and_not_in_the_first_round(
         self, refining: EditPipeline, monkeypatch: pytest.MonkeyPatch

@@ -63,7 +63,9 @@ class Towards(Guidance):
         self.calls.append("refine")
         return target
 
-    def redraw(self, image: Tensor, source_image: Tensor, config: Any, keys: Any = None) -> Tensor:
+    def redraw(
+        self, image: Tensor, source_image: Tensor, config: Any, keys: Any = None, unedited: Any = None
+    ) -> Tensor:
         self.calls.append("redraw")
         return self.goal.expand_as(image)
 

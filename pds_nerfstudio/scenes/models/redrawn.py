@@ -1,8 +1,9 @@
 """What a scene is fitted to while an edit is refined: its views, with what the diffusion model has redrawn in them.
 
-The model redraws views at the size it works with. At full size a view is its source photograph, with the change that
-the redrawn one shows carried back to it (see `carry_back`): detail that the model never saw stays, and what has not
-changed is pulled to the photograph, as it was in reconstruction.
+The model redraws views at the size it works with, and what it draws has less detail than what it was shown. At full
+size a view is its source photograph, with the change that the redrawn one shows, beside the source as the model sees
+it, carried back to it (see `carry_back`): detail that the model never saw, or can't draw, stays where the thing does,
+and what has not changed is pulled to the photograph, as it was in reconstruction.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from pds_nerfstudio.carry_back import compose, shares
 from pds_nerfstudio.scenes.views import Part, SourceViews
 
 _KEPT = 3, 3, 1, 1, 1
-"""Channels of what is kept of a view: redrawn, source, shares taken and detail of `compose`, the data set's mask."""
+"""Channels of what is kept of a view: redrawn, as the model sees its source, shares taken and detail of `compose`, the
+data set's mask."""
 
 
 @dataclass(frozen=True)
@@ -66,21 +68,35 @@ class RedrawnViews:
         self._full_sizes_on_host = self._full_sizes.cpu()
         self._kept: Tensor | None = None  # of all views, row by row; made when the first comes
         self._redrawn: dict[int, None] = {}
+        self._seen: dict[int, UInt8[Tensor, "pixels 3"]] = {}
 
     def __contains__(self, index: int) -> bool:
         return index in self._redrawn
 
     def __setitem__(self, index: int, picture: Float[Tensor, "height width 3"]) -> None:
         """Keep a redrawn view; numbers outside 0..1 are clamped."""
-        self._keep(index, (picture.clamp(0, 1) * 255).round().to(torch.uint8).reshape(-1, 3))
+        self._keep(index, _to_bytes(picture))
+
+    def see(self, index: int, source: Float[Tensor, "height width 3"]) -> None:
+        """Keep how the model sees the source of a view that is not redrawn yet, if not as it is."""
+        self._seen[index] = _to_bytes(source).to(self._sizes.device)
+
+    def seen(self, index: int) -> Float[Tensor, "height width 3"] | None:
+        """Return how the model sees the source of a view, if that was kept."""
+        return self._picture(index, self._seen[index]) if index in self._seen else None
+
+    def _picture(self, index: int, pixels: UInt8[Tensor, "pixels 3"]) -> Float[Tensor, "height width 3"]:
+        return pixels.to(self._sizes.device).reshape(*self._views[index].image.shape[-2:], 3).float() / 255
 
     def _keep(self, index: int, pixels: UInt8[Tensor, "pixels 3"]) -> None:
         if self._kept is None:
             self._kept = torch.zeros(self._starts_on_host[-1], sum(_KEPT), dtype=torch.uint8, device=self._sizes.device)
         # Of what is kept, and not of what was given: a resumed run has nothing else.
         view = self._views[index]
-        before, mask = view.image, torch.ones_like(view.image[:, :1]) if view.mask is None else view.mask
-        after = pixels.to(before.device).reshape(*before.shape[-2:], 3).permute(2, 0, 1)[None].float() / 255
+        source, mask = view.image, torch.ones_like(view.image[:, :1]) if view.mask is None else view.mask
+        seen, redrawn = self.seen(index), self._picture(index, pixels)
+        before = source if seen is None else seen.permute(2, 0, 1)[None].to(source)
+        after = redrawn.permute(2, 0, 1)[None].to(source)
         of_view = torch.cat([after, before, *shares(before, after), mask], dim=1)[0]
         first, end = self._starts_on_host[index : index + 2]
         self._kept[first:end] = (of_view * 255).round().to(torch.uint8).flatten(1).T
@@ -90,8 +106,9 @@ class RedrawnViews:
         return len(self._redrawn)
 
     def picture(self, index: int) -> Float[Tensor, "height width 3"]:
-        """Return a redrawn view at the guidance's size, in 0..1."""
-        return self._of_view(index)[0]
+        """Return a redrawn view at the guidance's size, in 0..1, with the detail of its source that stays."""
+        after, before, taken, detail, _ = self._of_view(index)
+        return compose(self._views[index].image[0].permute(1, 2, 0).to(after), before, after, taken, detail)
 
     def changed(self, index: int) -> Bool[Tensor, "height width"]:
         """Return where a redrawn view differs from its source, at the guidance's size."""
@@ -104,22 +121,29 @@ class RedrawnViews:
         pixels = self._kept[first:end].float().unflatten(0, self._sizes[index].tolist()) / 255
         return pixels.split(_KEPT, dim=-1)
 
-    def state_dict(self) -> dict[int, UInt8[Tensor, "pixels 3"]]:
-        """Return all redrawn views in bytes, row by row, by their numbers."""
+    def state_dict(self) -> dict[int, UInt8[Tensor, "pixels channels"]]:
+        """Return all redrawn views in bytes, row by row, by their numbers, and beside them their sources as seen."""
         if self._kept is None:
             return {}
-        bounds = {index: slice(*self._starts_on_host[index : index + 2]) for index in self._redrawn}
-        return {index: self._kept[pixels, :3].cpu() for index, pixels in bounds.items()}
+        state = {}
+        for index in self._redrawn:
+            pixels = self._kept[slice(*self._starts_on_host[index : index + 2]), :3]
+            parts = [pixels, self._seen[index]] if index in self._seen else [pixels]
+            state[index] = torch.cat(parts, dim=1).cpu()
+        return state
 
-    def load_state_dict(self, state: dict[int, UInt8[Tensor, "pixels 3"]]) -> None:
+    def load_state_dict(self, state: dict[int, UInt8[Tensor, "pixels channels"]]) -> None:
         """Keep the redrawn views of a state, and no others."""
         self.clear()
         for index, pixels in state.items():
-            self._keep(index, pixels)
+            if pixels.shape[1] > 3:
+                self._seen[index] = pixels[:, 3:].to(self._sizes.device)
+            self._keep(index, pixels[:, :3])
 
     def clear(self) -> None:
         """Forget all redrawn views."""
         self._redrawn.clear()
+        self._seen.clear()
 
     def tile(self, index: int, turn: int) -> Tile:
         """Return a part of a redrawn view at full size, of as many pixels as a step may render at most.
@@ -194,6 +218,10 @@ class RedrawnViews:
         enlarged = torch.lerp(row(first[:, 0]), row(second[:, 0]), weight[:, :1]) / 255
         after, before, *others = enlarged.split(_KEPT, dim=1)
         return [before, after, *others]
+
+
+def _to_bytes(picture: Float[Tensor, "height width 3"]) -> UInt8[Tensor, "pixels 3"]:
+    return (picture.clamp(0, 1) * 255).round().to(torch.uint8).reshape(-1, 3)
 
 
 def _parts(side: int, most: int) -> list[slice]:

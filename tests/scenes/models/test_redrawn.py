@@ -107,6 +107,22 @@ def test_a_change_is_carried_up_as_it_is_to_a_picture(views: SourceViews, index:
     assert torch.equal(target[:, right:], views.full_size_image(index)[:, right:])
 
 
+@pytest.mark.parametrize("index", range(3))
+def test_detail_that_the_model_cannot_draw_stays(views: SourceViews, index: int) -> None:
+    """What it loses of the source is no change, and lost again in what it redraws."""
+    redrawn, flat = RedrawnViews(views), torch.full_like(source(views, index), 0.5)  # as if it saw no noise
+    redrawn.see(index, flat)
+    redrawn[index] = flat
+    assert torch.equal(whole(redrawn, views, index), views.full_size_image(index))
+    assert torch.equal(redrawn.picture(index), source(views, index))
+    half = flat.shape[1] // 2
+    redrawn[index] = torch.where(torch.arange(flat.shape[1])[:, None] < half, flat + 0.2, flat)
+    target, seen = whole(redrawn, views, index), redrawn.seen(index)
+    left = SIZES[index][1] // 8
+    torch.testing.assert_close(target[:, :left], views.full_size_image(index)[:, :left] + 0.2, atol=3 / 255, rtol=0)
+    assert seen is not None and (seen - flat).abs().max() < 1 / 255
+
+
 def test_tiles_cover_a_view_and_then_come_in_another_order(views: SourceViews) -> None:
     redrawn = RedrawnViews(views)
     for index, n in enumerate(TILES):
@@ -179,11 +195,12 @@ def test_views_no_larger_than_the_guidances_are_fitted_whole_and_as_they_were_re
 def test_a_state_holds_what_was_redrawn_in_bytes_and_no_more(views: SourceViews, data: Path) -> None:
     one, other = RedrawnViews(views), RedrawnViews(views)
     assert not one and one.state_dict() == {}
+    one.see(0, source(views, 0) * 0.9)
     one[2], one[0] = edited(views, 2), edited(views, 0)
     other[1] = source(views, 1)
     state = one.state_dict()
     assert {index: (pixels.dtype, tuple(pixels.shape)) for index, pixels in state.items()} == {
-        index: (torch.uint8, (source(views, index)[..., 0].numel(), 3)) for index in (0, 2)
+        index: (torch.uint8, (source(views, index)[..., 0].numel(), channels)) for index, channels in ((0, 6), (2, 3))
     }
     other.load_state_dict(state)
     assert 1 not in other and 2 in other and len(other) == 2

@@ -66,7 +66,9 @@ def test_what_the_model_redraws(crop: float, keys: list[int] | None) -> None:
     shown, given = drawing("#f0e0d0", crop, views=2), list[tuple[Any, ...]]()
 
     class Invert(Towards):
-        def redraw(self, image: Tensor, source_image: Tensor, config: Any, keys: Any = None) -> Tensor:
+        def redraw(
+            self, image: Tensor, source_image: Tensor, config: Any, keys: Any = None, unedited: Any = None
+        ) -> Tensor:
             given.append((image, source_image, config, keys if keys is None else list(keys)))
             return 1 - image
 
