@@ -22,6 +22,8 @@ from pds_nerfstudio.scenes.views import Part, SourceViews
 
 _KEPT = 3, 3, 1, 1, 1
 """Channels of what is kept of a view: redrawn, source, shares taken and detail of `compose`, the data set's mask."""
+_DIFFERS = 0.02
+"""Change, of 0..1, of a pixel that has changed. What counts as taken reaches some pixels over the edge of a change."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,9 @@ class RedrawnViews:
         return self._of_view(index)[0]
 
     def changed(self, index: int) -> Bool[Tensor, "height width"]:
-        """Return where a redrawn view differs from its source, at the guidance's size."""
-        return self._of_view(index)[2][..., 0] > 0.5
+        """Return where a redrawn view differs from its source, at the guidance's size: a pixel, and around it."""
+        after, before, taken, *_ = self._of_view(index)
+        return (taken[..., 0] > 0.5) & ((after - before).abs().amax(-1) > _DIFFERS)
 
     def _of_view(self, index: int) -> tuple[Float[Tensor, "height width _"], ...]:
         """Return what is kept of a view, by its channels."""
