@@ -25,7 +25,9 @@ from pds_nerfstudio.scenes.chance import Chance
 from pds_nerfstudio.scenes.compat import read_points_without_open3d
 from pds_nerfstudio.scenes.holding import Holding, Holds
 from pds_nerfstudio.scenes.losses import guide
+from pds_nerfstudio.scenes.models.floaters import clear_floaters
 from pds_nerfstudio.scenes.models.scene_model import SceneModel
+from pds_nerfstudio.scenes.models.splat import EditSplatModel
 from pds_nerfstudio.scenes.optimizers import EditOptimizers
 from pds_nerfstudio.scenes.output.pictures import EditedView
 from pds_nerfstudio.scenes.plan import EditPlan
@@ -38,6 +40,7 @@ from pds_nerfstudio.scenes.selection.config import EVERYTHING, SelectionConfig
 from pds_nerfstudio.scenes.selection.region import Region
 from pds_nerfstudio.scenes.settings import check_scene_settings, settings_of, take_scene_settings
 from pds_nerfstudio.scenes.signal import measure_floors
+from pds_nerfstudio.scenes.terminal import say
 from pds_nerfstudio.scenes.views import SourceView, SourceViews, view_at
 
 read_points_without_open3d()  # here, because no scene is edited without this module, in whichever process
@@ -298,13 +301,14 @@ class EditPipeline(VanillaPipeline):
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
-        """Return nerfstudio's callbacks, then the ones that begin the edit and steer its learning rates."""
+        """Return nerfstudio's callbacks, then those that begin the edit, steer its rates and tidy up after it."""
         callbacks = super().get_training_callbacks(training_callback_attributes)
         optimizers, trainer = training_callback_attributes.optimizers, training_callback_attributes.trainer
         assert optimizers is not None
         self._folder = None if trainer is None else trainer.base_dir
-        begin = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION
-        return [*callbacks, TrainingCallback([begin], self._before_step, args=[optimizers]), self._chance.callback()]
+        begin, end = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION, TrainingCallbackLocation.AFTER_TRAIN_ITERATION
+        before, after = TrainingCallback([begin], self._before_step, args=[optimizers]), self._after_step
+        return [*callbacks, before, TrainingCallback([end], after), self._chance.callback()]
 
     def _before_step(self, optimizers: Optimizers, step: int) -> None:
         first = step == self.plan.start
@@ -338,6 +342,13 @@ class EditPipeline(VanillaPipeline):
             rate = optimizers.config[name]["optimizer"].lr * config.lr_mult * share
             for group in optimizer.param_groups:
                 group["lr"] = rate
+
+    def _after_step(self, step: int) -> None:
+        """Remove floaters after the last step that edits, and after the last that refines: before it is saved."""
+        if step + 1 in (self.plan.refine_start, self.plan.end) and isinstance(self.model, EditSplatModel):
+            n = clear_floaters(self.model, self.views.view_cameras)
+            if n and get_rank() == 0:
+                say(f"Removed {n} of the edit's Gaussians: faint ones, and what fewer than two views see.")
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return what a resumed run needs beside weights and optimisers; while it refines, also the redrawn views."""

@@ -126,7 +126,8 @@ class TestWhatHoldsNothing:
         assert not (trainer.base_dir / "may_change.jpg").exists()
 
     def test_an_edit_of_everything(self, make_config: Any, run: Any, looks: Looks) -> None:
-        trainer = run(make_config("splat", steps=1, reconstruct=0, pipeline__tgt_prompt="night", **LOCAL))
+        options = {"pipeline__tgt_prompt": "night", "pipeline__model__edit_refine_every": 0, **LOCAL}
+        trainer = run(make_config("splat", steps=1, reconstruct=0, **options))
         assert looks.count == 9 and splat(trainer).free is None and splat(trainer).num_points == 400
 
     def test_a_nerf(self, make_config: Any, run: Any, looks: Looks) -> None:

@@ -24,6 +24,8 @@ from pds_nerfstudio.scenes.views import Part, SourceViews
 _KEPT = 3, 3, 1, 1, 1
 """Channels of what is kept of a view: redrawn, as the model sees its source, shares taken and detail of `compose`, the
 data set's mask."""
+_DIFFERS = 0.02
+"""Change, of 0..1, of a pixel that has changed. What counts as taken reaches some pixels over the edge of a change."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,9 @@ class RedrawnViews:
         return compose(self._views[index].image[0].permute(1, 2, 0).to(after), before, after, taken, detail)
 
     def changed(self, index: int) -> Bool[Tensor, "height width"]:
-        """Return where a redrawn view differs from its source, at the guidance's size."""
-        return self._of_view(index)[2][..., 0] > 0.5
+        """Return where a redrawn view differs from its source, at the guidance's size: a pixel, and around it."""
+        after, before, taken, *_ = self._of_view(index)
+        return (taken[..., 0] > 0.5) & ((after - before).abs().amax(-1) > _DIFFERS)
 
     def _of_view(self, index: int) -> tuple[Float[Tensor, "height width _"], ...]:
         """Return what is kept of a view, by its channels."""

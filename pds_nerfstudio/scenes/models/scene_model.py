@@ -90,10 +90,10 @@ class SceneModel(Protocol):
         """
 
     def held_state(self) -> dict[str, Any] | None:
-        """Return what a checkpoint has to hold of what is held, beside `free`; None if that is nothing."""
+        """Return what a checkpoint has to hold of what is held, or of what is new, beside `free`; None if nothing."""
 
     def load_held_state(self, state: dict[str, Any] | None) -> None:
-        """Hold what a checkpoint held beside `free`, and nothing else."""
+        """Take up what a checkpoint held of that, and nothing else."""
 
     def render_edit_view(
         self, camera: Cameras, index: int

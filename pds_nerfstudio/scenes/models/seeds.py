@@ -27,6 +27,9 @@ _FEWEST = 2
 """Other views that have to see a point where the first one does."""
 _MOST_THROUGH = 0.5
 """Views that look through a point at something behind it, as a share of those that see it: more, and it floats."""
+_MOST_UNCHANGED = 0.5
+"""Views in which nothing has changed at a point, as a share of those that see it: more, and it was there before. What
+counts as changed reaches over the edge of what has, to whatever is behind it."""
 _TRIED = 4
 """Points that are tried for each that is wanted."""
 
@@ -58,21 +61,24 @@ def find_seeds(looks: Sequence[Look], changed: Sequence[Bool[Tensor, "height wid
         colors.append(look.color[some[:, 0], some[:, 1]])
         own.append(torch.full_like(some[:, 0], index))
     seeds = Seeds(torch.cat(points), torch.cat(colors))
-    agreed = agreement(looks, seeds, torch.cat(own)).nonzero()[:, 0]
+    agreed = agreement(looks, changed, seeds, torch.cat(own)).nonzero()[:, 0]
     some = agreed[torch.randperm(len(agreed), device=agreed.device)[:n]]
     return Seeds(seeds.means[some], seeds.colors[some])
 
 
-def agreement(looks: Sequence[Look], seeds: Seeds, own: Int[Tensor, " seeds"]) -> Bool[Tensor, " seeds"]:
-    """Return which points other views see as well, and do not look through.
+def agreement(
+    looks: Sequence[Look], changed: Sequence[Bool[Tensor, "height width"]], seeds: Seeds, own: Int[Tensor, " seeds"]
+) -> Bool[Tensor, " seeds"]:
+    """Return which points other views see as well, as something that has changed, and do not look through.
 
     Args:
         looks: The views.
+        changed: Which pixels of each have changed.
         seeds: The points.
         own: The view that each point is from, which says nothing more of it.
     """
-    seen, through = torch.zeros_like(own), torch.zeros_like(own)
-    for index, look in enumerate(looks):
+    seen, through, unchanged = torch.zeros_like(own), torch.zeros_like(own), torch.zeros_like(own)
+    for index, (look, mask) in enumerate(zip(looks, changed, strict=True)):
         at, depth = look.project(seeds.means)
         height, width = look.depth.shape
         column, row = at.floor().long().unbind(-1)
@@ -80,6 +86,8 @@ def agreement(looks: Sequence[Look], seeds: Seeds, own: Int[Tensor, " seeds"]) -
         row, column = row.clamp(0, height - 1), column.clamp(0, width - 1)
         there, opaque = look.depth[row, column], look.opacity[row, column] > _OPAQUE
         alike = (look.color[row, column] - seeds.colors).abs().amax(-1) < _SAME_COLOR
-        seen += framed & opaque & ((there - depth).abs() <= _SAME_DEPTH * depth) & alike
+        sees = framed & opaque & ((there - depth).abs() <= _SAME_DEPTH * depth) & alike
+        seen += sees
+        unchanged += sees & ~mask[row, column]
         through += framed & opaque & (there > (1 + _SAME_DEPTH) * depth)
-    return (seen >= _FEWEST) & (through <= _MOST_THROUGH * seen)
+    return (seen >= _FEWEST) & (through <= _MOST_THROUGH * seen) & (unchanged <= _MOST_UNCHANGED * seen)

@@ -130,6 +130,7 @@ class EditSplatModel(SplatOnAnyDevice):
         """
         self.editing = True
         self.camera_optimizer.requires_grad_(False)
+        made = self.made
         release(self.strategy_state)
         self.strategy = HoldingStrategy(
             prune_opa=self.config.edit_cull_alpha_thresh,
@@ -141,11 +142,18 @@ class EditSplatModel(SplatOnAnyDevice):
             reset_every=_NEVER,  # an opacity reset would undo the scene
             absgrad=self.config.use_absgrad,
         )
-        self.strategy_state = self.strategy.initialize_state(scene_scale=1.0)
+        self.strategy_state = {**self.strategy.initialize_state(scene_scale=1.0), "made": made}
         self._strewn = self.config.strewn_gaussians if first else 0
         if self._strewn:
-            self._strew(cameras)
+            like = self.means.detach(), self.features_dc.detach()
+            self._add(strewn(self._strewn, cameras, *like, self.config.strewn_opacity))
             self._follow_first_rank()
+
+    @property
+    def made(self) -> Bool[Tensor, " gaussians"]:
+        """Which Gaussians the edit has made: strewn and planted ones, and what gsplat has let grow from them."""
+        made = self.strategy_state.get("made")
+        return torch.zeros(self.num_points, dtype=torch.bool, device=self.device) if made is None else made
 
     @property
     def free(self) -> Bool[Tensor, " gaussians"] | None:
@@ -166,11 +174,18 @@ class EditSplatModel(SplatOnAnyDevice):
         """Return how much of each pixel's light comes from some Gaussians, in 0..1."""
         return self.picture_of(which.float()[:, None], camera, int(camera.height), int(camera.width))[..., 0]
 
-    def held_state(self) -> None:
-        """Return nothing: of what is held, `free` says all."""
+    def held_state(self) -> dict[str, Any] | None:
+        """Return which Gaussians the edit has made, if it has; of what is held, `free` says all."""
+        return {"made": self.made.cpu()} if bool(self.made.any()) else None
 
     def load_held_state(self, state: dict[str, Any] | None) -> None:
-        """Do nothing: of what is held, `free` says all."""
+        """Take up which Gaussians the edit has made."""
+        self.strategy_state["made"] = None if state is None else state["made"].to(self.device)
+
+    def load_state_dict(self, dict: Mapping[str, Any], **kwargs: Any) -> Any:  # type: ignore[override]
+        """Load weights as splatfacto does. Of what they are, nothing was made by this edit until its state says so."""
+        self.strategy_state["made"] = None
+        return super().load_state_dict(dict, **kwargs)
 
     def hold(self, choose: Callable[[EditSplatModel], Bool[Tensor, " gaussians"]]) -> None:
         """From now on, keep every bit of all Gaussians but those that are chosen. For after `begin_edit`.
@@ -185,10 +200,15 @@ class EditSplatModel(SplatOnAnyDevice):
             return
         in_vain = ~free
         in_vain[: len(free) - self._strewn] = False
-        if bool(in_vain.any()):
-            remove(self.gauss_params, self.optimizers, self.strategy_state, in_vain)
+        self.remove(in_vain)
         self._strewn = 0
         self.strategy.hold(self.gauss_params, self.optimizers, self.strategy_state, free[~in_vain])
+
+    def remove(self, which: Bool[Tensor, " gaussians"]) -> None:
+        """Remove some Gaussians; of several GPUs, those of which the first one says it."""
+        if bool(which.any()):
+            remove(self.gauss_params, self.optimizers, self.strategy_state, which)
+        self._follow_first_rank()
 
     def contributions(
         self, camera: Cameras, weights: Float[Tensor, "height width channels"]
@@ -222,15 +242,10 @@ class EditSplatModel(SplatOnAnyDevice):
         with self.on_this_device():
             return paint(self, colors, camera, height, width)
 
-    def _strew(self, cameras: Cameras) -> None:
-        """Add faint Gaussians, evenly over the ball that the cameras look at, coloured like what is nearest."""
-        colors, opacity = self.features_dc.detach(), self.config.strewn_opacity
-        self._add(strewn(self.config.strewn_gaussians, cameras, self.means.detach(), colors, opacity))
-
     @torch.no_grad()
     def _add(self, new: Mapping[str, Float[Tensor, "new *features"]]) -> None:
         """Add Gaussians of the same colour from all sides, after those that are there."""
-        n = len(new["means"])
+        n, made = len(new["means"]), self.made
 
         def with_zeros(values: Tensor) -> Tensor:
             return torch.cat([values, values.new_zeros(n, *values.shape[1:])])
@@ -238,6 +253,7 @@ class EditSplatModel(SplatOnAnyDevice):
         for name, old in list(self.gauss_params.items()):
             values = torch.cat([old, new[name]]) if name in new else with_zeros(old)
             self._replace(name, values, with_zeros)
+        self.strategy_state["made"] = torch.cat([made, made.new_ones(n)])
 
     @torch.no_grad()
     def surfaces(self, views: SourceViews, redrawn: RedrawnViews) -> Seeds:
@@ -300,13 +316,12 @@ class EditSplatModel(SplatOnAnyDevice):
             parameter = self.gauss_params[name]
             state = self.optimizers[name].state[parameter]
             take_from_first_rank([parameter, *(state[key] for key in sorted(state) if state[key].ndim)])
-        free = self.free
-        if free is not None:
-            free = free if len(free) == n else free.new_empty(n)
-            take_from_first_rank([free])
+        made, free = (mask if mask is None or len(mask) == n else mask.new_empty(n) for mask in (self.made, self.free))
+        take_from_first_rank(mask for mask in (made, free) if mask is not None)
         if get_rank() != 0:
             release(self.strategy_state)
             self.strategy_state = self.strategy.initialize_state(scene_scale=1.0)
+        self.strategy_state["made"] = made
         if free is not None:
             self.strategy.hold(self.gauss_params, self.optimizers, self.strategy_state, free)
 

@@ -56,6 +56,14 @@ def edited(views: SourceViews, index: int) -> Tensor:
     return picture
 
 
+def test_what_has_changed_ends_at_its_edge(views: SourceViews) -> None:
+    redrawn = RedrawnViews(views)
+    redrawn[0] = edited(views, 0)
+    changed = redrawn.changed(0)
+    half = changed.shape[1] // 2
+    assert changed[:, :half].all() and not changed[:, half:].any()
+
+
 def tiles(redrawn: RedrawnViews, index: int) -> list[Tile]:
     """Each part of a view once."""
     return [redrawn.tile(index, turn) for turn in range(TILES[index])]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from nerfstudio.cameras.cameras import Cameras
@@ -38,24 +40,48 @@ def ball_from(azimuth: float, spread: float = 0.0) -> Look:
 
 
 LOOKS = [ball_from(azimuth) for azimuth in (-0.6, -0.3, 0.0, 0.3, 0.6)]
+EVERYWHERE = [torch.ones(SIDE, SIDE, dtype=torch.bool) for _ in LOOKS]
 
 
 def test_seeds_lie_on_the_surface_that_the_views_show() -> None:
     torch.manual_seed(0)
-    everywhere = [torch.ones(SIDE, SIDE, dtype=torch.bool) for _ in LOOKS]
-    seeds = find_seeds(LOOKS, everywhere, 300)
+    seeds = find_seeds(LOOKS, EVERYWHERE, 300)
     assert len(seeds.means) == 300
     torch.testing.assert_close(seeds.means.norm(dim=-1), torch.full((300,), RADIUS), atol=1e-4, rtol=0)
     torch.testing.assert_close(seeds.colors, BALL.expand(300, 3))
 
 
 def test_what_has_not_changed_seeds_nothing() -> None:
-    left = torch.zeros(SIDE, SIDE, dtype=torch.bool)
-    left[:, : SIDE // 2] = True
-    nowhere = torch.zeros_like(left)
-    seeds = find_seeds(LOOKS, [nowhere, nowhere, left, nowhere, nowhere], 10_000)
+    left = [look.points()[..., 0] < 0 for look in LOOKS]
+    seeds = find_seeds(LOOKS, left, 10_000)
     assert len(seeds.means) > 50 and (seeds.means[:, 0] < 0).all()
+    nowhere = torch.zeros_like(left[0])
     assert len(find_seeds(LOOKS, [nowhere] * 5, 100).means) == 0
+
+
+def test_what_one_view_alone_sees_changed_seeds_nothing() -> None:
+    nowhere = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    assert len(find_seeds(LOOKS, [nowhere, nowhere, ~nowhere, nowhere, nowhere], 100).means) == 0
+
+
+def test_the_sky_around_what_has_changed_seeds_nothing() -> None:
+    """Also where one view says that it has changed: a model redraws some pixels over the edge of what it changes."""
+    torch.manual_seed(0)
+    looks, changed = [], []
+    for ball in [ball_from(0.1 * k) for k in range(-4, 5)]:  # of which several see the sky just above another's ball
+        hit = ball.opacity[..., None] > 0
+        looks.append(
+            replace(
+                ball,
+                color=torch.where(hit, ball.color, torch.tensor([0.4, 0.6, 0.9])),
+                depth=torch.where(hit[..., 0], ball.depth, 20.0),
+                opacity=torch.ones_like(ball.opacity),
+            )
+        )
+        changed.append(hit[..., 0])
+    changed[4] = torch.nn.functional.max_pool2d(changed[4][None].float(), 5, 1, 2)[0] > 0
+    seeds = find_seeds(looks, changed, 10_000)
+    assert len(seeds.means) > 1000 and (seeds.means.norm(dim=-1) < 1.1 * RADIUS).all()
 
 
 @pytest.mark.parametrize(
@@ -69,12 +95,12 @@ def test_what_has_not_changed_seeds_nothing() -> None:
 )
 def test_views_agree_on_what_they_see(point: list[float], color: Tensor, agreed: bool) -> None:
     seeds = Seeds(torch.tensor([point]), color[None])
-    assert agreement(LOOKS, seeds, torch.tensor([2])).tolist() == [agreed]
+    assert agreement(LOOKS, EVERYWHERE, seeds, torch.tensor([2])).tolist() == [agreed]
 
 
 def test_one_view_alone_says_nothing() -> None:
     seeds = Seeds(torch.tensor([[0.0, 0.0, RADIUS]]), BALL[None])
-    assert not agreement(LOOKS[2:3], seeds, torch.tensor([0])).any()
+    assert not agreement(LOOKS[2:3], EVERYWHERE[:1], seeds, torch.tensor([0])).any()
 
 
 def test_a_cloud_has_no_depth() -> None:
