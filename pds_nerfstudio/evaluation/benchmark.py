@@ -152,9 +152,9 @@ class Block:
                 files[what] = hashlib.sha256(f"{what} {key}".encode()).hexdigest()[:16] + ".png"
                 save_row(getattr(result, what), self.setup.out / "pictures" / files[what])
             seen = result.before, result.truth, result.edited
-            scores = plain(
-                asdict(score(case.source, case.target, *seen)) | by_own_measures(self.measures, *seen), MOST_DECIBELS
-            )
+            scores = asdict(score(case.source, case.target, *seen))
+            scores["view_difference_ratio"] = result.view_difference_ratio
+            scores = plain(scores | by_own_measures(self.measures, *seen), MOST_DECIBELS)
             about = {"variant": self.variant.text, "kind": case.kind, "index": case.index, "prompts": case.prompts}
             rows.append({"key": key, **about, "scores": scores | {"seconds": result.seconds}, "pictures": files})
         return rows

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from pds_nerfstudio.evaluation.by_words import VQA_LIBRARY, ByClip, ByVqa, WordJ
 from pds_nerfstudio.evaluation.edited_region import EditedRegion, MaskFolder, NothingKnown, Selection, State
 from pds_nerfstudio.evaluation.metrics import by_own_measures, plain
 from pds_nerfstudio.evaluation.scene_scores import SceneScores, StateScores
+from pds_nerfstudio.evaluation.view_agreement import looks_of
 from pds_nerfstudio.page import OfAnySize
 from pds_nerfstudio.scenes.loading import FinishedEdit
 from pds_nerfstudio.scenes.models.splat import EditSplatModel
@@ -260,7 +262,11 @@ def score_toyworld(finished: FinishedEdit, evaluation: Evaluation) -> Scored:
         target = asked_edit(source, evaluation.edit)
     cameras = toyworld.held_out_cameras(evaluation.views, seed=evaluation.seed)
     judgement = toyworld.judge(
-        source, target, cameras, lambda c: finished.render(c.camera_to_world, c.focal, c.width, c.height)
+        source,
+        target,
+        cameras,
+        lambda c: finished.render(c.camera_to_world, c.focal, c.width, c.height),
+        partial(looks_of, finished),
     )
     own = by_own_measures(evaluation.measures, judgement.source, judgement.truth, judgement.edited)
     scores = plain(asdict(judgement.scores) | own, scene_scores.MOST_DECIBELS)
@@ -274,7 +280,7 @@ def score_toyworld(finished: FinishedEdit, evaluation: Evaluation) -> Scored:
 
 
 def true_edit_in_words(scores: Mapping[str, float | None]) -> list[str]:
-    """Return the three scores against the true edit that say most, in sentences."""
+    """Return the scores against the true edit that say most, in sentences."""
     told = [
         f"The edit that was asked for is seen in {scores['success']:.0%} of the views.",
         f"Its PSNR to the true edit is {scores['psnr_true']:.1f} dB; doing nothing would score "
@@ -282,6 +288,9 @@ def true_edit_in_words(scores: Mapping[str, float | None]) -> list[str]:
     ]
     if scores["psnr_outside"] is not None:
         told.append(f"Where nothing should change, its PSNR to the source is {scores['psnr_outside']:.1f} dB.")
+    if scores["view_difference_ratio"] is not None:
+        ratio = scores["view_difference_ratio"]
+        told.append(f"Neighbouring views differ {ratio:.1f} times as much as those of the true edit.")
     return told
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.evaluation.cases import EditCase
 from pds_nerfstudio.evaluation.scene_edits import edit_scene, reconstruct
 from pds_nerfstudio.evaluation.toyworld import Pictures, held_out_cameras, pictures
+from pds_nerfstudio.evaluation.view_agreement import beside_true_edit, looks_of
 from pds_nerfstudio.guidance.config import GuidanceConfig, resolve_device, resolve_dtypes
 from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.guidance import Guidance
@@ -102,6 +104,8 @@ class Edited:
     """The edit."""
     seconds: float
     """How long it took."""
+    view_difference_ratio: float = math.nan
+    """See `EditScores`; only of scenes."""
 
 
 @runtime_checkable
@@ -246,7 +250,8 @@ class SceneEdits:
         cameras = held_out_cameras(self.setup.views, self.setup.size, self.setup.size)
         with torch.no_grad():
             edited = finished.render(cameras.camera_to_world, cameras.focal, cameras.width, cameras.height).cpu()
-        return Edited(pictures(case.source, cameras), pictures(case.target, cameras), edited, seconds)
+        agreement = beside_true_edit(case.target, cameras, functools.partial(looks_of, finished))
+        return Edited(pictures(case.source, cameras), pictures(case.target, cameras), edited, seconds, agreement)
 
 
 _SCENE_OPTIONS: dict[type, str] = {

@@ -5,6 +5,8 @@ All is in the conventions of nerfstudio: cameras look along −z with y up, and 
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -12,6 +14,8 @@ from torch import Tensor
 
 from pds_nerfstudio.scenes.models.look import Look
 
+APART = math.radians(10)
+"""Radians between neighbouring views: nearer ones see the same whatever the scene is like, farther ones other parts."""
 _SAME_DEPTH = 0.01
 _OPAQUE = 0.5
 _PIXEL_SLACK = 1e-2

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pds_nerfstudio.evaluation.edited_region import EditedRegion
 from pds_nerfstudio.evaluation.metrics import gradient_energy, mean, perceptual_in_tiles, psnr
-from pds_nerfstudio.evaluation.reprojection import view_difference
+from pds_nerfstudio.evaluation.reprojection import APART, view_difference
 from pds_nerfstudio.scenes.models.ball import looked_at_ball
 from pds_nerfstudio.scenes.models.look import Look
 from pds_nerfstudio.scenes.models.scene_model import SceneModel
@@ -26,7 +26,6 @@ from pds_nerfstudio.toyworld.classifier import AttributeClassifier
 
 MOST_DECIBELS = 100.0
 """The PSNR of a picture that equals its reference; finite, so that means are finite too."""
-_APART = math.radians(10)
 
 
 @dataclass(frozen=True)
@@ -199,7 +198,7 @@ def neighbour_of(index: int, directions: Float[Tensor, "views 3"]) -> int | None
         return None
     units = torch.nn.functional.normalize(directions.double(), dim=1)
     angles = (units @ units[index]).clamp(-1, 1).arccos()
-    off = (angles - _APART).abs()
+    off = (angles - APART).abs()
     off[index] = math.inf
     return int(off.argmin())
 
@@ -225,11 +224,8 @@ def look_of(model: SceneModel, camera: Cameras, outputs: dict[str, Tensor] | Non
     look = Look(
         outputs["rgb"].clamp(0, 1), depth, outputs["accumulation"][..., 0], camera.camera_to_worlds[0], focal, center
     )
-    if model.kind == "splat":
-        return look
     # nerfstudio's depth of a NeRF is a distance along the ray.
-    rays = replace(look, depth=torch.ones_like(depth)).points() - look.camera_to_world[:, 3]
-    return replace(look, depth=depth / rays.norm(dim=-1))
+    return look if model.kind == "splat" else look.at_distances(depth)
 
 
 def pinhole(camera: Cameras) -> Cameras:

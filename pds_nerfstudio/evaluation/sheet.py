@@ -31,9 +31,10 @@ COLUMNS = (
     "sharpness_inside",
     "sharpness_outside",
     "consistency",
+    "view_difference_ratio",
     "seconds",
 )
-"""Columns of the printed table; table.json has all scores."""
+"""Columns of the printed table, as far as there is a number for them; table.json has all scores."""
 FIDELITY = {
     "psnr_true": "dB to the true edit",
     "psnr_outside": "dB to the source where nothing should change",
@@ -78,19 +79,21 @@ def means_by_kind(rows: Sequence[Row]) -> list[Row]:
 def means(rows: Sequence[Row]) -> dict[str, float | None]:
     """Return the mean of each score over the cases that have it."""
     result: dict[str, float | None] = {}
-    for name in rows[0]["scores"]:
-        values = [value for row in rows if (value := row["scores"][name]) is not None]
+    for name in dict.fromkeys(name for row in rows for name in row["scores"]):
+        # Lines that an older version wrote lack the scores that have come since.
+        values = [value for row in rows if (value := row["scores"].get(name)) is not None]
         result[name] = float(np.mean(values)) if values else None
     return result
 
 
 def markdown(table: Sequence[Row]) -> list[str]:
     """Return the lines of a table in Markdown."""
-    head = ("kind", "variant", "cases", *COLUMNS)
+    known = [column for column in COLUMNS if any(line.get(column) is not None for line in table)]
+    head = ("kind", "variant", "cases", *known)
     lines = ["| " + " | ".join(column.replace("_", " ") for column in head) + " |", "|" + "---|" * len(head)]
     for line in table:
         cells = (
-            f"{v:.3g}" if isinstance(v := line[column], float) else "–" if v is None else str(v) for column in head
+            f"{v:.3g}" if isinstance(v := line.get(column), float) else "–" if v is None else str(v) for column in head
         )
         lines.append("| " + " | ".join(cells) + " |")
     return lines

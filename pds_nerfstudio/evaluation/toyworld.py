@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pds_nerfstudio.evaluation import metrics
 from pds_nerfstudio.evaluation.consistency import direction_consistency, pooled_features
+from pds_nerfstudio.evaluation.view_agreement import Looks, beside_true_edit
 from pds_nerfstudio.toyworld.classifier import AttributeClassifier
 from pds_nerfstudio.toyworld.dataset import RECORD, photograph, walk_around
 from pds_nerfstudio.toyworld.grammar import VALUES, Attributes
@@ -75,6 +76,9 @@ class EditScores:
     features); NaN for a single view."""
     consistency_true: float
     """The same of the true edit."""
+    view_difference_ratio: float = math.nan
+    """How far neighbouring views disagree, as a multiple of the true edit's (`view_agreement.beside_true_edit`): 1
+    is as well as can be, more is worse; NaN for a single picture."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ def judge(
     target: Attributes,
     cameras: Cameras,
     render: Callable[[Cameras], Pictures],
+    looks: Looks | None = None,
 ) -> Judgement:
     """Score what `render` shows to `cameras`.
 
@@ -109,9 +114,13 @@ def judge(
         target: What the edit was to make of it.
         cameras: In the world's own coordinates.
         render: The edited scene.
+        looks: The same with its depth; None if it has none.
     """
     before, truth, edited = pictures(source, cameras), pictures(target, cameras), render(cameras).cpu().float()
-    return Judgement(score(source, target, before, truth, edited), before, truth, edited)
+    scores = score(source, target, before, truth, edited)
+    if looks is not None:
+        scores = replace(scores, view_difference_ratio=beside_true_edit(target, cameras, looks))
+    return Judgement(scores, before, truth, edited)
 
 
 def score(source: Attributes, target: Attributes, before: Pictures, truth: Pictures, edited: Pictures) -> EditScores:

@@ -94,12 +94,18 @@ class FinishedEdit:
         """Return the numbers of `n` training views, spread over all; of all, if there are no more."""
         return sorted({round(i * (len(self.views) - 1) / max(1, n - 1)) for i in range(n)})
 
+    def cameras(
+        self, camera_to_world: Float[Tensor, "batch 3 4"], focal: Float[Tensor, " batch"], width: int, height: int
+    ) -> Cameras:
+        """Return pinhole cameras that are given in the data set's coordinates (OpenGL's convention)."""
+        return Cameras(self.to_scene(camera_to_world), focal, focal, width / 2, height / 2, width, height).to(
+            self.pipeline.device
+        )
+
     def render(
         self, camera_to_world: Float[Tensor, "batch 3 4"], focal: Float[Tensor, " batch"], width: int, height: int
     ) -> Float[Tensor, "batch 3 height width"]:
-        """Return renders in 0..1 from pinhole cameras in the data set's coordinates (OpenGL's convention)."""
-        cameras = Cameras(self.to_scene(camera_to_world), focal, focal, width / 2, height / 2, width, height).to(
-            self.pipeline.device
-        )
+        """Return renders in 0..1 from such cameras."""
+        cameras = self.cameras(camera_to_world, focal, width, height)
         images = [render(self.pipeline.model, cameras[i : i + 1]) for i in range(len(focal))]
         return torch.stack(images).permute(0, 3, 1, 2)

@@ -88,6 +88,30 @@ def test_named_edits_take_the_place_of_drawn_ones(benchmark: Benchmark, edited: 
     assert kinds == {"all single": 3, "arms=raised": 1, "color=red": 1, "hat=top": 1}
 
 
+def test_the_table_has_the_columns_that_have_numbers(benchmark: Benchmark, edited: Done) -> None:
+    run(benchmark)
+    head = (benchmark.out / "table.md").read_text().splitlines()[0]
+    assert "| sharpness outside | seconds |" in head  # a single picture has no other view to agree with
+    assert table_of(benchmark)["pds", PAIR]["view_difference_ratio"] is None
+
+
+def test_results_without_a_score_that_has_come_since_are_read(benchmark: Benchmark, edited: Done) -> None:
+    run(benchmark)
+    record = benchmark.out / "cases.jsonl"
+    rows = [json.loads(line) for line in record.read_text().splitlines()]
+    for row in rows:
+        del row["scores"]["view_difference_ratio"]
+    rows[-1]["scores"]["view_difference_ratio"] = 1.5  # of the second of two pairs
+    record.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run(benchmark)
+    assert len(edited) == 14
+    table = table_of(benchmark)
+    assert table["dds", PAIR]["view_difference_ratio"] == 1.5
+    lines = (benchmark.out / "table.md").read_text().splitlines()
+    column = lines[0].split(" | ").index("view difference ratio")
+    assert [line.split(" | ")[column] for line in lines[2:]].count("–") == len(lines) - 3
+
+
 @pytest.mark.parametrize("change", [{"seed": 1}, {"size": 16}, {"variants": ("pds,steps=7", "dds,t_max=0.5")}])
 def test_other_settings_are_other_results(benchmark: Benchmark, change: dict[str, Any]) -> None:
     keys, others = keys_of(benchmark), keys_of(dataclasses.replace(benchmark, **change))

@@ -17,6 +17,7 @@ from pds_nerfstudio.evaluation.cli import WORDS, Evaluation, main, run
 from pds_nerfstudio.evaluation.edited_region import EditedRegion, NothingKnown
 from pds_nerfstudio.evaluation.scene_scores import MOST_DECIBELS, SceneScores, Seen, StateScores
 from pds_nerfstudio.evaluation.toyworld import pictures
+from pds_nerfstudio.evaluation.view_agreement import true_looks
 from pds_nerfstudio.scenes.loading import FinishedEdit
 from pds_nerfstudio.toyworld.dataset import write_scene
 from pds_nerfstudio.toyworld.grammar import Attributes, edit
@@ -80,6 +81,7 @@ def red_edit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Evaluation:
             return pictures(RED, Cameras(camera_to_world, focal, width, height))
 
     monkeypatch.setattr(cli, "FinishedEdit", RedEdit)
+    monkeypatch.setattr(cli, "looks_of", lambda _, cameras: true_looks(RED, cameras))
     monkeypatch.setattr(cli.scene_scores, "SceneJudge", Judge)
     return Evaluation(tmp_path / "run" / "config.yml", views=2)
 
@@ -116,15 +118,17 @@ def test_unless_another_is_named(red_edit: Evaluation, tmp_path: Path) -> None:
     assert scores["success"] == scores["kept"] == 1
     assert scores["psnr_true"] == MOST_DECIBELS
     assert scores["details"] is None  # nothing came along with the edit
+    assert scores["view_difference_ratio"] == 1
 
 
-def test_three_scores_are_told_in_words(red_edit: Evaluation, capsys: pytest.CaptureFixture[str]) -> None:
+def test_some_scores_are_told_in_words(red_edit: Evaluation, capsys: pytest.CaptureFixture[str]) -> None:
     red_edit.edit = "color=red"
     folder = run(red_edit)
     printed = capsys.readouterr().out
-    told = printed[printed.index("Against the true edit") :].splitlines()[1:5]
+    told = printed[printed.index("Against the true edit") :].splitlines()[1:6]
     assert "seen in 100% of the views" in told[0] and "100.0 dB; doing nothing would score" in told[1]
-    assert f"All {len(scores_in(folder)['true_edit'])} scores are in scores.json" in told[3]
+    assert "Neighbouring views differ 1.0 times as much as those of the true edit." in told[3]
+    assert f"All {len(scores_in(folder)['true_edit'])} scores are in scores.json" in told[4]
     assert "nan" not in printed and "ssim" not in printed
 
 

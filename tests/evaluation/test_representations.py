@@ -1,7 +1,9 @@
 """Scenes and drawings in the benchmark of edits: what is asked of ns-train, with runs that take no time."""
 
+import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,10 +13,13 @@ from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.evaluation import representations
-from pds_nerfstudio.evaluation.cases import draw_cases
+from pds_nerfstudio.evaluation.cases import draw_cases, named_cases
 from pds_nerfstudio.evaluation.representations import REPRESENTATIONS, Setup, Variant
 from pds_nerfstudio.evaluation.scene_edits import edit_scene
+from pds_nerfstudio.evaluation.view_agreement import true_looks
+from pds_nerfstudio.scenes.models.look import Look
 from pds_nerfstudio.toyworld.grammar import Attributes, edit
+from pds_nerfstudio.toyworld.renderer import Cameras
 
 Runs = list[tuple[str, Path, list[str]]]
 """Runs of ns-train: method, folder, options."""
@@ -22,7 +27,7 @@ Runs = list[tuple[str, Path, list[str]]]
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
-    """Return a list of the runs that are asked for; their results are grey."""
+    """Return a list of the runs that are asked for; their results are grey, their looks a man of half contrast."""
     noted: Runs = []
 
     def reconstruct(method: str, scene: Path, out: Path, source: Attributes, target: Attributes) -> Path:
@@ -45,7 +50,12 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
 
     monkeypatch.setattr(representations, "reconstruct", reconstruct)
     monkeypatch.setattr(representations, "edit_scene", edit_scene)
+
+    def looks_of(finished: object, cameras: Cameras) -> list[Look]:
+        return [replace(look, color=look.color / 2) for look in true_looks(Attributes(), cameras)]
+
     monkeypatch.setattr(representations, "FinishedEdit", lambda path: SimpleNamespace(render=render))
+    monkeypatch.setattr(representations, "looks_of", looks_of)
     return noted
 
 
@@ -85,6 +95,12 @@ def test_edits_of_one_scene_share_it_and_nothing_else(runs: Runs, setup: Setup) 
     assert (first.parent / "scene" / "transforms.json").exists()
 
 
+def test_scenes_are_asked_whether_their_views_agree(runs: Runs, setup: Setup) -> None:
+    man = named_cases(["arms=raised"])
+    (edited,) = REPRESENTATIONS["splat"](Variant("pds"), setup).edit(man)
+    assert edited.view_difference_ratio == pytest.approx(0.5, abs=0.1)
+
+
 @pytest.mark.slow
 def test_drawings_are_edited_as_drawings(setup: Setup) -> None:
     representation = REPRESENTATIONS["svg"](Variant("pds,steps=1,fit_steps=30,refine_steps=0"), setup)
@@ -96,6 +112,7 @@ def test_drawings_are_edited_as_drawings(setup: Setup) -> None:
     assert not torch.equal(edited.before, edited.truth)
     assert not torch.equal(edited.before, edited.edited)
     assert torch.equal(edited.edited, again.edited)
+    assert math.isnan(edited.view_difference_ratio)
     assert edited.before[0, :, 0, 0].tolist() == pytest.approx([250 / 255] * 3)  # the paper
 
 

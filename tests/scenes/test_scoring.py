@@ -15,6 +15,8 @@ from PIL import Image
 from pds_nerfstudio.evaluation.cli import Evaluation, run
 from pds_nerfstudio.evaluation.edited_region import Selection, share_of_light
 from pds_nerfstudio.evaluation.metrics import gradient_energy, psnr
+from pds_nerfstudio.evaluation.toyworld import held_out_cameras
+from pds_nerfstudio.evaluation.view_agreement import looks_of
 from pds_nerfstudio.scenes.loading import FinishedEdit
 from pds_nerfstudio.scenes.models.scene_model import render
 
@@ -67,7 +69,24 @@ def test_the_numbers_are_those_of_full_size_renders_beside_the_photos(folder: Pa
 
 
 def test_an_edit_of_the_embedded_world_has_its_true_edit_beside_it(folder: Path) -> None:
-    assert 0 <= scores_of(folder)["true_edit"]["kept"] <= 1
+    scores = scores_of(folder)["true_edit"]
+    assert 0 <= scores["kept"] <= 1
+    assert scores["view_difference_ratio"] > 0
+    report = (folder / "report.html").read_text(encoding="utf-8")
+    assert "view difference ratio" in report and f"{scores['view_difference_ratio']:.3f}" in report
+
+
+def test_the_looks_of_a_run_are_its_renders_and_their_points_are_where_its_cameras_see_them(folder: Path) -> None:
+    loaded = FinishedEdit(folder / "config.yml")
+    cameras = held_out_cameras(2, 24, 16)
+    with torch.no_grad():
+        looks = looks_of(loaded, cameras)
+    rendered = loaded.render(cameras.camera_to_world, cameras.focal, 24, 16)
+    for i, look in enumerate(looks):
+        torch.testing.assert_close(look.color.permute(2, 0, 1), rendered[i], atol=0.01, rtol=0)
+        assert torch.equal(look.camera_to_world, loaded.to_scene(cameras.camera_to_world)[i])
+        at, _ = look.project(look.points())
+        assert at[0, 0].tolist() == pytest.approx([0.5, 0.5], abs=1e-2)
 
 
 def test_the_report_has_the_same_figures_once(folder: Path) -> None:

@@ -5,7 +5,7 @@ All is in the conventions of nerfstudio: cameras look along −z with y up, and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -42,6 +42,11 @@ class Look:
             [x.expand(height, width), -y[:, None].expand(height, width), -torch.ones_like(self.depth)], -1
         )
         return (rays * self.depth[..., None]) @ self.camera_to_world[:, :3].T + self.camera_to_world[:, 3]
+
+    def at_distances(self, distances: Float[Tensor, "height width"]) -> Look:
+        """Return the same look with the depths of points at some distances from the camera, along the rays."""
+        rays = replace(self, depth=torch.ones_like(self.depth)).points() - self.camera_to_world[:, 3]
+        return replace(self, depth=distances / rays.norm(dim=-1))
 
     def project(
         self, points: Float[Tensor, "*points 3"]
