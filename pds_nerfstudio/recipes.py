@@ -56,6 +56,7 @@ def _toyworld_splat() -> EditTrainerConfig:
     # Then redraw all views, and fit the scene as it was to them, from what they show of new surfaces.
     pipeline.refine_from = "source"
     pipeline.refine_steps = 400
+    pipeline.refine_rounds = 1
     pipeline.redraw_final_mult = 0.15
     pipeline.refine_lr_mult = 1.0
     assert isinstance(pipeline.model, EditSplatModelConfig)

@@ -50,6 +50,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "pipeline.reconstruct_steps": 400,
         "pipeline.refine_steps": 400,
         "pipeline.refine_from": "source",
+        "pipeline.refine_rounds": 1,
         "pipeline.redraw_final_mult": 0.15,
         "pipeline.refine_lr_mult": 1.0,
         "pipeline.model.edit_densify_grad_thresh": 0.01,

@@ -92,8 +92,9 @@ class EditPipelineConfig(VanillaPipelineConfig):
     """While refining, a view is redrawn from its current render once in so many times that its turn comes: 1 redraws it
     each time."""
     redraw_final_mult: float = 1.0
-    """Share of --pipeline.refinement.strength that is left when refining ends; it falls exponentially. Views that are
-    redrawn with less and less agree better in the end, and less is invented late."""
+    """Share of --pipeline.refinement.strength that is left when refining ends; it falls exponentially, and so does the
+    number of --pipeline.refinement.denoising-steps. Views that are redrawn with less and less agree better in the end,
+    less is invented late, and they cost less: so they can be redrawn more often (--pipeline.refine-rounds)."""
     refine_lr_mult: float = 0.6
     """Share of the edit's learning rates that refining begins with; it falls to the edit's final share."""
     smallest_gradient: float = 0.0

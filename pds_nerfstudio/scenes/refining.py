@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -82,7 +83,9 @@ class Refining:
             progress: Share of the refinement that is done, from 0 to 1. What is drawn late is to agree with what the
                 scene shows by then, and mend its detail alone.
         """
-        config = replace(self._config, strength=self._config.strength * self._final_mult**progress)
+        left = self._final_mult**progress
+        steps = math.ceil(left * self._config.denoising_steps)  # of the same length
+        config = replace(self._config, strength=left * self._config.strength, denoising_steps=steps)
         rgb = self._model.see(view).rgb.detach()
         image, keys = rgb.float().permute(2, 0, 1)[None], [view.index]
         if view.index not in self._redrawn:

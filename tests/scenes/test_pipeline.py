@@ -268,6 +268,7 @@ class TestRefinement:
         monkeypatch.setattr(pipeline._refining, "from_source", False)
         self.asked: list[int] = []
         self.strengths: list[float] = []
+        self.denoising_steps: list[int] = []
 
         def redraw(
             image: torch.Tensor, source: torch.Tensor, config: Any, keys: list[int], unedited: torch.Tensor
@@ -275,6 +276,7 @@ class TestRefinement:
             assert image.shape == source.shape == unedited.shape and not image.requires_grad
             self.asked += keys
             self.strengths.append(config.strength)
+            self.denoising_steps.append(config.denoising_steps)
             return torch.tensor([0.0, 1.0, 0.0])[:, None, None].expand_as(image)
 
         monkeypatch.setattr(pipeline.guidance, "redraw", redraw)
@@ -296,6 +298,7 @@ class TestRefinement:
             refining.get_train_loss_dict(step)
         first = refining.config.refinement.strength
         assert self.strengths == pytest.approx([first, first, first / 2, first * 0.25 ** (39 / 40)])
+        assert self.denoising_steps == [5, 5, 3, 2]  # of about the same length
 
     def test_from_the_source_all_are_redrawn_first_and_not_in_the_first_round(
         self, refining: EditPipeline, monkeypatch: pytest.MonkeyPatch
