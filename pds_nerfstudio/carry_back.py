@@ -17,7 +17,7 @@ Shares = Float[Tensor, "batch 1 model_height model_width"]
 
 _TAKEN = (0.01, 0.03)
 """Changes, of 0..1, from which an edit begins to count and from which it counts in full."""
-_LARGE = (0.04, 0.12)
+_LARGE = (0.02, 0.06)
 """Changes, of 0..1, from which it begins to matter whether the source's structure is still there, and fully does."""
 _FLAT = 1e-4
 """Variance in a neighbourhood, summed over colours, that could as well be noise."""
