@@ -29,7 +29,7 @@ def test_no_change_is_no_change_to_the_bit(pictures: Tensor) -> None:
 def test_a_slight_change_keeps_the_detail(pictures: Tensor) -> None:
     before = smooth(pictures)
     changed = carry_back(pictures, before, before - 0.035)
-    assert torch.allclose(changed, pictures - 0.035, atol=1e-5)
+    assert torch.allclose(changed, pictures - 0.035, atol=1e-4)  # a fortieth of a step of a byte
 
 
 def test_another_color_on_a_flat_thing_keeps_the_texture_that_the_model_never_saw() -> None:
