@@ -88,10 +88,10 @@ class Refining:
         config = replace(self._config, strength=left * self._config.strength, denoising_steps=steps)
         rgb = self._model.see(view).rgb.detach()
         image, keys = rgb.float().permute(2, 0, 1)[None], [view.index]
-        if view.index not in self._redrawn:
-            self._redrawn.see(view.index, self._guidance.round_trip(view.image, keys)[0].permute(1, 2, 0))
         unedited = self._redrawn.seen(view.index)
-        assert unedited is not None
+        if unedited is None:
+            unedited = self._guidance.round_trip(view.image, keys)[0].permute(1, 2, 0)
+            self._redrawn.see(view.index, unedited)
         beside = unedited.permute(2, 0, 1)[None].to(view.image)
         redrawn = self._guidance.redraw(image, view.image, config, keys, beside)
         # What the data set masks out stays as it is.
