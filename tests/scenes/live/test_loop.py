@@ -110,7 +110,8 @@ class TestUndo:
         assert picture.exists()
 
     def test_the_edit_begins_anew(self, make_config: Any, run_asking: Any, watch: Any) -> None:
-        trainer = run_asking(make_config("splat", steps=3), {1: [Request("undo"), edit()]})
+        kept = {"pipeline__model__edit_refine_every": 0}  # of what was strewn in vain, too
+        trainer = run_asking(make_config("splat", steps=3, **kept), {1: [Request("undo"), edit()]})
         assert watch.progress == pytest.approx([0, 0.5, 0, 0.5, 1])
         assert trainer.pipeline.model.num_points == 200 + 40  # strewn once
 
