@@ -103,8 +103,8 @@ def test_views_are_redrawn_by_a_flow_and_the_scene_is_fitted_to_them(
     redrawn: list[tuple[Tensor, Tensor]] = []
     redraw = Guidance.redraw
 
-    def watched(self: Guidance, image: Tensor, source_image: Tensor, config: RedrawConfig, keys: Any = None) -> Tensor:
-        redrawn.append((image, redraw(self, image, source_image, config, keys)))
+    def watched(self: Guidance, image: Tensor, *arguments: Any) -> Tensor:
+        redrawn.append((image, redraw(self, image, *arguments)))
         return redrawn[-1][1]
 
     monkeypatch.setattr(Guidance, "redraw", watched)
