@@ -7,7 +7,6 @@ the reconstruction of the first.
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 import sys
@@ -48,7 +47,6 @@ def main(demo: Demo) -> None:
     source = Attributes()
     target = asked_edit(source, demo.edit)
     scene = demo.out / "scene"
-    os.environ.setdefault("OMP_NUM_THREADS", str(physical_cores()))
     if not (scene / "transforms.json").exists():
         run("pds-toyworld", "scene", "--out", scene, "--edit", demo.edit)
     name = demo.edit.replace("=", "-")
@@ -74,15 +72,6 @@ def main(demo: Demo) -> None:
         f"    {folder}/evaluation/pictures.png     beside the true edit, from views never trained on\n"
         f"and walk around in it with\n    {Path(sys.executable).parent}/ns-viewer --load-config {config}"
     )
-
-
-def physical_cores() -> int:
-    """Return how many cores there are, where two that share one count once: together they would be slower."""
-    try:
-        import psutil  # comes with diffusers' accelerate, where that is installed
-    except ImportError:
-        return max(1, (os.cpu_count() or 2) // 2)
-    return psutil.cpu_count(logical=False) or 1
 
 
 def run(program: str, *arguments: object) -> None:
