@@ -31,7 +31,7 @@ _SKY = 1e3
 def beside_true_edit(target: Attributes, cameras: Cameras, looks: Looks) -> float:
     """Return how far views of an edit disagree with neighbouring ones, as a multiple of the true edit's.
 
-    Each scene is carried over by its own depth. Both count the same pixels, those at which either shows a point that
+    Each scene is carried over by its own depth. Both count the same pixels, those at which each shows a point that
     its neighbouring view sees too. So the sky does not count, which has no depth.
 
     Args:
