@@ -70,7 +70,7 @@ class RedrawnViews:
         self._full_sizes_on_host = self._full_sizes.cpu()
         self._kept: Tensor | None = None  # of all views, row by row; made when the first comes
         self._redrawn: dict[int, None] = {}
-        self._seen: dict[int, UInt8[Tensor, "pixels 3"]] = {}
+        self._seen: set[int] = set()  # of whose sources is kept how the model sees them
 
     def __contains__(self, index: int) -> bool:
         return index in self._redrawn
@@ -81,18 +81,26 @@ class RedrawnViews:
 
     def see(self, index: int, source: Float[Tensor, "height width 3"]) -> None:
         """Keep how the model sees the source of a view that is not redrawn yet, if not as it is."""
-        self._seen[index] = _to_bytes(source).to(self._sizes.device)
+        self._see(index, _to_bytes(source))
+
+    def _see(self, index: int, pixels: UInt8[Tensor, "pixels 3"]) -> None:
+        self._rows(index)[:, 3:6] = pixels.to(self._sizes.device)
+        self._seen.add(index)
 
     def seen(self, index: int) -> Float[Tensor, "height width 3"] | None:
         """Return how the model sees the source of a view, if that was kept."""
-        return self._picture(index, self._seen[index]) if index in self._seen else None
+        return self._picture(index, self._rows(index)[:, 3:6]) if index in self._seen else None
+
+    def _rows(self, index: int) -> UInt8[Tensor, "pixels channels"]:
+        """Return where the pixels of a view are kept."""
+        if self._kept is None:
+            self._kept = torch.zeros(self._starts_on_host[-1], sum(_KEPT), dtype=torch.uint8, device=self._sizes.device)
+        return self._kept[slice(*self._starts_on_host[index : index + 2])]
 
     def _picture(self, index: int, pixels: UInt8[Tensor, "pixels 3"]) -> Float[Tensor, "height width 3"]:
         return pixels.to(self._sizes.device).reshape(*self._views[index].image.shape[-2:], 3).float() / 255
 
     def _keep(self, index: int, pixels: UInt8[Tensor, "pixels 3"]) -> None:
-        if self._kept is None:
-            self._kept = torch.zeros(self._starts_on_host[-1], sum(_KEPT), dtype=torch.uint8, device=self._sizes.device)
         # Of what is kept, and not of what was given: a resumed run has nothing else.
         view = self._views[index]
         source, mask = view.image, torch.ones_like(view.image[:, :1]) if view.mask is None else view.mask
@@ -100,8 +108,7 @@ class RedrawnViews:
         before = source if seen is None else seen.permute(2, 0, 1)[None].to(source)
         after = redrawn.permute(2, 0, 1)[None].to(source)
         of_view = torch.cat([after, before, *shares(before, after), mask], dim=1)[0]
-        first, end = self._starts_on_host[index : index + 2]
-        self._kept[first:end] = (of_view * 255).round().to(torch.uint8).flatten(1).T
+        self._rows(index)[:] = (of_view * 255).round().to(torch.uint8).flatten(1).T
         self._redrawn[index] = None
 
     def __len__(self) -> int:
@@ -119,28 +126,20 @@ class RedrawnViews:
 
     def _of_view(self, index: int) -> tuple[Float[Tensor, "height width _"], ...]:
         """Return what is kept of a view, by its channels."""
-        assert self._kept is not None
-        first, end = self._starts_on_host[index : index + 2]
-        pixels = self._kept[first:end].float().unflatten(0, self._sizes[index].tolist()) / 255
+        pixels = self._rows(index).float().unflatten(0, self._sizes[index].tolist()) / 255
         return pixels.split(_KEPT, dim=-1)
 
     def state_dict(self) -> dict[int, UInt8[Tensor, "pixels channels"]]:
         """Return all redrawn views in bytes, row by row, by their numbers, and beside them their sources as seen."""
-        if self._kept is None:
-            return {}
-        state = {}
-        for index in self._redrawn:
-            pixels = self._kept[slice(*self._starts_on_host[index : index + 2]), :3]
-            parts = [pixels, self._seen[index]] if index in self._seen else [pixels]
-            state[index] = torch.cat(parts, dim=1).cpu()
-        return state
+        channels = {index: 6 if index in self._seen else 3 for index in self._redrawn}
+        return {index: self._rows(index)[:, :n].to("cpu", copy=True) for index, n in channels.items()}
 
     def load_state_dict(self, state: dict[int, UInt8[Tensor, "pixels channels"]]) -> None:
         """Keep the redrawn views of a state, and no others."""
         self.clear()
         for index, pixels in state.items():
             if pixels.shape[1] > 3:
-                self._seen[index] = pixels[:, 3:].to(self._sizes.device)
+                self._see(index, pixels[:, 3:])
             self._keep(index, pixels[:, :3])
 
     def clear(self) -> None:
