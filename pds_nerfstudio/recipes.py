@@ -75,9 +75,10 @@ def _toyworld_nerf() -> EditTrainerConfig:
     pipeline.views_per_step = 2
     pipeline.lr_warmup_steps = 20
     pipeline.refine_lr_mult = 0.5
-    # Then redraw all views, fit rays of all of them from the scene as it was, and redraw them once more on the way.
+    # Then redraw all views, fit rays of all of them from the scene as it was, and redraw them with less and less noise.
     pipeline.refine_steps = 900
-    pipeline.refine_rounds = 16
+    pipeline.refine_rounds = 2
+    pipeline.redraw_final_mult = 0.15
     assert isinstance(pipeline.datamanager, VanillaDataManagerConfig)
     pipeline.datamanager.train_num_rays_per_batch = 1024
     assert isinstance(pipeline.model, EditNerfModelConfig)
@@ -97,7 +98,7 @@ def _toyworld_nerf() -> EditTrainerConfig:
         camera_optimizer=replace(pipeline.model.camera_optimizer, mode="off"),
         eval_num_rays_per_chunk=4096,
         edit_rays_per_chunk=4096,
-        edit_rays_per_step=1024,
+        edit_rays_per_step=4096,
         fog_opacity=0.3,
     )
     pipeline.turntable_frames = 30

@@ -165,14 +165,19 @@ def score(source: Attributes, target: Attributes, before: Pictures, truth: Pictu
     )
 
 
+_ROUNDED = 1e-5
+"""Energy of gradients that rounding to bytes may make of an even surface: twice 2/12 of a byte's step squared, and as
+much again for the noise of what is sampled."""
+
+
 def _sharpness(before: Pictures, truth: Pictures, edited: Pictures) -> dict[str, float]:
-    """Return how much detail there is beside that which should be, by the names of the scores."""
+    """Return, by the names of the scores, how much detail there is beside that which should be; NaN if none should."""
     inside = metrics.changed_region(before, truth)
     energies = {
         place: [metrics.mean(metrics.gradient_energy(images, where)) for images in (edited, reference)]
         for place, reference, where in (("inside", truth, inside), ("outside", before, ~inside))
     }
-    return {f"sharpness_{place}": own / its if its else math.nan for place, (own, its) in energies.items()}
+    return {f"sharpness_{place}": own / its if its > _ROUNDED else math.nan for place, (own, its) in energies.items()}
 
 
 def pictures(thing: Attributes, cameras: Cameras) -> Pictures:

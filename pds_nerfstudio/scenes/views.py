@@ -21,6 +21,9 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.utils.data_utils import get_image_mask_tensor_from_path
 from torch import Tensor
 
+from pds_nerfstudio.scenes.ray_bundles import tensors_of
+from pds_nerfstudio.scenes.side_stream import SideStream
+
 FINE = 8
 """Most pixels of a view that a step renders, in those that the guidance looks at: beside 512×512 that is 1080p."""
 FINE_PIXELS = 1920 * 1080
@@ -88,6 +91,7 @@ class SourceViews:
         self._dataset = datamanager.train_dataset
         self._recent: OrderedDict[int, tuple[Cameras, UInt8[Tensor, "channels height width"]]] = OrderedDict()
         self._cached_images, self._cached_places = _cached_by(datamanager)
+        self._beside = SideStream(device)
         self._read: dict[int, UInt8[Tensor, "height width channels"]] = {}
 
     def __len__(self) -> int:
@@ -172,9 +176,14 @@ class SourceViews:
         Returns:
             The rays, their colours in 0..1, and the view, row and column of each. All on the device.
         """
-        rays, batch = self._datamanager.next_train(step)
-        colors = opaque(batch["image"].to(self._device), self._background)
-        return cast(RayBundle, rays), colors, batch["indices"].to(self._device)
+
+        def drawn() -> tuple[RayBundle, Float[Tensor, "rays 3"], Int[Tensor, "rays 3"]]:
+            rays, batch = self._datamanager.next_train(step)
+            colors = opaque(batch["image"].to(self._device), self._background)
+            return cast(RayBundle, rays), colors, batch["indices"].to(self._device)
+
+        # nerfstudio looks up pixels on the CPU, and asks the device about its cameras.
+        return self._beside(drawn, lambda all_of: [*tensors_of(all_of[0]), *all_of[1:]])
 
     @cached_property
     def full_size_cameras(self) -> Cameras:

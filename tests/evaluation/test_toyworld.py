@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
 from pds_nerfstudio.evaluation import metrics
-from pds_nerfstudio.evaluation.toyworld import held_out_cameras, is_toyworld_scene, judge, score
+from pds_nerfstudio.evaluation.toyworld import _sharpness, held_out_cameras, is_toyworld_scene, judge, score
 from pds_nerfstudio.toyworld.classifier import AttributeClassifier
 from pds_nerfstudio.toyworld.dataset import photograph, walk_around, write_scene
 from pds_nerfstudio.toyworld.geometry import build
@@ -133,6 +133,14 @@ class TestPictures:
         bordered = pad(true_pictures(RAISED, cameras), (2, 2, 2, 2), "replicate")
         inside, outside = sharpness(lambda _: avg_pool2d(bordered, 5, 1))
         assert inside < 0.5 and outside < 0.5
+
+    def test_where_nothing_should_be_seen_no_detail_is_a_multiple_of_it(self) -> None:
+        before = torch.full((1, 3, 16, 16), 0.5)
+        before[..., ::4] += 1 / 255  # rounded
+        truth, edited = before.clone(), torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+        truth[..., :8, :8] = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+        scores = _sharpness(before, truth, edited)
+        assert scores["sharpness_inside"] > 0 and math.isnan(scores["sharpness_outside"])
 
     def test_damage_outside_the_change_is_seen(self) -> None:
         cameras = held_out_cameras(2, 48, 48)

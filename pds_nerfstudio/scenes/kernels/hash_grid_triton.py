@@ -95,6 +95,22 @@ def _forward(
 
 
 @triton.jit
+def _in_another_cell(x, y, z, positions, others, scale, some):
+    """Return whether other points have other corners than those at x, y, z; always where there are none."""
+    other_x, other_y, other_z = _load_position(positions, others, scale, some)
+    differs = (tl.floor(other_x) != tl.floor(x)) | (tl.ceil(other_x) != tl.ceil(x))
+    differs |= (tl.floor(other_y) != tl.floor(y)) | (tl.ceil(other_y) != tl.ceil(y))
+    differs |= (tl.floor(other_z) != tl.floor(z)) | (tl.ceil(other_z) != tl.ceil(z))
+    return (some == 0) | differs
+
+
+@triton.jit
+def _add_within(sum_before, begins_before, value, begins):
+    """Add up values from where the last of them begins (a segmented scan; Blelloch 1990, section 1.5)."""
+    return tl.where(begins != 0, value, sum_before + value), begins_before | begins
+
+
+@triton.jit
 def _backward_table(
     positions,
     scalings,
@@ -110,15 +126,24 @@ def _backward_table(
     level = tl.program_id(1)
     inside = points < n_points
     features = tl.arange(0, FEATURES)
-    x, y, z = _load_position(positions, points, tl.load(scalings + level), inside)
     places = points[:, None] * (LEVELS * FEATURES) + level * FEATURES + features[None, :]
     gradient = tl.load(on_out + places, mask=inside[:, None], other=0.0)
     # Of a learned scene most samples lie in empty space or behind a surface, and nothing is asked of them.
-    asked = tl.max((gradient != 0).to(tl.int32), axis=1) > 0
-    for which in tl.static_range(8):
-        row, wx, wy, wz = corner(x, y, z, which, level, table_size)
-        share = (wx * wy * wz)[:, None] * gradient
-        tl.atomic_add(on_table + row[:, None] * FEATURES + features[None, :], share, mask=asked[:, None], sem="relaxed")
+    if tl.max((gradient != 0).to(tl.int32)) > 0:
+        scale = tl.load(scalings + level)
+        x, y, z = _load_position(positions, points, scale, inside)
+        # Neighbours along a ray often share a cell: what is asked of its corners is summed up, and added once.
+        begins = _in_another_cell(x, y, z, positions, points - 1, scale, points % BLOCK > 0)
+        with_next = (points % BLOCK < BLOCK - 1) & (points + 1 < n_points)
+        ends = _in_another_cell(x, y, z, positions, points + 1, scale, with_next)
+        begins = tl.broadcast_to(begins[:, None].to(tl.int32), (BLOCK, FEATURES))
+        for which in tl.static_range(8):
+            row, wx, wy, wz = corner(x, y, z, which, level, table_size)
+            sums, _ = tl.associative_scan(((wx * wy * wz)[:, None] * gradient, begins), 0, _add_within)
+            asked = (tl.max((sums != 0).to(tl.int32), axis=1) > 0) & ends & inside
+            tl.atomic_add(
+                on_table + row[:, None] * FEATURES + features[None, :], sums, mask=asked[:, None], sem="relaxed"
+            )
 
 
 @triton.jit

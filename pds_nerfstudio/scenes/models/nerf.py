@@ -31,6 +31,7 @@ from pds_nerfstudio.scenes.models.ray_sampling import LastLosses, render_through
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.models.scene_model import SceneKind, Seen
 from pds_nerfstudio.scenes.models.seeds import Seeds
+from pds_nerfstudio.scenes.models.view_rays import ViewRays
 from pds_nerfstudio.scenes.selection.region import Region
 from pds_nerfstudio.scenes.views import SourceView, SourceViews
 
@@ -80,6 +81,7 @@ class EditNerfModel(NerfactoModel):
         """Make nerfacto's modules, also where LPIPS' weights can't be downloaded."""
         with offline_lpips():
             super().populate_modules()
+        self._view_rays = ViewRays()
         self._last_losses, self._last_losses_of_random = LastLosses(), LastLosses()
         self._ray_gradients = RayGradients(self, self._render_rays, self._decides_rendering)
         self._ray_colors = RayColors(self, self._render_colors, self._decides_colors)
@@ -194,7 +196,7 @@ class EditNerfModel(NerfactoModel):
             camera: One camera.
             index: Of the training view, for its pose correction and appearance.
         """
-        rays = camera.generate_rays(camera_indices=0, keep_shape=True).to(self.device)
+        rays = self._view_rays(camera, index).to(self.device)
         height, width = rays.shape
         rays = rays.flatten()
         rays.camera_indices = torch.full((len(rays), 1), index, device=self.device)

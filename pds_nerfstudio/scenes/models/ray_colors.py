@@ -10,7 +10,8 @@ from jaxtyping import Float
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor, nn
 
-from pds_nerfstudio.scenes.models.ray_recordings import RayRecordings, kind_of, tensors_of, with_tensors
+from pds_nerfstudio.scenes.models.ray_recordings import RayRecordings, kind_of
+from pds_nerfstudio.scenes.ray_bundles import tensors_of, with_tensors
 
 
 class RayColors:

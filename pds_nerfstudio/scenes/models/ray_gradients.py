@@ -11,7 +11,8 @@ from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pds_nerfstudio.scenes.models.ray_recordings import RayRecordings, kind_of, tensors_of, with_tensors
+from pds_nerfstudio.scenes.models.ray_recordings import RayRecordings, kind_of
+from pds_nerfstudio.scenes.ray_bundles import tensors_of, with_tensors
 
 RenderRays = Callable[[RayBundle], tuple[Float[Tensor, "rays 3"], Float[Tensor, "rays"], Float[Tensor, "rays"]]]
 """Colours of rays, and two losses of each."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from pds_nerfstudio.cuda_graph import Kinds, Replay, can_record
 from pds_nerfstudio.errors import first_line
 from pds_nerfstudio.scenes.kernels.checked import TOLERANCE
+from pds_nerfstudio.scenes.ray_bundles import tensors_of
 
 Work = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
 """From tensors to tensors, all on one device."""
@@ -130,20 +131,3 @@ def kind_of(rays: RayBundle, weights: Sequence[Tensor], *others: Hashable) -> Ha
     """
     shapes = tuple((t.shape, t.dtype, t.device) for t in tensors_of(rays))
     return shapes, tuple(t.data_ptr() for t in weights), *others
-
-
-def tensors_of(rays: RayBundle) -> list[Tensor]:
-    """Return all tensors of rays, in an order of their own."""
-    values = [getattr(rays, field.name) for field in fields(rays)] + [rays.metadata[name] for name in rays.metadata]
-    return [value for value in values if isinstance(value, Tensor)]
-
-
-def with_tensors(like: RayBundle, tensors: Sequence[Tensor]) -> RayBundle:
-    """Return rays made of other tensors than those that they are like."""
-    left = iter(tensors)
-    values = {field.name: getattr(like, field.name) for field in fields(like)}
-    values |= {name: next(left) for name, value in values.items() if isinstance(value, Tensor)}
-    values["metadata"] = {
-        name: next(left) if isinstance(value, Tensor) else value for name, value in like.metadata.items()
-    }
-    return RayBundle(**values)

@@ -95,6 +95,24 @@ def test_only_what_is_asked_for_is_differentiated(triton_grid: ModuleType) -> No
     assert triton_grid.hash_grid(x.reshape(2, 4, 3), reference.hash_table, scalings).shape == (2, 4, 4)
 
 
+def test_points_along_rays_add_up_what_they_ask_of_a_cell_that_they_share(triton_grid: ModuleType) -> None:
+    """Neighbours in a cell for a while, on its sides, in it again later, and across the programs' blocks."""
+    reference = encoding(3, 2, 7, max_res=16)
+    scalings = reference.scalings.float().to(DEVICE)
+    along = torch.linspace(0, 1, 150)[:, None]
+    ends = torch.rand(4, 2, 3, generator=torch.Generator().manual_seed(3))
+    rays = [start + along * (end - start) for start, end in ends]
+    still = torch.full((70, 3), 0.25)  # on the grid of every level
+    x = torch.cat([*rays, still, rays[0].flip(0)]).to(DEVICE)
+    weight = torch.randn(len(x), 6, generator=torch.Generator().manual_seed(4)).to(DEVICE)
+    weight[20:60] = 0
+    on_table = [
+        torch.autograd.grad((out * weight).sum(), reference.hash_table)[0]
+        for out in (triton_grid.hash_grid(x, reference.hash_table, scalings), reference.pytorch_fwd(x))
+    ]
+    torch.testing.assert_close(*on_table, rtol=1e-4, atol=1e-4)
+
+
 def test_points_of_which_nothing_is_asked_are_passed_over_and_broken_gradients_are_not(triton_grid: ModuleType) -> None:
     reference = encoding(2, 2, 6)
     scalings = reference.scalings.float().to(DEVICE)
