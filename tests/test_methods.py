@@ -61,13 +61,15 @@ RECIPES: dict[str, dict[str, Any]] = {
         "max_num_iterations": 300,
         "pipeline.reconstruct_steps": 900,
         "pipeline.refine_steps": 900,
-        "pipeline.refine_rounds": 16,
+        "pipeline.refine_rounds": 2,
+        "pipeline.redraw_final_mult": 0.15,
         "pipeline.views_per_step": 2,
         "pipeline.datamanager.train_num_rays_per_batch": 1024,
         "pipeline.model.distortion_loss_mult": 0.0,
         "pipeline.model.near_plane": 0.4,
         "pipeline.model.camera_optimizer.mode": "off",
         "pipeline.model.fog_opacity": 0.3,
+        "pipeline.model.edit_rays_per_step": 4096,
     },
 }
 

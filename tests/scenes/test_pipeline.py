@@ -16,6 +16,7 @@ from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.scenes import compat
 from pds_nerfstudio.scenes.checkpointing import KeptSource
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
+from pds_nerfstudio.scenes.models.view_rays import ViewRays
 from pds_nerfstudio.scenes.pipeline import EditPipeline
 from pds_nerfstudio.scenes.plan import EditPlan
 from pds_nerfstudio.scenes.refining import Refining
@@ -150,6 +151,8 @@ class TestLoss:
         camera.rescale_output_resolution(2 / 3)
         smaller = image[:, : int(camera.height), : int(camera.width)]
         monkeypatch.setitem(pipeline.views._recent, odd, (camera, smaller))
+        if pipeline.model.kind == "nerf":  # which knows that a view's camera is always the same
+            monkeypatch.setattr(pipeline.model, "_view_rays", ViewRays())
         monkeypatch.setattr(pipeline.config, "views_per_step", 3)
         monkeypatch.setattr(pipeline.config, "photometric_loss_mult", 1.0)
         _, losses, metrics = pipeline.get_train_loss_dict(0)
