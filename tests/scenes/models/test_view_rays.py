@@ -1,8 +1,11 @@
 """Rays of views beside nerfstudio's, lens by lens."""
 
+from typing import Any
+
 import pytest
 import torch
 from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.cameras.rays import RayBundle
 
 from pds_nerfstudio.scenes.models.view_rays import ViewRays
 
@@ -15,8 +18,8 @@ def poses(n: int) -> torch.Tensor:
     return torch.cat([turned, torch.randn(n, 3, 1, generator=rng)], dim=-1)
 
 
-def cameras(n: int = 3, **others: object) -> Cameras:
-    lens = {"fx": 30.0, "fy": 31.0, "cx": 12.5, "cy": 8.0, "width": 24, "height": 17, **others}
+def cameras(n: int = 3, **others: Any) -> Cameras:
+    lens: dict[str, Any] = {"fx": 30.0, "fy": 31.0, "cx": 12.5, "cy": 8.0, "width": 24, "height": 17, **others}
     return Cameras(camera_to_worlds=lens.pop("poses", poses(n)), **lens)
 
 
@@ -48,7 +51,7 @@ def assert_as_nerfstudio_has_them(all_cameras: Cameras, views: ViewRays) -> None
     ],
     ids=["plain", "bent", "fisheye", "sphere", "from above", "two lenses", "times", "scaled", "sheared"],
 )
-def test_they_are_nerfstudios(others: dict[str, object]) -> None:
+def test_they_are_nerfstudios(others: dict[str, Any]) -> None:
     views = ViewRays()
     for _ in range(2):
         assert_as_nerfstudio_has_them(cameras(**others), views)
@@ -57,7 +60,12 @@ def test_they_are_nerfstudios(others: dict[str, object]) -> None:
 def test_a_lens_is_asked_once_however_many_views_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     usual = Cameras.generate_rays
-    monkeypatch.setattr(Cameras, "generate_rays", lambda *a, **k: asked.append(1) or usual(*a, **k))
+
+    def counted(*args: Any, **options: Any) -> RayBundle:
+        asked.append(1)
+        return usual(*args, **options)
+
+    monkeypatch.setattr(Cameras, "generate_rays", counted)
     views, several = ViewRays(), cameras(5)
     for index in [*range(5), *range(5)]:
         views(several[index : index + 1], index)
