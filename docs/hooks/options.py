@@ -105,6 +105,8 @@ class Sources:
         call = _factory(of.default)
         if isinstance(call, ast.Name):
             call = self.returned.get(call.id)
+        if isinstance(of.default, ast.Name):
+            call = self.values.get(of.default.id)
         overrides = _keywords(call)
         return name, overrides | (value if isinstance(value, dict) else _keywords(value))
 

@@ -4,6 +4,7 @@ Distillation pulls on a blurry compromise of many noisy predictions; the model's
 a sharp picture of it. A mask keeps the source wherever nothing was edited.
 """
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -54,6 +55,22 @@ class RedrawConfig:
         finite(self, "guidance_scale")
         at_least(self, 1, "denoising_steps", "tries")
         check_parts(self, "flow_edit")
+
+    def with_less(self, left: float) -> "RedrawConfig":
+        """Return how to redraw with a share of the noise, in steps of the same length.
+
+        Args:
+            left: The share, above 0, up to 1.
+        """
+        flow_edit = replace(
+            self.flow_edit, start=left * self.flow_edit.start, steps=math.ceil(left * self.flow_edit.steps)
+        )
+        return replace(
+            self,
+            strength=left * self.strength,
+            denoising_steps=math.ceil(left * self.denoising_steps),
+            flow_edit=flow_edit,
+        )
 
 
 def sdedit(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -23,8 +22,8 @@ from pds_nerfstudio.guidance.redraw import RedrawConfig
 from pds_nerfstudio.scenes.anchor import Anchor
 from pds_nerfstudio.scenes.chance import Chance
 from pds_nerfstudio.scenes.compat import read_points_without_open3d
+from pds_nerfstudio.scenes.distilling import distil
 from pds_nerfstudio.scenes.holding import Holding, Holds
-from pds_nerfstudio.scenes.losses import guide
 from pds_nerfstudio.scenes.models.floaters import clear_floaters
 from pds_nerfstudio.scenes.models.scene_model import SceneModel
 from pds_nerfstudio.scenes.models.splat import EditSplatModel
@@ -41,9 +40,13 @@ from pds_nerfstudio.scenes.selection.region import Region
 from pds_nerfstudio.scenes.settings import check_scene_settings, settings_of, take_scene_settings
 from pds_nerfstudio.scenes.signal import measure_floors
 from pds_nerfstudio.scenes.terminal import say
+from pds_nerfstudio.scenes.together import TOGETHER, Strategy, TogetherConfig, first_apart
 from pds_nerfstudio.scenes.views import SourceView, SourceViews, view_at
 
 read_points_without_open3d()  # here, because no scene is edited without this module, in whichever process
+
+Losses = tuple[Any, dict[str, Any], dict[str, Any]]
+"""What nerfstudio's trainer is given of a step: outputs, losses, metrics."""
 
 
 @dataclass
@@ -60,6 +63,12 @@ class EditPipelineConfig(VanillaPipelineConfig):
     """If the run starts from no checkpoint: steps that reconstruct the scene before the edit begins."""
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     """The diffusion model and how it edits."""
+    strategy: Strategy = "distil"
+    """How edit steps edit. distil: by the gradient of the guidance. together: all views are redrawn from their sources,
+    again and again and with less and less noise, while the scene, through which they agree, is fitted to them; a few
+    hundred steps are enough. both: first so, for a draft, and then by distillation."""
+    together: TogetherConfig = TOGETHER
+    """How views are edited together."""
     views_per_step: int = 1
     """Views that an edit step looks at, in one call of the diffusion model where they are of one size. More views make
     a step less noisy, but take longer in proportion: worth it where a single view leaves a GPU idle."""
@@ -164,11 +173,10 @@ class EditPipeline(VanillaPipeline):
                 self.views,
                 self.guidance,
                 config.refinement,
-                config.refine_rounds,
-                config.refine_steps,
                 config.redraw_final_mult,
                 from_source=config.refine_from == "source",
             )
+            self._together = config.together.begin(self.model, self.views, self.guidance)
             holds = Holds(config.only, config.hold_below, config.views_per_step * config.guidance.samples)
             self._holding = Holding(self.model, self.views, self.guidance, holds)
 
@@ -229,17 +237,31 @@ class EditPipeline(VanillaPipeline):
         self.begin_again()
         self.guidance.forget_sources()
         self._anchor.forget()
+        self._together.forget()
 
-    def awaits_redrawing(self) -> bool:
-        """Return whether a refinement that begins with the source has yet to redraw its views."""
-        return self._refining.awaits_redrawing
+    def awaits_redrawing(self, step: int) -> bool:
+        """Return whether all views are to be redrawn before a step, and have yet to be."""
+        fitting = self._fitting(step)
+        return fitting is not None and step in (self.plan.start, self.plan.refine_start) and fitting.awaits_redrawing
 
-    def redraw_all(self) -> None:
-        """Redraw all views (of several GPUs, this one's) from the scene as it is."""
+    def redraw_all(self, step: int) -> None:
+        """Redraw all views (of several GPUs, this one's) from the scene as it is, for a step and those after it."""
+        fitting = self._fitting(step)
+        assert fitting is not None
         self.train()
         self._chance.take_up(grown=False)
-        self._refining.redraw_all()
-        self.last_view = self._refining.last_view
+        fitting.redraw_all()
+        self.last_view = fitting.last_view
+
+    def _fitting(self, step: int) -> Refining | None:
+        """Return what an edit step fits the scene to: views being refined, or edited together; None if it distils."""
+        if self.plan.refines(step):
+            return self._refining
+        return self._together if step < self._first_apart else None
+
+    @property
+    def _first_apart(self) -> int:
+        return first_apart(self.config.strategy, self.config.together, self.plan)
 
     def begin_again(self) -> None:
         """Prepare the model anew for the rest of the edit, after weights have been loaded."""
@@ -249,50 +271,37 @@ class EditPipeline(VanillaPipeline):
     def begin_round(self, step: int, steps: int) -> None:
         """Begin a new edit at `step`, of `steps` steps, with the refinement after it."""
         self.plan = replace(self.plan, start=step, steps=steps)
+        self._together.forget()
 
-    def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    def get_train_loss_dict(self, step: int) -> Losses:
         """Return the losses of a reconstruction step or of an edit step."""
         if not self.plan.edits(step):
             return super().get_train_loss_dict(step)
-        return self._refine_loss_dict(step) if self.plan.refines(step) else self._edit_loss_dict(step)
+        fitting = self._fitting(step)
+        return self._edit_loss_dict(step) if fitting is None else self._fit_loss_dict(fitting, step)
 
-    def _edit_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    def _edit_loss_dict(self, step: int) -> Losses:
         assert self.guidance is not None
         self._refining.forget()  # what an earlier round has redrawn
         n = self.config.views_per_step
         first = n * (step - self.plan.start)
         views = [self._view_at(k) for k in range(first, first + n)]
-        seen = [self.model.see(view) for view in views]
-        parts = [look.losses for look in seen]
-        # Before the guidance, because splatfacto waits for the device when it renders.
-        looks = list(zip(views, seen, strict=True)) if self.config.photometric_loss_mult else []
-        anchored = self.model.compare_with_source(self._anchor, step, looks) if looks else None
-        metrics: dict[str, Tensor] = {}
-        together: dict[torch.Size, list[tuple[SourceView, Tensor]]] = defaultdict(list)
-        for view, look in zip(views, seen, strict=True):
-            together[look.rgb.shape].append((view, look.rgb))
-        for group in together.values():
-            of_one_size = [view for view, _ in group], [rgb for _, rgb in group]
-            guided = guide(self.guidance, *of_one_size, self.plan.progress(step), self.config.guidance_loss_mult)
-            self.last_view, metrics = guided.last, guided.metrics
-            parts += guided.losses
-            if anchored is not None:
-                for view, mask in zip(of_one_size[0], guided.masks, strict=True):
-                    self._anchor.learn(view.index, mask)
-        names = dict.fromkeys(name for part in parts for name in part)
-        losses = {name: torch.stack([part[name] for part in parts if name in part]).sum() / n for name in names}
-        if anchored is not None:
-            pixels, others = anchored
-            distance = self.config.photometric_loss_mult * self._anchor.distance(pixels)
-            losses |= {"photometric_loss": distance, **{name: losses[name] + others[name] for name in others}}
-        return {"rgb": seen[-1].rgb}, losses, metrics
+        mults = self.config.guidance_loss_mult, self.config.photometric_loss_mult
+        step_of = distil(self.model, self.guidance, self._anchor, views, step, self.plan.progress(step), *mults)
+        self.last_view = step_of.last
+        return {"rgb": step_of.rgb}, step_of.losses, step_of.metrics
 
-    def _refine_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-        k = step - self.plan.refine_start
-        losses = self._refining.losses(k, self._view_at(k))
-        self.last_view = self._refining.last_view or self.last_view
-        if step == self.plan.end - 1:
-            self._refining.forget()  # so that the last checkpoint doesn't hold them
+    def _fit_loss_dict(self, fitting: Refining, step: int) -> Losses:
+        if fitting is self._refining:
+            first, end, rounds = self.plan.refine_start, self.plan.end, self.config.refine_rounds
+        else:
+            first, end = self.plan.start, self._first_apart
+            rounds = self.config.together.rounds(end - first, len(self.views))
+        k = step - first
+        losses = fitting.losses(k, self._view_at(k), k / (end - first), rounds)
+        self.last_view = fitting.last_view or self.last_view
+        if step == end - 1:
+            fitting.forget()  # so that later checkpoints don't hold them
         return {}, losses, {}
 
     def _view_at(self, k: int) -> SourceView:
@@ -334,8 +343,8 @@ class EditPipeline(VanillaPipeline):
                 self._holding.begin(first, self._folder)
         self._chance.begin_step(step, grown=True)
         self._holding.follow_words(self._folder)
-        if self.plan.begins_to_refine(step):
-            self._refining.begin()
+        if first or self.plan.begins_to_refine(step):
+            (self._together if first else self._refining).begin()
         config, again = self.config, self.config.refine_from == "source"
         rates = Rates(config.lr_warmup_steps, config.lr_final_mult, config.refine_lr_mult, again)
         share = rates.share(self.plan, step)
@@ -345,8 +354,9 @@ class EditPipeline(VanillaPipeline):
                 group["lr"] = rate
 
     def _after_step(self, step: int) -> None:
-        """Remove floaters after the last step that edits, and after the last that refines: before it is saved."""
-        if step + 1 in (self.plan.refine_start, self.plan.end) and isinstance(self.model, EditSplatModel):
+        """Remove floaters after the last step that edits in one way, and after the last that refines: before it is saved."""
+        ends = {self.plan.refine_start, self.plan.end, self._first_apart} - {self.plan.start}
+        if step + 1 in ends and isinstance(self.model, EditSplatModel):
             n = clear_floaters(self.model, self.views.view_cameras)
             if n and get_rank() == 0:
                 say(f"Removed {n} of the edit's Gaussians: faint ones, and what fewer than two views see.")
@@ -360,8 +370,8 @@ class EditPipeline(VanillaPipeline):
             state |= {"guidance": self.guidance.state_dict(), "views": names_of(self.views.outputs)}
             if learned := self._anchor.state_dict():
                 state["anchor"] = learned
-            if redrawn := self._refining.state_dict():
-                state["redrawn"] = redrawn
+            fitting = {"redrawn": self._refining.state_dict(), "together": self._together.state_dict()}
+            state |= {name: redrawn for name, redrawn in fitting.items() if redrawn}
             if (held := self.model.held_state()) is not None:
                 state["held"] = held
             state |= self._holding.state_dict()
@@ -380,8 +390,9 @@ class EditPipeline(VanillaPipeline):
             self._anchor.load_state_dict(state.get("anchor", {}))
             if get_rank() != 0:  # the random state is the first rank's: noise that all share would be drawn for nothing
                 guidance = {name: value for name, value in guidance.items() if name != "generator"}
-            elif "redrawn" in state:
-                self._refining.load_state_dict(state["redrawn"])
+            else:
+                self._refining.load_state_dict(state.get("redrawn", {}))
+                self._together.load_state_dict(state.get("together", {}))
             self.guidance.load_state_dict(guidance)
 
     def take_up_choice(self, state: dict[str, Any]) -> None:

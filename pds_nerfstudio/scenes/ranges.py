@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from nerfstudio.utils.comms import get_rank
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from pds_nerfstudio.checks import at_least, check_parts, finite, share
+from pds_nerfstudio.checks import at_least, check_parts, finite, known, share
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.networks.loading import EMBEDDED_MODELS
+from pds_nerfstudio.scenes.together import Strategy
 
 _FEW_STEPS = 300
 """With fewer steps, a NeRF that is fitted to redrawn views hardly shows what is new in them."""
@@ -33,7 +34,8 @@ def check_edit(config: Any) -> None:
     finite(config, "refine_lr_mult", above=True)
     share(config, "hold_below", of="a Gaussian's light")
     share(config, "redraw_final_mult", above=True, of="the strength")
-    check_parts(config, "model", "only", "guidance", "refinement")
+    known(config, "strategy", get_args(Strategy))
+    check_parts(config, "model", "only", "guidance", "refinement", "together")
     if config.refine_from == "source" and 0 < config.refine_steps < _FEW_STEPS and get_rank() == 0:
         CONSOLE.print(
             f"[yellow]--pipeline.refine-steps {config.refine_steps} may be too few to bring the edit back into "

@@ -1,9 +1,10 @@
-"""Refining an edit: its renders are redrawn by the diffusion model, and the scene is fitted to them."""
+"""Renders of an edit are redrawn by the diffusion model, and the scene is fitted to them.
+
+So an edit is refined; and so views are edited together (`together`).
+"""
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
 from typing import Any
 
 from jaxtyping import Float
@@ -22,16 +23,14 @@ from pds_nerfstudio.scenes.views import SourceView, SourceViews, views_of
 
 
 class Refining:
-    """The steps that refine, with the views that they have redrawn so far.
+    """Steps that fit the scene to redrawn views, with those that have been redrawn so far.
 
     Args:
         model: Of the scene.
         views: Its training views.
         guidance: With its prompts.
         config: How renders are redrawn.
-        rounds: A view is redrawn once in so many times that its turn comes.
-        steps: That refine.
-        final_mult: Share of the strength of `config` with which a view would be redrawn in the last of them.
+        final_mult: Share of the noise of `config` with which a view would be redrawn at the end of these steps.
         from_source: Whether the scene begins as it was before the edit, and all views are redrawn before that.
     """
 
@@ -41,14 +40,11 @@ class Refining:
         views: SourceViews,
         guidance: Guidance,
         config: RedrawConfig,
-        rounds: int,
-        steps: int,
         final_mult: float,
         from_source: bool,
     ) -> None:
         self._model, self._views, self._guidance, self._config = model, views, guidance, config
-        self.rounds, self.from_source = rounds, from_source
-        self._steps, self._final_mult = steps, final_mult
+        self.from_source, self._final_mult = from_source, final_mult
         self._redrawn = RedrawnViews(views)
         self._seeds: Seeds | None = None  # until they are planted
         self.last_view: EditedView | None = None
@@ -80,12 +76,10 @@ class Refining:
 
         Args:
             view: A training view.
-            progress: Share of the refinement that is done, from 0 to 1. What is drawn late is to agree with what the
+            progress: Share of these steps that is done, from 0 to 1. What is drawn late is to agree with what the
                 scene shows by then, and mend its detail alone.
         """
-        left = self._final_mult**progress
-        steps = math.ceil(left * self._config.denoising_steps)  # of the same length
-        config = replace(self._config, strength=left * self._config.strength, denoising_steps=steps)
+        config = self._config.with_less(self._final_mult**progress)
         rgb = self._model.see(view).rgb.detach()
         image, keys = rgb.float().permute(2, 0, 1)[None], [view.index]
         unedited = self._redrawn.seen(view.index)
@@ -99,24 +93,27 @@ class Refining:
         target = self._redrawn.picture(view.index)
         self.last_view = EditedView(view.index, view.image[0].permute(1, 2, 0), rgb, rgb - target.to(rgb))
 
-    def losses(self, k: int, view: SourceView) -> dict[str, Float[Tensor, ""]]:
+    def losses(self, k: int, view: SourceView, progress: float, rounds: int) -> dict[str, Float[Tensor, ""]]:
         """Return the losses of a step, which may redraw its view first.
 
         Args:
-            k: Of the step, counted from the first that refines.
+            k: Of the step, counted from the first of these.
             view: The one whose turn it is.
+            progress: See `redraw`.
+            rounds: A view is redrawn once in so many times that its turn comes.
         """
         of_this_gpu = len(views_of(len(self._views), get_rank(), get_world_size()))
         turn = k // of_this_gpu
-        due = turn % self.rounds == 0
+        due = turn % rounds == 0
         drawn_before = self.from_source and k < of_this_gpu  # the scene doesn't show the edit yet
         if (due and not drawn_before) or view.index not in self._redrawn:
-            self.redraw(view, k / max(1, self._steps))
+            self.redraw(view, progress)
         return self._model.fit_redrawn(view, self._redrawn, turn)
 
     def forget(self) -> None:
         """Forget what was redrawn."""
         self._redrawn.clear()
+        self._seeds = None
 
     def state_dict(self) -> dict[int, Any]:
         """Return the redrawn views, for a checkpoint."""

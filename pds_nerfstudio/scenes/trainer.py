@@ -167,15 +167,18 @@ class EditTrainer(CheckpointingTrainer):
         self._take_up_choice(checkpoint)
         return self.pipeline.plan.start
 
-    def _refine_from_source(self) -> None:
-        """Redraw all views from the edited scene, and go on with the scene before the edit and fresh optimisers."""
-        path = self._source.path
-        if path is None:
+    def _redraw_all(self) -> None:
+        """Redraw all views; to refine, go on with the scene before the edit and fresh optimisers then."""
+        path, refines = self._source.path, self.pipeline.plan.begins_to_refine(self.next_step)
+        if refines and path is None:
             say(f"{self.source_folder} is not there: refining from the edited scene instead.", "yellow")
             return
         with self.train_lock:
             self._be_as_after_last_step()
-            self.pipeline.redraw_all()
+            self.pipeline.redraw_all(self.next_step)
+            if not refines:
+                return
+            assert path is not None
             plan = self.pipeline.plan  # which the checkpoint has a part of
             self._take_up_source(path, with_optimizers=False)
             self.optimizers.whole = False  # until the next step is done
@@ -235,8 +238,8 @@ class EditTrainer(CheckpointingTrainer):
         while self.has_steps and not self.interrupted:
             self._start_step = self.next_step
             self._tell_host_of_plan()
-            if self.pipeline.plan.begins_to_refine(self.next_step) and self.pipeline.awaits_redrawing():
-                self._refine_from_source()
+            if self.pipeline.awaits_redrawing(self.next_step):
+                self._redraw_all()
             super().train()
             if self.next_step == self.pipeline.plan.start and not self.source_folder.exists():
                 self._save_to(self.source_folder / f"step-{self.next_step - 1:09d}.ckpt", only=True)

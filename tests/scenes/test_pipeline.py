@@ -267,7 +267,7 @@ class TestRefinement:
         assert pipeline.guidance is not None
         monkeypatch.setattr(pipeline, "plan", EditPlan(start=0, steps=0, refine_steps=40))
         monkeypatch.setattr(pipeline._refining, "_redrawn", RedrawnViews(pipeline.views))
-        monkeypatch.setattr(pipeline._refining, "rounds", 2)
+        monkeypatch.setattr(pipeline.config, "refine_rounds", 2)
         monkeypatch.setattr(pipeline._refining, "from_source", False)
         self.asked: list[int] = []
         self.strengths: list[float] = []
@@ -295,8 +295,8 @@ class TestRefinement:
         self, refining: EditPipeline, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         refining.get_train_loss_dict(5)
-        for name, value in (("_final_mult", 0.25), ("_steps", 40), ("rounds", 1)):
-            monkeypatch.setattr(refining._refining, name, value)
+        monkeypatch.setattr(refining._refining, "_final_mult", 0.25)
+        monkeypatch.setattr(refining.config, "refine_rounds", 1)
         for step in (0, 20, 39):
             refining.get_train_loss_dict(step)
         first = refining.config.refinement.strength
@@ -307,9 +307,9 @@ class TestRefinement:
         self, refining: EditPipeline, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(refining._refining, "from_source", True)
-        assert refining.awaits_redrawing()
-        refining.redraw_all()
-        assert self.asked == [*range(9)] and not refining.awaits_redrawing()
+        assert refining.awaits_redrawing(0) and not refining.awaits_redrawing(1)
+        refining.redraw_all(0)
+        assert self.asked == [*range(9)] and not refining.awaits_redrawing(0)
         for step in range(27):
             refining.get_train_loss_dict(step)
         assert self.asked[9:] == [view_at(k, 9, 0) for k in range(18, 27)]

@@ -1,0 +1,88 @@
+"""Editing all views together, without distillation: they are redrawn from their sources, and agree through the scene.
+
+Edited by themselves, views disagree, and a scene that is fitted to them once is their blurred mean. Here they are
+redrawn again and again while it is fitted, as in Instruct-NeRF2NeRF (Haque et al. 2023): each time from its source and
+from what the scene, which has seen all others, shows of it by then. FlowEdit (Kulikov et al. 2024) does that from any
+noise on, and is begun with less and less of it. At first a view is drawn anew, with arms where the model would have
+them; soon it has them where most views do, and in the end only its detail is its own.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from pds_nerfstudio.checks import at_least, check_parts, share
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance.flow_edit import FlowEditConfig
+from pds_nerfstudio.guidance.guidance import Guidance
+from pds_nerfstudio.guidance.redraw import RedrawConfig
+from pds_nerfstudio.scenes.models.scene_model import SceneModel
+from pds_nerfstudio.scenes.plan import EditPlan
+from pds_nerfstudio.scenes.refining import Refining
+from pds_nerfstudio.scenes.views import SourceViews
+
+Strategy = Literal["distil", "together", "both"]
+"""How edit steps edit; see `EditPipelineConfig.strategy`."""
+
+FIRST_DRAWING = FlowEditConfig(method="flowedit", steps=12)
+"""Of a view, from its source."""
+
+
+@dataclass(frozen=True)
+class TogetherConfig:
+    """How views are edited together."""
+
+    flow_edit: FlowEditConfig = FIRST_DRAWING
+    """How a view is drawn, when the edit begins. Its start, and the number of its steps with it, then falls."""
+    final_mult: float = 0.15
+    """Share of --pipeline.together.flow-edit.start that is left in the last of these steps; it falls exponentially."""
+    redrawings: int = 4
+    """How often each view is redrawn after the first time, if there are steps enough. More agree better, and take
+    longer: a redrawing costs some ten steps without one."""
+    share: float = 0.25
+    """With --pipeline.strategy both: share of the edit steps that edit views together. The others distil."""
+
+    def check(self) -> None:
+        """Refuse values that mean nothing.
+
+        Raises:
+            UserError: Naming the field.
+        """
+        check_parts(self, "flow_edit")
+        if self.flow_edit.method == "off":
+            raise UserError("`flow_edit.method` is off: give flowedit, flowalign or dvrf.")
+        share(self, "final_mult", above=True, of="the start")
+        at_least(self, 0, "redrawings")
+        share(self, "share", above=True, of="the edit steps")
+
+    def begin(self, model: SceneModel, views: SourceViews, guidance: Guidance) -> Refining:
+        """Return what redraws the views of a scene, and fits it to them."""
+        redrawing = RedrawConfig(flow_edit=self.flow_edit)
+        return Refining(model, views, guidance, redrawing, self.final_mult, from_source=True)
+
+    def rounds(self, steps: int, views: int) -> int:
+        """Return that a view is to be redrawn once in so many times that its turn comes.
+
+        Args:
+            steps: In all, each of which is one view's turn.
+            views: In all.
+        """
+        return max(1, round(steps / (views * (self.redrawings + 1))))
+
+
+TOGETHER = TogetherConfig()
+"""With the defaults."""
+
+
+def first_apart(strategy: Strategy, config: TogetherConfig, plan: EditPlan) -> int:
+    """Return the first edit step of a plan that edits no views together: its start, if none does.
+
+    Args:
+        strategy: Which steps do.
+        config: What share of them.
+        plan: Of the run.
+    """
+    steps = {"distil": 0, "together": plan.steps, "both": math.ceil(config.share * plan.steps)}
+    return plan.start + steps[strategy]

@@ -1,0 +1,156 @@
+"""Views that are edited together: which steps do, with how much noise, and that a stopped run goes on as it would."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance.flow_edit import FlowEditConfig
+from pds_nerfstudio.guidance.guidance import Guidance
+from pds_nerfstudio.guidance.redraw import RedrawConfig
+from pds_nerfstudio.scenes.plan import EditPlan
+from pds_nerfstudio.scenes.refining import Refining
+from pds_nerfstudio.scenes.together import TOGETHER, TogetherConfig, first_apart
+from pds_nerfstudio.scenes.trainer import EditTrainer
+from pds_nerfstudio.scenes.views import view_at
+
+QUICK = replace(TOGETHER, flow_edit=FlowEditConfig(method="flowedit", steps=2), redrawings=20)
+TOGETHER_ALONE = {"pipeline__strategy": "together", "pipeline__together": QUICK}
+VIEWS = 9
+
+
+@pytest.mark.parametrize(
+    ("strategy", "share", "first"), [("distil", 0.5, 5), ("together", 0.5, 12), ("both", 0.5, 9), ("both", 0.01, 6)]
+)
+def test_which_steps_edit_views_together(strategy: Any, share: float, first: int) -> None:
+    plan = EditPlan(start=5, steps=7, refine_steps=4)
+    assert first_apart(strategy, replace(TOGETHER, share=share), plan) == first
+
+
+@pytest.mark.parametrize(("steps", "redrawings", "rounds"), [(400, 4, 4), (400, 0, 20), (400, 19, 1), (10, 4, 1)])
+def test_views_are_redrawn_so_often(steps: int, redrawings: int, rounds: int) -> None:
+    assert replace(TOGETHER, redrawings=redrawings).rounds(steps, views=20) == rounds
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        (TogetherConfig(flow_edit=FlowEditConfig()), "--together.flow-edit.method is off: give flowedit"),
+        (TogetherConfig(flow_edit=FlowEditConfig("flowedit", steps=0)), "--together.flow-edit.steps is 0"),
+        (TogetherConfig(final_mult=0.0), "--together.final-mult is 0.0"),
+        (TogetherConfig(redrawings=-1), "--together.redrawings is -1"),
+        (TogetherConfig(share=1.5), "--together.share is 1.5"),
+    ],
+)
+def test_what_means_nothing_is_refused_in_the_words_of_the_options(config: TogetherConfig, text: str) -> None:
+    with pytest.raises(UserError) as refused:
+        config.check()
+    refused.value.within("together")
+    assert refused.value.on_command_line().startswith(text)
+
+
+def test_an_unknown_strategy_is_refused(make_config: Any, prepare: Any) -> None:
+    with pytest.raises(SystemExit, match="strategy 'apart': choose distil, together, both"):
+        prepare(make_config("splat", pipeline__strategy="apart"))
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, RedrawConfig]]:
+    """What is redrawn, and how, in the order in which that is done."""
+    seen: list[tuple[int, RedrawConfig]] = []
+    usual = Guidance.redraw
+
+    def noted(self: Guidance, image: Any, source: Any, config: RedrawConfig, keys: Any, unedited: Any) -> Any:
+        seen.append((*keys, config))
+        return usual(self, image, source, config, keys, unedited)
+
+    monkeypatch.setattr(Guidance, "redraw", noted)
+    return seen
+
+
+@pytest.mark.parametrize("kind", ["splat", "nerf"])
+def test_all_are_redrawn_first_and_then_in_turn_with_less_and_less_noise(
+    kind: str, make_config: Any, run: Any, watch: Any, drawn: list[tuple[int, RedrawConfig]], last_state: Any
+) -> None:
+    trainer = run(make_config(kind, steps=20, reconstruct=1, **TOGETHER_ALONE))
+    assert watch.calls == 0, "nothing is distilled"
+    turns = [view_at(k, VIEWS, 0) for k in range(VIEWS, 20)]  # in the first round they are as they were drawn first
+    assert [index for index, _ in drawn] == [*range(VIEWS), *turns]
+    starts = [config.flow_edit.start for _, config in drawn]
+    assert starts == pytest.approx([0.9] * VIEWS + [0.9 * 0.15 ** (k / 20) for k in range(VIEWS, 20)])
+    assert {config.flow_edit.method for _, config in drawn} == {"flowedit"}
+    assert [config.flow_edit.steps for _, config in drawn] == [2] * VIEWS + [1] * len(turns)
+    assert "together" not in last_state(trainer)["pipeline"]["_extra_state"], "what was drawn isn't needed any more"
+
+
+def test_the_scene_comes_to_show_what_was_redrawn(make_config: Any, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def red(self: Guidance, image: torch.Tensor, *others: Any) -> torch.Tensor:
+        return torch.tensor([1.0, 0.0, 0.0])[:, None, None].expand_as(image)
+
+    monkeypatch.setattr(Guidance, "redraw", red)
+    redness = []
+    for name, steps in (("few", 1), ("many", 40)):
+        config = make_config("splat", name, steps=steps, reconstruct=1, pipeline__lr_mult=20, **TOGETHER_ALONE)
+        pipeline = run(config).pipeline
+        rgb = pipeline.model.see(pipeline.views[0]).rgb.detach()
+        redness.append((rgb[..., 0] - rgb[..., 1:].mean(-1)).mean().item())
+    assert redness[1] > redness[0] + 0.1
+
+
+def test_both_draw_together_first_and_then_distil(
+    make_config: Any, run: Any, watch: Any, drawn: list[tuple[int, RedrawConfig]]
+) -> None:
+    options = {**TOGETHER_ALONE, "pipeline__strategy": "both", "pipeline__together": replace(QUICK, share=0.5)}
+    run(make_config("splat", steps=4, reconstruct=1, **options))
+    assert [index for index, _ in drawn] == [*range(VIEWS)]
+    assert watch.progress == pytest.approx([2 / 3, 1]), "layout is settled: distillation goes on where that leaves off"
+
+
+@pytest.fixture
+def stopped_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
+    """Lets runs stop after a step, or not."""
+    usual = EditTrainer.train_iteration
+
+    def stop_after(last: int | None) -> None:
+        def step_and_stop(self: EditTrainer, step: int) -> Any:
+            self.interrupted = self.interrupted or step == last
+            return usual(self, step)
+
+        monkeypatch.setattr(EditTrainer, "train_iteration", step_and_stop)
+
+    return stop_after
+
+
+@pytest.mark.parametrize("kind", ["splat", "nerf"])
+def test_a_stopped_run_ends_as_it_would_have_ended(
+    kind: str,
+    make_config: Any,
+    run: Any,
+    stopped_after: Callable[[int | None], None],
+    drawn: list[tuple[int, RedrawConfig]],
+    last_state: Any,
+    differences: Any,
+) -> None:
+    whole = run(make_config(kind, "whole", steps=12, reconstruct=1, **TOGETHER_ALONE))
+    times = len(drawn)
+    stopped_after(4)
+    stopped = run(make_config(kind, "stopped", steps=12, reconstruct=1, **TOGETHER_ALONE))
+    kept = last_state(stopped)["pipeline"]["_extra_state"]["together"]
+    assert sorted(kept) == [*range(VIEWS)]
+    stopped_after(None)
+    ended = run(make_config(kind, "ended", steps=12, load_dir=stopped.checkpoint_dir, **TOGETHER_ALONE))
+    assert len(drawn) == 2 * times, "nothing is drawn twice"
+    assert differences(last_state(whole)["pipeline"], last_state(ended)["pipeline"]) == []
+
+
+def test_another_round_is_drawn_anew(make_config: Any, prepare: Any) -> None:
+    pipeline = prepare(make_config("splat", steps=20, reconstruct=0, **TOGETHER_ALONE)).pipeline
+    together: Refining = pipeline._together
+    assert pipeline.awaits_redrawing(0)
+    together.redraw(pipeline.views[0])
+    assert not pipeline.awaits_redrawing(0)
+    pipeline.begin_round(5, 10)
+    assert pipeline.awaits_redrawing(5) and not together.state_dict()
