@@ -53,6 +53,9 @@ def _toyworld_splat() -> EditTrainerConfig:
         config.optimizers[name]["optimizer"].lr = rate
     pipeline = config.pipeline
     pipeline.reconstruct_steps = 400
+    # Draw a draft of all views together, with every turn, and distil from there.
+    pipeline.strategy = "both"
+    pipeline.together = replace(pipeline.together, share=0.5, redrawings=100)
     # Then redraw all views, and fit the scene as it was to them, from what they show of new surfaces.
     pipeline.refine_from = "source"
     pipeline.refine_steps = 400

@@ -48,6 +48,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "pds-splat": {
         "max_num_iterations": 400,
         "pipeline.reconstruct_steps": 400,
+        "pipeline.strategy": "both",
+        "pipeline.together.share": 0.5,
+        "pipeline.together.redrawings": 100,
         "pipeline.refine_steps": 400,
         "pipeline.refine_from": "source",
         "pipeline.refine_rounds": 1,
@@ -59,6 +62,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "pds-nerf": {
         "max_num_iterations": 300,
+        "pipeline.strategy": "distil",
         "pipeline.reconstruct_steps": 900,
         "pipeline.refine_steps": 900,
         "pipeline.refine_rounds": 2,

@@ -40,6 +40,7 @@ from pds_nerfstudio.scenes.loading import FinishedEdit
 from pds_nerfstudio.scenes.models.nerf import EditNerfModelConfig
 from pds_nerfstudio.scenes.models.splat import EditSplatModelConfig
 from pds_nerfstudio.scenes.pipeline import EditPipelineConfig
+from pds_nerfstudio.scenes.together import TogetherConfig
 from pds_nerfstudio.toyworld.dataset import write_scene
 from pds_nerfstudio.toyworld.drawing import PAPER, drawing
 from pds_nerfstudio.toyworld.grammar import Style
@@ -257,6 +258,7 @@ class SceneEdits:
 _SCENE_OPTIONS: dict[type, str] = {
     GuidanceConfig: "--pipeline.guidance.",
     RedrawConfig: "--pipeline.refinement.",
+    TogetherConfig: "--pipeline.together.",
     EditPipelineConfig: "--pipeline.",
     EditNerfModelConfig: "--pipeline.model.",
     EditSplatModelConfig: "--pipeline.model.",

@@ -20,7 +20,9 @@ equal signal-to-noise ratio (`schedule`). So Δv = (Δε̂ − (p − q))/(1−�
 place of ε. Times come from the reference, which ends at τ = 0.94: 1 − τ is never near 0.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -30,7 +32,7 @@ from torch import Tensor
 from pds_nerfstudio.checks import at_least, finite, known, share
 from pds_nerfstudio.guidance.config import GuidanceConfig, warn_of_scale
 from pds_nerfstudio.guidance.draws import Draws
-from pds_nerfstudio.guidance.masks import difference_mask, soften
+from pds_nerfstudio.guidance.masks import MaskAverage, difference_mask, soften
 from pds_nerfstudio.guidance.networks.network import KnowsFlowEdit, Network
 from pds_nerfstudio.guidance.objectives.form import (
     SOURCE,
@@ -47,13 +49,13 @@ from pds_nerfstudio.guidance.objectives.form import (
 from pds_nerfstudio.guidance.prompted import PromptedDenoiser
 from pds_nerfstudio.guidance.timesteps import falling_timesteps
 
+Masks = Float[Tensor, "batch 1 height width"]
+
 FlowEditMethod = Literal["off", "flowedit", "flowalign", "dvrf"]
 """Which of them; see the module."""
 
 _SCALES = (5.0, 1.5)
 """Guidance of the target and of the source prompt, for models that nothing was published for."""
-_DECAY = 0.9
-"""Share of the masks so far that a step keeps."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,8 @@ class FlowEdit:
         config: How to edit; valid, and not off.
         localizing: Says by `localize` and `localize_by` whether what the prompts agree on is left alone.
         allowed: Where anything may change, in 0..1; None is everywhere.
+        learn: Takes in a step's raw masks of what the prompts disagree on, and returns their average; None averages
+            those of this edit.
     """
 
     def __init__(
@@ -182,12 +186,13 @@ class FlowEdit:
         config: FlowEditConfig,
         localizing: GuidanceConfig,
         allowed: Float[Tensor, "#batch 1 height width"] | None = None,
+        learn: Callable[[Masks], Masks] | None = None,
     ) -> None:
         self._prompted, self._draws, self._source = prompted, draws, source
         self._config = config = config.for_model(prompted.denoiser.network)
         self._localizing = localizing
         self._allowed = 1.0 if allowed is None else allowed.to(source)
-        self._mask: Tensor | None = None
+        self._learn = learn or partial(MaskAverage(len(source)).update, range(len(source)))
         denoiser = prompted.denoiser
         self._times = falling_timesteps(denoiser.schedule, config.start, config.steps, denoiser.device)
         taus = denoiser.levels.flow_time(self._times)
@@ -214,8 +219,7 @@ class FlowEdit:
             return False
         if self._localizing.localize > 0:
             raw = difference_mask(velocities + (1 - shift) * edit) if raw is None else raw
-            self._mask = raw if self._mask is None else torch.lerp(raw, self._mask, _DECAY)
-            moved = soften(self._mask, self._localizing) * moved
+            moved = soften(self._learn(raw), self._localizing) * moved
         self.latents = self.latents + self._allowed * moved
         return True
 

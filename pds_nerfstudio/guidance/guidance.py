@@ -235,7 +235,8 @@ class Guidance:
         """Return the images as the model redraws them for the target prompt: what a refinement fits the scene to.
 
         With `localize`, what lies outside the masks that the edit has learned is unedited; views never seen under their
-        key have no mask and are redrawn whole. Other arguments and errors as in `__call__`.
+        key have no mask and are redrawn whole. Redrawing by a `flow_edit` learns masks, too. Other arguments and errors
+        as in `__call__`.
 
         Args:
             image: What the edit has made.
@@ -248,8 +249,10 @@ class Guidance:
         check_images(image, source_image, keys)
         latents, source = self._encode(image), self._encode.sources(source_image, keys)
         everywhere = torch.ones_like(latents[:, :1])
-        redrawn = redraw_latents(self._prompted, self._draws, latents, source, everywhere, config, self.config)
-        redrawn = self._decoded(redrawn, image)
+        shape = tuple(everywhere.shape[1:])
+        learn = None if keys is None else partial(self._masks.update, [(key, shape) for key in keys])
+        given = latents, source, everywhere, config, self.config, learn
+        redrawn = self._decoded(redraw_latents(self._prompted, self._draws, *given), image)
         if keys is None or self.config.localize == 0:
             return redrawn
         masks = soften(self._masks.learned(keys, everywhere), self.config)

@@ -17,7 +17,7 @@ from torch import Tensor
 from pds_nerfstudio.checks import at_least, check_parts, finite, share
 from pds_nerfstudio.guidance.config import GuidanceConfig
 from pds_nerfstudio.guidance.draws import Draws
-from pds_nerfstudio.guidance.flow_edit import NO_FLOW_EDIT, FlowEdit, FlowEditConfig
+from pds_nerfstudio.guidance.flow_edit import NO_FLOW_EDIT, FlowEdit, FlowEditConfig, Masks
 from pds_nerfstudio.guidance.latents import resize
 from pds_nerfstudio.guidance.likelihood import likeliest
 from pds_nerfstudio.guidance.masks import sharpen
@@ -127,6 +127,7 @@ def redraw_latents(
     mask: Float[Tensor, "batch 1 height width"],
     config: RedrawConfig,
     localizing: GuidanceConfig,
+    learn: Callable[[Masks], Masks] | None = None,
 ) -> Latents:
     """Return latents as the model redraws them for the target prompt.
 
@@ -140,13 +141,15 @@ def redraw_latents(
         mask: How much each place may change, in 0..1.
         config: How to redraw.
         localizing: Says whether a `flow_edit` leaves alone what the prompts agree on.
+        learn: Averages the masks of what they disagree on, for a `flow_edit`; see `FlowEdit`.
     """
     if config.tries > 1:
         once = replace(config, tries=1)
-        tries = [redraw_latents(prompted, draws, latents, source, mask, once, localizing) for _ in range(config.tries)]
+        given = prompted, draws, latents, source, mask, once, localizing, learn
+        tries = [redraw_latents(*given) for _ in range(config.tries)]
         return likeliest(prompted, draws, tries, source)
     if config.flow_edit.method != "off":
-        return FlowEdit(prompted, draws, source, latents, config.flow_edit, localizing, mask).run()
+        return FlowEdit(prompted, draws, source, latents, config.flow_edit, localizing, mask, learn).run()
     terms, schedule = guided_target(config.guidance_scale), prompted.denoiser.schedule
     times = falling_timesteps(schedule, config.strength, config.denoising_steps, latents.device)
 

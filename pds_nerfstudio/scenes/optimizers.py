@@ -134,6 +134,12 @@ class EditOptimizers(Optimizers):
                 if "exp_avg" in memory:
                     memory["exp_avg"].zero_()
 
+    def set_rates(self, mult: float) -> None:
+        """Set all learning rates to a multiple of those that were configured."""
+        for name, optimizer in self.optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = self.config[name]["optimizer"].lr * mult
+
     def set_floor(self, name: str, squares: list[Tensor]) -> None:
         """Shorten a group's steps wherever gradients are small beside some; see `signal`.
 

@@ -343,23 +343,23 @@ class EditPipeline(VanillaPipeline):
                 self._holding.begin(first, self._folder)
         self._chance.begin_step(step, grown=True)
         self._holding.follow_words(self._folder)
-        if first or self.plan.begins_to_refine(step):
-            (self._together if first else self._refining).begin()
+        if first:
+            self._together.begin()
+        if self.plan.begins_to_refine(step):
+            self._refining.begin()
         config, again = self.config, self.config.refine_from == "source"
         rates = Rates(config.lr_warmup_steps, config.lr_final_mult, config.refine_lr_mult, again)
-        share = rates.share(self.plan, step)
-        for name, optimizer in optimizers.optimizers.items():
-            rate = optimizers.config[name]["optimizer"].lr * config.lr_mult * share
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+        steps.set_rates(config.lr_mult * rates.share(self.plan, step))
 
     def _after_step(self, step: int) -> None:
-        """Remove floaters after the last step that edits in one way, and after the last that refines: before it is saved."""
+        """Remove floaters after the last step of each way to edit and of refining: before it is saved."""
         ends = {self.plan.refine_start, self.plan.end, self._first_apart} - {self.plan.start}
         if step + 1 in ends and isinstance(self.model, EditSplatModel):
             n = clear_floaters(self.model, self.views.view_cameras)
             if n and get_rank() == 0:
                 say(f"Removed {n} of the edit's Gaussians: faint ones, and what fewer than two views see.")
+        if self.plan.start < step + 1 == self._first_apart < self.plan.refine_start and get_rank() == 0:
+            say("That was the draft of the scene: distillation goes on from there.")
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return what a resumed run needs beside weights and optimisers; while it refines, also the redrawn views."""

@@ -749,6 +749,19 @@ class TestRedraw:
         sdedit = guidance_of(denoiser).redraw(source, source, RedrawConfig())
         assert (redrawn - sdedit).abs().max() > 0.01
 
+    def test_flowedit_learns_the_masks_of_its_views_over_all_their_redrawings(self, denoiser: Denoiser) -> None:
+        source, guidance = random(2, 3, 32, 48), guidance_of(denoiser, localize=1.0)
+        redrawing, keys = RedrawConfig(flow_edit=FlowEditConfig("flowedit", steps=2)), ["a", "b"]
+        guidance.redraw(source, source, redrawing)
+        assert guidance.state_dict()["masks"] == [], "views without a key have no mask of their own"
+        guidance.redraw(source, source, redrawing, keys)
+        once = [mask for _, mask in guidance.state_dict()["masks"]]
+        assert len(once) == 2 and all(0 <= mask.min() and mask.max() == 1 for mask in once)
+        guidance.redraw(source, source, redrawing, keys)
+        twice = [mask for _, mask in guidance.state_dict()["masks"]]
+        moved = [(later - before).abs().max().item() for before, later in zip(once, twice, strict=True)]
+        assert all(0 < change <= 1 - 0.9**2 for change in moved), "two steps, each a tenth"
+
     def test_a_round_trip_encodes_and_decodes_the_source(self, denoiser: Denoiser) -> None:
         source, guidance = random(2, 3, 40, 56), guidance_of(denoiser)
         latents = denoiser.encode_image(resize(source, guidance._encode.size(source)))

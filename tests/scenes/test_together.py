@@ -101,12 +101,13 @@ def test_the_scene_comes_to_show_what_was_redrawn(make_config: Any, run: Any, mo
 
 
 def test_both_draw_together_first_and_then_distil(
-    make_config: Any, run: Any, watch: Any, drawn: list[tuple[int, RedrawConfig]]
+    make_config: Any, run: Any, watch: Any, drawn: list[tuple[int, RedrawConfig]], capsys: Any
 ) -> None:
     options = {**TOGETHER_ALONE, "pipeline__strategy": "both", "pipeline__together": replace(QUICK, share=0.5)}
     run(make_config("splat", steps=4, reconstruct=1, **options))
     assert [index for index, _ in drawn] == [*range(VIEWS)]
     assert watch.progress == pytest.approx([2 / 3, 1]), "layout is settled: distillation goes on where that leaves off"
+    assert capsys.readouterr().out.count("That was the draft of the scene") == 1
 
 
 @pytest.fixture
