@@ -110,7 +110,8 @@ def configured(part: Part, folder: Path) -> EditTrainerConfig:
     arguments: list[object] = [
         *("pds-splat-toyworld", "--data", folder / "scene", "--output-dir", folder, "--vis", "tensorboard"),
         *("--max-num-iterations", part.steps, "--pipeline.reconstruct-steps", 0, "--pipeline.refine-steps", 0),
-        *("--show-edit", False, "--viewer.quit-on-train-completion", True, "--machine.device-type", "cpu"),
+        *("--pipeline.strategy", "distil", "--show-edit", False),
+        *("--viewer.quit-on-train-completion", True, "--machine.device-type", "cpu"),
         *("--pipeline.src-prompt", caption(source), "--pipeline.tgt-prompt", caption(target), *part.options),
     ]
     return configured_run(arguments, folder / "scene")

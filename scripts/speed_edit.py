@@ -84,7 +84,8 @@ class EditSpeed:
         arguments: list[object] = [
             *(self.method, "--data", folder / "scene", "--output-dir", folder, "--vis", "tensorboard"),
             *("--max-num-iterations", self.warm_up + self.steps, "--pipeline.reconstruct-steps", self.reconstruct),
-            *("--pipeline.refine-steps", 0, "--show-edit", False, "--steps-per-picture", 0),
+            *("--pipeline.strategy", "distil", "--pipeline.refine-steps", 0),
+            *("--show-edit", False, "--steps-per-picture", 0),
             *("--pipeline.src-prompt", caption(source), "--pipeline.tgt-prompt", caption(target)),
             *("--pipeline.guidance.model", model, "--viewer.quit-on-train-completion", True),
             *shlex.split(self.options),

@@ -100,12 +100,18 @@ class EditRunConfig(TrainerConfig):
         pipeline = self.pipeline
         say(f"{self.method_name}: '{pipeline.src_prompt}' -> '{pipeline.tgt_prompt}'", "bold")
         say(
-            f"scene {self.load_ply or data_of(self)}, model {pipeline.guidance.model}, "
-            f"{pipeline.guidance.objective} with {_scale(pipeline.guidance.guidance_scale)} guidance scale, "
+            f"scene {self.load_ply or data_of(self)}, model {pipeline.guidance.model}, {self._way()}, "
             f"{self.max_num_iterations} edit steps",
             before="  ",
         )
         say(f"all settings: {self.get_base_dir() / 'config.yml'}", before="  ")
+
+    def _way(self) -> str:
+        """Return in words how edit steps edit."""
+        guidance = self.pipeline.guidance
+        distilled = f"{guidance.objective} with {_scale(guidance.guidance_scale)} guidance scale"
+        ways = {"together": "views edited together", "both": f"views edited together, then {distilled}"}
+        return ways.get(self.pipeline.strategy, distilled)
 
     def facts(self) -> dict[str, str]:
         """Return the settings that a reader wants to know, by names in plain words; config.yml has all."""
@@ -114,6 +120,7 @@ class EditRunConfig(TrainerConfig):
             "method": self.method_name,
             "data": data_of(self),
             "model": guidance.model,
+            "strategy": pipeline.strategy,
             **{name: getattr(guidance, name) for name in GUIDANCE_SETTINGS},
             "guidance_scale": _scale(guidance.guidance_scale),
             "num_inference_steps": guidance.num_inference_steps,
