@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 
+from pds_nerfstudio.guidance.flow_edit import FlowEditConfig
+from pds_nerfstudio.scenes.together import TogetherConfig
 from pds_nerfstudio.scenes.views import view_at, views_of
 
 pytestmark = pytest.mark.slow
@@ -24,13 +26,23 @@ STEPS, RECONSTRUCT = 5, 1
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory, config_in: Any) -> Callable[[str], list[dict[str, Any]]]:
-    """What each of two ranks saw of an edit of "splat" or "nerf". Both are run by one pair of processes."""
+    """What each of two ranks saw of an edit of "splat", "nerf", or a splat that is drafted first, "draft".
+
+    All are run by one pair of processes.
+    """
     folder = tmp_path_factory.mktemp("two")
     grow = {"pipeline__model__edit_refine_every": 2, "pipeline__model__edit_densify_grad_thresh": 0.0}
     local = {"pipeline__guidance__localize": 1.0, "pipeline__hold_below": 0.5}
+    flow_edit = FlowEditConfig("flowedit", steps=2)
+    drafted = {"pipeline__strategy": "both", "pipeline__together": TogetherConfig(flow_edit, share=0.8)}
+    runs: dict[str, dict[str, Any]] = {
+        "splat": {**grow, **local, "show_edit": True},
+        "nerf": {},
+        "draft": {**grow, **drafted},
+    }
     configs = {
-        kind: config_in(folder, kind, kind, steps=STEPS, reconstruct=RECONSTRUCT, **options)
-        for kind, options in (("splat", {**grow, **local, "show_edit": True}), ("nerf", {}))
+        name: config_in(folder, "nerf" if name == "nerf" else "splat", name, STEPS, RECONSTRUCT, **options)
+        for name, options in runs.items()
     }
     for config in configs.values():
         config.save_config()
@@ -87,6 +99,15 @@ class TestTwoRanks:
         (path,) = (folder / "nerfstudio_models").iterdir()
         names = [name for name in torch.load(path, weights_only=True)["pipeline"] if name != "_extra_state"]
         assert names and not any(name.startswith("_model.module.") for name in names)
+
+
+def test_scenes_that_are_drafted_together_are_the_same(together: Any) -> None:
+    """Each rank redraws views of its own."""
+    first, second = together("draft")
+    drafting, other = first["steps"][-2]["own"], second["steps"][-2]["own"]
+    assert any(not torch.equal(one, two) for one, two in zip(drafting, other, strict=True))
+    for name, values in first["parameters"].items():
+        assert torch.equal(values, second["parameters"][name]), name
 
 
 def test_the_results_are_written(together: Any) -> None:
