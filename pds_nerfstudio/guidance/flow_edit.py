@@ -50,6 +50,7 @@ from pds_nerfstudio.guidance.prompted import PromptedDenoiser
 from pds_nerfstudio.guidance.timesteps import falling_timesteps
 
 Masks = Float[Tensor, "batch 1 height width"]
+"""How much each place takes part in an edit, in 0..1."""
 
 FlowEditMethod = Literal["off", "flowedit", "flowalign", "dvrf"]
 """Which of them; see the module."""

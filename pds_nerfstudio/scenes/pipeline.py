@@ -40,7 +40,7 @@ from pds_nerfstudio.scenes.selection.region import Region
 from pds_nerfstudio.scenes.settings import check_scene_settings, settings_of, take_scene_settings
 from pds_nerfstudio.scenes.signal import measure_floors
 from pds_nerfstudio.scenes.terminal import say
-from pds_nerfstudio.scenes.together import TOGETHER, Strategy, TogetherConfig, first_apart
+from pds_nerfstudio.scenes.together import TOGETHER, Strategy, TogetherConfig, together_end
 from pds_nerfstudio.scenes.views import SourceView, SourceViews, view_at
 
 read_points_without_open3d()  # here, because no scene is edited without this module, in whichever process
@@ -176,7 +176,7 @@ class EditPipeline(VanillaPipeline):
                 config.redraw_final_mult,
                 from_source=config.refine_from == "source",
             )
-            self._together = config.together.begin(self.model, self.views, self.guidance)
+            self._together = config.together.fitting(self.model, self.views, self.guidance)
             holds = Holds(config.only, config.hold_below, config.views_per_step * config.guidance.samples)
             self._holding = Holding(self.model, self.views, self.guidance, holds)
 
@@ -257,11 +257,11 @@ class EditPipeline(VanillaPipeline):
         """Return what an edit step fits the scene to: views being refined, or edited together; None if it distils."""
         if self.plan.refines(step):
             return self._refining
-        return self._together if step < self._first_apart else None
+        return self._together if step < self._together_end else None
 
     @property
-    def _first_apart(self) -> int:
-        return first_apart(self.config.strategy, self.config.together, self.plan)
+    def _together_end(self) -> int:
+        return together_end(self.config.strategy, self.config.together, self.plan)
 
     def begin_again(self) -> None:
         """Prepare the model anew for the rest of the edit, after weights have been loaded."""
@@ -295,7 +295,7 @@ class EditPipeline(VanillaPipeline):
         if fitting is self._refining:
             first, end, rounds = self.plan.refine_start, self.plan.end, self.config.refine_rounds
         else:
-            first, end = self.plan.start, self._first_apart
+            first, end = self.plan.start, self._together_end
             rounds = self.config.together.rounds(end - first, len(self.views))
         k = step - first
         losses = fitting.losses(k, self._view_at(k), k / (end - first), rounds)
@@ -353,12 +353,12 @@ class EditPipeline(VanillaPipeline):
 
     def _after_step(self, step: int) -> None:
         """Remove floaters after the last step of each way to edit and of refining: before it is saved."""
-        ends = {self.plan.refine_start, self.plan.end, self._first_apart} - {self.plan.start}
+        ends = {self.plan.refine_start, self.plan.end, self._together_end} - {self.plan.start}
         if step + 1 in ends and isinstance(self.model, EditSplatModel):
             n = clear_floaters(self.model, self.views.view_cameras)
             if n and get_rank() == 0:
                 say(f"Removed {n} of the edit's Gaussians: faint ones, and what fewer than two views see.")
-        if self.plan.start < step + 1 == self._first_apart < self.plan.refine_start and get_rank() == 0:
+        if self.plan.start < step + 1 == self._together_end < self.plan.refine_start and get_rank() == 0:
             say("That was the draft of the scene: distillation goes on from there.")
 
     def get_extra_state(self) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class TogetherConfig:
         at_least(self, 0, "redrawings")
         share(self, "share", above=True, of="the edit steps")
 
-    def begin(self, model: SceneModel, views: SourceViews, guidance: Guidance) -> Refining:
+    def fitting(self, model: SceneModel, views: SourceViews, guidance: Guidance) -> Refining:
         """Return what redraws the views of a scene, and fits it to them."""
         redrawing = RedrawConfig(flow_edit=self.flow_edit)
         return Refining(model, views, guidance, redrawing, self.final_mult, from_source=True)
@@ -76,8 +76,8 @@ TOGETHER = TogetherConfig()
 """With the defaults."""
 
 
-def first_apart(strategy: Strategy, config: TogetherConfig, plan: EditPlan) -> int:
-    """Return the first edit step of a plan that edits no views together: its start, if none does.
+def together_end(strategy: Strategy, config: TogetherConfig, plan: EditPlan) -> int:
+    """Return the first edit step of a plan that edits views together no more: its start, if none does.
 
     Args:
         strategy: Which steps do.

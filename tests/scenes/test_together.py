@@ -13,7 +13,7 @@ from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.guidance.redraw import RedrawConfig
 from pds_nerfstudio.scenes.plan import EditPlan
 from pds_nerfstudio.scenes.refining import Refining
-from pds_nerfstudio.scenes.together import TOGETHER, TogetherConfig, first_apart
+from pds_nerfstudio.scenes.together import TOGETHER, TogetherConfig, together_end
 from pds_nerfstudio.scenes.trainer import EditTrainer
 from pds_nerfstudio.scenes.views import view_at
 
@@ -27,7 +27,7 @@ VIEWS = 9
 )
 def test_which_steps_edit_views_together(strategy: Any, share: float, first: int) -> None:
     plan = EditPlan(start=5, steps=7, refine_steps=4)
-    assert first_apart(strategy, replace(TOGETHER, share=share), plan) == first
+    assert together_end(strategy, replace(TOGETHER, share=share), plan) == first
 
 
 @pytest.mark.parametrize(("steps", "redrawings", "rounds"), [(400, 4, 4), (400, 0, 20), (400, 19, 1), (10, 4, 1)])
