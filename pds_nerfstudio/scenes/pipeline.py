@@ -237,7 +237,6 @@ class EditPipeline(VanillaPipeline):
         self.begin_again()
         self.guidance.forget_sources()
         self._anchor.forget()
-        self._together.forget()
 
     def awaits_redrawing(self, step: int) -> bool:
         """Return whether all views are to be redrawn before a step, and have yet to be."""
@@ -271,7 +270,8 @@ class EditPipeline(VanillaPipeline):
     def begin_round(self, step: int, steps: int) -> None:
         """Begin a new edit at `step`, of `steps` steps, with the refinement after it."""
         self.plan = replace(self.plan, start=step, steps=steps)
-        self._together.forget()
+        for fitting in (self._together, self._refining):
+            fitting.forget()
 
     def get_train_loss_dict(self, step: int) -> Losses:
         """Return the losses of a reconstruction step or of an edit step."""

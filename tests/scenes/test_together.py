@@ -151,7 +151,9 @@ def test_another_round_is_drawn_anew(make_config: Any, prepare: Any) -> None:
     pipeline = prepare(make_config("splat", steps=20, reconstruct=0, **TOGETHER_ALONE)).pipeline
     together: Refining = pipeline._together
     assert pipeline.awaits_redrawing(0)
-    together.redraw(pipeline.views[0])
+    for fitting in (together, pipeline._refining):
+        fitting.redraw(pipeline.views[0])
     assert not pipeline.awaits_redrawing(0)
     pipeline.begin_round(5, 10)
     assert pipeline.awaits_redrawing(5) and not together.state_dict()
+    assert not pipeline._refining.state_dict(), "or the next refinement would be of the last words"
