@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,9 @@ def read_run_config(path: Path) -> Any:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            _check(getattr(event, "tag", None) or "", path)
+        for node in _nodes(yaml.compose(text, Loader=yaml.SafeLoader)):
+            if not _is_member(node):
+                _check(node.tag, path)
         config = yaml.load(text, Loader=yaml.Loader)
     except (OSError, ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path} can't be read as the config.yml of a run ({first_line(error)}).") from None
@@ -52,6 +54,33 @@ def read_run_config(path: Path) -> Any:
 def not_of_type(path: Path, name: str, value: Any, kind: Any) -> str:
     """Return what is to be said about a value of a config.yml that is of a wrong type."""
     return f"{path} has {name} as {value!r:.40}, where there should be {in_words(kind)}: mend it."
+
+
+def _nodes(root: yaml.Node | None) -> Iterator[yaml.Node]:
+    """Yield all nodes of a document, each once."""
+    seen: set[int] = set()
+    left = [] if root is None else [root]
+    while left:
+        node = left.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        yield node
+        if isinstance(node, yaml.MappingNode):
+            left += [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            left += node.value
+
+
+def _is_member(node: yaml.Node) -> bool:
+    """Return whether a node is a member of an enumeration as Python 3.11.0 to 3.11.3 write it: by getattr."""
+    if node.tag != f"{_PYTHON}object/apply:builtins.getattr" or not isinstance(node, yaml.SequenceNode):
+        return False
+    match node.value:
+        case [yaml.ScalarNode(tag=tag), yaml.ScalarNode(value=member)] if tag.startswith(f"{_PYTHON}name:"):
+            found = _found(tag.removeprefix(f"{_PYTHON}name:"))
+            return isinstance(found, type) and issubclass(found, enum.Enum) and member in found.__members__
+    return False
 
 
 def _check(tag: str, path: Path) -> None:
@@ -69,15 +98,20 @@ def _is_harmless(kind: str, name: str) -> bool:
     """Return whether a name is of a class that does nothing by being made."""
     if kind == "name" and name in _FUNCTIONS:
         return True
-    if not name.startswith(tuple(f"{package}." for package in _PACKAGES)):
-        return False
-    try:
-        module, _, own = name.rpartition(".")
-        found = getattr(import_module(module), own, None)
-    except Exception:  # importing a module can raise anything
-        return False
+    found = _found(name)
     if not isinstance(found, type):
         return False
     if kind == "object/apply":
         return issubclass(found, Path | enum.Enum)
     return kind == "name" or (kind == "object" and dataclasses.is_dataclass(found))
+
+
+def _found(name: str) -> Any:
+    """Return what a name of the packages that configurations are of stands for; None for those of others."""
+    if not name.startswith(tuple(f"{package}." for package in _PACKAGES)):
+        return None
+    module, _, own = name.rpartition(".")
+    try:
+        return getattr(import_module(module), own, None)
+    except Exception:  # importing a module can raise anything
+        return None

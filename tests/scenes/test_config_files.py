@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
+from nerfstudio.utils.writer import EventName
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.recipes import _toyworld_nerf, _toyworld_splat
@@ -20,9 +21,21 @@ def test_what_a_run_writes_is_read(config: EditTrainerConfig, tmp_path: Path) ->
     assert isinstance(read, EditTrainerConfig) and yaml.dump(read) == yaml.dump(config)
 
 
+def test_enumerations_are_read_as_python_3_11_2_writes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is Debian 12's."""
+    monkeypatch.setattr(EventName, "__reduce_ex__", lambda self, _: (getattr, (EventName, self.name)))
+    (tmp_path / "config.yml").write_text(yaml.dump(_toyworld_splat()))
+    assert "apply:builtins.getattr" in (tmp_path / "config.yml").read_text()
+    shown = read_run_config(tmp_path / "config.yml").logging.local_writer.stats_to_track
+    assert EventName.ETA in shown and all(isinstance(one, EventName) for one in shown)
+
+
 @pytest.mark.parametrize(
     "inside",
     [
+        "!!python/object/apply:builtins.getattr [!!python/name:nerfstudio.utils.writer.EventName '', mro]",
+        "!!python/object/apply:builtins.getattr [!!python/name:os.path.join '', '__globals__']",
+        "!!python/object/apply:builtins.getattr [text, upper]",
         "!!python/object/apply:os.system ['touch {ran}']",
         "!!python/object/apply:subprocess.check_output [[touch, '{ran}']]",
         "!!python/object/new:subprocess.Popen [[touch, '{ran}']]",
