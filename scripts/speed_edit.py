@@ -20,27 +20,24 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import tyro
-from configured_runs import configured_run
+from configured_runs import TimedMethod, TimedModel, configured_edit
 from nerfstudio.scripts.train import launch
-from random_models import RandomModel
 from speed_timing import Timeline, machine, peak_memory_gb, reset_peak_memory
 
 from pds_nerfstudio.scenes.trainer import EditTrainer, EditTrainerConfig
-from pds_nerfstudio.toyworld.dataset import write_scene
-from pds_nerfstudio.toyworld.grammar import Attributes, caption, edit
 
 
 @dataclass
 class EditSpeed:
     """What is edited, and how many steps of it are timed."""
 
-    method: Literal["pds-splat", "pds-nerf", "pds-splat-toyworld", "pds-nerf-toyworld"] = "pds-splat"
+    method: TimedMethod = "pds-splat"
     """What is edited; the last two with options for the embedded world, on a CPU."""
-    model: Literal["sd15", "sd21", "toyworld"] = "sd15"
+    model: TimedModel = "sd15"
     """Stable Diffusion 1.5 or 2.1 with random weights, or the embedded model."""
     size: int = 512
     """Side of the views in pixels."""
@@ -57,7 +54,7 @@ class EditSpeed:
     options: str = ""
     """Further options of ns-train, in one string."""
     out: Path = Path("outputs/speed-edit.json")
-    """Where the figures go; a model of random weights is kept beside them."""
+    """Where the figures go; the scene and a model of random weights are kept beside them."""
 
     def run(self) -> None:
         """Measure, print, and write it down."""
@@ -72,25 +69,14 @@ class EditSpeed:
 
     def _configured(self, folder: Path) -> EditTrainerConfig:
         """Return the run, as ns-train would have it configured."""
-        source = Attributes()
-        target = edit(source, "arms", "raised")
-        for _ in write_scene(
-            folder / "scene", source, target, self.views, self.size, self.size, seed_points=self.gaussians
-        ):
-            pass
-        model: str = self.model
-        if self.model != "toyworld":
-            model = str(RandomModel(out=self.out.parent / f"{self.model}-random", architecture=self.model).write())
         arguments: list[object] = [
-            *(self.method, "--data", folder / "scene", "--output-dir", folder, "--vis", "tensorboard"),
             *("--max-num-iterations", self.warm_up + self.steps, "--pipeline.reconstruct-steps", self.reconstruct),
             *("--pipeline.strategy", "distil", "--pipeline.refine-steps", 0),
             *("--show-edit", False, "--steps-per-picture", 0),
-            *("--pipeline.src-prompt", caption(source), "--pipeline.tgt-prompt", caption(target)),
-            *("--pipeline.guidance.model", model, "--viewer.quit-on-train-completion", True),
             *shlex.split(self.options),
         ]
-        return configured_run(arguments, folder / "scene")
+        scene = self.views, self.size, self.gaussians
+        return configured_edit(self.method, self.model, scene, arguments, folder, self.out.parent)
 
 
 def measure(

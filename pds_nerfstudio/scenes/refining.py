@@ -15,9 +15,11 @@ from torch import Tensor
 
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.guidance.redraw import RedrawConfig
+from pds_nerfstudio.scenes.models.recolor import recolor
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.models.scene_model import SceneModel
 from pds_nerfstudio.scenes.models.seeds import Seeds
+from pds_nerfstudio.scenes.models.splat import EditSplatModel
 from pds_nerfstudio.scenes.output.pictures import EditedView
 from pds_nerfstudio.scenes.views import SourceView, SourceViews, views_of
 
@@ -64,7 +66,13 @@ class Refining:
         self._seeds = self._model.surfaces(self._views, self._redrawn)
 
     def begin(self) -> None:
-        """Plant what the redrawn views show of new surfaces, in the scene as it was before the edit."""
+        """Take up what the redrawn views change of everything, and plant what they show of new surfaces.
+
+        That is for the scene as it was before the edit.
+        """
+        if isinstance(self._model, EditSplatModel) and recolor(self._model, self._views, self._redrawn):
+            if get_rank() == 0:
+                CONSOLE.print("The edit changes most of what is seen: colours were fitted first.")
         if self._seeds is not None:
             if get_rank() == 0:
                 CONSOLE.print(f"The redrawn views agree on {len(self._seeds.means)} points of something new.")

@@ -86,6 +86,8 @@ class EditSplatModel(SplatOnAnyDevice):
         self.editing = False
         self._strewn = 0  # of the Gaussians, the last
         self._edit_background = self.background_color  # the viewer replaces the latter by a colour of its own
+        self.edited_background: Float[Tensor, "3"] | None = None
+        """What shows instead where no Gaussian is, once an edit has changed it."""
         self.optimizers: dict[str, Any] = {}  # splatfacto has none before its first step; a resumed run may redraw then
 
     @property
@@ -99,6 +101,8 @@ class EditSplatModel(SplatOnAnyDevice):
         return self.means.detach().cpu()
 
     def _get_background_color(self) -> Float[Tensor, "3"]:
+        if self.edited_background is not None:
+            return self.edited_background.to(self.device)
         # A background that changes at each step, which keeps a reconstruction opaque, would be edited too.
         return self.edit_background.to(self.device) if self.editing else super()._get_background_color()
 
@@ -175,16 +179,19 @@ class EditSplatModel(SplatOnAnyDevice):
         return self.picture_of(which.float()[:, None], camera, int(camera.height), int(camera.width))[..., 0]
 
     def held_state(self) -> dict[str, Any] | None:
-        """Return which Gaussians the edit has made, if it has; of what is held, `free` says all."""
-        return {"made": self.made.cpu()} if bool(self.made.any()) else None
+        """Return which Gaussians the edit has made, and the background; of what is held, `free` says all."""
+        state = {"made": self.made if bool(self.made.any()) else None, "background": self.edited_background}
+        return {name: value.cpu() for name, value in state.items() if value is not None} or None
 
     def load_held_state(self, state: dict[str, Any] | None) -> None:
-        """Take up which Gaussians the edit has made."""
-        self.strategy_state["made"] = None if state is None else state["made"].to(self.device)
+        """Take up which Gaussians the edit has made, and the background."""
+        made, background = (None if state is None else state.get(name) for name in ("made", "background"))
+        self.strategy_state["made"] = None if made is None else made.to(self.device)
+        self.edited_background = background
 
     def load_state_dict(self, dict: Mapping[str, Any], **kwargs: Any) -> Any:  # type: ignore[override]
         """Load weights as splatfacto does. Of what they are, nothing was made by this edit until its state says so."""
-        self.strategy_state["made"] = None
+        self.load_held_state(None)
         return super().load_state_dict(dict, **kwargs)
 
     def hold(self, choose: Callable[[EditSplatModel], Bool[Tensor, " gaussians"]]) -> None:
@@ -334,12 +341,9 @@ class EditSplatModel(SplatOnAnyDevice):
             camera: One camera.
             index: Of the training view.
         """
-        return cast(Tensor, self.get_outputs(camera)["rgb"]), self._regularizers()
-
-    def _regularizers(self) -> dict[str, Float[Tensor, ""]]:
-        if not self.config.edit_opacity_loss_mult:
-            return {}
-        return {"opacity_loss": self.config.edit_opacity_loss_mult * self.opacities.sigmoid().mean()}
+        mult = self.config.edit_opacity_loss_mult
+        losses = {"opacity_loss": mult * self.opacities.sigmoid().mean()} if mult else {}
+        return cast(Tensor, self.get_outputs(camera)["rgb"]), losses
 
     def see(self, view: SourceView) -> Seen:
         """Return a view with gradients, rendered fine and made as small as the guidance looks at it.
