@@ -1,4 +1,4 @@
-"""The two methods with other options: for scenes of the embedded world, and as PDS was published.
+"""The two methods with other options: an edit in a minute, for scenes of the embedded world, and as PDS was published.
 
 Scenes of that world are small, and quick enough for a CPU. What was published is for comparison. All are registered
 through pyproject.toml's entry points. Every option can still be given on the command line.
@@ -16,6 +16,32 @@ from pds_nerfstudio.methods import described, pds_nerf, pds_splat
 from pds_nerfstudio.scenes.models.nerf import EditNerfModelConfig
 from pds_nerfstudio.scenes.models.splat import EditSplatModelConfig
 from pds_nerfstudio.scenes.trainer import EditTrainerConfig
+
+
+def _of_few_steps(config: EditTrainerConfig) -> None:
+    """Let a splat be edited in a few hundred steps, large enough for that, and refined from its source."""
+    rates = {"means": 1e-3, "scales": 3e-2, "quats": 2e-2, "opacities": 0.1, "features_dc": 1.5e-2}
+    for name, rate in rates.items():
+        config.optimizers[name]["optimizer"].lr = rate
+    pipeline = config.pipeline
+    # Redraw all views, and fit the scene as it was to them, from what they show of new surfaces.
+    pipeline.refine_from = "source"
+    pipeline.refine_steps = 400
+    pipeline.refine_rounds = 1
+    pipeline.redraw_final_mult = 0.15
+    pipeline.refine_lr_mult = 1.0
+
+
+def _quick_splat() -> EditTrainerConfig:
+    """Return the configuration of an edit without distillation: views edited together, then refined."""
+    config = copy.deepcopy(pds_splat.config)
+    assert isinstance(config, EditTrainerConfig)
+    config.method_name = "pds-splat-quick"
+    config.max_num_iterations = 200
+    config.steps_per_save = 100
+    config.pipeline.strategy = "together"
+    _of_few_steps(config)
+    return config
 
 
 def _toyworld(method: MethodSpecification) -> EditTrainerConfig:
@@ -47,21 +73,12 @@ def _toyworld_splat() -> EditTrainerConfig:
     """Return the configuration of a small scene, with few and large steps."""
     config = _toyworld(pds_splat)
     config.max_num_iterations = 400
-    # Steps large enough for a few hundred of them.
-    rates = {"means": 1e-3, "scales": 3e-2, "quats": 2e-2, "opacities": 0.1, "features_dc": 1.5e-2}
-    for name, rate in rates.items():
-        config.optimizers[name]["optimizer"].lr = rate
+    _of_few_steps(config)
     pipeline = config.pipeline
     pipeline.reconstruct_steps = 400
     # Draw a draft of all views together, with every turn, and distil from there.
     pipeline.strategy = "both"
     pipeline.together = replace(pipeline.together, share=0.5, redrawings=100)
-    # Then redraw all views, and fit the scene as it was to them, from what they show of new surfaces.
-    pipeline.refine_from = "source"
-    pipeline.refine_steps = 400
-    pipeline.refine_rounds = 1
-    pipeline.redraw_final_mult = 0.15
-    pipeline.refine_lr_mult = 1.0
     assert isinstance(pipeline.model, EditSplatModelConfig)
     pipeline.model.edit_densify_grad_thresh = 0.01
     pipeline.model.edit_opacity_loss_mult = 0.1
@@ -127,6 +144,9 @@ def _published(method: MethodSpecification) -> EditTrainerConfig:
     return config
 
 
+pds_splat_quick = described(
+    "pds-splat without distillation: views edited together, in a minute or two on a GPU.", _quick_splat()
+)
 pds_splat_published = described(
     "pds-splat as PDS was published: all moves, at constant rates. For comparison.", _published(pds_splat)
 )

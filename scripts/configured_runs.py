@@ -14,7 +14,7 @@ from pds_nerfstudio.scenes.trainer import EditTrainerConfig
 from pds_nerfstudio.toyworld.dataset import write_scene
 from pds_nerfstudio.toyworld.grammar import Attributes, caption, edit
 
-TimedMethod = Literal["pds-splat", "pds-nerf", "pds-splat-toyworld", "pds-nerf-toyworld"]
+TimedMethod = Literal["pds-splat", "pds-splat-quick", "pds-nerf", "pds-splat-toyworld", "pds-nerf-toyworld"]
 TimedModel = Literal["sd15", "sd21", "toyworld"]
 
 

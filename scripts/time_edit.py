@@ -31,7 +31,7 @@ from pds_nerfstudio.scenes.trainer import EditTrainer
 class WholeEdit:
     """What is edited."""
 
-    method: TimedMethod = "pds-splat"
+    method: TimedMethod = "pds-splat-quick"
     """What is edited; those of the embedded world on a CPU."""
     model: TimedModel = "sd15"
     """Stable Diffusion 1.5 or 2.1 with random weights, or the embedded model."""
@@ -41,8 +41,8 @@ class WholeEdit:
     """How many views there are."""
     gaussians: int = 200_000
     """How many Gaussians a splat begins with."""
-    options: str = "--pipeline.strategy together --max-num-iterations 400"
-    """Options of ns-train, in one string."""
+    options: str = ""
+    """Further options of ns-train, in one string."""
     out: Path = Path("outputs/time-edit.json")
     """Where the figures go; the scene and a model of random weights are kept beside them."""
 

@@ -22,6 +22,7 @@ METHODS = {
     "pds-nerf": methods.pds_nerf,
     "pds-splat-toyworld": recipes.pds_splat_toyworld,
     "pds-nerf-toyworld": recipes.pds_nerf_toyworld,
+    "pds-splat-quick": recipes.pds_splat_quick,
     "pds-splat-published": recipes.pds_splat_published,
     "pds-nerf-published": recipes.pds_nerf_published,
 }
@@ -107,6 +108,16 @@ def test_the_recipes_for_the_embedded_world_have_the_values_that_were_measured(n
     assert {key: getattr(config.pipeline.guidance, key) for key in OF_ITS_GUIDANCE} == OF_ITS_GUIDANCE
 
 
+def test_quick_edits_all_views_together_and_distils_nothing() -> None:
+    """As was timed on a GPU: `scripts/time_edit.py`."""
+    config, usual = METHODS["pds-splat-quick"].config, METHODS["pds-splat"].config
+    wanted = {"max_num_iterations": 200, "pipeline.strategy": "together"}
+    wanted |= {"pipeline.refine_from": "source", "pipeline.refine_steps": 400, "pipeline.refine_rounds": 1}
+    assert {option: operator.attrgetter(option)(config) for option in wanted} == wanted
+    assert isinstance(config.pipeline, EditPipelineConfig) and isinstance(usual.pipeline, EditPipelineConfig)
+    assert (config.pipeline.guidance, config.pipeline.model) == (usual.pipeline.guidance, usual.pipeline.model)
+
+
 def test_a_recipe_leaves_its_method_alone() -> None:
     for name in RECIPES:
         config, recipe = METHODS[name].config, METHODS[f"{name}-toyworld"].config
@@ -114,7 +125,8 @@ def test_a_recipe_leaves_its_method_alone() -> None:
         assert isinstance(config.pipeline, EditPipelineConfig) and isinstance(recipe.pipeline, EditPipelineConfig)
         assert config.pipeline.guidance == GuidanceConfig(localize=1.0) != recipe.pipeline.guidance
     rates = {name: METHODS[name].config.optimizers["means"]["optimizer"].lr for name in METHODS if "splat" in name}
-    assert rates == {"pds-splat": 1.6e-4, "pds-splat-toyworld": 1e-3, "pds-splat-published": 1.6e-4}
+    small, large = dict.fromkeys(["pds-splat", "pds-splat-published"], 1.6e-4), {"pds-splat-toyworld": 1e-3}
+    assert rates == small | large | {"pds-splat-quick": 1e-3}
 
 
 @pytest.mark.parametrize(
