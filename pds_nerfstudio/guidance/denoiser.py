@@ -10,6 +10,7 @@ from torch import Tensor
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.networks.loading import load_network
 from pds_nerfstudio.guidance.networks.network import (
+    AttendsAcrossViews,
     AttendsToWords,
     Condition,
     LooksAtSource,
@@ -167,6 +168,11 @@ class Denoiser:
         """Whether the model is shown the source picture, and prompts may be instructions."""
         return isinstance(self.network, LooksAtSource)
 
+    @property
+    def attends_across_views(self) -> bool:
+        """Whether the model can be shown several pictures of one scene at a time."""
+        return isinstance(self.network, AttendsAcrossViews) and not self.looks_at_source
+
     def check_attends_to_words(self) -> None:
         """Refuse a model that can't tell where it looks for words (UserError)."""
         self._attending()
@@ -198,6 +204,36 @@ class Denoiser:
         with self._no_autocast():
             answer, attention = network.predict_and_attend(latent, time, condition, words)
         return as_noise(network.parametrization, answer, x_t.to(answer), t, self.levels), attention
+
+    @torch.no_grad()
+    def predict_noise_across(
+        self,
+        x_t: Float[Tensor, "batch channels height width"],
+        t: Int[Tensor, " batch"],
+        condition: Condition,
+        views: int,
+        key_views: int,
+    ) -> Float[Tensor, "questions channels height width"]:
+        """Return ε̂ as `predict_noise` does, of pictures of one scene that see some of each other.
+
+        Args:
+            x_t: Noisy latents of all views, then maybe others of the same views, and so on.
+            t: Their times.
+            condition: Of the prompts, as of `predict_noise`.
+            views: How many views there are.
+            key_views: How many of them all others see, the first.
+
+        Raises:
+            UserError: If the model can't do that.
+        """
+        network = self.network
+        if not isinstance(network, AttendsAcrossViews) or not self.attends_across_views:
+            raise UserError(f"{type(network).__name__} can't see other views: set key_views to 0.")
+        x_t, t = x_t.to(self.device), t.to(self.device)
+        latent, time = shown(network.parametrization, x_t, t, self.levels)
+        with self._no_autocast():
+            answer = network.predict_across(latent, time, condition, views, key_views)
+        return as_noise(network.parametrization, answer, x_t.to(answer), t, self.levels)
 
     def _attending(self) -> AttendsToWords:
         if not isinstance(self.network, AttendsToWords):

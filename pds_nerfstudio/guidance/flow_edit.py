@@ -30,6 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pds_nerfstudio.checks import at_least, finite, known, share
+from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.config import GuidanceConfig, warn_of_scale
 from pds_nerfstudio.guidance.draws import Draws
 from pds_nerfstudio.guidance.masks import MaskAverage, difference_mask, soften
@@ -129,6 +130,8 @@ class FlowEditConfig:
 
 NO_FLOW_EDIT = FlowEditConfig()
 """None of the methods."""
+_AT_ONCE = 4
+"""Views that the model is asked about in one call, beside the key views."""
 QUICK_DRAFT = FlowEditConfig(method="flowedit", steps=10)
 """What shows in a second or two where an edit may lead."""
 
@@ -176,6 +179,11 @@ class FlowEdit:
         allowed: Where anything may change, in 0..1; None is everywhere.
         learn: Takes in a step's raw masks of what the prompts disagree on, and returns their average; None averages
             those of this edit.
+        key_views: The batch is of views of one scene, and the model sees the first so many of them while it draws each;
+            0 if each is drawn by itself.
+
+    Raises:
+        UserError: If views are to be drawn together where the model's attention localizes, which is not known of that.
     """
 
     def __init__(
@@ -188,7 +196,11 @@ class FlowEdit:
         localizing: GuidanceConfig,
         allowed: Float[Tensor, "#batch 1 height width"] | None = None,
         learn: Callable[[Masks], Masks] | None = None,
+        key_views: int = 0,
     ) -> None:
+        if key_views and localizing.localize > 0 and localizing.localize_by == "attention":
+            raise UserError("Views that see key_views can't be localized by attention: set localize_by to difference.")
+        self._key_views = min(key_views, len(source))
         self._prompted, self._draws, self._source = prompted, draws, source
         self._config = config = config.for_model(prompted.denoiser.network)
         self._localizing = localizing
@@ -241,6 +253,9 @@ class FlowEdit:
         if by.localize > 0 and by.localize_by == "attention":
             predictions, mask = self._prompted.predict_and_attend(wanted, noisy, t)
             mask = mask.unflatten(0, (-1, count)).mean(1)
+        elif self._key_views:
+            of_views = self._key_views * count, _AT_ONCE * count
+            predictions = self._prompted.predict_across(wanted, noisy, t, *of_views)
         else:
             predictions = self._prompted.predict(wanted, noisy, t, beside=source)
         return combine(self._difference, predictions, noise).unflatten(0, (-1, count)).mean(1), mask

@@ -252,11 +252,49 @@ class Guidance:
         shape = tuple(everywhere.shape[1:])
         learn = None if keys is None else partial(self._masks.update, [(key, shape) for key in keys])
         given = latents, source, everywhere, config, self.config, learn
-        redrawn = self._decoded(redraw_latents(self._prompted, self._draws, *given), image)
+        redrawn = redraw_latents(self._prompted, self._draws, *given)
+        return self.finish_redrawing(redrawn, source_image if unedited is None else unedited, keys)
+
+    @torch.no_grad()
+    def redraw_together(
+        self, images: Sequence[Images], source_images: Sequence[Images], config: FlowEditConfig, keys: Keys, views: int
+    ) -> FlowEdit:
+        """Begin to redraw views of one scene which see some of each other while they are drawn; see `redraw`.
+
+        Its latents go to `finish_redrawing`, one by one. Learns masks where nothing else has localized.
+
+        Args:
+            images: What the edit has made, one by one, all of a size.
+            source_images: The same before the edit.
+            config: How to redraw; not off.
+            keys: One of each image.
+            views: How many all others see, the first.
+
+        Raises:
+            UserError: If the configuration is invalid, or the model can't let views see each other.
+        """
+        config.check()
+        assert keys is not None
+        latents = torch.cat([self._encode(image) for image in images])
+        source = torch.cat([self._encode.sources(x, [key]) for x, key in zip(source_images, keys, strict=True)])
+        shape = (1, *latents.shape[-2:])
+        learn = partial(self._masks.update, [(key, shape) for key in keys])
+        return FlowEdit(self._prompted, self._draws, source, latents, config, self.config, None, learn, views)
+
+    @torch.no_grad()
+    def finish_redrawing(
+        self,
+        latents: Float[Tensor, "batch channels latent_height latent_width"],
+        unedited: Images,
+        keys: Keys = None,
+    ) -> Images:
+        """Return redrawn latents as images of the size of the unedited ones, which are put back outside their masks."""
+        redrawn = self._decoded(latents, unedited)
         if keys is None or self.config.localize == 0:
             return redrawn
-        masks = soften(self._masks.learned(keys, everywhere), self.config)
-        return put_back(redrawn, source_image if unedited is None else unedited, masks)
+        return put_back(
+            redrawn, unedited, soften(self._masks.learned(keys, torch.ones_like(latents[:, :1])), self.config)
+        )
 
     def _decoded(self, latents: Latents, like: Float[Tensor, "batch 3 _ _"]) -> Float[Tensor, "batch 3 _ _"]:
         return resize(self.denoiser.decode_latents(latents), (like.shape[-2], like.shape[-1])).to(like)

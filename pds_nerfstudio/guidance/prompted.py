@@ -75,6 +75,35 @@ class PromptedDenoiser:
         answers = self.denoiser.predict_noise(x_t, times, condition, _for_each(beside, x_t))
         return _by_prediction(wanted, answers, t)
 
+    @torch.no_grad()
+    def predict_across(
+        self, wanted: Sequence[Prediction], noisy: Mapping[str, Latents], t: Times, key_views: int, at_once: int
+    ) -> dict[Prediction, Latents]:
+        """Return what `predict` does of pictures of one scene, each of which sees the first ones, too.
+
+        Args:
+            wanted: Which predictions.
+            noisy: x_t by the names of latents.
+            t: Time of each element.
+            key_views: How many all others see.
+            at_once: How many others a call of the denoiser is about, beside those.
+
+        Raises:
+            UserError: If no prompts are set, or the model can't do that.
+            ValueError: If the batch does not fit the number of prompts.
+        """
+        of_keys, of_others = None, []
+        for others in torch.arange(key_views, len(t)).split(at_once):
+            chosen = torch.cat([torch.arange(key_views), others]).to(t.device)
+            some = {name: x[chosen.to(x.device)] for name, x in noisy.items()}
+            x_t, times, condition = self._questions(wanted, some, t[chosen])
+            answers = self.denoiser.predict_noise_across(x_t, times, condition, len(chosen), key_views)
+            by_wanted = torch.stack(answers.split(len(chosen)))
+            of_keys = by_wanted[:, :key_views] if of_keys is None else of_keys
+            of_others.append(by_wanted[:, key_views:])
+        assert of_keys is not None
+        return dict(zip(wanted, torch.cat([of_keys, *of_others], dim=1), strict=True))
+
     def combined(
         self, terms: Combination, noisy: Mapping[str, Latents], t: Times, beside: Latents | None = None
     ) -> Latents:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from nerfstudio.utils.comms import get_rank, get_world_size
 from nerfstudio.utils.rich_utils import CONSOLE
@@ -34,6 +35,7 @@ class Refining:
         config: How renders are redrawn.
         final_mult: Share of the noise of `config` with which a view would be redrawn at the end of these steps.
         from_source: Whether the scene begins as it was before the edit, and all views are redrawn before that.
+        key_views: How many views the model sees beside each, when all are redrawn by FlowEdit.
     """
 
     def __init__(
@@ -44,9 +46,10 @@ class Refining:
         config: RedrawConfig,
         final_mult: float,
         from_source: bool,
+        key_views: int = 0,
     ) -> None:
         self._model, self._views, self._guidance, self._config = model, views, guidance, config
-        self.from_source, self._final_mult = from_source, final_mult
+        self.from_source, self._final_mult, self._key_views = from_source, final_mult, key_views
         self._redrawn = RedrawnViews(views)
         self._seeds: Seeds | None = None  # until they are planted
         self.last_view: EditedView | None = None
@@ -61,8 +64,15 @@ class Refining:
         """Redraw all views (of several GPUs, this one's) from the scene as it is."""
         indices = views_of(len(self._views), get_rank(), get_world_size())
         quiet = get_rank() != 0
-        for index in track(indices, "Redrawing all views", console=CONSOLE, disable=quiet):
-            self.redraw(self._views[index])
+        if self._key_views and self._config.flow_edit.method != "off":
+            sizes: dict[torch.Size, list[int]] = {}
+            for index in indices:
+                sizes.setdefault(self._views[index].image.shape, []).append(index)
+            for same in sizes.values():
+                self._redraw_together(same, quiet)
+        else:
+            for index in track(indices, "Redrawing all views", console=CONSOLE, disable=quiet):
+                self.redraw(self._views[index])
         self._seeds = self._model.surfaces(self._views, self._redrawn)
 
     def begin(self) -> None:
@@ -90,12 +100,34 @@ class Refining:
         config = self._config.with_less(self._final_mult**progress)
         rgb = self._model.see(view).rgb.detach()
         image, keys = rgb.float().permute(2, 0, 1)[None], [view.index]
+        self._take(view, rgb, self._guidance.redraw(image, view.image, config, keys, self._unedited(view)))
+
+    def _redraw_together(self, indices: list[int], quiet: bool) -> None:
+        """Redraw views of one size, each of which the model sees beside some that are spread evenly among them."""
+        spread = [indices[k * len(indices) // self._key_views] for k in range(self._key_views)]
+        keys = list(dict.fromkeys(spread))
+        order = [*keys, *(index for index in indices if index not in keys)]
+        seen = [self._model.see(self._views[index]).rgb.detach() for index in order]
+        images = [rgb.float().permute(2, 0, 1)[None] for rgb in seen]
+        sources, flow = [self._views[index].image for index in order], self._config.flow_edit
+        edit = self._guidance.redraw_together(images, sources, flow, order, len(keys))
+        for _ in track(range(flow.steps), "Redrawing all views", console=CONSOLE, disable=quiet):
+            edit.step()
+        for index, rgb, latents in zip(order, seen, edit.latents.split(1), strict=True):
+            view = self._views[index]
+            self._take(view, rgb, self._guidance.finish_redrawing(latents, self._unedited(view), [index]))
+
+    def _unedited(self, view: SourceView) -> Float[Tensor, "1 3 height width"]:
+        """Return how the model sees a view's source."""
         unedited = self._redrawn.seen(view.index)
         if unedited is None:
-            unedited = self._guidance.round_trip(view.image, keys)[0].permute(1, 2, 0)
+            unedited = self._guidance.round_trip(view.image, [view.index])[0].permute(1, 2, 0)
             self._redrawn.see(view.index, unedited)
-        beside = unedited.permute(2, 0, 1)[None].to(view.image)
-        redrawn = self._guidance.redraw(image, view.image, config, keys, beside)
+        return unedited.permute(2, 0, 1)[None].to(view.image)
+
+    def _take(
+        self, view: SourceView, rgb: Float[Tensor, "height width 3"], redrawn: Float[Tensor, "1 3 height width"]
+    ) -> None:
         # What the data set masks out stays as it is.
         self._redrawn[view.index] = view.where_shown(redrawn[0].permute(1, 2, 0), rgb)
         target = self._redrawn.picture(view.index)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pds_nerfstudio.errors import UserError
+from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.flow_edit import FlowEditConfig
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.guidance.redraw import RedrawConfig
@@ -43,6 +44,7 @@ def test_views_are_redrawn_so_often(steps: int, redrawings: int, rounds: int) ->
         (TogetherConfig(final_mult=0.0), "--together.final-mult is 0.0"),
         (TogetherConfig(redrawings=-1), "--together.redrawings is -1"),
         (TogetherConfig(share=1.5), "--together.share is 1.5"),
+        (TogetherConfig(key_views=-1), "--together.key-views is -1"),
     ],
 )
 def test_what_means_nothing_is_refused_in_the_words_of_the_options(config: TogetherConfig, text: str) -> None:
@@ -101,6 +103,40 @@ def test_the_scene_comes_to_show_what_was_redrawn(make_config: Any, run: Any, mo
         rgb = rgb[:, : rgb.shape[1] // 3]
         redness.append((rgb[..., 0] - rgb[..., 1:].mean(-1)).mean().item())
     assert redness[1] > redness[0] + 0.1
+
+
+@pytest.mark.parametrize("kind", ["splat", "nerf"])
+def test_with_key_views_all_are_drawn_first_in_one_edit(
+    kind: str,
+    make_config: Any,
+    run: Any,
+    drawn: list[tuple[int, RedrawConfig]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    edits: list[tuple[list[int], int]] = []
+    usual = Guidance.redraw_together
+
+    def noted(self: Guidance, images: Any, sources: Any, config: Any, keys: Any, views: int) -> Any:
+        assert len(images) == len(sources) == VIEWS and config == QUICK.flow_edit
+        edits.append((keys, views))
+        return usual(self, images, sources, config, keys, views)
+
+    monkeypatch.setattr(Guidance, "redraw_together", noted)
+    options = {**TOGETHER_ALONE, "pipeline__together": replace(QUICK, key_views=3)}
+    trainer = run(make_config(kind, steps=VIEWS - 1, reconstruct=1, **options))
+    ((keys, views),) = edits
+    assert keys[:views] == [0, 3, 6] and sorted(keys) == [*range(VIEWS)]
+    assert not drawn, "nothing is drawn by itself in the first round"
+    assert trainer.pipeline.last_view is not None
+
+
+def test_key_views_of_a_model_that_sees_one_at_a_time_are_refused(
+    make_config: Any, prepare: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Denoiser, "attends_across_views", False)
+    options = {**TOGETHER_ALONE, "pipeline__together": replace(QUICK, key_views=3)}
+    with pytest.raises(SystemExit, match="--pipeline.together.key-views is 3, and this model can't"):
+        prepare(make_config("splat", reconstruct=0, **options))
 
 
 def test_both_draw_together_first_and_then_distil(

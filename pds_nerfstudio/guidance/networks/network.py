@@ -111,6 +111,29 @@ class AttendsToWords(Network, Protocol):
 
 
 @runtime_checkable
+class AttendsAcrossViews(Network, Protocol):
+    """A network whose self-attention can see several pictures of one scene, so that they come to agree."""
+
+    def predict_across(
+        self,
+        latent: Float[Tensor, "batch channels height width"],
+        time: Tensor,
+        condition: Condition,
+        views: int,
+        key_views: int,
+    ) -> Float[Tensor, "questions channels height width"]:
+        """Return what `predict` does, where each picture sees itself and the first ones of its own lot.
+
+        Args:
+            latent: See `predict`: the latents of some views, then maybe others of the same views, and so on.
+            time: See `predict`.
+            condition: See `predict`.
+            views: How many views there are.
+            key_views: How many of them all others see, the first.
+        """
+
+
+@runtime_checkable
 class LooksAtSource(Network, Protocol):
     """A network that is shown the source picture, and whose prompts may therefore be instructions."""
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.networks.acceleration.sharing import SharedStart
+from pds_nerfstudio.guidance.networks.across_views import KeyViews
 from pds_nerfstudio.guidance.networks.assembly import load_pipeline
 from pds_nerfstudio.guidance.networks.attention import WordAttention
 from pds_nerfstudio.guidance.networks.card import ModelCard
@@ -148,6 +149,13 @@ class StableDiffusion(UNetNetwork):
         # An attribute is set in place of a context opened: that can be compiled.
         self._shared_start.prompts = len(values[0]) // len(latent)
         return super()._answer_flat(latent, time, *values)
+
+    def predict_across(
+        self, latent: Latents, time: Shaped[Tensor, " batch"], condition: Embeddings, views: int, key_views: int
+    ) -> Answers:
+        """See `AttendsAcrossViews`. Never compiled: compiled layers have the processors that they had then."""
+        with KeyViews(self._model, views, key_views):
+            return self._ask(self._answer_flat, latent, time, {_TEXT: condition})
 
     def changed_words(self, prompts: Sequence[str], others: Sequence[str]) -> Bool[Tensor, "prompts tokens"]:
         """See `AttendsToWords`."""

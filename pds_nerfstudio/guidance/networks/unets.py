@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pds_nerfstudio.errors import UserError
 from pds_nerfstudio.guidance.networks.acceleration.merging import merge_projections
+from pds_nerfstudio.guidance.networks.across_views import KeyViews
 from pds_nerfstudio.guidance.networks.card import ModelCard
 from pds_nerfstudio.guidance.networks.network import Prompt
 from pds_nerfstudio.guidance.networks.options import LoadOptions
@@ -82,6 +83,13 @@ class StableDiffusionXL(UNetNetwork):
         if prompt is None:  # zeros, where the pipeline says so
             tokens, pooled = none_tokens, none_pooled
         return {"encoder_hidden_states": tokens, "text_embeds": pooled}
+
+    def predict_across(
+        self, latent: Latents, time: Tensor, condition: Embedding, views: int, key_views: int
+    ) -> Answers:
+        """See `AttendsAcrossViews`. Never compiled: compiled layers have the processors that they had then."""
+        with KeyViews(self._model, views, key_views):
+            return self._ask(self._answer_flat, latent, time, condition)
 
     def _answer(self, latent: Tensor, time: Tensor, condition: Embedding) -> Tensor:
         height, width = (side * self.vae_scale_factor for side in latent.shape[-2:])
