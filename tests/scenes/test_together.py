@@ -135,7 +135,7 @@ def test_key_views_of_a_model_that_sees_one_at_a_time_are_refused(
 ) -> None:
     monkeypatch.setattr(Denoiser, "attends_across_views", False)
     options = {**TOGETHER_ALONE, "pipeline__together": replace(QUICK, key_views=3)}
-    with pytest.raises(SystemExit, match="--pipeline.together.key-views is 3, and this model can't"):
+    with pytest.raises(SystemExit, match=r"--pipeline\.together\.key-views is 3, and this model can't"):
         prepare(make_config("splat", reconstruct=0, **options))
 
 
