@@ -90,9 +90,9 @@ def warm_up(trainer: EditTrainer) -> None:
     guidance, view = pipeline.guidance, pipeline.views[0]
     assert guidance is not None
     state = guidance.state_dict()
-    for config in (pipeline.config.together.fitting(pipeline.model, pipeline.views, guidance), pipeline._refining):
-        config.redraw(view)
-        config.forget()
+    for fitting in (pipeline._together, pipeline._refining):
+        fitting.redraw(view)
+        fitting.forget()
     guidance(view.image, view.image, progress=0.0, keys=[view.index])
     guidance.load_state_dict(state)
     guidance.forget_sources()

@@ -292,9 +292,8 @@ class Guidance:
         redrawn = self._decoded(latents, unedited)
         if keys is None or self.config.localize == 0:
             return redrawn
-        return put_back(
-            redrawn, unedited, soften(self._masks.learned(keys, torch.ones_like(latents[:, :1])), self.config)
-        )
+        masks = soften(self._masks.learned(keys, torch.ones_like(latents[:, :1])), self.config)
+        return put_back(redrawn, unedited, masks)
 
     def _decoded(self, latents: Latents, like: Float[Tensor, "batch 3 _ _"]) -> Float[Tensor, "batch 3 _ _"]:
         return resize(self.denoiser.decode_latents(latents), (like.shape[-2], like.shape[-1])).to(like)
