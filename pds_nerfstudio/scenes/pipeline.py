@@ -260,7 +260,7 @@ class EditPipeline(VanillaPipeline):
 
     @property
     def _together_end(self) -> int:
-        return together_end(self.config.strategy, self.config.together, self.plan)
+        return together_end(self.config.strategy, self.config.together, self.plan, self._together.everything)
 
     def begin_again(self) -> None:
         """Prepare the model anew for the rest of the edit, after weights have been loaded."""
@@ -283,9 +283,8 @@ class EditPipeline(VanillaPipeline):
     def _edit_loss_dict(self, step: int) -> Losses:
         assert self.guidance is not None
         self._refining.forget()  # what an earlier round has redrawn
-        n = self.config.views_per_step
-        first = n * (step - self.plan.start)
-        views = [self._view_at(k) for k in range(first, first + n)]
+        n, turn = self.config.views_per_step, step - self.plan.start
+        views = [self._view_at(k) for k in range(n * turn, n * (turn + 1))]
         mults = self.config.guidance_loss_mult, self.config.photometric_loss_mult
         step_of = distil(self.model, self.guidance, self._anchor, views, step, self.plan.progress(step), *mults)
         self.last_view = step_of.last
@@ -368,10 +367,9 @@ class EditPipeline(VanillaPipeline):
             state |= {**self._chance.state_dict(), **self._holding.choice(self._editing)}
         if self.guidance is not None and self._editing:
             state |= {"guidance": self.guidance.state_dict(), "views": names_of(self.views.outputs)}
-            if learned := self._anchor.state_dict():
-                state["anchor"] = learned
-            fitting = {"redrawn": self._refining.state_dict(), "together": self._together.state_dict()}
-            state |= {name: redrawn for name, redrawn in fitting.items() if redrawn}
+            learned: dict[str, Any] = {"anchor": self._anchor.state_dict(), "everything": self._together.everything}
+            learned |= {"redrawn": self._refining.state_dict(), "together": self._together.state_dict()}
+            state |= {name: some for name, some in learned.items() if some}
             if (held := self.model.held_state()) is not None:
                 state["held"] = held
             state |= self._holding.state_dict()
@@ -388,6 +386,7 @@ class EditPipeline(VanillaPipeline):
         if "guidance" in state:
             guidance = state["guidance"]
             self._anchor.load_state_dict(state.get("anchor", {}))
+            self._together.everything = "everything" in state
             if get_rank() != 0:  # the random state is the first rank's: noise that all share would be drawn for nothing
                 guidance = {name: value for name, value in guidance.items() if name != "generator"}
             else:

@@ -52,6 +52,8 @@ class Refining:
         self.from_source, self._final_mult, self._key_views = from_source, final_mult, key_views
         self._redrawn = RedrawnViews(views)
         self._seeds: Seeds | None = None  # until they are planted
+        self.everything = False
+        """Whether the redrawn views have changed most of what a splat shows, when these steps began."""
         self.last_view: EditedView | None = None
         """What was redrawn last."""
 
@@ -80,9 +82,9 @@ class Refining:
 
         That is for the scene as it was before the edit.
         """
-        if isinstance(self._model, EditSplatModel) and recolor(self._model, self._views, self._redrawn):
-            if get_rank() == 0:
-                CONSOLE.print("The edit changes most of what is seen: colours were fitted first.")
+        self.everything = isinstance(self._model, EditSplatModel) and recolor(self._model, self._views, self._redrawn)
+        if self.everything and get_rank() == 0:
+            CONSOLE.print("The edit changes most of what is seen: colours were fitted first.")
         if self._seeds is not None:
             if get_rank() == 0:
                 CONSOLE.print(f"The redrawn views agree on {len(self._seeds.means)} points of something new.")

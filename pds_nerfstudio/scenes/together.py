@@ -46,7 +46,8 @@ class TogetherConfig:
     that they agree sooner; 0: none. Four, say, with Stable Diffusion 1, 2 or XL, the only ones that can; a view then
     takes twice to three times as long. On the embedded model it brought nothing."""
     share: float = 0.25
-    """With --pipeline.strategy both: share of the edit steps that edit views together. The others distil."""
+    """With --pipeline.strategy both: share of the edit steps that edit views together. The others distil; but if a
+    splat's views change most of what they show, no step does."""
 
     def check(self) -> None:
         """Refuse values that mean nothing.
@@ -89,13 +90,15 @@ TOGETHER = TogetherConfig()
 """With the defaults."""
 
 
-def together_end(strategy: Strategy, config: TogetherConfig, plan: EditPlan) -> int:
+def together_end(strategy: Strategy, config: TogetherConfig, plan: EditPlan, everything: bool) -> int:
     """Return the first edit step of a plan that edits views together no more: its start, if none does.
 
     Args:
         strategy: Which steps do.
         config: What share of them.
         plan: Of the run.
+        everything: Whether the edit changes most of what is seen. On what everything becomes, views agree from the
+            beginning, and distillation has nothing to add but haze.
     """
-    steps = {"distil": 0, "together": plan.steps, "both": math.ceil(config.share * plan.steps)}
-    return plan.start + steps[strategy]
+    draft = plan.steps if everything else math.ceil(config.share * plan.steps)
+    return plan.start + {"distil": 0, "together": plan.steps, "both": draft}[strategy]

@@ -24,11 +24,19 @@ VIEWS = 9
 
 
 @pytest.mark.parametrize(
-    ("strategy", "share", "first"), [("distil", 0.5, 5), ("together", 0.5, 12), ("both", 0.5, 9), ("both", 0.01, 6)]
+    ("strategy", "share", "everything", "first"),
+    [
+        ("distil", 0.5, False, 5),
+        ("distil", 0.5, True, 5),
+        ("together", 0.5, False, 12),
+        ("both", 0.5, False, 9),
+        ("both", 0.01, False, 6),
+        ("both", 0.01, True, 12),
+    ],
 )
-def test_which_steps_edit_views_together(strategy: Any, share: float, first: int) -> None:
+def test_which_steps_edit_views_together(strategy: Any, share: float, everything: bool, first: int) -> None:
     plan = EditPlan(start=5, steps=7, refine_steps=4)
-    assert together_end(strategy, replace(TOGETHER, share=share), plan) == first
+    assert together_end(strategy, replace(TOGETHER, share=share), plan, everything) == first
 
 
 @pytest.mark.parametrize(("steps", "redrawings", "rounds"), [(400, 4, 4), (400, 0, 20), (400, 19, 1), (10, 4, 1)])
@@ -140,13 +148,44 @@ def test_key_views_of_a_model_that_sees_one_at_a_time_are_refused(
 
 
 def test_both_draw_together_first_and_then_distil(
-    make_config: Any, run: Any, watch: Any, drawn: list[tuple[int, RedrawConfig]], capsys: Any
+    make_config: Any,
+    run: Any,
+    watch: Any,
+    drawn: list[tuple[int, RedrawConfig]],
+    capsys: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("pds_nerfstudio.scenes.refining.recolor", lambda *arguments: False)  # an edit of one thing
     options = {**TOGETHER_ALONE, "pipeline__strategy": "both", "pipeline__together": replace(QUICK, share=0.5)}
     run(make_config("splat", steps=4, reconstruct=1, **options))
     assert [index for index, _ in drawn] == [*range(VIEWS)]
     assert watch.progress == pytest.approx([2 / 3, 1]), "layout is settled: distillation goes on where that leaves off"
     assert capsys.readouterr().out.count("That was the draft of the scene") == 1
+
+
+@pytest.fixture
+def by_night(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is redrawn is drawn darker, all of it."""
+    monkeypatch.setattr(Guidance, "redraw", lambda self, image, source, *others: 0.1 + 0.2 * source)
+
+
+def test_an_edit_of_everything_distils_nothing(make_config: Any, run: Any, watch: Any, by_night: None) -> None:
+    options = {**TOGETHER_ALONE, "pipeline__strategy": "both"}
+    trainer = run(make_config("splat", steps=6, reconstruct=1, **options))
+    assert watch.calls == 0 and trainer.pipeline._together.everything
+
+
+def test_nor_does_one_that_is_resumed(
+    make_config: Any, run: Any, watch: Any, by_night: None, stopped_after: Any, last_state: Any, differences: Any
+) -> None:
+    options = {**TOGETHER_ALONE, "pipeline__strategy": "both"}
+    whole = run(make_config("splat", "whole", steps=6, reconstruct=1, **options))
+    stopped_after(3)
+    stopped = run(make_config("splat", "stopped", steps=6, reconstruct=1, **options))
+    stopped_after(None)
+    ended = run(make_config("splat", "ended", steps=6, load_dir=stopped.checkpoint_dir, **options))
+    assert watch.calls == 0
+    assert differences(last_state(whole)["pipeline"], last_state(ended)["pipeline"]) == []
 
 
 @pytest.fixture
