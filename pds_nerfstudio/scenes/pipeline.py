@@ -157,6 +157,7 @@ class EditPipeline(VanillaPipeline):
         self.last_view: EditedView | None = None
         """What the last edit step has seen."""
         self._editing = False
+        self._everything = False  # whether the edit changes most of what is seen
         self._folder: Path | None = None  # of the run
         self.guidance: Guidance | None = None
         if self.training_run:
@@ -260,7 +261,7 @@ class EditPipeline(VanillaPipeline):
 
     @property
     def _together_end(self) -> int:
-        return together_end(self.config.strategy, self.config.together, self.plan, self._together.everything)
+        return together_end(self.config.strategy, self.config.together, self.plan, self._everything)
 
     def begin_again(self) -> None:
         """Prepare the model anew for the rest of the edit, after weights have been loaded."""
@@ -343,7 +344,7 @@ class EditPipeline(VanillaPipeline):
         self._chance.begin_step(step, grown=True)
         self._holding.follow_words(self._folder)
         if first:
-            self._together.begin()
+            self._everything = self._together.begin()
         if self.plan.begins_to_refine(step):
             self._refining.begin()
         config, again = self.config, self.config.refine_from == "source"
@@ -367,7 +368,7 @@ class EditPipeline(VanillaPipeline):
             state |= {**self._chance.state_dict(), **self._holding.choice(self._editing)}
         if self.guidance is not None and self._editing:
             state |= {"guidance": self.guidance.state_dict(), "views": names_of(self.views.outputs)}
-            learned: dict[str, Any] = {"anchor": self._anchor.state_dict(), "everything": self._together.everything}
+            learned: dict[str, Any] = {"anchor": self._anchor.state_dict(), "everything": self._everything}
             learned |= {"redrawn": self._refining.state_dict(), "together": self._together.state_dict()}
             state |= {name: some for name, some in learned.items() if some}
             if (held := self.model.held_state()) is not None:
@@ -386,7 +387,7 @@ class EditPipeline(VanillaPipeline):
         if "guidance" in state:
             guidance = state["guidance"]
             self._anchor.load_state_dict(state.get("anchor", {}))
-            self._together.everything = "everything" in state
+            self._everything = "everything" in state
             if get_rank() != 0:  # the random state is the first rank's: noise that all share would be drawn for nothing
                 guidance = {name: value for name, value in guidance.items() if name != "generator"}
             else:

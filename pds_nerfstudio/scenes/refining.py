@@ -52,8 +52,6 @@ class Refining:
         self.from_source, self._final_mult, self._key_views = from_source, final_mult, key_views
         self._redrawn = RedrawnViews(views)
         self._seeds: Seeds | None = None  # until they are planted
-        self.everything = False
-        """Whether the redrawn views have changed most of what a splat shows, when these steps began."""
         self.last_view: EditedView | None = None
         """What was redrawn last."""
 
@@ -77,19 +75,23 @@ class Refining:
                 self.redraw(self._views[index])
         self._seeds = self._model.surfaces(self._views, self._redrawn)
 
-    def begin(self) -> None:
+    def begin(self) -> bool:
         """Take up what the redrawn views change of everything, and plant what they show of new surfaces.
 
         That is for the scene as it was before the edit.
+
+        Returns:
+            Whether they change most of what a splat shows.
         """
-        self.everything = isinstance(self._model, EditSplatModel) and recolor(self._model, self._views, self._redrawn)
-        if self.everything and get_rank() == 0:
+        everything = isinstance(self._model, EditSplatModel) and recolor(self._model, self._views, self._redrawn)
+        if everything and get_rank() == 0:
             CONSOLE.print("The edit changes most of what is seen: colours were fitted first.")
         if self._seeds is not None:
             if get_rank() == 0:
                 CONSOLE.print(f"The redrawn views agree on {len(self._seeds.means)} points of something new.")
             self._model.plant(self._seeds)
         self._seeds = None
+        return everything
 
     def redraw(self, view: SourceView, progress: float = 0.0) -> None:
         """Redraw a view from the scene as it is.

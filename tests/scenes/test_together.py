@@ -172,7 +172,7 @@ def by_night(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_edit_of_everything_distils_nothing(make_config: Any, run: Any, watch: Any, by_night: None) -> None:
     options = {**TOGETHER_ALONE, "pipeline__strategy": "both"}
     trainer = run(make_config("splat", steps=6, reconstruct=1, **options))
-    assert watch.calls == 0 and trainer.pipeline._together.everything
+    assert watch.calls == 0 and trainer.pipeline._everything
 
 
 def test_nor_does_one_that_is_resumed(
