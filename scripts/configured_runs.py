@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -33,37 +35,44 @@ def configured_run(arguments: Sequence[object], data: Path) -> EditTrainerConfig
     return config
 
 
-def configured_edit(
-    method: TimedMethod,
-    model: TimedModel,
-    scene: tuple[int, int, int],
-    arguments: Sequence[object],
-    folder: Path,
-    kept: Path,
-) -> EditTrainerConfig:
-    """Return an edit of a scene of the embedded world.
+@dataclass
+class TimedEdit:
+    """An edit of a scene of the embedded world, to be timed."""
 
-    Args:
-        method: Of ns-train.
-        model: Its name; Stable Diffusion is built with random weights.
-        scene: How many views, their side in pixels, and how many points splats begin with.
-        arguments: Further ones of ns-train.
-        folder: For the run.
-        kept: Folder in which scenes and models of random weights are written, and found again.
-    """
-    source = Attributes()
-    target = edit(source, "arms", "raised")
-    views, size, points = scene
-    data = kept / f"scene-{views}-{size}-{points}"
-    if not (data / "transforms.json").exists():
-        for _ in write_scene(data, source, target, views, size, size, seed_points=points):
-            pass
-    path: object = model
-    if model != "toyworld":
-        path = RandomModel(out=kept / f"{model}-random", architecture=model).write()
-    first: list[object] = [
-        *(method, "--data", data, "--output-dir", folder, "--vis", "tensorboard"),
-        *("--pipeline.src-prompt", caption(source), "--pipeline.tgt-prompt", caption(target)),
-        *("--pipeline.guidance.model", path, "--viewer.quit-on-train-completion", True),
-    ]
-    return configured_run([*first, *arguments], data)
+    method: TimedMethod = "pds-splat"
+    """What is edited; those of the embedded world on a CPU."""
+    model: TimedModel = "sd15"
+    """Stable Diffusion 1.5 or 2.1 with random weights, or the embedded model."""
+    size: int = 512
+    """Side of the views in pixels."""
+    views: int = 8
+    """How many views there are."""
+    gaussians: int = 200_000
+    """How many Gaussians a splat begins with."""
+    options: str = ""
+    """Further options of ns-train, in one string."""
+    out: Path = Path("outputs/timed-edit.json")
+    """Where the figures go; the scene and a model of random weights are kept beside them."""
+
+    def configured(self, arguments: Sequence[object], folder: Path) -> EditTrainerConfig:
+        """Return the run, as ns-train would have it configured.
+
+        Args:
+            arguments: Of ns-train, which `options` come after.
+            folder: For the run.
+        """
+        source = Attributes()
+        target = edit(source, "arms", "raised")
+        data = self.out.parent / f"scene-{self.views}-{self.size}-{self.gaussians}"
+        if not (data / "transforms.json").exists():
+            for _ in write_scene(data, source, target, self.views, self.size, self.size, seed_points=self.gaussians):
+                pass
+        path: object = self.model
+        if self.model != "toyworld":
+            path = RandomModel(out=self.out.parent / f"{self.model}-random", architecture=self.model).write()
+        first: list[object] = [
+            *(self.method, "--data", data, "--output-dir", folder, "--vis", "tensorboard"),
+            *("--pipeline.src-prompt", caption(source), "--pipeline.tgt-prompt", caption(target)),
+            *("--pipeline.guidance.model", path, "--viewer.quit-on-train-completion", True),
+        ]
+        return configured_run([*first, *arguments, *shlex.split(self.options)], data)

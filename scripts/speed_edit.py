@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import functools
 import json
-import shlex
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -24,7 +23,7 @@ from typing import Any
 
 import torch
 import tyro
-from configured_runs import TimedMethod, TimedModel, configured_edit
+from configured_runs import TimedEdit
 from nerfstudio.scripts.train import launch
 from speed_timing import Timeline, machine, peak_memory_gb, reset_peak_memory
 
@@ -32,51 +31,33 @@ from pds_nerfstudio.scenes.trainer import EditTrainer, EditTrainerConfig
 
 
 @dataclass
-class EditSpeed:
+class EditSpeed(TimedEdit):
     """What is edited, and how many steps of it are timed."""
 
-    method: TimedMethod = "pds-splat"
-    """What is edited; the last two with options for the embedded world, on a CPU."""
-    model: TimedModel = "sd15"
-    """Stable Diffusion 1.5 or 2.1 with random weights, or the embedded model."""
-    size: int = 512
-    """Side of the views in pixels."""
-    views: int = 8
-    """How many views there are."""
-    gaussians: int = 200_000
-    """How many Gaussians a splat begins with."""
     reconstruct: int = 0
     """Steps that reconstruct the scene first."""
     steps: int = 60
     """Edit steps that are timed."""
     warm_up: int = 20
     """Edit steps before that, in which networks are compiled and sources encoded."""
-    options: str = ""
-    """Further options of ns-train, in one string."""
     out: Path = Path("outputs/speed-edit.json")
     """Where the figures go; the scene and a model of random weights are kept beside them."""
 
     def run(self) -> None:
         """Measure, print, and write it down."""
         with tempfile.TemporaryDirectory() as folder:
-            config = self._configured(Path(folder))
+            arguments: list[object] = [
+                *("--max-num-iterations", self.warm_up + self.steps, "--pipeline.reconstruct-steps", self.reconstruct),
+                *("--pipeline.strategy", "distil", "--pipeline.refine-steps", 0),
+                *("--show-edit", False, "--steps-per-picture", 0),
+            ]
+            config = self.configured(arguments, Path(folder))
             launch(
                 functools.partial(measure, self),
                 num_devices_per_machine=config.machine.num_devices,
                 device_type=config.machine.device_type,
                 config=config,
             )
-
-    def _configured(self, folder: Path) -> EditTrainerConfig:
-        """Return the run, as ns-train would have it configured."""
-        arguments: list[object] = [
-            *("--max-num-iterations", self.warm_up + self.steps, "--pipeline.reconstruct-steps", self.reconstruct),
-            *("--pipeline.strategy", "distil", "--pipeline.refine-steps", 0),
-            *("--show-edit", False, "--steps-per-picture", 0),
-            *shlex.split(self.options),
-        ]
-        scene = self.views, self.size, self.gaussians
-        return configured_edit(self.method, self.model, scene, arguments, folder, self.out.parent)
 
 
 def measure(

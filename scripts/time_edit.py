@@ -11,7 +11,6 @@ when networks have been compiled and nothing of the edit has been drawn.
 from __future__ import annotations
 
 import json
-import shlex
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,28 +20,20 @@ from typing import Any
 
 import torch
 import tyro
-from configured_runs import TimedMethod, TimedModel, configured_edit
+from configured_runs import TimedEdit, TimedMethod
 from speed_timing import machine, peak_memory_gb, reset_peak_memory, synchronize
 
 from pds_nerfstudio.scenes.trainer import EditTrainer
 
 
 @dataclass
-class WholeEdit:
+class WholeEdit(TimedEdit):
     """What is edited."""
 
     method: TimedMethod = "pds-splat-quick"
     """What is edited; those of the embedded world on a CPU."""
-    model: TimedModel = "sd15"
-    """Stable Diffusion 1.5 or 2.1 with random weights, or the embedded model."""
-    size: int = 512
-    """Side of the views in pixels."""
     views: int = 100
     """How many views there are."""
-    gaussians: int = 200_000
-    """How many Gaussians a splat begins with."""
-    options: str = ""
-    """Further options of ns-train, in one string."""
     out: Path = Path("outputs/time-edit.json")
     """Where the figures go; the scene and a model of random weights are kept beside them."""
 
@@ -51,14 +42,7 @@ class WholeEdit:
         with tempfile.TemporaryDirectory() as folder:
             # One step of reconstruction, since some edits go back to what was reconstructed.
             arguments = ["--show-edit", False, "--steps-per-picture", 0, "--pipeline.reconstruct-steps", 1]
-            config = configured_edit(
-                self.method,
-                self.model,
-                (self.views, self.size, self.gaussians),
-                [*arguments, *shlex.split(self.options)],
-                Path(folder),
-                self.out.parent,
-            )
+            config = self.configured(arguments, Path(folder))
             torch.backends.cudnn.benchmark = True  # as ns-train does
             torch.manual_seed(config.machine.seed)
             trainer: EditTrainer = config.setup(local_rank=0, world_size=1)
