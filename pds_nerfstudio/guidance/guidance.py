@@ -1,7 +1,7 @@
 """The one class that every editor uses: a rendered image goes in, the gradient that edits it comes out."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import partial
 from typing import Any
 
@@ -257,7 +257,12 @@ class Guidance:
 
     @torch.no_grad()
     def redraw_together(
-        self, images: Sequence[Images], source_images: Sequence[Images], config: FlowEditConfig, keys: Keys, views: int
+        self,
+        images: Sequence[Images],
+        source_images: Sequence[Images],
+        config: FlowEditConfig,
+        keys: Sequence[Hashable],
+        key_views: int,
     ) -> FlowEdit:
         """Begin to redraw views of one scene which see some of each other while they are drawn; see `redraw`.
 
@@ -268,18 +273,17 @@ class Guidance:
             source_images: The same before the edit.
             config: How to redraw; not off.
             keys: One of each image.
-            views: How many all others see, the first.
+            key_views: How many all others see, the first.
 
         Raises:
             UserError: If the configuration is invalid, or the model can't let views see each other.
         """
         config.check()
-        assert keys is not None
         latents = torch.cat([self._encode(image) for image in images])
         source = torch.cat([self._encode.sources(x, [key]) for x, key in zip(source_images, keys, strict=True)])
         shape = (1, *latents.shape[-2:])
         learn = partial(self._masks.update, [(key, shape) for key in keys])
-        return FlowEdit(self._prompted, self._draws, source, latents, config, self.config, None, learn, views)
+        return FlowEdit(self._prompted, self._draws, source, latents, config, self.config, None, learn, key_views)
 
     @torch.no_grad()
     def finish_redrawing(

@@ -43,8 +43,8 @@ class TogetherConfig:
     longer: a redrawing costs some ten steps without one."""
     key_views: int = 0
     """Views, evenly among all, that the model's self-attention sees beside each view's own when all are first drawn, so
-    that they agree sooner; 0: none. Four, say, with Stable Diffusion 1, 2 or XL, the only ones that can; a view then
-    takes twice to three times as long. On the embedded model it brought nothing."""
+    that they agree sooner; 0: none. Four, say, with Stable Diffusion 1, 2 or XL, the only ones that can; it is slower.
+    On the embedded model it brought nothing."""
     share: float = 0.25
     """With --pipeline.strategy both: share of the edit steps that edit views together. The others distil; but if a
     splat's views change most of what they show, no step does."""
