@@ -20,7 +20,6 @@ from pds_nerfstudio.scenes.models.recolor import recolor
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.models.scene_model import SceneModel
 from pds_nerfstudio.scenes.models.seeds import Seeds
-from pds_nerfstudio.scenes.models.splat import EditSplatModel
 from pds_nerfstudio.scenes.output.pictures import EditedView
 from pds_nerfstudio.scenes.views import SourceView, SourceViews, views_of
 
@@ -81,9 +80,9 @@ class Refining:
         That is for the scene as it was before the edit.
 
         Returns:
-            Whether they change most of what a splat shows.
+            Whether they change most of what is seen.
         """
-        everything = isinstance(self._model, EditSplatModel) and recolor(self._model, self._views, self._redrawn)
+        everything = recolor(self._model, self._views, self._redrawn)
         if everything and get_rank() == 0:
             CONSOLE.print("The edit changes most of what is seen: colours were fitted first.")
         if self._seeds is not None:

@@ -52,9 +52,9 @@ class Autoencoder:
             # One head as wide as all its channels: fused attention was not made for that, least of all backward.
             vae.set_attn_processor(AttnProcessor())
         flat = self._kind != "AutoencoderKLQwenImage"  # which has a time axis
-        # Convolutions on tensor cores want channels last; on the CPU it changes nothing for the better.
-        self.layout = torch.channels_last if device.type == "cuda" and flat else torch.contiguous_format
-        if compiled and self.layout == torch.channels_last and self._kind == "AutoencoderKL":
+        # Convolutions want channels last, on tensor cores and on a CPU.
+        self.layout = torch.channels_last if flat else torch.contiguous_format
+        if compiled and device.type == "cuda" and self._kind == "AutoencoderKL":
             make_fusible(vae.encoder)
         # The plain method: diffusers' own warns of parts to keep in float32 when there are none.
         nn.Module.to(vae, device=device, dtype=dtype)

@@ -125,12 +125,11 @@ class StableDiffusion(UNetNetwork):
         )
 
     def _place(self, options: LoadOptions) -> None:
-        # Convolutions on tensor cores want channels last; on the CPU it changes nothing for the better.
-        layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
+        # Convolutions want channels last, on tensor cores and on a CPU.
         for module in (self._model, self._pipeline.text_encoder):
             # The plain method: diffusers' own warns of parts to keep in float32 when there are none.
             nn.Module.to(module, dtype=self.dtype)
-            nn.Module.to(module, memory_format=layout)
+            nn.Module.to(module, memory_format=torch.channels_last)
             module.eval().requires_grad_(False)
         super()._place(options)
 

@@ -1,4 +1,4 @@
-"""A splat's colours, fitted to redrawn views before anything else of it is, where an edit changes all that is seen.
+"""A scene's colours, fitted to redrawn views before anything else of it is, where an edit changes all that is seen.
 
 When day is to become night, a fit by small steps has everything to change at once. Dark Gaussians grow before each
 camera sooner than all the bright ones behind them turn dark, and the scene ends in fog. But a picture is linear in its
@@ -17,7 +17,10 @@ from nerfstudio.models.splatfacto import RGB2SH
 from torch import Tensor
 
 from pds_nerfstudio.scenes.distributed import sum_over_ranks
+from pds_nerfstudio.scenes.models.nerf import EditNerfModel
+from pds_nerfstudio.scenes.models.recolor_field import recolor_field
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
+from pds_nerfstudio.scenes.models.scene_model import SceneModel
 from pds_nerfstudio.scenes.models.splat import EditSplatModel
 from pds_nerfstudio.scenes.views import SourceViews
 
@@ -29,8 +32,10 @@ _SEEN = 1e-3
 """Weight, in pixels of all views together, below which nothing is known of a colour."""
 
 
-def recolor(model: EditSplatModel, views: SourceViews, redrawn: RedrawnViews) -> bool:
-    """Fit the colours of what may change, and the background's if all may, to redrawn views that change most of it.
+def recolor(model: SceneModel, views: SourceViews, redrawn: RedrawnViews) -> bool:
+    """Fit the colours of what may change to redrawn views that change most of what is seen, and a splat's background.
+
+    That is if all of a splat may change. A NeRF's are its network's (see `recolor_field`).
 
     Args:
         model: Of the scene, in the middle of an edit.
@@ -47,8 +52,11 @@ def recolor(model: EditSplatModel, views: SourceViews, redrawn: RedrawnViews) ->
     sum_over_ranks(changed)
     if changed[0] <= _MOST * changed[1]:
         return False
-    for _ in range(_ROUNDS):
-        _move(model, _mean_left(model, views, redrawn, numbers))
+    if isinstance(model, EditSplatModel):
+        for _ in range(_ROUNDS):
+            _move(model, _mean_left(model, views, redrawn, numbers))
+    elif isinstance(model, EditNerfModel):
+        recolor_field(model, views, redrawn)
     return True
 
 

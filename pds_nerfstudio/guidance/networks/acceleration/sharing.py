@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -41,7 +42,7 @@ class SharedStart:
 
     def for_all(self, x: Float[Tensor, "once *rest"]) -> Float[Tensor, "batch *rest"]:
         """Return what is the same for each prompt, for all of them."""
-        return x if self.prompts == 1 else x.repeat(self.prompts, *(1,) * (x.ndim - 1))
+        return x if self.prompts == 1 else torch.cat([x] * self.prompts)  # which, unlike repeat, keeps channels last
 
 
 class _SharedLayer(nn.Module):
