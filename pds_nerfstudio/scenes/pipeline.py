@@ -157,7 +157,7 @@ class EditPipeline(VanillaPipeline):
         self.last_view: EditedView | None = None
         """What the last edit step has seen."""
         self._editing = False
-        self._everything = False  # whether the edit changes most of what is seen
+        self._everything = False  # whether the edit changes most of what a splat shows
         self._folder: Path | None = None  # of the run
         self.guidance: Guidance | None = None
         if self.training_run:
@@ -344,7 +344,7 @@ class EditPipeline(VanillaPipeline):
         self._chance.begin_step(step, grown=True)
         self._holding.follow_words(self._folder)
         if first:
-            self._everything = self._together.begin()
+            self._everything = self._together.begin() and self.model.kind == "splat"
         if self.plan.begins_to_refine(step):
             self._refining.begin()
         config, again = self.config, self.config.refine_from == "source"

@@ -97,8 +97,8 @@ def together_end(strategy: Strategy, config: TogetherConfig, plan: EditPlan, eve
         strategy: Which steps do.
         config: What share of them.
         plan: Of the run.
-        everything: Whether the edit changes most of what is seen. On what everything becomes, views agree from the
-            beginning, and distillation has nothing to add but haze.
+        everything: Whether the edit changes most of what a splat shows. On what everything becomes, views agree from
+            the beginning, and distillation has nothing to add but haze. (NeRFs are better for it.)
     """
     draft = plan.steps if everything else math.ceil(config.share * plan.steps)
     return plan.start + {"distil": 0, "together": plan.steps, "both": draft}[strategy]

@@ -12,6 +12,7 @@ from pds_nerfstudio.guidance.denoiser import Denoiser
 from pds_nerfstudio.guidance.flow_edit import FlowEditConfig
 from pds_nerfstudio.guidance.guidance import Guidance
 from pds_nerfstudio.guidance.redraw import RedrawConfig
+from pds_nerfstudio.scenes.models import recolor_field
 from pds_nerfstudio.scenes.plan import EditPlan
 from pds_nerfstudio.scenes.refining import Refining
 from pds_nerfstudio.scenes.together import TOGETHER, TogetherConfig, together_end
@@ -186,6 +187,16 @@ def test_nor_does_one_that_is_resumed(
     ended = run(make_config("splat", "ended", steps=6, load_dir=stopped.checkpoint_dir, **options))
     assert watch.calls == 0
     assert differences(last_state(whole)["pipeline"], last_state(ended)["pipeline"]) == []
+
+
+def test_but_of_a_nerf_it_distils(
+    make_config: Any, run: Any, watch: Any, by_night: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recolor_field, "_STEPS", 2)
+    together = replace(QUICK, share=0.5)
+    options = {**TOGETHER_ALONE, "pipeline__strategy": "both", "pipeline__together": together}
+    trainer = run(make_config("nerf", steps=4, reconstruct=1, **options))
+    assert watch.calls == 2 and not trainer.pipeline._everything
 
 
 @pytest.fixture

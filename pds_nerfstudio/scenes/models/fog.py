@@ -58,7 +58,7 @@ def fill_with_fog(model: NerfactoModel, cameras: Cameras, opacity: float, steps:
         center, radius = looked_at_ball(cameras, surface_points(model, cameras))
         floor = math.log(fog_density(opacity, float(radius)))
         points = [random_in_ball(_BATCH, center, radius) for _ in range(steps)]
-        targets = [[_log_density(network, p).clamp_min(floor) for network in networks] for p in points]
+        targets = [[log_density(network, p).clamp_min(floor) for network in networks] for p in points]
         rays = [random_rays(_BATCH, cameras, model.device) for _ in range(steps)]
         colors = [_colors(model, bundle) for bundle in rays]
     parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
@@ -69,7 +69,7 @@ def fill_with_fog(model: NerfactoModel, cameras: Cameras, opacity: float, steps:
         optimizer.param_groups[0]["lr"] = rate * _LEARNING_RATE
         loss = _COLOR_WEIGHT * (_colors(model, rays[k]) - colors[k]).abs().mean()
         for network, target in zip(networks, targets[k], strict=True):
-            loss = loss + (_log_density(network, points[k]) - target).abs().mean()
+            loss = loss + (log_density(network, points[k]) - target).abs().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -94,5 +94,6 @@ def _colors(model: NerfactoModel, rays: RayBundle) -> Float[Tensor, "n 3"]:
     return model(replace(rays))["rgb"]  # a copy: nerfacto corrects the poses of what it is given, each time anew
 
 
-def _log_density(network: Field, points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
+def log_density(network: Field, points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
+    """Return logarithms of densities, which have gradients where those vanish."""
     return network.density_fn(points)[..., 0].float().clamp_min(_LEAST_DENSITY).log()
