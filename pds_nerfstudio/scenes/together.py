@@ -98,7 +98,7 @@ def together_end(strategy: Strategy, config: TogetherConfig, plan: EditPlan, eve
         config: What share of them.
         plan: Of the run.
         everything: Whether the edit changes most of what a splat shows. On what everything becomes, views agree from
-            the beginning, and distillation has nothing to add but haze. (NeRFs are better for it.)
+            the beginning, and distillation has nothing to add but haze. NeRFs end nearer to the truth with it.
     """
     draft = plan.steps if everything else math.ceil(config.share * plan.steps)
     return plan.start + {"distil": 0, "together": plan.steps, "both": draft}[strategy]

@@ -64,9 +64,7 @@ def fill_with_fog(model: NerfactoModel, cameras: Cameras, opacity: float, steps:
     parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=_LEARNING_RATE, eps=1e-15)
     for k in track(range(steps), "Letting faint fog into free space", console=CONSOLE):
-        progress = k / steps
-        rate = min(1.0, (progress + 1 / steps) / _WARMUP) * (1 - progress)
-        optimizer.param_groups[0]["lr"] = rate * _LEARNING_RATE
+        optimizer.param_groups[0]["lr"] = _LEARNING_RATE * share_of_rate(k / steps, 1 / steps, _WARMUP)
         loss = _COLOR_WEIGHT * (_colors(model, rays[k]) - colors[k]).abs().mean()
         for network, target in zip(networks, targets[k], strict=True):
             loss = loss + (log_density(network, points[k]) - target).abs().mean()
@@ -74,6 +72,17 @@ def fill_with_fog(model: NerfactoModel, cameras: Cameras, opacity: float, steps:
         loss.backward()
         optimizer.step()
     model.zero_grad()
+
+
+def share_of_rate(progress: float, step: float, warmup: float) -> float:
+    """Return how much of its learning rate a short fit takes: it rises evenly, while it falls to 0.
+
+    Args:
+        progress: Share of the steps that are done.
+        step: Share of the steps that one is.
+        warmup: Share of the steps over which the rate rises.
+    """
+    return min(1.0, (progress + step) / warmup) * (1 - progress)
 
 
 def surface_points(model: NerfactoModel, cameras: Cameras) -> Float[Tensor, "n 3"]:

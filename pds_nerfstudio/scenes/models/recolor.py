@@ -33,9 +33,9 @@ _SEEN = 1e-3
 
 
 def recolor(model: SceneModel, views: SourceViews, redrawn: RedrawnViews) -> bool:
-    """Fit the colours of what may change to redrawn views that change most of what is seen, and a splat's background.
+    """Fit the colours of what may change to redrawn views that change most of what is seen.
 
-    That is if all of a splat may change. A NeRF's are its network's (see `recolor_field`).
+    Of a splat of which all may change, that of its background, too. Of a NeRF see `recolor_field`.
 
     Args:
         model: Of the scene, in the middle of an edit.

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pds_nerfstudio.scenes.distributed import average_gradients
 from pds_nerfstudio.scenes.models.ball import looked_at_ball, random_in_ball
-from pds_nerfstudio.scenes.models.fog import log_density, random_rays, surface_points
+from pds_nerfstudio.scenes.models.fog import log_density, random_rays, share_of_rate, surface_points
 from pds_nerfstudio.scenes.models.nerf import EditNerfModel
 from pds_nerfstudio.scenes.models.redrawn import RedrawnViews
 from pds_nerfstudio.scenes.views import SourceViews
@@ -54,8 +54,7 @@ def recolor_field(model: EditNerfModel, views: SourceViews, redrawn: RedrawnView
         held = [log_density(model.field, some).clamp_min(_NOTHING) for some in points]
     optimizer = torch.optim.Adam(weights, lr=_LEARNING_RATE, eps=1e-15)
     for k in track(range(_STEPS), "Fitting colours first", console=CONSOLE, disable=get_rank() != 0):
-        rate = min(1.0, (k + 1) / (_WARMUP * _STEPS)) * (1 - k / _STEPS)
-        optimizer.param_groups[0]["lr"] = rate * _LEARNING_RATE
+        optimizer.param_groups[0]["lr"] = _LEARNING_RATE * share_of_rate(k / _STEPS, 1 / _STEPS, _WARMUP)
         model.zero_grad()
         with torch.enable_grad():
             moved = log_density(model.field, points[k]).clamp_min(_NOTHING) - held[k]
